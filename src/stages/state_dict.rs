@@ -1,5 +1,5 @@
 //! The residual networks: one table of their layers, and the tensors that result from it, with the names of
-//! torchvision's ResNets and in the order of PyTorch's `state_dict`.
+//! torchvision's ResNets, or of DivideMix's for the pre-activation network, and in the order of PyTorch's `state_dict`.
 //!
 //! Files of other programs are checked against these tensors, and `src/learn/network/` builds its networks from the same
 //! table. Does not depend on files or on a tensor library.
@@ -38,7 +38,7 @@ pub struct Layers {
     pub image_size: usize,
 }
 
-/// A convolution without a bias; a batch norm follows each.
+/// A convolution without a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Convolution {
     /// Input channels.
@@ -58,6 +58,8 @@ pub struct Block {
     pub name: String,
     /// `conv1`, `conv2`, ..., with `bn1`, `bn2`, ...
     pub convolutions: Vec<Convolution>,
+    /// Whether each batch norm, with its ReLU, is before its convolution; otherwise it is behind it.
+    pub pre_activation: bool,
     /// The shortcut around them.
     pub shortcut: Shortcut,
 }
@@ -69,6 +71,8 @@ pub enum Shortcut {
     Identity,
     /// `downsample.0`, with `downsample.1`.
     Projection(Convolution),
+    /// `shortcut.0`, without a batch norm.
+    BareProjection(Convolution),
     /// Every other pixel of every other row, and this many channels of zeros on both sides together.
     Subsample {
         /// How many channels the block adds.
@@ -81,6 +85,8 @@ pub enum Shortcut {
 enum BlockKind {
     /// Two 3x3 convolutions; a projection where the shape changes.
     Basic,
+    /// The same two, each behind its batch norm and ReLU; a projection without batch norm where the shape changes.
+    PreActivation,
     /// 1x1, 3x3 and 1x1 with four times the channels; a projection where the shape changes.
     Bottleneck,
     /// Two 3x3 convolutions; subsampled where the shape changes (option A of the paper).
@@ -90,7 +96,7 @@ enum BlockKind {
 impl Layers {
     /// Those of an architecture, for images with this many channels.
     pub fn of(architecture: Architecture, image_channels: usize) -> Self {
-        use BlockKind::{Basic, Bottleneck, OptionA};
+        use BlockKind::{Basic, Bottleneck, OptionA, PreActivation};
         const RESNET18: &[(usize, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
         const RESNET50: &[(usize, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
         const RESNET32: &[(usize, usize)] = &[(16, 5), (32, 5), (64, 5)];
@@ -101,6 +107,7 @@ impl Layers {
             Architecture::Resnet8 => (3, 1, OptionA, RESNET8),
             Architecture::Resnet32 => (3, 1, OptionA, RESNET32),
             Architecture::Resnet18 => (3, 1, Basic, RESNET18),
+            Architecture::PreactResnet18 => (3, 1, PreActivation, RESNET18),
             Architecture::Resnet50 => (3, 1, Bottleneck, RESNET50),
             Architecture::Resnet18At224 => (7, 2, Basic, RESNET18),
             Architecture::Resnet50At224 => (7, 2, Bottleneck, RESNET50),
@@ -140,7 +147,7 @@ impl Block {
         let convolution =
             |inputs, outputs, kernel, stride| Convolution { inputs, outputs, kernel, stride };
         let convolutions = match kind {
-            BlockKind::Basic | BlockKind::OptionA => {
+            BlockKind::Basic | BlockKind::PreActivation | BlockKind::OptionA => {
                 vec![convolution(inputs, outputs, 3, stride), convolution(outputs, outputs, 3, 1)]
             }
             BlockKind::Bottleneck => vec![
@@ -152,9 +159,14 @@ impl Block {
         let shortcut = match kind {
             _ if stride == 1 && inputs == outputs => Shortcut::Identity,
             BlockKind::OptionA => Shortcut::Subsample { added: outputs - inputs },
-            _ => Shortcut::Projection(convolution(inputs, outputs, 1, stride)),
+            BlockKind::PreActivation => {
+                Shortcut::BareProjection(convolution(inputs, outputs, 1, stride))
+            }
+            BlockKind::Basic | BlockKind::Bottleneck => {
+                Shortcut::Projection(convolution(inputs, outputs, 1, stride))
+            }
         };
-        Self { name, convolutions, shortcut }
+        Self { name, convolutions, pre_activation: kind == BlockKind::PreActivation, shortcut }
     }
 }
 
@@ -162,14 +174,25 @@ impl Block {
 pub fn encoder(architecture: Architecture, image_channels: usize) -> Vec<TensorSpec> {
     let layers = Layers::of(architecture, image_channels);
     let mut tensors = normalised("conv1", "bn1", layers.stem);
-    for Block { name, convolutions, shortcut } in &layers.blocks {
+    for Block { name, convolutions, pre_activation, shortcut } in &layers.blocks {
         for (index, convolution) in (1..).zip(convolutions) {
             let [layer, norm] = [format!("{name}.conv{index}"), format!("{name}.bn{index}")];
-            tensors.extend(normalised(&layer, &norm, *convolution));
+            if *pre_activation {
+                tensors.extend(batch_norm(&norm, convolution.inputs));
+                tensors.push(weight(&layer, *convolution));
+            } else {
+                tensors.extend(normalised(&layer, &norm, *convolution));
+            }
         }
-        if let Shortcut::Projection(projection) = shortcut {
-            let [layer, norm] = [0, 1].map(|index| format!("{name}.downsample.{index}"));
-            tensors.extend(normalised(&layer, &norm, *projection));
+        match shortcut {
+            Shortcut::Identity | Shortcut::Subsample { .. } => {}
+            Shortcut::BareProjection(projection) => {
+                tensors.push(weight(&format!("{name}.shortcut.0"), *projection));
+            }
+            Shortcut::Projection(projection) => {
+                let [layer, norm] = [0, 1].map(|index| format!("{name}.downsample.{index}"));
+                tensors.extend(normalised(&layer, &norm, *projection));
+            }
         }
     }
     tensors
@@ -185,16 +208,25 @@ pub fn image_size(architecture: Architecture) -> usize {
     Layers::of(architecture, 1).image_size
 }
 
-/// The tensors of a convolution and of its batch norm.
+/// The tensors of a convolution and of the batch norm behind it.
 fn normalised(layer: &str, norm: &str, convolution: Convolution) -> Vec<TensorSpec> {
-    let Convolution { inputs, outputs, kernel, .. } = convolution;
-    let tensor = |name: String, shape, element| TensorSpec { name, shape, element };
-    let weight = vec![outputs, inputs, kernel, kernel];
-    let mut tensors = vec![tensor(format!("{layer}.weight"), weight, ElementType::F32)];
-    for part in ["weight", "bias", "running_mean", "running_var"] {
-        tensors.push(tensor(format!("{norm}.{part}"), vec![outputs], ElementType::F32));
-    }
-    tensors.push(tensor(format!("{norm}.num_batches_tracked"), Vec::new(), ElementType::I64));
+    let mut tensors = vec![weight(layer, convolution)];
+    tensors.extend(batch_norm(norm, convolution.outputs));
+    tensors
+}
+
+fn weight(layer: &str, Convolution { inputs, outputs, kernel, .. }: Convolution) -> TensorSpec {
+    let shape = vec![outputs, inputs, kernel, kernel];
+    TensorSpec { name: format!("{layer}.weight"), shape, element: ElementType::F32 }
+}
+
+fn batch_norm(layer: &str, channels: usize) -> Vec<TensorSpec> {
+    let tensor =
+        |part: &str, shape, element| TensorSpec { name: format!("{layer}.{part}"), shape, element };
+    let parts = ["weight", "bias", "running_mean", "running_var"];
+    let mut tensors: Vec<TensorSpec> =
+        parts.iter().map(|part| tensor(part, vec![channels], ElementType::F32)).collect();
+    tensors.push(tensor("num_batches_tracked", Vec::new(), ElementType::I64));
     tensors
 }
 
@@ -216,6 +248,8 @@ mod tests {
         // torchvision's, without the classifier; the 7x7 stem is 9,408 of them, the 3x3 stem 1,728.
         assert_eq!(count(Architecture::Resnet18At224), (120, 11_689_512 - 513_000));
         assert_eq!(count(Architecture::Resnet18), (120, 11_689_512 - 513_000 - 9_408 + 1_728));
+        // 11,171,274 in PyTorch, of which 5,130 are the classifier's, for ten classes.
+        assert_eq!(count(Architecture::PreactResnet18), (105, 11_171_274 - 5_130));
         assert_eq!(count(Architecture::Resnet50At224), (318, 25_557_032 - 2_049_000));
         assert_eq!(count(Architecture::Resnet50), (318, 25_557_032 - 2_049_000 - 9_408 + 1_728));
         // He et al., table 6: 0.46 million, of which 650 are the classifier's.

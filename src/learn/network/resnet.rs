@@ -1,9 +1,10 @@
 //! Residual networks (He et al., "Deep residual learning", 2016), with the names of
 //! torchvision's state dict.
 //!
-//! Two families: torchvision's ResNets with projection shortcuts, as they are or with the CIFAR
-//! stem (3x3 convolution with stride 1, no max-pool); and the CIFAR ResNets of depth 6n+2 with
-//! parameter-free shortcuts (option A: subsample, pad channels with zeros on both sides).
+//! Three families: torchvision's ResNets with projection shortcuts, as they are or with the CIFAR
+//! stem (3x3 convolution with stride 1, no max-pool); the CIFAR ResNets of depth 6n+2 with
+//! parameter-free shortcuts (option A: subsample, pad channels with zeros on both sides); and the pre-activation ResNet of
+//! DivideMix (Li et al., 2020; He et al., "Identity mappings in deep residual networks", 2016), with that one's names.
 
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::state_dict::{self, Layers};
@@ -18,6 +19,8 @@ fn initial(architecture: Architecture) -> [Initial; 2] {
     match architecture {
         // The reference draws this one by PyTorch's default of `kaiming_normal_`.
         Architecture::Resnet32 => [Initial::KaimingNormalFanIn; 2],
+        // DivideMix leaves PyTorch's default.
+        Architecture::PreactResnet18 => [Initial::UniformFanIn; 2],
         // The reference replaces torchvision's 7x7 stem after it was initialised: PyTorch's default stays.
         Architecture::Resnet18 | Architecture::Resnet50 => {
             [Initial::UniformFanIn, Initial::KaimingNormalFanOut]
@@ -88,6 +91,8 @@ impl Encoder {
 #[derive(Debug)]
 struct Block {
     layers: Vec<(Convolution, BatchNorm)>,
+    /// Whether each batch norm is before its convolution.
+    pre_activation: bool,
     shortcut: Shortcut,
 }
 
@@ -96,6 +101,8 @@ enum Shortcut {
     Identity,
     /// `downsample.0` and `downsample.1`.
     Projection(Convolution, BatchNorm),
+    /// `shortcut.0`.
+    BareProjection(Convolution),
     /// Option A: how many zero channels go before and behind.
     Subsample {
         before: i64,
@@ -111,7 +118,10 @@ impl Block {
     ) -> anyhow::Result<Self> {
         let layers = (1..).zip(&block.convolutions).map(|(index, convolution)| {
             let names = [format!("conv{index}"), format!("bn{index}")];
-            normalised(builder, names, *convolution, initial)
+            match block.pre_activation {
+                true => pre_activated(builder, names, *convolution, initial),
+                false => normalised(builder, names, *convolution, initial),
+            }
         });
         let layers = layers.collect::<anyhow::Result<_>>()?;
         let shortcut = match block.shortcut {
@@ -120,16 +130,23 @@ impl Block {
                 let (added, before) = (added as i64, added as i64 / 2);
                 Shortcut::Subsample { before, behind: added - before }
             }
+            state_dict::Shortcut::BareProjection(projection) => {
+                let name = "shortcut.0".to_owned();
+                Shortcut::BareProjection(bare(builder, name, projection, initial)?)
+            }
             state_dict::Shortcut::Projection(projection) => {
                 let names = [0, 1].map(|index| format!("downsample.{index}"));
                 let (convolution, norm) = normalised(builder, names, projection, initial)?;
                 Shortcut::Projection(convolution, norm)
             }
         };
-        Ok(Self { layers, shortcut })
+        Ok(Self { layers, pre_activation: block.pre_activation, shortcut })
     }
 
     fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        if self.pre_activation {
+            return self.forward_pre_activated(pass, input);
+        }
         let mut hidden = input.shallow_clone();
         for (index, (convolution, norm)) in self.layers.iter().enumerate() {
             hidden = norm.forward(pass, &convolution.forward(pass, &hidden)?)?;
@@ -137,33 +154,81 @@ impl Block {
                 hidden = hidden.f_relu_()?;
             }
         }
-        let shortcut = match &self.shortcut {
-            Shortcut::Identity => input.shallow_clone(),
-            Shortcut::Projection(convolution, norm) => {
-                norm.forward(pass, &convolution.forward(pass, input)?)?
+        Ok(hidden.f_add_(&self.shortcut.forward(pass, input)?)?.f_relu_()?)
+    }
+
+    /// The shortcut begins behind the first ReLU, also where it is the identity.
+    fn forward_pre_activated(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        let mut hidden = input.shallow_clone();
+        let mut shortcut = None;
+        for (convolution, norm) in &self.layers {
+            let active = norm.forward(pass, &hidden)?.f_relu_()?;
+            if shortcut.is_none() {
+                shortcut = Some(self.shortcut.forward(pass, &active)?);
             }
-            Shortcut::Subsample { before, behind } => {
-                let every_other = input.f_slice(2, None, None, 2)?.f_slice(3, None, None, 2)?;
-                every_other.f_constant_pad_nd([0, 0, 0, 0, *before, *behind])?
-            }
-        };
-        Ok(hidden.f_add_(&shortcut)?.f_relu_()?)
+            hidden = convolution.forward(pass, &active)?;
+        }
+        // Not in place: a record may hold what the convolution returned.
+        Ok(match shortcut {
+            Some(shortcut) => hidden.f_add(&shortcut)?,
+            None => hidden,
+        })
     }
 }
 
+impl Shortcut {
+    fn forward(&self, pass: &Pass, input: &Tensor) -> anyhow::Result<Tensor> {
+        match self {
+            Self::Identity => Ok(input.shallow_clone()),
+            Self::Projection(convolution, norm) => {
+                norm.forward(pass, &convolution.forward(pass, input)?)
+            }
+            Self::BareProjection(convolution) => convolution.forward(pass, input),
+            Self::Subsample { before, behind } => {
+                let every_other = input.f_slice(2, None, None, 2)?.f_slice(3, None, None, 2)?;
+                Ok(every_other.f_constant_pad_nd([0, 0, 0, 0, *before, *behind])?)
+            }
+        }
+    }
+}
+
+/// A convolution, and the batch norm behind it.
 fn normalised(
     builder: &mut Builder,
     [convolution, norm]: [String; 2],
     layer: state_dict::Convolution,
     initial: Initial,
 ) -> anyhow::Result<(Convolution, BatchNorm)> {
+    let convolution = bare(builder, convolution, layer, initial)?;
+    Ok((convolution, batch_norm(builder, norm, layer.outputs)?))
+}
+
+/// A convolution, and the batch norm before it.
+fn pre_activated(
+    builder: &mut Builder,
+    [convolution, norm]: [String; 2],
+    layer: state_dict::Convolution,
+    initial: Initial,
+) -> anyhow::Result<(Convolution, BatchNorm)> {
+    let norm = batch_norm(builder, norm, layer.inputs)?;
+    Ok((bare(builder, convolution, layer, initial)?, norm))
+}
+
+fn bare(
+    builder: &mut Builder,
+    name: String,
+    layer: state_dict::Convolution,
+    initial: Initial,
+) -> anyhow::Result<Convolution> {
     let [inputs, outputs, kernel, stride] =
         [layer.inputs, layer.outputs, layer.kernel, layer.stride].map(|size| size as i64);
-    let convolution = builder.within(convolution, |builder| {
+    builder.within(name, |builder| {
         Convolution::new(builder, [inputs, outputs], kernel, stride, initial)
-    })?;
-    let norm = builder.within(norm, |builder| BatchNorm::new(builder, outputs, Bias::Trained))?;
-    Ok((convolution, norm))
+    })
+}
+
+fn batch_norm(builder: &mut Builder, name: String, channels: usize) -> anyhow::Result<BatchNorm> {
+    builder.within(name, |builder| BatchNorm::new(builder, channels as i64, Bias::Trained))
 }
 
 /// The same values with channels innermost in memory, which is what the fast kernels want. All that
@@ -195,6 +260,12 @@ mod tests {
             (Architecture::Resnet32, "layer2.0.conv1.weight", (2.0f64 / (16.0 * 9.0)).sqrt()),
             (Architecture::Resnet8, "layer2.0.conv1.weight", (2.0f64 / (32.0 * 9.0)).sqrt()),
             (Architecture::Resnet18, "layer2.0.conv1.weight", (2.0f64 / (128.0 * 9.0)).sqrt()),
+            // Uniform within the root of the fan-in.
+            (
+                Architecture::PreactResnet18,
+                "layer2.0.conv1.weight",
+                (3.0f64 * 64.0 * 9.0).sqrt().recip(),
+            ),
         ] {
             let found = deviation(architecture, name);
             assert!((found / expected - 1.0).abs() < 0.05, "{architecture}: {found}, {expected}");

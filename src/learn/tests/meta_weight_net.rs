@@ -242,11 +242,12 @@ fn the_meta_gradient_is_that_of_an_unrolled_graph_whatever_the_settings() {
     }
 }
 
-/// Projection shortcuts and max-pooling have derivatives too.
+/// Projection shortcuts, pre-activation and max-pooling have derivatives too.
 #[test]
 fn the_meta_gradient_is_that_of_an_unrolled_graph_in_every_architecture() {
     for (architecture, side) in [
         (Architecture::Resnet18, 8),
+        (Architecture::PreactResnet18, 8),
         (Architecture::Resnet18At224, 32),
         (Architecture::Resnet8Fast, 8),
     ] {

@@ -143,6 +143,10 @@ fn another_stem_suggests_the_other_architecture() {
 /// Every name of a ResNet-18 is also in a ResNet-50, and in a ResNet-34 with the same shape.
 #[test]
 fn a_part_of_a_deeper_network_is_refused() {
+    let other = encoder(Architecture::PreactResnet18, "module.");
+    let words =
+        ["'module.layer2.0.downsample.0.weight'", "architecture = \"preact-resnet18\" would fit"];
+    assert_refused(&other, Architecture::Resnet18, &words);
     let deep = encoder(Architecture::Resnet50, "");
     assert_refused(&deep, Architecture::Resnet18, &["architecture = \"resnet50\" would fit"]);
     let deep = encoder(Architecture::Resnet32, "");

@@ -9,6 +9,8 @@ choices! {
         Resnet8,
         /// torchvision's ResNet-18 with the CIFAR stem, 512 features.
         Resnet18,
+        /// The pre-activation ResNet-18 of DivideMix, ELR+ and SOP, for CIFAR: batch norm and ReLU before each convolution of a block, a 3x3 stem with its own, none behind the last block. Every block adds what its first ReLU returns, where He et al. add the input of the block. 512 features.
+        PreactResnet18,
         /// The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
         Resnet32,
         /// torchvision's ResNet-50 with the CIFAR stem, 2048 features.

@@ -32,7 +32,7 @@ kind! {
     /// Reads what PyTorch saves (`.pth.tar`, `.pt`, `.pth`, `.ckpt`, `.bin`; its zip format and the one
     /// before), pickles of NumPy arrays, and safetensors; the format is detected from the content. Nothing
     /// in a file is run: objects that are not tensors are not read. The names of the layers must be
-    /// torchvision's, behind any prefix. Every layer of the architecture must exist in its shape;
+    /// torchvision's, behind any prefix; those of `preact-resnet18` are the ones of DivideMix's code. Every layer of the architecture must exist in its shape;
     /// classifiers, projection heads and the state of optimizers are left out. `import.json` in the
     /// artifact names what was used, renamed, ignored and missing.
     ///

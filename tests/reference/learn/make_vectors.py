@@ -16,6 +16,21 @@ from networks import ARCHITECTURES, fill, fill_network
 torch.set_num_threads(1)
 
 
+def gradients(make, images):
+    """In 64 bits, and how far from them 32 bits are, as a share of the largest."""
+
+    def norms(dtype):
+        network = make()
+        fill_network(network)
+        logits = network.to(dtype).train()(images.to(dtype))
+        F.cross_entropy(logits, torch.tensor([3, 0, 9, 9])).backward()
+        return [parameter.grad.norm().item() for parameter in network.parameters()]
+
+    exact, single = norms(torch.float64), norms(torch.float32)
+    error = max(abs(one - other) for one, other in zip(exact, single))
+    return {"gradient_norms": exact, "gradient_error": error / max(exact)}
+
+
 def networks():
     made = {}
     for name, make in ARCHITECTURES.items():
@@ -34,6 +49,7 @@ def networks():
             "shapes": [list(tensor.shape) for tensor in state.values()],
             "logits_evaluate": evaluated.flatten().tolist(),
             "logits_train": trained.flatten().tolist(),
+            **gradients(make, images),
             "running_mean": state["bn1.running_mean"][:4].tolist(),
             "batches": int(state["bn1.num_batches_tracked"]),
         }

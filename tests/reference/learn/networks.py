@@ -44,6 +44,26 @@ class Basic(nn.Module):
         return F.relu(y + x)
 
 
+class PreActivated(nn.Module):
+    """DivideMix's names, and its shortcut: from the first ReLU on, also where it is the identity."""
+
+    expansion = 1
+
+    def __init__(self, inputs, base, stride, _option_a):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, base, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(base)
+        self.conv2 = nn.Conv2d(base, base, 3, 1, 1, bias=False)
+        if stride != 1 or inputs != base:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, base, 1, stride, bias=False))
+
+    def forward(self, x):
+        active = F.relu(self.bn1(x))
+        skipped = self.shortcut(active) if hasattr(self, "shortcut") else active
+        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + skipped
+
+
 class Bottleneck(nn.Module):
     expansion = 4
 
@@ -71,7 +91,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """torchvision's names; a 3x3 stem without max-pool, or torchvision's own."""
+    """torchvision's names, but for pre-activated blocks; a 3x3 stem without max-pool, or torchvision's own."""
 
     def __init__(self, block, stages, stem_stride=1, option_a=False, own_stem=False):
         super().__init__()
@@ -110,6 +130,7 @@ ARCHITECTURES = {
     "resnet8-fast": lambda: ResNet(Basic, [(16, 1), (32, 1), (64, 1)], 2, True),
     "resnet8": lambda: ResNet(Basic, [(16, 1), (32, 1), (64, 1)], 1, True),
     "resnet18": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)]),
+    "preact-resnet18": lambda: ResNet(PreActivated, [(64, 2), (128, 2), (256, 2), (512, 2)]),
     "resnet32": lambda: ResNet(Basic, [(16, 5), (32, 5), (64, 5)], 1, True),
     "resnet50": lambda: ResNet(Bottleneck, [(64, 3), (128, 4), (256, 6), (512, 3)]),
     "resnet18-224": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)], own_stem=True),

@@ -7,7 +7,7 @@ use pipeline_learn::training::decay;
 use pipeline_learn::training::loss::nt_xent;
 use pipeline_stages::kinds::architecture::Architecture;
 use serde_json::{Value, json};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::formula::{assert_close, fill, fill_state, flat, numbers, texts};
 use crate::{TRAINING, VECTORS};
@@ -31,12 +31,20 @@ fn networks_have_the_names_and_the_outputs_of_pytorch() {
         fill_state(network.state(), 0);
         let side = if architecture.name().ends_with("-224") { 64 } else { 16 };
         let images = fill(&[4, 3, side, side], 1000, 0.0, 1.0);
-        let _no_gradients = tch::no_grad_guard();
         for (mode, key) in [(Mode::Evaluate, "logits_evaluate"), (Mode::Train, "logits_train")] {
             let logits = network.forward(&images, mode).expect("the shapes match");
             let what = format!("{architecture} {key}");
             assert_close(&flat(&logits), &numbers(&expected[key]), 2e-4, &what);
+            if mode == Mode::Train {
+                logits.cross_entropy_for_logits(&Tensor::from_slice(&[3i64, 0, 9, 9])).backward();
+            }
         }
+        let norms: Vec<f64> =
+            network.state().trained().flat_map(|named| flat(&named.tensor.grad().norm())).collect();
+        // Both round to 32 bits, in another order.
+        let tolerance = 10.0 * expected["gradient_error"].as_f64().expect("a number").max(1e-6);
+        let what = format!("{architecture} gradients");
+        assert_close(&norms, &numbers(&expected["gradient_norms"]), tolerance, &what);
         let by_name = |name: &str| {
             let named = state.iter().find(|named| named.name == name);
             flat(&named.expect("it is there").tensor)

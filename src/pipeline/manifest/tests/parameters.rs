@@ -29,7 +29,7 @@ error: 'resnet34' is not a value of 'architecture', did you mean 'resnet32'?
    |                ^^^^^^^^^^
    |
    = help: resnet32: The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
-   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
+   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, preact-resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
 
 error: 'xyzzy' is not a value of 'method'
   --> x.toml:13:10
