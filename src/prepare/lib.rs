@@ -18,10 +18,12 @@ mod golden;
 mod gzip;
 mod import_weights;
 mod mersenne_twister;
+mod numpy_random;
 mod pickle;
 pub mod proxy;
 #[cfg(test)]
 mod reference;
+mod replace_images;
 #[cfg(test)]
 mod samples;
 mod split;
@@ -30,6 +32,7 @@ mod summarize;
 #[doc(hidden)]
 pub mod testing;
 mod text_file;
+mod training_order;
 mod unpack;
 mod web_page;
 mod zip_error;

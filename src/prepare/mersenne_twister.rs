@@ -1,6 +1,6 @@
 //! The Mersenne Twister MT19937, which both PyTorch's CPU generator and NumPy's legacy generator use.
 //!
-//! Does not depend on either: `split` and `corrupt-labels` implement how they make floats, bounded integers and
+//! Does not depend on either: `split` and [`crate::numpy_random`] implement how they make floats, bounded integers and
 //! permutations from its words.
 //! Matsumoto and Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998); seeding as in their 2002 version.
 

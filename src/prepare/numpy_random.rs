@@ -1,13 +1,13 @@
 //! NumPy's legacy generator (`np.random.seed`, `np.random.choice`, `np.random.randn`), number for number.
 //!
-//! That generator is frozen: its draws are the same in every version of NumPy. Does not depend on labels.
+//! That generator is frozen: its draws are the same in every version of NumPy. Does not depend on what is drawn.
 
 use anyhow::Context as _;
 
 use crate::mersenne_twister::MersenneTwister;
 
 /// The state behind `np.random`.
-pub(super) struct LegacyRandom {
+pub(crate) struct LegacyRandom {
     words: MersenneTwister,
     /// The second number of a pair, which the next [`LegacyRandom::normal`] returns.
     second_normal: Option<f64>,
@@ -18,7 +18,7 @@ impl LegacyRandom {
     ///
     /// # Errors
     /// When the seed has more than 32 bits, which NumPy does not accept.
-    pub(super) fn new(seed: u64) -> anyhow::Result<Self> {
+    pub(crate) fn new(seed: u64) -> anyhow::Result<Self> {
         let seed = u32::try_from(seed).ok().with_context(|| {
             format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, accepts seeds up to {}", u32::MAX)
         })?;
@@ -26,14 +26,14 @@ impl LegacyRandom {
     }
 
     /// `np.random.random_sample()`: uniform in [0, 1), 53 bits from two words.
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         let high = f64::from(self.words.next_word() >> 5);
         let low = f64::from(self.words.next_word() >> 6);
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 
     /// `np.random.randn()`: a standard normal number, by Marsaglia's polar method.
-    pub(super) fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         if let Some(second) = self.second_normal.take() {
             return second;
         }
@@ -63,35 +63,41 @@ impl LegacyRandom {
     }
 
     /// `np.random.choice(choices)`. `None` if `choices` is empty.
-    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
+    pub(crate) fn one_of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
         let highest = u32::try_from(choices.len().checked_sub(1)?).ok()?;
         choices.get(self.up_to(highest)).copied()
     }
 
-    /// `np.random.choice(choices, 2, replace=False)`: the first two after a full shuffle.
-    /// `None` if there are fewer than two.
-    pub(super) fn two_of<T: Copy>(&mut self, choices: &[T]) -> Option<[T; 2]> {
+    /// `np.random.choice(choices, 2, replace=False)`. `None` if there are fewer than two.
+    pub(crate) fn two_of<T: Copy>(&mut self, choices: &[T]) -> Option<[T; 2]> {
+        self.some_of(choices, 2)?.first_chunk().copied()
+    }
+
+    /// `np.random.choice(choices, count, replace=False)`: the first ones after a full shuffle.
+    /// `None` if there are fewer.
+    pub(crate) fn some_of<T: Copy>(&mut self, choices: &[T], count: usize) -> Option<Vec<T>> {
         let mut shuffled = choices.to_vec();
         for last in (1..u32::try_from(shuffled.len()).ok()?).rev() {
             let other = self.up_to(last);
             shuffled.swap(last as usize, other);
         }
-        shuffled.first_chunk().copied()
+        shuffled.truncate(count);
+        (shuffled.len() == count).then_some(shuffled)
     }
 
     /// `np.random.choice(len(p), p=p)`.
-    pub(super) fn weighted(&mut self, distribution: &Cumulative) -> usize {
+    pub(crate) fn weighted(&mut self, distribution: &Cumulative) -> usize {
         let uniform = self.uniform();
         distribution.0.partition_point(|&probability| probability <= uniform)
     }
 }
 
 /// A discrete distribution as `choice` uses it: cumulative sums, divided by the last.
-pub(super) struct Cumulative(Vec<f64>);
+pub(crate) struct Cumulative(Vec<f64>);
 
 impl Cumulative {
     /// From these probabilities, which sum to one except for rounding.
-    pub(super) fn new(probabilities: &[f64]) -> Self {
+    pub(crate) fn new(probabilities: &[f64]) -> Self {
         let mut sum = 0.0;
         let sums = probabilities.iter().map(|probability| {
             sum += probability;
@@ -124,6 +130,7 @@ mod tests {
         last: f64,
         normal: Vec<f64>,
         behind_normal: f64,
+        some_of: Vec<(usize, Vec<usize>)>,
     }
 
     #[test]
@@ -167,6 +174,11 @@ mod tests {
                 assert!(difference <= 1e-15 * expected.abs(), "seed {seed}, normal {index}");
             }
             assert_eq!(random.uniform(), case.behind_normal, "seed {seed}, behind normal");
+            for (size, expected) in case.some_of {
+                let everything: Vec<usize> = (0..size).collect();
+                let found = random.some_of(&everything, expected.len());
+                assert_eq!(found, Some(expected), "seed {seed}, some of {size}");
+            }
         }
     }
 
@@ -181,6 +193,8 @@ mod tests {
         let mut random = LegacyRandom::new(1).unwrap();
         assert_eq!(random.one_of::<u8>(&[]), None);
         assert_eq!(random.two_of(&[7]), None);
+        assert_eq!(random.some_of(&[7], 2), None);
+        assert_eq!(random.some_of::<u8>(&[], 0), Some(Vec::new()));
         assert_eq!(random.one_of(&[7]), Some(7));
     }
 

@@ -33,6 +33,7 @@ def draws(seed: int) -> dict:
         "last": np.random.random_sample(),
         "normal": [np.random.randn() for _ in range(7)],
         "behind_normal": np.random.random_sample(),
+        "some_of": [[n, np.random.choice(n, k, replace=False).tolist()] for n, k in ((9, 9), (40, 3), (7, 0), (1000, 5))],
     }
 
 

@@ -38,6 +38,13 @@ kind = "split"
 data = "dataset"
 holdout = 10
 
+[stages.replace-images]
+kind = "replace-images"
+data = "dataset"
+outside = "dataset"
+split = "split"
+rate = 0.25
+
 [stages.corrupt-labels]
 kind = "corrupt-labels"
 data = "dataset"
@@ -128,6 +135,7 @@ fn every_kind_has_the_keys_that_it_had() {
     unpack 4bde4ed4212b1b8ec5ad408018c5eaa72e9a5a04d6e843369b1dff032ad28f7c
     dataset 739196a8a00157319946612b125c765f6141dc395ba9719d28cb97e2b3cd7772
     split 2244d2a9409d0268e370a15e9df17fb34f7962b082037c36a43b87aea81b3153
+    replace-images f957607e21bcce91895511aa8fbf2ab10e601bc4dd785551857201e028db545c
     corrupt-labels cbc8c1a08b29565a53347c0d991b5c64535deb9ba2c2453d89feba98db733415
     import-weights 3be39bcacad6ac2ecf5f6300c9d74c39aa23e947d395ebb7f467b0a5a9cb6fea
     command 11383976cd42049aad0c81018f340c6175baafd7edab6680ff0f63fca8b4daca

@@ -7,8 +7,8 @@
 use anyhow::ensure;
 use pipeline_stages::worker::Context;
 
-use super::numpy::{Cumulative, LegacyRandom};
 use crate::bisection;
+use crate::numpy_random::{Cumulative, LegacyRandom};
 
 /// The standard deviation of the flip rates, before they are truncated.
 const SPREAD: f64 = 0.1;

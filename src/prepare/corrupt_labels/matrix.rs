@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, bail};
 
-use super::numpy::{Cumulative, LegacyRandom};
+use crate::numpy_random::{Cumulative, LegacyRandom};
 
 /// A row-stochastic matrix over K classes.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,20 +8,20 @@ mod human;
 mod instance;
 mod matrix;
 mod matrix_file;
-mod numpy;
 mod pairs;
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
-use pipeline_stages::formats::{DatasetInfo, Labels, NoiseReport, Part, Samples, SplitIndices};
+use anyhow::{Context as _, bail};
+use pipeline_stages::formats::{DatasetInfo, Labels, NoiseReport, Part, Samples};
 use pipeline_stages::kinds::{CorruptLabels, Noise};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
+use crate::numpy_random::LegacyRandom;
+use crate::training_order;
 use matrix::NoiseMatrix;
-use numpy::LegacyRandom;
 use pairs::{asymmetric_pairs, label_of, next_classes};
 
 impl Body for CorruptLabels {
@@ -29,11 +29,7 @@ impl Body for CorruptLabels {
         let data = context.input("data")?;
         let DatasetInfo { classes, validation_samples, .. } = DatasetInfo::read(data)?;
         let clean = Samples::open_any(data, Part::Train)?.labels;
-        let order = match context.optional_input("split") {
-            Some(split) => SplitIndices::read(&split.path)?.train,
-            None => (0..clean.len().saturating_sub(validation_samples) as i64).collect(),
-        };
-        let order = checked_order(&order, clean.len())?;
+        let order = training_order::read(context, clean.len(), validation_samples)?;
 
         let clean_classes = class_indices(&clean, classes.len())?;
         let corrupted = match self.noise {
@@ -178,20 +174,6 @@ fn class_indices(labels: &[i64], classes: usize) -> anyhow::Result<Vec<usize>> {
         })
     };
     labels.iter().enumerate().map(index).collect()
-}
-
-/// The samples to corrupt, each at most once.
-fn checked_order(order: &[i64], samples: usize) -> anyhow::Result<Vec<usize>> {
-    let mut seen = vec![false; samples];
-    let check = |&index: &i64| {
-        let slot = usize::try_from(index).ok().filter(|&index| index < samples).with_context(|| {
-            format!("the split names sample {index}, but the data set has {samples}: it is a split of another data set")
-        })?;
-        ensure!(!seen[slot], "the split names sample {index} twice");
-        seen[slot] = true;
-        Ok(slot)
-    };
-    order.iter().map(check).collect()
 }
 
 #[cfg(test)]

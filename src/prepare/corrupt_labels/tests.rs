@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pipeline_stages::ArtifactType;
-use pipeline_stages::formats::{ImageShape, read_json, write_samples};
+use pipeline_stages::formats::{ImageShape, SplitIndices, read_json, write_samples};
 use serde::Deserialize;
 use serde_json::json;
 

@@ -76,25 +76,25 @@ fn write(stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
             cifar_python::read(stage, &cifar_python::CIFAR100, source, context)?
         }
     };
-    in_memory.write(stage, context)
+    in_memory.write(stage.format.name(), context)
 }
 
 /// A data set in memory.
-struct RawDataset {
-    classes: Vec<String>,
-    image: ImageShape,
-    train: RawSamples,
+pub(crate) struct RawDataset {
+    pub(crate) classes: Vec<String>,
+    pub(crate) image: ImageShape,
+    pub(crate) train: RawSamples,
     /// How many training samples are set aside for validation: the last ones.
-    validation_samples: usize,
-    test: RawSamples,
+    pub(crate) validation_samples: usize,
+    pub(crate) test: RawSamples,
 }
 
 /// One part of it.
-struct RawSamples {
+pub(crate) struct RawSamples {
     /// u8 [N,C,H,W].
-    pixels: Vec<u8>,
+    pub(crate) pixels: Vec<u8>,
     /// One per sample, below the number of classes.
-    labels: Vec<i64>,
+    pub(crate) labels: Vec<i64>,
 }
 
 /// Where to request data that cannot be downloaded freely.
@@ -107,7 +107,11 @@ fn where_from(format: DatasetFormat) -> Option<&'static str> {
 }
 
 impl RawDataset {
-    fn write(self, stage: &Dataset, context: &Context) -> anyhow::Result<DatasetInfo> {
+    /// Writes both parts, and returns their description.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or it was asked to stop.
+    pub(crate) fn write(self, format: &str, context: &Context) -> anyhow::Result<DatasetInfo> {
         let (image, train, test) = (self.image, &self.train, &self.test);
         let trains = (train.labels.len() - self.validation_samples) * image.bytes();
         let statistics = channel_statistics(train.pixels.get(..trains).unwrap_or_default(), image);
@@ -116,7 +120,7 @@ impl RawDataset {
             write_samples(&context.output, part, image, &samples.pixels, &samples.labels)?;
         }
         Ok(DatasetInfo {
-            format: stage.format.name().to_owned(),
+            format: format.to_owned(),
             classes: self.classes,
             image,
             train_samples: train.labels.len(),

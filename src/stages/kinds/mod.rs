@@ -11,6 +11,7 @@ mod import_weights;
 mod pretrain_simclr;
 mod pretrain_supervised;
 mod probe;
+mod replace_images;
 mod split;
 mod summarize;
 mod train;
@@ -29,6 +30,7 @@ pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use pretrain_supervised::{Keep, PretrainSupervised};
 pub use probe::{Probe, ProbeClassifier};
+pub use replace_images::ReplaceImages;
 pub use split::{Split, SplitBy, SplitFrom};
 pub use summarize::{Better, Summarize};
 pub use train::{
@@ -117,7 +119,7 @@ use crate::known::{Known, KnownInputs};
 use crate::point::Point;
 
 kinds! { $
-    prepare { Download, Unpack, Dataset, Split, CorruptLabels, ImportWeights, Command, Summarize }
+    prepare { Download, Unpack, Dataset, Split, ReplaceImages, CorruptLabels, ImportWeights, Command, Summarize }
     learn { PretrainSimclr, PretrainSupervised, Features, Train, Evaluate, Probe }
 }
 

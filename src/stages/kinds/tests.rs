@@ -11,7 +11,7 @@ fn least(kind: &KindInfo) -> Map<String, Value> {
     let least = match kind.name {
         "download" => json!({"url": "https://example.org/a.zip", "md5": "0".repeat(32)}),
         "dataset" => json!({"format": "image-folder"}),
-        "corrupt-labels" => json!({"rate": 0.5}),
+        "corrupt-labels" | "replace-images" => json!({"rate": 0.5}),
         "import-weights" => json!({"architecture": "resnet18", "normalise": "none"}),
         "command" => json!({"run": ["true"]}),
         "summarize" => json!({"metric": "test-accuracy"}),

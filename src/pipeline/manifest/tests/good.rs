@@ -29,6 +29,7 @@ fn everything_is_read() {
         "archive",
         "data",
         "halves",
+        "mixed",
         "noisy",
         "simclr",
         "train",
