@@ -127,7 +127,21 @@ impl Fixture {
 
     /// The context that a worker would make for a stage.
     pub(crate) fn context(&self, kind: &str, parameters: &serde_json::Value) -> Context {
-        Context::for_test(Request {
+        Context::for_test(self.request(kind, parameters))
+    }
+
+    /// The same, of a stage that is asked to stop when it has reported its progress this many times.
+    pub(crate) fn context_that_stops(
+        &self,
+        kind: &str,
+        parameters: &serde_json::Value,
+        reports: usize,
+    ) -> Context {
+        Context::for_test_that_stops(self.request(kind, parameters), reports)
+    }
+
+    fn request(&self, kind: &str, parameters: &serde_json::Value) -> Request {
+        Request {
             protocol: PROTOCOL,
             stage: KindConfig::Prepare(self.stage(kind, parameters)),
             seed: 0,
@@ -137,7 +151,7 @@ impl Fixture {
             checkpoint: self.checkpoint(),
             folder: self.folder(),
             execution: Execution::default(),
-        })
+        }
     }
 
     /// Runs a stage to its end. The error is the message for the user.

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::mersenne_twister::MersenneTwister;
 
 /// The state behind `np.random`.
+#[derive(Clone)]
 pub(crate) struct LegacyRandom {
     words: MersenneTwister,
     /// The second number of a pair, which the next [`LegacyRandom::normal`] returns.
@@ -87,8 +88,7 @@ impl LegacyRandom {
 
     /// `np.random.choice(len(p), p=p)`.
     pub(crate) fn weighted(&mut self, distribution: &Cumulative) -> usize {
-        let uniform = self.uniform();
-        distribution.0.partition_point(|&probability| probability <= uniform)
+        distribution.at(self.uniform())
     }
 }
 
@@ -108,6 +108,11 @@ impl Cumulative {
             *entry /= sum;
         }
         Self(sums)
+    }
+
+    /// What is drawn with this uniform number.
+    pub(crate) fn at(&self, uniform: f64) -> usize {
+        self.0.partition_point(|&probability| probability <= uniform)
     }
 }
 

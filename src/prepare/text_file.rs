@@ -13,6 +13,8 @@ pub(crate) fn read(path: &Path, most_bytes: u64) -> anyhow::Result<String> {
     let size = path.metadata().with_context(|| format!("cannot read {name}"))?.len();
     ensure!(size <= most_bytes, "{name} has {size} bytes: at most {most_bytes} are read");
     let text = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    let text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
-    Ok(text.trim_start_matches('\u{feff}').to_owned())
+    let mut text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
+    let marks = text.len() - text.trim_start_matches('\u{feff}').len();
+    text.drain(..marks);
+    Ok(text)
 }

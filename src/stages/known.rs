@@ -98,6 +98,13 @@ impl Known {
         }
     }
 
+    /// How many values an image has: those of all channels of its pixels, where all images have the same size.
+    pub fn values(&self) -> Option<u64> {
+        let ImageSize { height, width } = self.image_size?;
+        let pixels = u64::from(height) * u64::from(width);
+        Some(pixels.saturating_mul(self.channels?.into()))
+    }
+
     /// This, and what `other` knows where this knows nothing.
     pub fn or(self, other: Self) -> Self {
         Self {

@@ -29,7 +29,7 @@ kind = "command"
 environment = { RATE = "${rate}" }
 shell = '''
 cat > "$PIPELINE_OUTPUT/noise.json" <<END
-{ "noise": "flip", "requested-rate": $RATE, "realised-rate": 0.25, "samples": 8, "corrupted": 2, "classes": ["cat", "<i>dog</i>"],
+{ "noise": "flip", "requested-rate": $RATE, "realised-rate": 0.25, "samples": 8, "corrupted": 2, "classes": ["cat", "<i>dog</i>"], "corrupted-classes": ["<i>dog</i>"],
   "requested-matrix": [[0.8, 0.2], [0.2, 0.8]], "realised-matrix": [[0.75, 0.25], [0.25, 0.75]] }
 END
 '''
@@ -168,6 +168,7 @@ fn the_page_has_all_that_is_known() {
         "{train}"
     );
     assert_eq!(stage(&data, "noisy@rate=0.8")["noise"]["requested-rate"], 0.8);
+    assert_eq!(stage(&data, "noisy@rate=0.8")["noise"]["corrupted-classes"][0], "<i>dog</i>");
     let table = stage(&data, "table");
     assert_eq!(table["tables"][0]["header"][0], "rate");
     assert!(

@@ -247,6 +247,7 @@ function noise() {
     return [strip([
       ["noise", noise.noise],
       ["requested rate", noise["requested-rate"] !== undefined ? number(noise["requested-rate"]) : null],
+      ["only labels of", noise["corrupted-classes"]?.join(", ")],
       ["realised rate", number(noise["realised-rate"])],
       ["labels", `${number(noise.corrupted)} of ${number(noise.samples)} are wrong`],
     ]), h("div", { class: "pair" },

@@ -4,7 +4,9 @@
 //! The draws are those of its authors' `get_instance_noisy_label`, in the same order: a flip rate for each sample, the projections
 //! of all classes, a label for each sample. Does not depend on the names of classes.
 
-use anyhow::ensure;
+use anyhow::bail;
+use pipeline_stages::kinds::CorruptLabels;
+use pipeline_stages::message::{Progress, Unit};
 use pipeline_stages::worker::Context;
 
 use crate::bisection;
@@ -12,9 +14,7 @@ use crate::numpy_random::{Cumulative, LegacyRandom};
 
 /// The standard deviation of the flip rates, before they are truncated.
 const SPREAD: f64 = 0.1;
-/// The most bytes of projections.
-const MOST_BYTES: usize = 1 << 30;
-/// Samples from one look at whether to stop to the next.
+/// Flip rates from one look at whether to stop to the next.
 const BLOCK: usize = 256;
 
 /// The labelled samples of a data set.
@@ -32,7 +32,7 @@ pub(super) struct Images<'d> {
 /// New classes for the samples of `order`, in that order.
 ///
 /// # Errors
-/// With too many classes for the projections, with one class, or when it was asked to stop.
+/// With too many classes for a projection, with one class, or when it was asked to stop.
 pub(super) fn draw(
     images: &Images<'_>,
     order: &[usize],
@@ -40,20 +40,44 @@ pub(super) fn draw(
     random: &mut LegacyRandom,
     context: &Context,
 ) -> anyhow::Result<Vec<usize>> {
-    ensure!(
-        images.class_count > 1,
-        "noise = \"instance\" needs a data set of at least two classes"
-    );
-    let flip_rates: Vec<f64> = order.iter().map(|_| flip_rate(rate, random.uniform())).collect();
-    let projections = Projections::draw(images.class_count, images.size, random)?;
-    let mut drawn = Vec::with_capacity(order.len());
-    for (index, (&sample, flip_rate)) in order.iter().zip(flip_rates).enumerate() {
-        if index % BLOCK == 0 {
-            context.stop_point()?;
+    let &Images { pixels, size, classes, class_count } = images;
+    if let Some(problem) = CorruptLabels::instance_problem(size as u64, class_count as u64) {
+        bail!(problem);
+    }
+    let mut flip_rates = Vec::with_capacity(order.len());
+    for block in order.chunks(BLOCK) {
+        context.stop_point()?;
+        flip_rates.extend(block.iter().map(|_| flip_rate(rate, random.uniform())));
+    }
+    // The draws of the labels follow on all projections, which may not fit in memory together: the projections are
+    // drawn twice, the second time one after the other.
+    let mut again = random.clone();
+    for _ in 0..class_count {
+        context.stop_point()?;
+        for _ in 0..size * class_count {
+            random.normal();
         }
-        let pixels = &images.pixels[sample * images.size..][..images.size];
-        let row = projections.probabilities(pixels, images.classes[sample], flip_rate);
-        drawn.push(random.weighted(&Cumulative::new(&row)));
+    }
+    let uniform: Vec<f64> = order.iter().map(|_| random.uniform()).collect();
+
+    let mut places = vec![Vec::new(); class_count];
+    for (place, &sample) in order.iter().enumerate() {
+        places[classes[sample]].push(place);
+    }
+    let mut drawn = vec![0; order.len()];
+    let mut done = 0;
+    for (class, places) in places.iter().enumerate() {
+        context.stop_point()?;
+        let projection = Projection::draw(class, class_count, size, &mut again);
+        for &place in places {
+            context.stop_point()?;
+            let pixels = &pixels[order[place] * size..][..size];
+            let row = projection.probabilities(pixels, flip_rates[place]);
+            drawn[place] = Cumulative::new(&row).at(uniform[place]);
+        }
+        done += places.len() as u64;
+        let total = Some(order.len() as u64);
+        context.progress(Progress { done, total, unit: Unit::Samples, phase: None });
     }
     Ok(drawn)
 }
@@ -79,36 +103,31 @@ fn standard_normal(number: f64) -> f64 {
     0.5 + density * sum
 }
 
-/// For each true class, a random projection of the pixels to a number for each label.
-struct Projections {
-    /// [K,P,K]: true class, pixel, label.
-    weights: Vec<f32>,
+/// For one true class, a random projection of the pixels to a number for each label.
+struct Projection {
+    class: usize,
+    /// How many labels there are.
     classes: usize,
+    /// [P,K]: pixel, label.
+    weights: Vec<f32>,
 }
 
-impl Projections {
-    fn draw(classes: usize, pixels: usize, random: &mut LegacyRandom) -> anyhow::Result<Self> {
-        let count = classes.saturating_mul(classes).saturating_mul(pixels);
-        ensure!(
-            count <= MOST_BYTES / size_of::<f32>(),
-            "noise = \"instance\" draws {classes} x {pixels} x {classes} numbers for images of {pixels} values and {classes} \
-             classes: more than the {MOST_BYTES} bytes that they may take"
-        );
-        Ok(Self { weights: (0..count).map(|_| random.normal() as f32).collect(), classes })
+impl Projection {
+    fn draw(class: usize, classes: usize, pixels: usize, random: &mut LegacyRandom) -> Self {
+        let weights = (0..pixels * classes).map(|_| random.normal() as f32).collect();
+        Self { class, classes, weights }
     }
 
-    /// How likely each label is for a sample: 1 - `flip_rate` for its class; the others share `flip_rate` by the softmax of
-    /// its projection.
-    fn probabilities(&self, pixels: &[u8], class: usize, flip_rate: f64) -> Vec<f64> {
-        let size = pixels.len() * self.classes;
-        let weights = &self.weights[class * size..][..size];
+    /// How likely each label is for a sample of the class: 1 - `flip_rate` for the class; the others share `flip_rate` by
+    /// the softmax of the sample's projection.
+    fn probabilities(&self, pixels: &[u8], flip_rate: f64) -> Vec<f64> {
         let mut row = vec![0.0; self.classes];
-        for (&pixel, weights) in pixels.iter().zip(weights.chunks_exact(self.classes)) {
+        for (&pixel, weights) in pixels.iter().zip(self.weights.chunks_exact(self.classes)) {
             for (entry, &weight) in row.iter_mut().zip(weights) {
                 *entry += f64::from(pixel) * f64::from(weight);
             }
         }
-        row[class] = f64::NEG_INFINITY;
+        row[self.class] = f64::NEG_INFINITY;
         let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut sum = 0.0;
         for entry in &mut row {
@@ -118,15 +137,18 @@ impl Projections {
         for entry in &mut row {
             *entry *= flip_rate / sum;
         }
-        row[class] = 1.0 - flip_rate;
+        row[self.class] = 1.0 - flip_rate;
         row
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use pipeline_stages::ArtifactType::{Dataset, Directory};
     use pipeline_stages::formats::{Labels, read_json};
+    use pipeline_stages::worker::Stopped;
     use proptest::prelude::*;
     use serde::Deserialize;
     use serde_json::json;
@@ -201,12 +223,13 @@ mod tests {
             let mut random = LegacyRandom::new(case.seed).unwrap();
             let flip_rates = order.iter().map(|_| flip_rate(case.rate, random.uniform()));
             let flip_rates: Vec<f64> = flip_rates.collect();
-            let projections = Projections::draw(3, 105, &mut random).unwrap();
+            let projections: [_; 3] =
+                std::array::from_fn(|class| Projection::draw(class, 3, 105, &mut random));
             for (index, expected) in case.probabilities.iter().enumerate() {
                 assert!((flip_rates[index] - case.flip_rates[index]).abs() < 1e-12);
                 let (sample, flip_rate) = (order[index], flip_rates[index]);
                 let pixels = &pixels[sample * 105..][..105];
-                let found = projections.probabilities(pixels, clean[sample], flip_rate);
+                let found = projections[clean[sample]].probabilities(pixels, flip_rate);
                 for (found, expected) in found.iter().zip(expected) {
                     assert!((found - expected).abs() < 1e-12, "{found}, {expected}");
                 }
@@ -242,13 +265,41 @@ mod tests {
         let test = Fixture::new();
         let context = test.context("corrupt-labels", &json!({"noise": "instance", "rate": 0.1}));
         for (class_count, size, words) in
-            [(1, 4, "at least two classes"), (1000, 3072, "1000 x 3072 x 1000 numbers")]
+            [(1, 4, "at least two classes"), (1000, 3 << 20, "fewer classes")]
         {
             let images = Images { pixels: &[], size, classes: &[], class_count };
             let mut random = LegacyRandom::new(1).unwrap();
             let error = draw(&images, &[], 0.5, &mut random, &context).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn means_of_flip_rates_are_those_of_the_help() {
+        for (rate, mean) in [(0.0, 0.08), (0.1, 0.13), (0.2, 0.21), (0.9, 0.87), (1.0, 0.92)] {
+            let places = (0..200).map(|place| (f64::from(place) + 0.5) / 200.0);
+            let found = places.map(|uniform| flip_rate(rate, uniform)).sum::<f64>() / 200.0;
+            assert!((found - mean).abs() < 0.005, "{rate}: {found}");
+        }
+    }
+
+    #[test]
+    fn it_stops_before_it_draws_and_from_class_to_class() {
+        let test = Fixture::new();
+        let parameters = json!({"noise": "instance", "rate": 0.1});
+        let images = Images { pixels: &[0; 6], size: 2, classes: &[0, 1, 2], class_count: 3 };
+        let stops_at = |reports, order: &[usize]| {
+            let context = test.context_that_stops("corrupt-labels", &parameters, reports);
+            context.stop_flag().store(reports == 0, Ordering::Relaxed);
+            let mut random = LegacyRandom::new(1).unwrap();
+            let result = draw(&images, order, 0.5, &mut random, &context);
+            assert!(result.unwrap_err().is::<Stopped>());
+            (context.kept_events().len(), random.uniform())
+        };
+        let first = LegacyRandom::new(1).unwrap().uniform();
+        assert_eq!(stops_at(0, &[0, 1, 2]), (0, first));
+        assert_eq!(stops_at(0, &[]), (0, first), "also without a flip rate");
+        assert_eq!(stops_at(2, &[0, 1, 2]).0, 2);
     }
 
     proptest! {
@@ -262,8 +313,7 @@ mod tests {
         #[test]
         fn probabilities_sum_to_one(seed: u32, flip in 0.0..=1.0_f64, pixels in proptest::collection::vec(0_u8.., 12)) {
             let mut random = LegacyRandom::new(seed.into()).unwrap();
-            let projections = Projections::draw(4, 12, &mut random).unwrap();
-            let row = projections.probabilities(&pixels, 2, flip);
+            let row = Projection::draw(2, 4, 12, &mut random).probabilities(&pixels, flip);
             prop_assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
             prop_assert_eq!(row[2], 1.0 - flip);
             prop_assert!(row.iter().all(|entry| (0.0..=1.0).contains(entry)));

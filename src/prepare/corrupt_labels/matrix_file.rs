@@ -25,46 +25,56 @@ pub(super) fn read(path: &Path, classes: usize) -> anyhow::Result<NoiseMatrix> {
 }
 
 fn parse(text: &str, classes: usize) -> Result<Vec<Vec<f64>>, (usize, String)> {
-    let lines = (1..).zip(text.lines().map(fields));
-    let mut lines = lines.filter(|(_, fields)| !fields.is_empty()).peekable();
-    let is_header = |fields: &[&str]| fields.iter().all(|field| field.parse::<f64>().is_err());
-    lines.next_if(|(_, fields)| is_header(fields));
+    let mut lines =
+        (1..).zip(text.lines()).filter(|(_, line)| fields(line).next().is_some()).peekable();
+    let is_header = |line| fields(line).all(|field| field.parse::<f64>().is_err());
+    let header = lines.next_if(|(_, line)| is_header(line)).map(|(line, _)| line);
     let mut rows = Vec::new();
     let mut last = 1;
-    for (line, fields) in lines {
+    for (line, text) in lines {
         if rows.len() == classes {
-            return Err((line, format!("a row too many: the data set has {classes} classes")));
+            let names =
+                if header.is_some() { "" } else { "; names in a first line must not be numbers" };
+            return Err((
+                line,
+                format!("a row too many: the data set has {classes} classes{names}"),
+            ));
         }
-        rows.push(row(&fields, classes).map_err(|wrong| (line, wrong))?);
+        rows.push(row(text, classes).map_err(|wrong| (line, wrong))?);
         last = line;
     }
-    match rows.len() {
-        found if found == classes => Ok(rows),
-        found => Err((
-            last,
-            format!("it ends after {found} rows, but the data set has {classes} classes"),
-        )),
+    if rows.len() < classes {
+        let found = rows.len();
+        let names = |line| format!("; line {line} was taken for names: none of them is a number");
+        let names = header.map(names).unwrap_or_default();
+        let wrong =
+            format!("it ends after {found} rows, but the data set has {classes} classes{names}");
+        return Err((last, wrong));
     }
+    Ok(rows)
 }
 
 /// What is between commas and spaces, before a comment.
-fn fields(line: &str) -> Vec<&str> {
+fn fields(line: &str) -> impl Iterator<Item = &str> {
     let line = line.split_once('#').map_or(line, |(line, _)| line);
     let between = |letter: char| letter == ',' || letter.is_whitespace();
-    line.split(between).filter(|field| !field.is_empty()).collect()
+    line.split(between).filter(|field| !field.is_empty())
 }
 
-fn row(fields: &[&str], classes: usize) -> Result<Vec<f64>, String> {
-    if fields.len() != classes {
-        let found = fields.len();
+fn row(line: &str, classes: usize) -> Result<Vec<f64>, String> {
+    let found = fields(line).count();
+    if found != classes {
         return Err(format!("it has {found} numbers, but the data set has {classes} classes"));
     }
-    let probability = |field: &&str| {
+    let probability = |field: &str| {
         let number = field.parse().ok().filter(|number| (0.0..=1.0).contains(number));
         number.ok_or_else(|| format!("'{}' is not a probability from 0 to 1", shortened(field)))
     };
-    let row = fields.iter().map(probability).collect::<Result<Vec<f64>, _>>()?;
+    let row = fields(line).map(probability).collect::<Result<Vec<f64>, _>>()?;
     let sum: f64 = row.iter().sum();
+    if sum == 0.0 {
+        return Err("it is all zeros: put 1 on the diagonal to keep the class clean".to_owned());
+    }
     if (sum - 1.0).abs() > ROUNDING {
         return Err(format!("its numbers sum to {sum}, not to 1: divide each of them by the sum"));
     }
@@ -110,10 +120,17 @@ mod tests {
             ("1;0\n0;1", 2, "it has 1 numbers"),
             ("# a\n0.5 0.4\n0 1", 2, "sum to 0.9, not to 1"),
             ("1 0\n0.6 0.6", 2, "sum to 1.2"),
+            ("1 0\n0 0", 2, "it is all zeros: put 1 on the diagonal"),
+            ("0,1\n1,0\n0,1", 3, "has 2 classes; names in a first line must not be numbers"),
+            ("O.9 O.1\n0 1", 2, "2 classes; line 1 was taken for names: none of them is a number"),
         ] {
             let (found, wrong) = parse(text, 2).unwrap_err();
             assert_eq!(found, line, "{text}: {wrong}");
             assert!(wrong.contains(words), "{text}: {wrong}");
+        }
+        for text in ["1 0\n", "a b\n1 0\n0 1\n0 1"] {
+            let (_, wrong) = parse(text, 2).unwrap_err();
+            assert!(wrong.ends_with("2 classes"), "{text}: {wrong}");
         }
     }
 

@@ -153,6 +153,9 @@ impl Corrupted {
     ) -> NoiseReport {
         let transitions = || order.iter().map(|&sample| (clean[sample], self.classes[sample]));
         let corrupted = transitions().filter(|(clean, noisy)| clean != noisy).count();
+        let chosen = |chosen: &Vec<String>| {
+            names.iter().filter(|name| chosen.contains(name)).cloned().collect()
+        };
         NoiseReport {
             noise: stage.noise.name().to_owned(),
             requested_rate: stage.rate,
@@ -161,6 +164,7 @@ impl Corrupted {
             corrupted,
             requested_matrix: self.matrix.as_ref().map(|matrix| matrix.rows.clone()),
             realised_matrix: NoiseMatrix::realised(names.len(), transitions()).rows,
+            corrupted_classes: stage.classes.as_ref().map(chosen),
             classes: names,
         }
     }

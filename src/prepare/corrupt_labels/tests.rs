@@ -113,6 +113,7 @@ fn held_out_samples_stay_clean() {
     let report = NoiseReport::read(&output).unwrap();
     assert_eq!((report.samples, report.corrupted, report.realised_rate), (400, 400, 1.0));
     assert_eq!(report.requested_matrix.unwrap(), report.realised_matrix);
+    assert_eq!(report.corrupted_classes, None);
 }
 
 #[test]
@@ -155,6 +156,8 @@ fn only_the_labels_of_these_classes_are_corrupted() {
             pairs.filter(|(label, clean)| label != clean).map(|pair| *pair.1).collect();
         assert!(wrong.iter().all(|class| [0, 5].contains(class)), "{noise}: {wrong:?}");
         assert!(wrong.contains(&0) && wrong.contains(&5), "{noise}: {wrong:?}");
+        // As the data set has them: their order in the manifest is not in the key.
+        assert_eq!(report.corrupted_classes.unwrap(), ["airplane", "dog"], "{noise}");
         let rows = report.requested_matrix.unwrap();
         let is_clean = |class: &usize| rows[*class][*class] == 1.0;
         assert_eq!((0..10).filter(is_clean).count(), 8, "{noise}");

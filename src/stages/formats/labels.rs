@@ -101,8 +101,8 @@ pub fn check_labels(
 pub struct NoiseReport {
     /// The shape of the noise.
     pub noise: String,
-    /// The requested rate. For symmetric noise some of it falls on the true class. Left out
-    /// if none was requested: the labels are human.
+    /// The requested rate, of the classes that were to be corrupted. For symmetric noise some of it falls on the true
+    /// class. Left out if none was requested: the matrix is from a file, or the labels are human.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_rate: Option<f64>,
     /// The share of the samples that noise was drawn for whose label is now wrong.
@@ -113,7 +113,10 @@ pub struct NoiseReport {
     pub corrupted: usize,
     /// The names of the classes.
     pub classes: Vec<String>,
-    /// The requested transition matrix. Left out like the rate.
+    /// Those whose labels were to be corrupted, in the same order. Left out if all were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrupted_classes: Option<Vec<String>>,
+    /// The requested transition matrix. Left out if there is none: the noise depends on pixels, or the labels are human.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_matrix: Option<Vec<Vec<f64>>>,
     /// The realised transition matrix. A class without samples to corrupt has a row of zeros.

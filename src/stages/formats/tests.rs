@@ -139,6 +139,7 @@ fn json_reads_back() {
         samples: 3,
         corrupted: 1,
         classes: vec!["a".into()],
+        corrupted_classes: Some(vec!["a".into()]),
         requested_matrix: Some(vec![vec![0.2, 0.8]]),
         realised_matrix: vec![vec![1.0, 0.0]],
     };

@@ -21,7 +21,7 @@ choices! {
         Asymmetric,
         /// The probabilities in a file of your own, `matrix`.
         Matrix,
-        /// No matrix: part-dependent noise (Xia et al. 2020). The pixels of a sample, projected at random for its class, say which other classes are likely for it, and a flip rate of its own says how likely all of them are together. Flip rates are normal around `rate` with standard deviation 0.1, truncated to [0, 1]. Needs pixels.
+        /// No matrix: part-dependent noise (Xia et al. 2020). The pixels of a sample, projected at random for its class, say which other classes are likely for it, and a flip rate of its own says how likely all of them are together. Flip rates are normal around `rate` with standard deviation 0.1, truncated to [0, 1], so that their mean is 0.13 at rate 0.1, 0.21 at 0.2, 0.87 at 0.9 and 0.92 at 1. It would be 0.08 at 0, which is a mistake. Needs pixels.
         Instance,
         /// No matrix: human labels of the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
         Human,
@@ -47,14 +47,15 @@ choices! {
 }
 
 kind! {
-    /// Corrupts training labels with a noise matrix, or replaces them with human labels.
+    /// Corrupts training labels with a noise matrix or by what is in the images, or replaces them with human labels.
     ///
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
-    /// the matrix first, then one draw for each training sample in the order of the split. Held-out samples stay clean.
-    /// The seed must fit in 32 bits, as NumPy's does. `noise.json` has the requested and the realised matrix.
+    /// the matrix first, if it is drawn, then one draw for each training sample in the order of the split. Held-out samples stay clean.
+    /// The seed must fit in 32 bits, as NumPy's does. `noise.json` has the realised matrix, and the requested one if there is one.
     ///
     /// `instance` draws as the code of its authors does, `get_instance_noisy_label`: all flip rates, the projections, then the labels; pixels count
-    /// from 0 to 255. That code computes in 32 bits and this one in 64. A label differs where its draw is within that rounding
+    /// from 0 to 255. Theirs corrupts all training samples and splits them afterwards: the same labels need this stage without `split`, and a data
+    /// set without validation samples of its own. That code computes in 32 bits and this one in 64. A label differs where its draw is within that rounding
     /// of the boundary between two classes, which none of 40,000 were that were compared.
     CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;
     ports {
@@ -84,7 +85,7 @@ kind! {
         pairs: BTreeMap<String, String> = BTreeMap::new();
     }
     only if (noise: [Noise::Matrix]) {
-        /// A text file, relative to the manifest: for each true class, in the order of the data set, a line with the probability of each label. Commas or spaces are between the numbers, which sum to 1. A first line of names is skipped, and so is what follows a `#`: `np.savetxt` writes such files, and the `transition.csv` of a `train` stage is one. It must be given.
+        /// A text file, relative to the manifest: for each true class, in the order of the data set, a line with the probability of each label. Commas or spaces are between the numbers, which sum to 1. A first line of names, none of which is a number, is skipped, and so is what follows a `#`: `np.savetxt` writes such files, and the `transition.csv` of a `train` stage with `method = "forward-correction"` is one. It must be given.
         matrix: Option<String> = None;
     }
     only if (noise: [Noise::Human]) {
@@ -96,6 +97,23 @@ kind! {
 }
 
 impl CorruptLabels {
+    /// Why noise = "instance" cannot be drawn for images of this many values (all channels) and this many classes. It
+    /// projects the values to the classes with a 32-bit number for each pair, for one true class at a time: 1 GiB at most.
+    pub fn instance_problem(values: u64, classes: u64) -> Option<String> {
+        if classes < 2 {
+            return Some(
+                "noise = \"instance\" needs a data set of at least two classes".to_owned(),
+            );
+        }
+        let fits = values.saturating_mul(classes) <= (1 << 30) / 4;
+        (!fits).then(|| {
+            format!(
+                "noise = \"instance\" projects the {values} values of an image to {classes} classes, which takes more than \
+                 1 GiB: use smaller images, such as an image-folder with a lower 'size', or fewer classes"
+            )
+        })
+    }
+
     fn pair_problems(&self) -> Vec<Problem> {
         let with_itself = self.pairs.iter().filter(|(source, target)| source == target);
         with_itself
@@ -134,6 +152,13 @@ impl CorruptLabels {
             _ if self.rate.is_none() => {
                 problem("rate", "a stage of the kind 'corrupt-labels' needs 'rate'");
             }
+            Noise::Instance if self.rate == Some(0.0) => {
+                problem(
+                    "rate",
+                    "noise = \"instance\" is not clean at rate = 0: flip rates are truncated at 0, and 8 % of the \
+                     labels would be wrong; for clean labels take another noise, or train without 'labels'",
+                );
+            }
             _ => {}
         }
         if file && self.noise != Noise::Human {
@@ -159,11 +184,18 @@ impl Rules for CorruptLabels {
                            CIFAR-100 have pairs of their own)";
             return vec![Problem::new("noise", message)];
         }
-        if self.noise == Noise::Instance && inputs.at("data").images == Some(Images::Encoded) {
-            let message = "noise = \"instance\" depends on pixels, and the images of this data set are encoded, of any size";
+        if self.noise != Noise::Instance {
+            return Vec::new();
+        }
+        let data = inputs.at("data");
+        if data.images == Some(Images::Encoded) {
+            let message = "noise = \"instance\" depends on pixels, and the images of this data set are encoded, of any size: \
+                           use a data set of pixels, such as an image-folder with encoded = false";
             return vec![Problem::new("noise", message)];
         }
-        Vec::new()
+        let size = data.values().zip(data.classes);
+        let problem = size.and_then(|(values, classes)| Self::instance_problem(values, classes));
+        problem.map(|message| Problem::new("noise", message)).into_iter().collect()
     }
 
     fn without_effect(&self) -> Vec<WithoutEffect> {
@@ -178,13 +210,16 @@ impl Rules for CorruptLabels {
     }
 
     // With `pairs` for any noise: keys had it before groups of parameters existed. Of a file the content is in the key,
-    // not the path.
+    // not the path. The order of `classes` changes nothing.
     fn key_parameters(
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
         all.retain(|name, value| !value.is_null() && name != "matrix");
         all.entry("pairs").or_insert_with(|| serde_json::json!({}));
+        if let Some(classes) = all.get_mut("classes").and_then(serde_json::Value::as_array_mut) {
+            classes.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+        }
         all
     }
 }
@@ -215,6 +250,13 @@ mod tests {
             (json!({"rate": 0.5}), &[][..], None),
             (json!({}), &[], Some(("rate", "needs 'rate'"))),
             (json!({"noise": "instance"}), &[], Some(("rate", "needs 'rate'"))),
+            (
+                json!({"noise": "instance", "rate": 0.0}),
+                &[],
+                Some(("rate", "not clean at rate = 0")),
+            ),
+            (json!({"noise": "instance", "rate": 0.01}), &[], None),
+            (json!({"noise": "symmetric", "rate": 0.0}), &[], None),
             (json!({"noise": "matrix", "matrix": "a.csv"}), &[], None),
             (json!({"noise": "matrix"}), &[], Some(("matrix", "needs 'matrix'"))),
             (
@@ -251,6 +293,8 @@ mod tests {
         let some = json!({"rate": 0.5, "classes": ["cat"]});
         assert_ne!(key(some.clone()), key(json!({"rate": 0.5, "classes": ["dog"]})));
         assert_ne!(key(some), key(json!({"rate": 0.5})));
+        let both = |classes: [&str; 2]| json!({"rate": 0.5, "classes": classes});
+        assert_eq!(key(both(["dog", "cat"])), key(both(["cat", "dog"])), "in any order");
         let file = |path: &str| json!({"noise": "matrix", "matrix": path});
         assert_eq!(key(file("a.csv")), key(file("b/c.txt")));
         let outside = |parameters| stage(parameters).outside_paths();
@@ -274,6 +318,40 @@ mod tests {
         ] {
             let found = stage(noise).check_inputs(&data(images));
             assert_eq!(found.len(), problems, "{noise} {images:?}");
+        }
+    }
+
+    #[test]
+    fn projections_that_are_too_large_are_known_early() {
+        use crate::known::{ImageSize, Known};
+        let stage: CorruptLabels =
+            serde_json::from_value(json!({"rate": 0.5, "noise": "instance"})).unwrap();
+        let found = |channels, side, classes| {
+            let image_size = Some(ImageSize { height: side, width: side });
+            let data = Known { channels, image_size, classes, ..Known::default() };
+            let problems = stage.check_inputs(&KnownInputs::new([("data".to_owned(), data)]));
+            problems.into_iter().map(|problem| problem.message).collect::<String>()
+        };
+        for (channels, side, classes, words) in [
+            (Some(3), 32, Some(1000), ""),
+            (Some(3), 64, Some(200), ""),
+            (Some(1), 4096, Some(16), ""),
+            (
+                Some(1),
+                4096,
+                Some(17),
+                "the 16777216 values of an image to 17 classes, which takes more",
+            ),
+            (Some(3), u32::MAX, Some(u64::MAX), "more than 1 GiB: use smaller images"),
+            (Some(1), 28, Some(1), "at least two classes"),
+            (None, 4096, Some(1000), ""),
+            (Some(3), 4096, None, ""),
+        ] {
+            let found = found(channels, side, classes);
+            assert!(
+                found.contains(words) && found.is_empty() == words.is_empty(),
+                "{side}: {found}"
+            );
         }
     }
 }

@@ -142,6 +142,11 @@ fn stages_that_do_not_fit_together() {
             "kind = \"corrupt-labels\"\ndata = \"grey\"\nnoise = \"asymmetric\"\nrate = 0.1\npairs = { a = \"b\" }",
             "",
         ),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"photos\"\nnoise = \"instance\"\nrate = 0.1",
+            "use a data set of pixels, such as an image-folder with encoded = false",
+        ),
+        ("kind = \"corrupt-labels\"\ndata = \"few\"\nnoise = \"instance\"\nrate = 0.1", ""),
     ] {
         let found = titles(stage);
         match expected {
