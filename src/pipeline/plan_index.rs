@@ -111,9 +111,9 @@ fn is_none_measured(metrics: &Metrics) -> bool {
 }
 
 impl IndexedStage {
-    fn expected(&self) -> ExpectedResult<'_> {
+    fn expected(&self, has_record: bool) -> ExpectedResult<'_> {
         let Self { name, key, digest, metrics, files, .. } = self;
-        ExpectedResult { stage: name, key, digest, metrics, files: *files }
+        ExpectedResult { stage: name, key, digest, metrics, files: *files, has_record }
     }
 
     /// That it has this result.
@@ -191,7 +191,7 @@ impl PlanIndex {
         if files.is_some() {
             now = cache.stamp(&index.experiment);
         }
-        if !cache.still_has(&index.expected(), &index.stamp, &now) {
+        if !cache.still_has(&index.expected(|_| false), &index.stamp, &now) {
             return None;
         }
         // Something else changed the cache, and all is there nevertheless: the next run need not find that out again.
@@ -307,18 +307,17 @@ impl PlanIndex {
         let before = before.without_heads(&self.experiment);
         let files = self.files_now(cache, |stage| !stage.files.are_known());
         self.stamp = cache.settled_stamp(&self.experiment);
-        if cache.still_has(&self.expected(), &before, &self.stamp) {
+        // All files of a result are known where they were looked at when this run began.
+        let expected = self.expected(|stage| stage.files.are_known());
+        if cache.still_has(&expected, &before, &self.stamp) {
             self.set_files(files);
             let _ = self.write(cache);
         }
     }
 
-    fn expected(&self) -> Expected<'_> {
-        Expected {
-            experiment: &self.experiment,
-            results: self.stages.iter().map(IndexedStage::expected).collect(),
-            are_all: self.are_all,
-        }
+    fn expected(&self, has_record: impl Fn(&IndexedStage) -> bool) -> Expected<'_> {
+        let results = self.stages.iter().map(|stage| stage.expected(has_record(stage)));
+        Expected { experiment: &self.experiment, results: results.collect(), are_all: self.are_all }
     }
 
     /// The places of the stages that read something else outside the cache than before, or cannot read it.
@@ -344,9 +343,10 @@ impl PlanIndex {
         changed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The links for people to its results.
-    pub(crate) fn links(&self) -> Links {
-        self.stages.iter().map(|stage| (stage.name.to_string(), stage.digest)).collect()
+    /// The links for people to its results, of those of its stages that a part of the manifest has.
+    pub(crate) fn links(&self, part: &Manifest) -> Links {
+        let stages = self.stages.iter().filter(|stage| part.stage(&stage.name).is_some());
+        stages.map(|stage| (stage.name.to_string(), stage.digest)).collect()
     }
 
     /// Whether it is about these texts.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use pipeline_stages::message::Metrics;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, statat};
+use rustix::path::Arg;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +180,8 @@ pub(crate) struct ExpectedResult<'a> {
     pub(crate) metrics: &'a Metrics,
     /// What its files were, by their stat.
     pub(crate) files: ResultFiles,
+    /// Whether its record was looked at in this run. The next one looks at it again, whatever the stamp says.
+    pub(crate) has_record: bool,
 }
 
 /// What distinguishes the files about a result from those that were written later, also in their place.
@@ -206,28 +209,39 @@ impl Cache {
 
     /// The stamp of what the cache has now.
     pub(crate) fn stamp(&self, experiment: &str) -> Stamp {
-        let clock = Clock::of(self.layout().root());
-        let found = self.stamped_folders(experiment).into_iter().filter_map(|folder| {
-            let stamp = FolderStamp::of(&self.layout().root().join(&folder))?;
-            clock.is_past(&stamp).then_some((folder, stamp))
-        });
-        Stamp { generation: self.generation(), folders: found.collect() }
+        self.stamp_of(&self.stamped_folders(experiment)).0
     }
 
     /// The same, a moment later where something has just been changed.
     pub(crate) fn settled_stamp(&self, experiment: &str) -> Stamp {
         const STEPS: u32 = 20;
-        let root = self.layout().root();
         let folders = self.stamped_folders(experiment);
+        let mut stamped = self.stamp_of(&folders);
         for _ in 0..STEPS {
-            let clock = Clock::of(root);
-            let is_past = |stamp: FolderStamp| !clock.is_exact(&stamp) || clock.is_past(&stamp);
-            if folders.iter().filter_map(|at| FolderStamp::of(&root.join(at))).all(is_past) {
+            if stamped.1 {
                 break;
             }
             std::thread::sleep(PATIENCE / STEPS);
+            stamped = self.stamp_of(&folders);
         }
-        self.stamp(experiment)
+        stamped.0
+    }
+
+    /// The stamp of these folders, and whether a moment would not make it say more.
+    fn stamp_of(&self, folders: &[PathBuf]) -> (Stamp, bool) {
+        let root = self.layout().root();
+        let clock = Clock::of(root);
+        let generation = self.generation();
+        let (mut found, mut is_settled) = (BTreeMap::new(), true);
+        for folder in folders {
+            let Some(stamp) = FolderStamp::of(&root.join(folder)) else { continue };
+            if clock.is_past(&stamp) {
+                found.insert(folder.clone(), stamp);
+            } else {
+                is_settled &= !clock.is_exact(&stamp);
+            }
+        }
+        (Stamp { generation, folders: found }, is_settled)
     }
 
     fn stamped_folders(&self, experiment: &str) -> Vec<PathBuf> {
@@ -253,22 +267,29 @@ impl Cache {
         let shards = (0..=u8::MAX).map(|shard| is_same(&Layout::record_folder(shard)));
         let shards: Vec<bool> = shards.collect();
         let are_same_links = is_same(&latest);
-        let Some(root) = Root::open(self.layout()) else { return expected.results.is_empty() };
-        let has = |ExpectedResult { stage, key, digest, metrics, files }: &ExpectedResult<'_>| {
-            let is_same_shard = shards[usize::from(key.shard())];
-            let is_same_record = |now: &Record| {
-                now.output.digest == **digest && now.metrics == **metrics && self.is_certain(now)
+        let Some(root) = Root::open(self.layout(), expected.experiment) else {
+            return expected.results.is_empty();
+        };
+        let has_record = |one: &ExpectedResult<'_>| {
+            let is_same = |now: &Record| {
+                now.output.digest == *one.digest
+                    && now.metrics == *one.metrics
+                    && self.is_certain(now)
             };
-            let (stage, experiment) = (stage.as_str(), expected.experiment);
-            (is_same_store || root.is_folder(&root.below.artifact(digest)))
-                && (is_same_shard && root.is_file(files.record, |below| below.record(key))
-                    || self.record(key).as_ref().is_some_and(is_same_record))
+            let is_same_shard = shards[usize::from(one.key.shard())];
+            is_same_shard && is_file(one.files.record, || root.record(one.key))
+                || self.record(one.key).as_ref().is_some_and(is_same)
+        };
+        let has = |one: &ExpectedResult<'_>| {
+            let (stage, experiment) = (one.stage.as_str(), expected.experiment);
+            (is_same_store || root.has_artifact(one.digest))
+                && (one.has_record || has_record(one))
                 && (are_same_heads
-                    || root.is_file(files.head, |below| below.head(experiment, stage))
-                    || self.head(experiment, stage) == Some(**key))
+                    || is_file(one.files.head, || root.head(stage))
+                    || self.head(experiment, stage) == Some(*one.key))
                 && (are_same_links
-                    || root.is_file(files.link, |below| below.link(experiment, stage))
-                    || self.link(experiment, stage) == Some(**digest))
+                    || is_file(one.files.link, || root.link(stage))
+                    || self.link(experiment, stage) == Some(*one.digest))
         };
         all_in_parallel(&expected.results, has) && (are_same_links || self.are_all_links(expected))
     }
@@ -292,9 +313,9 @@ impl Cache {
         &self,
         keys: impl Iterator<Item = &'k StageKey>,
     ) -> Vec<ResultFiles> {
-        let root = Root::open(self.layout());
-        let number = |key| root.as_ref().and_then(|root| root.number(&root.below.record(key)));
-        keys.map(|key| ResultFiles { record: number(key), ..ResultFiles::default() }).collect()
+        let root = Root::open(self.layout(), "");
+        let record = |key| root.as_ref().and_then(|root| root.record(key));
+        keys.map(|key| ResultFiles { record: record(key), ..ResultFiles::default() }).collect()
     }
 
     /// What the files about these results are now: each has a stage and a key.
@@ -303,14 +324,13 @@ impl Cache {
         experiment: &str,
         results: impl Iterator<Item = (&'r str, &'r StageKey)>,
     ) -> Vec<ResultFiles> {
-        let Some(root) = Root::open(self.layout()) else {
+        let Some(root) = Root::open(self.layout(), experiment) else {
             return results.map(|_| ResultFiles::default()).collect();
         };
-        let below = &root.below;
         let files = |(stage, key)| ResultFiles {
-            record: root.number(&below.record(key)),
-            head: root.number(&below.head(experiment, stage)),
-            link: root.number(&below.link(experiment, stage)),
+            record: root.record(key),
+            head: root.head(stage),
+            link: root.link(stage),
         };
         results.map(files).collect()
     }
@@ -335,48 +355,67 @@ impl Cache {
     }
 }
 
-/// The folder of a cache, open, so that the system need not walk to it for each of thousands of files.
+/// The folders of a cache, open, so that the system need not walk to them for each of thousands of files.
 struct Root {
     folder: OwnedFd,
-    /// The paths below it.
+    /// Those of an experiment, where they exist.
+    heads: Option<OwnedFd>,
+    links: Option<OwnedFd>,
+    store: Option<OwnedFd>,
+    /// The paths below the first one.
     below: Layout,
 }
 
 impl Root {
-    fn open(layout: &Layout) -> Option<Self> {
+    fn open(layout: &Layout, experiment: &str) -> Option<Self> {
         const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
         let folder = rustix::fs::open(layout.root(), FLAGS, Mode::empty()).ok()?;
-        Some(Self { folder, below: Layout::new(PathBuf::new()) })
+        let [store, heads, links] = stamped(experiment)
+            .map(|path| rustix::fs::openat(&folder, &path, FLAGS, Mode::empty()).ok());
+        Some(Self { folder, heads, links, store, below: Layout::new(PathBuf::new()) })
     }
 
-    fn stat(&self, path: &Path) -> Option<rustix::fs::Stat> {
-        statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW).ok()
+    fn has_artifact(&self, digest: &Digest) -> bool {
+        let stat = self.store.as_ref().and_then(|store| stat_in(store, digest.to_string()));
+        stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
-    fn is_folder(&self, path: &Path) -> bool {
-        let mode = self.stat(path).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        mode == Some(FileType::Directory)
+    /// A number for what the system knows of the record of a key without reading it.
+    fn record(&self, key: &StageKey) -> Option<u64> {
+        stat_in(&self.folder, self.below.record(key)).map(number)
     }
 
-    /// A number for what the system knows of a file without reading it.
-    #[allow(clippy::unnecessary_cast, reason = "other systems have other types")]
-    fn number(&self, path: &Path) -> Option<u64> {
-        let stat = self.stat(path)?;
-        let mut hasher = DefaultHasher::new();
-        (stat.st_dev as u64, stat.st_ino as u64, stat.st_mode as u32, stat.st_size as i64)
-            .hash(&mut hasher);
-        for (seconds, rest) in
-            [(stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec)]
-        {
-            (seconds as i64, rest as i64).hash(&mut hasher);
-        }
-        Some(hasher.finish())
+    /// The same of the head of a stage.
+    fn head(&self, stage: &str) -> Option<u64> {
+        stat_in(self.heads.as_ref()?, stage).map(number)
     }
 
-    /// Whether a file is the one of this number.
-    fn is_file(&self, number: Option<u64>, path: impl FnOnce(&Layout) -> PathBuf) -> bool {
-        number.is_some() && self.number(&path(&self.below)) == number
+    /// The same of the link of a stage.
+    fn link(&self, stage: &str) -> Option<u64> {
+        stat_in(self.links.as_ref()?, stage).map(number)
     }
+}
+
+fn stat_in(folder: &OwnedFd, path: impl Arg) -> Option<Stat> {
+    statat(folder, path, AtFlags::SYMLINK_NOFOLLOW).ok()
+}
+
+#[allow(clippy::unnecessary_cast, reason = "other systems have other types")]
+fn number(stat: Stat) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (stat.st_dev as u64, stat.st_ino as u64, stat.st_mode as u32, stat.st_size as i64)
+        .hash(&mut hasher);
+    for (seconds, rest) in
+        [(stat.st_mtime, stat.st_mtime_nsec), (stat.st_ctime, stat.st_ctime_nsec)]
+    {
+        (seconds as i64, rest as i64).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Whether a file is the one of this number.
+fn is_file(number: Option<u64>, now: impl FnOnce() -> Option<u64>) -> bool {
+    number.is_some() && now() == number
 }
 
 /// Before a record or an artifact is removed: no index counts any longer.
@@ -432,6 +471,7 @@ mod tests {
             digest: &digest,
             metrics: &record.metrics,
             files: cache.result_files("test", [("a", &record.key)].into_iter())[0],
+            has_record: false,
         };
         let expected = Expected { experiment: "test", results: vec![result], are_all: true };
         // As if all folders had been settled.

@@ -95,7 +95,7 @@ fn run_stages(
         executor: project.executor(arguments.executor.as_deref())?,
         executors: project.executors.clone(),
         detach: arguments.detach,
-        links: part.as_ref().map(|part| part.index.links()),
+        links: part.as_ref().map(|part| part.index.links(&project.manifest)),
         shared: project.shared.clone(),
     };
     project.ask_remote_and_keep(&selected);
@@ -130,7 +130,8 @@ fn run_stages(
         let (cache, policy) = (Arc::clone(&cache), project.push.clone());
         reporters.0.push(Box::new(LivePush::new(shared, cache, policy, kinds, command)));
     }
-    let before = project.cache.stamp(&project.manifest.experiment.name);
+    // An index has its own.
+    let before = part.is_none().then(|| project.cache.stamp(&project.manifest.experiment.name));
     let (summary, results) = execute::execute(
         &project.manifest,
         &project.graph,
@@ -169,6 +170,7 @@ fn run_stages(
             Some(part) => part.index.renew(&project.cache, results),
             None => {
                 let Project { manifest, graph, cache, .. } = project;
+                let before = before.unwrap_or_default();
                 PlanIndex::keep(cache, asked, manifest, graph, results, &before);
             }
         }

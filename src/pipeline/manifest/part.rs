@@ -5,23 +5,22 @@
 use std::collections::HashSet;
 
 use toml_parser::Source;
-use toml_parser::lexer::{Token, TokenKind};
+use toml_parser::lexer::TokenKind;
 
 /// The text with blanks in the place of `[stages.NAME]`, and of the tables in it, for each stage that is not one of `templates`. All
 /// other places are what they were.
 pub(super) fn only(text: &str, templates: &HashSet<&str>) -> String {
-    let tokens: Vec<Token> = Source::new(text).lex().collect();
     let mut bytes = text.as_bytes().to_vec();
     let (mut depth, mut begins_line) = (0_usize, true);
     let mut unwanted_from = None;
-    for (place, token) in tokens.iter().enumerate() {
+    for token in Source::new(text).lex() {
         let start = token.span().start();
         let is_header = begins_line && token.kind() == TokenKind::LeftSquareBracket;
         if is_header || token.kind() == TokenKind::Eof {
             if let Some(from) = unwanted_from.take() {
                 bytes[from..start].fill(b' ');
             }
-            let stage = stage_of(&tokens[place..], text);
+            let stage = text.get(start..).and_then(stage_of);
             unwanted_from = stage.is_some_and(|stage| !templates.contains(stage)).then_some(start);
         }
         match token.kind() {
@@ -41,9 +40,10 @@ pub(super) fn only(text: &str, templates: &HashSet<&str>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// The stage that a table with this header belongs to. `None` also where its name has quotes.
-fn stage_of<'t>(header: &[Token], text: &'t str) -> Option<&'t str> {
-    let mut tokens = header.iter().filter(|token| token.kind() != TokenKind::Whitespace).peekable();
+/// The stage that a table belongs to whose header this text begins with. `None` also where its name has quotes.
+fn stage_of(text: &str) -> Option<&str> {
+    let tokens = Source::new(text).lex();
+    let mut tokens = tokens.filter(|token| token.kind() != TokenKind::Whitespace).peekable();
     while tokens.next_if(|token| token.kind() == TokenKind::LeftSquareBracket).is_some() {}
     let mut take = |kind| {
         let token = tokens.next_if(|token| token.kind() == kind)?;

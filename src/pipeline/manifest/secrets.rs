@@ -27,6 +27,10 @@ pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
 
 /// What follows on `mlflow =` to the end of the line, where it cannot be an address without a password.
 fn addresses(text: &str) -> Vec<Range<usize>> {
+    // Reading the tokens of a long text takes milliseconds.
+    if !text.contains(ADDRESS) {
+        return Vec::new();
+    }
     let source = Source::new(text);
     let (mut found, mut is_key, mut is_value, mut end) = (Vec::new(), false, false, 0);
     for token in source.lex() {
@@ -67,6 +71,10 @@ fn may_be_shown(line: &str) -> bool {
 /// The texts in quotes whose value has a URL with a password that is not to be seen from outside, without
 /// their quotes, in order.
 fn in_quotes(text: &str) -> Vec<Range<usize>> {
+    // Other quotes cannot hold what is looked for.
+    if !text.contains(['\\', '\'']) && !text.contains("\"\"\"") {
+        return Vec::new();
+    }
     let source = Source::new(text);
     let texts = source.lex().filter_map(|token| {
         let quotes = match token.kind() {
