@@ -2,13 +2,25 @@
 //!
 //! The place for other ways to start a worker. Does not depend on how the worker is talked to.
 
+mod copies;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::Request;
+use rustix::process::Pid;
+
+use copies::Copies;
+pub(crate) use copies::{COPIES_SUBCOMMAND, serve as serve_copies};
 
 /// The hidden subcommand under which `pipeline` is a worker itself.
 pub(crate) const WORKER_SUBCOMMAND: &str = "__worker";
@@ -33,11 +45,43 @@ const LEARN_PROGRAM: &str = "pipeline-learn";
 
 /// How the process of a worker is started.
 pub(crate) trait Launcher: Send + Sync {
-    /// The command that starts a worker of a program for a request.
+    /// What starts a worker of a program for a request.
     ///
     /// # Errors
     /// When the program cannot be found, with what to do.
-    fn command(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Command>;
+    fn launch(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Launch>;
+}
+
+/// A worker that is to be started.
+pub(crate) struct Launch {
+    command: Command,
+    copies: Option<Arc<Copies>>,
+}
+
+impl Launch {
+    /// The program.
+    pub(crate) fn program(&self) -> &OsStr {
+        self.command.get_program()
+    }
+
+    /// Starts it, with one end of a socket as its standard input and output; returns the other end. It leads a process group: Ctrl-C in
+    /// the terminal reaches the orchestrator alone, which passes it on.
+    ///
+    /// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the worker runs.
+    /// A socket cannot.
+    pub(crate) fn start(mut self, log: File) -> io::Result<(Pid, UnixStream)> {
+        if let Some(copies) = self.copies {
+            let (ours, theirs) = UnixStream::pair()?;
+            if let Some(copy) = copies.start(own_program()?, &theirs, &log) {
+                return Ok((copy, ours));
+            }
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        self.command.process_group(0).stderr(log);
+        self.command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+        // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
+        Ok((Pid::from_child(&self.command.spawn()?), ours))
+    }
 }
 
 /// As any other process of the user.
@@ -45,48 +89,70 @@ pub(crate) trait Launcher: Send + Sync {
 pub(crate) struct Plain;
 
 impl Launcher for Plain {
-    fn command(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Command> {
+    fn launch(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Launch> {
         let mut command = command(program)?;
         command.envs(&request.execution.variables);
-        Ok(command)
+        Ok(Launch { command, copies: None })
     }
 }
 
-/// The same, for a job of a scheduler.
+/// The same, where many are started: those of this program as copies of one.
+#[derive(Debug, Default)]
+pub(crate) struct Many(Arc<Copies>);
+
+impl Launcher for Many {
+    fn launch(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Launch> {
+        // Some variables count only where a program is loaded.
+        let can_be_copy =
+            program == WorkerProgram::Prepare && request.execution.variables.is_empty();
+        let copies = can_be_copy.then(|| Arc::clone(&self.0));
+        Ok(Launch { copies, ..Plain.launch(program, request)? })
+    }
+}
+
+/// As any other process, for a job of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InAllocation;
 
 impl Launcher for InAllocation {
-    fn command(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Command> {
-        let mut command = Plain.command(program, request)?;
+    fn launch(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Launch> {
+        let mut launch = Plain.launch(program, request)?;
         // Many schedulers send it to all processes of a job, which would end the worker before it is asked for a checkpoint.
         let ignore = || {
             // SAFETY: it takes only numbers.
             let before = unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
             match before {
-                libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+                libc::SIG_ERR => Err(io::Error::last_os_error()),
                 _ => Ok(()),
             }
         };
         // SAFETY: between fork and exec, `signal` may be called.
-        unsafe { command.pre_exec(ignore) };
-        Ok(command)
+        unsafe { launch.command.pre_exec(ignore) };
+        Ok(launch)
     }
 }
 
+/// This program, without a word.
+fn own_program() -> io::Result<Command> {
+    let own = std::env::current_exe()?;
+    // Where there is one, by the link to the running program: a new build or installation may
+    // have taken its path meanwhile.
+    let running = Path::new("/proc/self/exe");
+    let mut command = Command::new(if running.exists() { running } else { &own });
+    command.arg0(&own);
+    Ok(command)
+}
+
 fn command(program: WorkerProgram) -> anyhow::Result<Command> {
-    let own = std::env::current_exe().context("cannot find out where this program is")?;
+    const UNKNOWN: &str = "cannot find out where this program is";
     match program {
         WorkerProgram::Prepare => {
-            // Where there is one, by the link to the running program: a new build or installation may
-            // have taken its path meanwhile.
-            let running = Path::new("/proc/self/exe");
-            let program = if running.exists() { running } else { &own };
-            let mut command = Command::new(program);
-            command.arg0(&own).arg(WORKER_SUBCOMMAND);
+            let mut command = own_program().context(UNKNOWN)?;
+            command.arg(WORKER_SUBCOMMAND);
             Ok(command)
         }
         WorkerProgram::Learn => {
+            let own = std::env::current_exe().context(UNKNOWN)?;
             let mut command = Command::new(learn_program(&own)?);
             let given = |name: &str| std::env::var_os(name).is_some();
             command.envs(for_libtorch(given));

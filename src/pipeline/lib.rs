@@ -61,13 +61,15 @@ mod visible;
 mod width;
 mod worker;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     // Before the command line is read: a worker starts in as little time as it can.
-    if std::env::args_os().nth(1).is_some_and(|first| first == launcher::WORKER_SUBCOMMAND) {
-        return pipeline_prepare::serve();
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some(launcher::WORKER_SUBCOMMAND) => pipeline_prepare::serve(),
+        Some(launcher::COPIES_SUBCOMMAND) => launcher::serve_copies(pipeline_prepare::serve),
+        _ => commands::main(),
     }
-    commands::main()
 }

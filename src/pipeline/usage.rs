@@ -5,9 +5,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 
 use pipeline_stages::message::Used;
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::format;
@@ -94,8 +95,8 @@ pub(crate) struct Counted {
 }
 
 /// Waits for the end of a child.
-pub(crate) fn wait(child: Child) -> io::Result<(ExitStatus, Counted)> {
-    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+pub(crate) fn wait(child: Pid) -> io::Result<(ExitStatus, Counted)> {
+    let pid = child.as_raw_pid();
     let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
     loop {
         // SAFETY: the call writes to memory that is ours. The number is that of the child, which nobody else waits for.
@@ -168,11 +169,12 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::zombie_processes, reason = "what is tested waits for it")]
     fn what_a_child_and_its_children_took_is_counted() {
         // The child of the child works; the shell waits for it.
         let work = "sh -c 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'; exit 3";
         let child = Command::new("sh").args(["-c", work]).spawn().expect("a shell");
-        let (status, counted) = wait(child).expect("it ends");
+        let (status, counted) = wait(Pid::from_child(&child)).expect("it ends");
         assert_eq!(status.code(), Some(3));
         assert!(counted.cpu_seconds > 0.0, "{counted:?}");
         assert!(counted.memory > 0 && counted.parent_memory > 0, "{counted:?}");

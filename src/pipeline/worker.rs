@@ -6,11 +6,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
@@ -19,6 +18,7 @@ use pipeline_stages::message::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use crate::launcher::Launch;
 use crate::machine;
 use crate::manifest::Failing;
 use crate::process_tree;
@@ -155,7 +155,7 @@ impl Control {
 /// # Errors
 /// When the worker cannot be started, or is not one of ours. That the work itself fails is an [`End`].
 pub(crate) fn run(
-    mut command: Command,
+    launch: Launch,
     request: &Request,
     log: &Path,
     worker: &WorkerHandle,
@@ -163,21 +163,19 @@ pub(crate) fn run(
 ) -> anyhow::Result<End> {
     let log_file =
         File::create(log).with_context(|| format!("cannot write the log {}", log.display()))?;
-    let program = program_name(&command);
-    // A group of its own: Ctrl-C in the terminal reaches the orchestrator alone, which passes it on.
-    command.process_group(0).stderr(log_file);
+    let program = program_name(&launch);
     let killed_before = machine::out_of_memory_kills();
-    let (child, ours) = start(command)
+    let (pid, ours) = launch
+        .start(log_file)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
-    let pid = Pid::from_child(&child);
     worker.hold(pid);
 
     let talk = converse(&ours, request, &mut on_event);
     if talk.is_err() {
         worker.kill();
     }
-    let (status, counted) = reap(child, pid, worker)?;
+    let (status, counted) = reap(pid, worker)?;
     let tail = || log_tail(log);
     // Whichever process it was: of this stage, or of one that ran beside it.
     let ran_out = || machine::out_of_memory_kills() > killed_before;
@@ -267,17 +265,6 @@ fn about_memory<'l>(message: &'l str, log: &'l [String]) -> impl Iterator<Item =
     last.chain([message]).filter(says)
 }
 
-/// Starts a worker, with one end of a socket as its standard input and output; returns the other end.
-///
-/// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the
-/// worker runs. A socket cannot.
-fn start(mut command: Command) -> std::io::Result<(Child, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
-    // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
-    Ok((command.spawn()?, ours))
-}
-
 /// Why a conversation did not begin.
 enum HandshakeError {
     /// It is another program, or another build.
@@ -338,18 +325,18 @@ fn send_request(mut socket: &UnixStream, request: &Request) -> std::io::Result<(
 }
 
 /// Waits for the worker's end, then ends everything that it left behind in its group.
-fn reap(child: Child, pid: Pid, worker: &WorkerHandle) -> anyhow::Result<(ExitStatus, Counted)> {
+fn reap(pid: Pid, worker: &WorkerHandle) -> anyhow::Result<(ExitStatus, Counted)> {
     // Without reaping it, so that its number still is its own.
     let _ =
         rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     process_tree::kill_group(pid);
     worker.control().group = None;
-    usage::wait(child).context("cannot wait for a worker")
+    usage::wait(pid).context("cannot wait for a worker")
 }
 
 /// The name of the program, for messages.
-fn program_name(command: &Command) -> String {
-    match Path::new(command.get_program()).file_name() {
+fn program_name(launch: &Launch) -> String {
+    match Path::new(launch.program()).file_name() {
         Some(name) if name != "exe" => name.to_string_lossy().into_owned(),
         _ => "pipeline".to_owned(),
     }

@@ -185,9 +185,9 @@ impl Job<'_> {
             return Ok(self.failed(message));
         }
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
-        let command = self.launcher.command(declaration.stage.info().worker, &request)?;
+        let launch = self.launcher.launch(declaration.stage.info().worker, &request)?;
         report(JobEvent::Starts { why: work.reason.clone(), resumes: claim.resumes() });
-        let end = worker::run(command, &request, &claim.log(), self.worker, |event| {
+        let end = worker::run(launch, &request, &claim.log(), self.worker, |event| {
             report(JobEvent::Worker(event))
         })?;
         let Touched { spoilt, notes, damaged } = reads.touched();

@@ -41,7 +41,7 @@ use crate::facts::CacheFacts;
 use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
-use crate::launcher::Plain;
+use crate::launcher::Many;
 use crate::manifest::{self, Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
@@ -83,7 +83,7 @@ pub(crate) struct Options {
     pub(crate) executor: Option<String>,
     /// Whether it ends when what is ready has been submitted.
     pub(crate) detach: bool,
-    /// The links for people to the results of all stages, where the manifest is a part of one: those of the others stay.
+    /// The links for people to the results of its stages, where the manifest is a part of one: those of the others stay.
     pub(crate) links: Option<Links>,
     /// The cache that others share.
     pub(crate) shared: Option<Arc<SharedCache>>,
@@ -152,7 +152,7 @@ pub(crate) fn execute(
     let threads = Threads {
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
-        launcher: Arc::new(Plain),
+        launcher: Arc::new(Many::default()),
         waker: supervisor.waker(),
         patience: Duration::MAX,
     };

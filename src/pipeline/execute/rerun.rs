@@ -18,7 +18,7 @@ use super::supervisor::{Heard, Supervisor};
 use crate::cache::{Cache, Listing, Pinned, Record, StatIndex, Watch, WorkFolder};
 use crate::events::{Outcome, RunEvent};
 use crate::gpus::Gpu;
-use crate::launcher::{Launcher, Plain};
+use crate::launcher::{Launch, Launcher, Plain};
 use crate::manifest::{Manifest, Stage};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
@@ -125,14 +125,14 @@ impl Rerun<'_> {
             missing,
             ..request
         };
-        let command = Plain.command(self.declaration.stage.info().worker, &request)?;
+        let launch = Plain.launch(self.declaration.stage.info().worker, &request)?;
 
         let stage = self.declaration.name.clone();
         let kind = self.declaration.stage.info().name;
         reporter.event(&RunEvent::Again { stage: stage.clone(), kind });
         let watch = Arc::new(Watch::default());
         let limit = self.declaration.execution.timeout_seconds.map(Duration::from_secs);
-        let work = Work { command, request, log: scratch.beside("log"), watch: Arc::clone(&watch) };
+        let work = Work { launch, request, log: scratch.beside("log"), watch: Arc::clone(&watch) };
         let started = Instant::now();
         let handle = Thread::start(
             stage.as_str(),
@@ -212,7 +212,7 @@ fn report_event(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
 
 /// What happens on a thread of its own.
 struct Work {
-    command: std::process::Command,
+    launch: Launch,
     request: pipeline_stages::message::Request,
     log: PathBuf,
     watch: Arc<Watch>,
@@ -221,7 +221,7 @@ struct Work {
 impl Work {
     fn run(self, report: &dyn Fn(Report), worker: &WorkerHandle) -> anyhow::Result<RerunEnd> {
         let started = Instant::now();
-        let end = worker::run(self.command, &self.request, &self.log, worker, |event| {
+        let end = worker::run(self.launch, &self.request, &self.log, worker, |event| {
             report(Report::Worker(event));
         })?;
         let (metrics, ran_on) = match end {
