@@ -72,7 +72,7 @@ impl Launch {
     pub(crate) fn start(mut self, log: File) -> io::Result<(Pid, UnixStream)> {
         if let Some(copies) = self.copies {
             let (ours, theirs) = UnixStream::pair()?;
-            if let Some(copy) = copies.start(own_program()?, &theirs, &log) {
+            if let Some(copy) = copies.start(own_program, &theirs, &log) {
                 return Ok((copy, ours));
             }
         }

@@ -75,8 +75,6 @@ impl Process<'_> {
     fn run(&mut self, mut spec: JobSpec) -> anyhow::Result<(JobExit, Option<JobSpec>)> {
         let cache = Arc::clone(&self.cache);
         let key = spec.work.key;
-        // Before its inputs are looked for.
-        cache.pin(spec.pins(), |_| {}).map_err(job::with_advice)?;
         let mut journal = None;
         if let Some(place) = &spec.place {
             let folder =
@@ -93,6 +91,13 @@ impl Process<'_> {
             journal = Some(Journal::begin(&folder)?);
             take_allocated_cores(&mut spec);
         }
+        self.reporter.event(&RunEvent::Begin { experiment: spec.experiment.clone(), stages: 1 });
+        let say = |text: &str| {
+            let event = JobEvent::Worker(Event::Note { text: text.to_owned() });
+            self.pass_on(event, &spec.declaration, key, &mut journal);
+        };
+        // Before its inputs are looked for.
+        cache.pin(spec.pins(), say).map_err(job::with_advice)?;
         let checkpoint = cache.checkpoint_files(&key);
         let executor = Threads {
             cache: Arc::clone(&cache),
@@ -101,9 +106,8 @@ impl Process<'_> {
             waker: self.supervisor.waker(),
             patience: if journal.is_some() { PATIENCE } else { Duration::MAX },
         };
-        let JobSpec { declaration, experiment, place, .. } = spec.clone();
+        let JobSpec { declaration, place, .. } = spec.clone();
         let started = Instant::now();
-        self.reporter.event(&RunEvent::Begin { experiment, stages: 1 });
         let limit = declaration.execution.timeout_seconds.map(Duration::from_secs);
         self.supervisor.watch(&declaration.name, executor.start(spec.clone())?, limit);
         let end = self.wait(&declaration, key, &mut journal);
@@ -153,19 +157,28 @@ impl Process<'_> {
         loop {
             match self.supervisor.next(self.reporter) {
                 Heard::Report(name, Report::Event(event)) => {
-                    journal.iter_mut().for_each(|journal| journal.event(&event));
-                    if let Some(event) = event.for_reporters(stage, key) {
-                        if let RunEvent::Start { .. } = event {
-                            self.supervisor.starts(&name);
-                        }
-                        self.reporter.event(&event);
+                    if let JobEvent::Starts { .. } = event {
+                        self.supervisor.starts(&name);
                     }
+                    self.pass_on(event, stage, key, journal);
                 }
                 Heard::Report(_, Report::End(end)) => return end,
                 Heard::StopWanted => self.reporter.event(&RunEvent::Stopping { jobs: 0 }),
                 Heard::Nothing => {}
             }
         }
+    }
+
+    fn pass_on(
+        &mut self,
+        event: JobEvent,
+        stage: &Stage,
+        key: StageKey,
+        journal: &mut Option<Journal>,
+    ) {
+        journal.iter_mut().for_each(|journal| journal.event(&event));
+        let event = event.for_reporters(stage, key);
+        event.into_iter().for_each(|event| self.reporter.event(&event));
     }
 
     /// Reports how a stage ended.

@@ -48,10 +48,16 @@ struct Original {
 impl Copies {
     /// Starts a worker with this standard input and output, and this standard error, which leads a process group of its own. `program`
     /// is this program. `None` where there is no copy, and another way has to be found.
-    pub(super) fn start(&self, program: Command, streams: &UnixStream, log: &File) -> Option<Pid> {
+    pub(super) fn start(
+        &self,
+        program: impl FnOnce() -> io::Result<Command>,
+        streams: &UnixStream,
+        log: &File,
+    ) -> Option<Pid> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::NotStarted = *state {
-            *state = Original::start(program).map_or(State::Gone, State::Waits);
+            let original = program().and_then(Original::start);
+            *state = original.map_or(State::Gone, State::Waits);
         }
         let State::Waits(original) = &*state else { return None };
         let copy = original.copy(streams, log);

@@ -265,3 +265,23 @@ fn who_waits_for_somebody_who_cleans_says_so() {
         assert_eq!(ended.code(), Some(0), "{ended}");
     }
 }
+
+#[test]
+fn a_job_that_waits_for_somebody_who_cleans_says_so() {
+    let one = "[stages.one]\nkind = \"command\"\nshell = 'echo 1 > \"$PIPELINE_OUTPUT/a\"'\n";
+    let project = Sandbox::new(&format!("[experiment]\nname = \"x\"\n{one}"));
+    project.pipeline("run experiment.toml").success();
+    project.edit("echo 1", "echo 2");
+    let spec = testing::job(&project.path(MANIFEST), &project.path("cache"), "one");
+    project.write("spec.json", spec.expect("a stage without inputs").to_string());
+    let lock =
+        fs::File::options().write(true).open(project.cache("locks/pins")).expect("it pinned");
+    lock.lock().expect("nobody has it for long");
+    project.write("cache/locks/gc", r#"{"pid": 4711, "host": "elsewhere", "since": 0}"#);
+    let job = project.start("__job spec.json");
+    let words = "waits for process 4711 on elsewhere, which cleans this cache";
+    eventually("it says so", || job.printed().contains(words));
+    drop(lock);
+    let ended = job.wait();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
