@@ -88,7 +88,10 @@ fn from_hex(text: &[u8]) -> Option<[u8; 32]> {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        match serializer.is_human_readable() {
+            true => serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex()),
+            false => serializer.serialize_bytes(&self.0),
+        }
     }
 }
 
@@ -107,9 +110,17 @@ impl<'de> Deserialize<'de> for Digest {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Digest, E> {
                 text.parse().map_err(E::custom)
             }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Digest, E> {
+                let bytes = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
+                Ok(Digest(bytes))
+            }
         }
 
-        deserializer.deserialize_str(Text)
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_str(Text),
+            false => deserializer.deserialize_bytes(Text),
+        }
     }
 }
 

@@ -16,7 +16,6 @@ use crate::manifest::Stage;
 pub(crate) struct OutsidePlaces {
     places: Vec<OutsidePlace>,
     /// What the stage leaves out of folders.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     ignore: Vec<String>,
 }
 

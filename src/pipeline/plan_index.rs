@@ -29,7 +29,7 @@ use crate::outside::OutsidePlaces;
 use crate::stage_name::StageName;
 
 /// How the file begins; the digest of the rest of it follows, and a line break.
-const HEADER: &str = "pipeline plan index 2 ";
+const HEADER: &str = "pipeline plan index 3 ";
 
 /// What a run was asked to do: all that decides which stages there are, beside the text of the manifest.
 #[derive(Debug, Clone)]
@@ -86,28 +86,45 @@ pub(crate) struct IndexedStage {
     pub(crate) name: StageName,
     kind: String,
     /// The places of the stages that it reads.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) inputs: Vec<usize>,
     pub(crate) key: StageKey,
     /// The artifact.
     pub(crate) digest: Digest,
-    #[serde(default, skip_serializing_if = "is_none_measured")]
+    #[serde(with = "as_json")]
     pub(crate) metrics: Metrics,
     /// What the files about the result are, by their stat.
     files: ResultFiles,
     /// What it reads outside the cache.
-    #[serde(default, skip_serializing_if = "OutsidePlaces::is_empty")]
     outside: OutsidePlaces,
     /// What was there, in the same order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     content: Vec<Digest>,
     /// The folder of its file, where that is not the manifest's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     folder: Option<PathBuf>,
 }
 
-fn is_none_measured(metrics: &Metrics) -> bool {
-    metrics.keys().next().is_none()
+/// Metrics say themselves what they are, which the form of an index does not allow.
+mod as_json {
+    use pipeline_stages::message::Metrics;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Most stages have none.
+    const NONE: &str = "";
+
+    pub(super) fn serialize<S: Serializer>(metrics: &Metrics, to: S) -> Result<S::Ok, S::Error> {
+        match metrics.is_empty() {
+            true => NONE.serialize(to),
+            false => serde_json::to_string(metrics).map_err(S::Error::custom)?.serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Metrics, D::Error> {
+        match <&str>::deserialize(from)? {
+            NONE => Ok(Metrics::new()),
+            text => serde_json::from_str(text).map_err(D::Error::custom),
+        }
+    }
 }
 
 impl IndexedStage {
@@ -374,7 +391,7 @@ impl PlanIndex {
         let rest = rest.strip_prefix(b"\n")?;
         let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
         let is_whole = Digest::from(blake3::hash(rest)) == checksum;
-        let index: Self = is_whole.then(|| serde_json::from_slice(rest).ok())??;
+        let index: Self = is_whole.then(|| postcard::from_bytes(rest).ok())??;
         let mut stages = index.stages.iter().enumerate();
         let are_in_order =
             stages.all(|(place, stage)| stage.inputs.iter().all(|&input| input < place));
@@ -382,9 +399,9 @@ impl PlanIndex {
     }
 
     fn write(&self, cache: &Cache) -> anyhow::Result<()> {
-        let text = serde_json::to_vec(self)?;
-        let mut file = format!("{HEADER}{}\n", Digest::from(blake3::hash(&text))).into_bytes();
-        file.extend(text);
+        let bytes = postcard::to_stdvec(self)?;
+        let mut file = format!("{HEADER}{}\n", Digest::from(blake3::hash(&bytes))).into_bytes();
+        file.extend(bytes);
         cache.keep_index(&self.asked, &file)
     }
 }
@@ -409,6 +426,38 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_index_is_read_as_it_was_written() {
+        let digest = Encoder::new("test").finish();
+        let mut metrics: Metrics = [("loss".to_owned(), f64::NAN)].into();
+        metrics.insert_count("images", 3);
+        let stage = |name: &str, metrics| IndexedStage {
+            name: name.parse().expect("a name"),
+            kind: "command".to_owned(),
+            inputs: vec![0, 2],
+            key: StageKey::of(&[]),
+            digest,
+            metrics,
+            files: ResultFiles::default(),
+            outside: OutsidePlaces::default(),
+            content: vec![digest],
+            folder: Some("/a".into()),
+        };
+        let index = PlanIndex {
+            asked: digest,
+            texts: vec![("/a/b.toml".into(), digest)],
+            experiment: "x".to_owned(),
+            stages: vec![stage("a", Metrics::new()), stage("b@c=1", metrics)],
+            are_all: true,
+            stamp: Stamp::default(),
+        };
+        let bytes = postcard::to_stdvec(&index).expect("what has a form");
+        let again: PlanIndex = postcard::from_bytes(&bytes).expect("the same form");
+        assert_eq!(format!("{again:?}"), format!("{index:?}"));
+        // Its eight digests are bytes, and not digits.
+        assert!(bytes.len() < 8 * 64, "{} bytes", bytes.len());
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
