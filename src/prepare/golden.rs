@@ -40,14 +40,18 @@ fn the_data_of_the_quickstart() {
     let (split, _) = test.run_on("split", json!({"holdout": 500}), &[from], 220, None).unwrap();
     let from = [from, ("split", Split, split.as_path())];
     let (noisy, _) = test.run_on("corrupt-labels", json!({"rate": 0.8}), &from, 220, None).unwrap();
+    let from = [from[0], ("outside", Dataset, data.as_path()), from[1]];
+    let (mixed, _) = test.run_on("replace-images", json!({"rate": 0.4}), &from, 220, None).unwrap();
     let found = [
         fingerprint(kinds::Dataset::VERSION, &data),
         fingerprint(kinds::Split::VERSION, &split),
+        fingerprint(kinds::ReplaceImages::VERSION, &mixed),
         fingerprint(kinds::CorruptLabels::VERSION, &noisy),
     ];
     let expected = [
         "version 3: 9dc732b09df3a509",
         "version 2: 2cba1284e59649ff",
+        "version 1: 410acb185ab515b5",
         "version 2: 7aea4936fd1e480c",
     ];
     assert_eq!(found, expected, "bump the VERSION of the kind whose output changed");

@@ -43,7 +43,7 @@ kind = "corrupt-label"
     11 | data = "fine"
        |        ^^^^^^
        |
-       = help: no stage here fits (kinds that would: dataset)
+       = help: no stage here fits (kinds that would: dataset, replace-images)
        = help: The data set.
 
     error: unknown key 'epoch', did you mean 'epochs'?
