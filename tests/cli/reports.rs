@@ -233,7 +233,7 @@ fn kinds() {
     dataset              -> dataset    Reads a data set of labelled images.
     split                -> split      Holds training samples out, for validation and as the clean meta set.
     replace-images       -> dataset    Replaces training images with images of another data set: open-set label noise.
-    corrupt-labels       -> labels     Corrupts training labels with a noise matrix, or replaces them with human labels.
+    corrupt-labels       -> labels     Corrupts training labels with a noise matrix or by what is in the images, or replaces them with human labels.
     import-weights       -> weights    Takes the encoder out of a checkpoint that another program saved.
     command              -> directory  Runs a program of yours.
     summarize            -> metrics    Summarizes the metrics of all instances of a stage: mean, interval, differences, tables and plots.
