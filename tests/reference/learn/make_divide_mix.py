@@ -115,9 +115,9 @@ def divided(step, number, own, other, clean):
     images, view, labels = batch(stream)
     first = 2 * SIDE * number
     x, u = slice(first, first + SIDE), slice(first + SIDE, first + 2 * SIDE)
-    inputs = torch.cat([images[x], view[x], images[u], view[u]])
+    views = [images[x], view[x], images[u], view[u]]
     with torch.no_grad():
-        p = softmax(own(inputs)).split(SIDE)
+        p = [softmax(own(one)) for one in views]
         other.eval()
         guesses = [softmax(other(one)) for one in (images[u], view[u])]
         other.train()
@@ -128,6 +128,7 @@ def divided(step, number, own, other, clean):
         targets = torch.cat([refined, refined, guessed, guessed])
         share = fill((2,), 3200 + stream, 0.5, 1.0).double()[number]
         partners = (torch.arange(4 * SIDE) * 7 + 3 + stream + number) % (4 * SIDE)
+        inputs = torch.cat(views)
         inputs = share * inputs + (1 - share) * inputs[partners]
         targets = share * targets + (1 - share) * targets[partners]
     logits = own(inputs)

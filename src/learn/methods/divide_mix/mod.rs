@@ -21,9 +21,9 @@
 //!
 //! sharp(q) is q^(1/T), scaled to sum to 1. lambda_u rises linearly from 0 after the first epochs.
 //!
-//! Unlike in the paper, the networks learn in turn step by step, not epoch by epoch; both see the same batches at first; and the views
-//! of a step, labelled or not, pass through the network together. What is evaluated is the mean prediction, where the authors' code
-//! adds logits. Left out: losses averaged over five epochs, for 90 % noise.
+//! As in the authors' code, p is of passes in training mode, which move the running statistics, and p' is not. Unlike in the paper,
+//! the networks learn in turn step by step, not epoch by epoch, and both see the same batches at first. What is evaluated is the
+//! mean prediction, where the authors' code adds logits. Left out: losses averaged over five epochs, for 90 % noise.
 
 pub mod division;
 pub mod mixture;
@@ -35,7 +35,7 @@ use tch::{Device, Kind, Tensor};
 use self::division::{Division, Steps};
 use crate::data::augment::batched::upload;
 use crate::data::batches::StepSamples;
-use crate::network::{Mode, State, mean_prediction};
+use crate::network::{Classifier, Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
@@ -167,11 +167,13 @@ impl DivideMix {
         labelled: &Batch,
         unlabelled: &Batch,
     ) -> anyhow::Result<[Tensor; 3]> {
-        let images: Vec<&Tensor> = [labelled, unlabelled]
-            .into_iter()
-            .flat_map(|side| std::iter::once(&side.images).chain(&side.other_views))
-            .collect();
-        let images = Tensor::f_cat(&images, 0)?;
+        let [Some(labelled_view), Some(unlabelled_view)] =
+            [labelled, unlabelled].map(|side| side.other_views.first())
+        else {
+            bail!("both sides of a step have two views");
+        };
+        let labelled_views = [&labelled.images, labelled_view];
+        let unlabelled_views = [&unlabelled.images, unlabelled_view];
         let (rows, other_rows) = (labelled.samples.size1()?, unlabelled.samples.size1()?);
 
         let [first, second] = &mut self.learners;
@@ -179,24 +181,22 @@ impl DivideMix {
         let clean = self.clean.f_index_select(0, &labelled.samples)?;
         let clean = clean.f_select(1, 1 - number as i64)?.f_unsqueeze(1)?;
         let (targets, predictions) = tch::no_grad(|| -> anyhow::Result<_> {
-            let softmax = |logits: &Tensor| logits.f_softmax(-1, Kind::Float);
-            let of_own = softmax(&own.network.forward(&images, Mode::Train)?)?;
-            let predictions = view_mean(&of_own.f_narrow(0, 0, 2 * rows)?)?;
+            let predictions = view_mean(&own.network, Mode::Train, labelled_views)?;
             let (_, classes) = predictions.size2()?;
             let given = labelled.labels.f_one_hot(classes)?.f_to_kind(Kind::Float)?;
             let refined = sharpened(self.temperature, &predictions.f_lerp_tensor(&given, &clean)?)?;
 
-            let unlabelled = images.f_narrow(0, 2 * rows, 2 * other_rows)?;
-            let of_other = softmax(&other.network.forward(&unlabelled, Mode::Evaluate)?)?;
-            let of_own = of_own.f_narrow(0, 2 * rows, 2 * other_rows)?;
+            let of_own = view_mean(&own.network, Mode::Train, unlabelled_views)?;
+            let of_other = view_mean(&other.network, Mode::Evaluate, unlabelled_views)?;
             let both = of_own.f_add(&of_other)?.f_mul_scalar(0.5)?;
-            let guessed = sharpened(self.temperature, &view_mean(&both)?)?;
+            let guessed = sharpened(self.temperature, &both)?;
             let targets = [&refined, &refined, &guessed, &guessed];
             Ok((Tensor::f_cat(&targets, 0)?, predictions))
         })?;
 
         let mixing = labelled.mixing.as_ref().context("a labelled batch has its mixing")?;
         let targets = mixing.of_rows(&targets)?;
+        let images = Tensor::f_cat(&[labelled_views, unlabelled_views].concat(), 0)?;
         let logits = own.network.forward(&mixing.of_rows(&images)?, Mode::Train)?;
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let (_, classes) = logits.size2()?;
@@ -223,10 +223,12 @@ fn sharpened(temperature: f64, probabilities: &Tensor) -> anyhow::Result<Tensor>
     Ok(powers.f_div(&row_sums(&powers)?.f_unsqueeze(1)?)?)
 }
 
-/// The mean of the two views that a tensor has one after the other, float [2B,K] -> float [B,K].
-fn view_mean(views: &Tensor) -> anyhow::Result<Tensor> {
-    let (rows, classes) = views.size2()?;
-    Ok(views.f_view([2, rows / 2, classes])?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
+/// The mean of what a network predicts of two views, one after the other: float [B,C,H,W] each -> float [B,K].
+fn view_mean(network: &Classifier, mode: Mode, views: [&Tensor; 2]) -> anyhow::Result<Tensor> {
+    let [one, other] = views.map(|images| -> anyhow::Result<_> {
+        Ok(network.forward(images, mode)?.f_softmax(-1, Kind::Float)?)
+    });
+    Ok(one?.f_add(&other?)?.f_mul_scalar(0.5)?)
 }
 
 /// The sums of the rows of a matrix.
