@@ -24,6 +24,11 @@
 //! As in the authors' code, p is of passes in training mode, which move the running statistics, and p' is not. Unlike in the paper,
 //! the networks learn in turn step by step, not epoch by epoch, and both see the same batches at first. What is evaluated is the
 //! mean prediction, where the authors' code adds logits. Left out: losses averaged over five epochs, for 90 % noise.
+//!
+//! Measured: 20 epochs of `resnet8-fast` in batches of 100, at a learning rate of 0.1 with `crop-flip`, on the 4,500 training
+//! images of pipelines/quickstart.toml. Test accuracy at 50 % symmetric noise, one seed: 70.7 % (`warmup-epochs = 8`,
+//! `ramp-up-epochs = 8`; in the end 43 % of the samples are labelled, 97 % of them rightly), where cross-entropy has 78.9 %: its
+//! accuracy does not fall in so few epochs, and so small a network learns slowly from mixed images.
 
 pub mod division;
 pub mod mixture;
