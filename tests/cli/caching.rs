@@ -220,6 +220,48 @@ fn the_learning_rate_runs_the_training_and_its_evaluation() {
 }
 
 #[test]
+fn labels_are_purified_again_from_the_features_that_there_are() {
+    let purified = r#"
+[stages.features]
+kind = "features"
+weights = "simclr"
+data = "data"
+
+[stages.purified]
+kind = "purify-labels"
+features = "features"
+method = "nearest-neighbours"
+k = 20
+"#;
+    let labelled =
+        TRAINING.replace("init = \"simclr\"", "init = \"simclr\"\nlabels = \"purified\"");
+    let project = Sandbox::new(&format!("{labelled}{purified}")).with_fake_learn("");
+    project.pipeline("run experiment.toml").success();
+    project.edit("k = 20", "k = 30");
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    status 0
+    --- stderr
+          purified (purify-labels) runs: k: 20 -> 30
+    done  purified in [time]
+          train (train) runs: the content of input 'labels' changed, through stage 'purified'
+    done  train in [time]
+          evaluate (evaluate) runs: the content of input 'model' changed, through stage 'train'
+    done  evaluate in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    data  fresh
+    simclr  fresh  loss 0.5000
+    features  fresh  train-samples 0.5000, test-samples 0.5000, dimension 0.5000
+    purified  ran  [time]  changed-labels 0.5000, label-accuracy-before 0.5000, label-accuracy-after 0.5000, clean-samples-used 0.5000
+    train  ran  [time]  validation-accuracy 0.5000
+    evaluate  ran  [time]  test-accuracy 0.5000, test-loss 0.5000
+
+    training: 3 fresh, 3 ran in [time]
+    ");
+}
+
+#[test]
 fn another_seed_runs_what_draws() {
     let project = Sandbox::new(TRAINING).with_fake_learn("");
     project.pipeline("run experiment.toml").success();

@@ -240,6 +240,7 @@ fn kinds() {
     pretrain-simclr      -> weights    Pre-trains an encoder with SimCLR, on the training images without their labels.
     pretrain-supervised  -> weights    Pre-trains an encoder by classifying labelled images, with SGD momentum 0.9 and cross-entropy.
     features             -> features   Computes the features of every image with a frozen encoder, for probes and for correcting labels.
+    purify-labels        -> labels     Corrects labels by the features of the samples: linear algebra, without training a network.
     train                -> model      Trains a classifier, from scratch or from pre-trained weights.
     evaluate             -> metrics    Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     probe                -> metrics    Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.

@@ -5,4 +5,5 @@ pub mod features;
 pub mod pretrain_simclr;
 pub mod pretrain_supervised;
 pub mod probe;
+pub mod purify_labels;
 pub mod train;

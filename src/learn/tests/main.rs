@@ -9,4 +9,5 @@ mod large_images;
 mod meta_weight_net;
 mod methods;
 mod per_sample;
+mod purify_labels;
 mod refusals;

@@ -98,6 +98,13 @@ kind = "features"
 weights = "pretrain-simclr"
 data = "dataset"
 
+[stages.purify-labels]
+kind = "purify-labels"
+features = "features"
+labels = "corrupt-labels"
+split = "split"
+k-max = 31
+
 [stages.train]
 kind = "train"
 data = "dataset"
@@ -143,6 +150,7 @@ fn every_kind_has_the_keys_that_it_had() {
     pretrain-simclr c71495912465416d7dd6e58c6353caf8d372acc50dfe9544a89b366eb98f0e63
     pretrain-supervised 4e39356d75b31abea7eb0d1bdc8401c7951e72a3e4b7075b770db8098e7f29c8
     features f5df3f782affee9cf2c631f2033dda73a73268c721fde96f0fcf468ea456dad9
+    purify-labels 4ce44bf3016efc42e735cd87dae6e051fdc8c4e351d37511170eb7a273910e4c
     train 4882ac39ee998955522a2fdd1ec405228a27ac1bf107dd61280102d863c5ce0f
     evaluate eb1aaeb9b69b96d84b0685994d23e97c1e12f0a112af139870e6a57e8f5e3cf4
     probe d22c5387ac1238975cf4cf7fac90ba96a24672dc674a9533c27f36bacbdc146f

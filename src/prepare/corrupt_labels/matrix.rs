@@ -112,22 +112,6 @@ impl NoiseMatrix {
     pub(super) fn distributions(&self) -> Vec<Cumulative> {
         self.rows.iter().map(|row| Cumulative::new(row)).collect()
     }
-
-    /// The shares of the labels that each class has now. A class without samples has a row of zeros.
-    pub(super) fn realised(
-        classes: usize,
-        transitions: impl Iterator<Item = (usize, usize)>,
-    ) -> Self {
-        let mut counts = vec![vec![0_u64; classes]; classes];
-        for (clean, label) in transitions {
-            counts[clean][label] += 1;
-        }
-        let shares = |row: Vec<u64>| {
-            let total = row.iter().sum::<u64>().max(1) as f64;
-            row.into_iter().map(|count| count as f64 / total).collect()
-        };
-        Self { rows: counts.into_iter().map(shares).collect() }
-    }
 }
 
 fn others(classes: usize, label: usize) -> Vec<usize> {
@@ -173,12 +157,6 @@ mod tests {
         assert!(error.contains("at least two classes"), "{error}");
         let error = NoiseMatrix::flip2(2, 0.5, &mut random(1)).unwrap_err().to_string();
         assert!(error.contains("at least three classes"), "{error}");
-    }
-
-    #[test]
-    fn realised_shares() {
-        let matrix = NoiseMatrix::realised(2, [(0, 1), (0, 1), (0, 0), (0, 1)].into_iter());
-        assert_eq!(matrix.rows, [[0.25, 0.75], [0.0, 0.0]]);
     }
 
     proptest! {

@@ -151,21 +151,15 @@ impl Corrupted {
         order: &[usize],
         names: Vec<String>,
     ) -> NoiseReport {
-        let transitions = || order.iter().map(|&sample| (clean[sample], self.classes[sample]));
-        let corrupted = transitions().filter(|(clean, noisy)| clean != noisy).count();
+        let transitions = order.iter().map(|&sample| (clean[sample], self.classes[sample]));
         let chosen = |chosen: &Vec<String>| {
             names.iter().filter(|name| chosen.contains(name)).cloned().collect()
         };
         NoiseReport {
-            noise: stage.noise.name().to_owned(),
             requested_rate: stage.rate,
-            realised_rate: corrupted as f64 / order.len().max(1) as f64,
-            samples: order.len(),
-            corrupted,
             requested_matrix: self.matrix.as_ref().map(|matrix| matrix.rows.clone()),
-            realised_matrix: NoiseMatrix::realised(names.len(), transitions()).rows,
             corrupted_classes: stage.classes.as_ref().map(chosen),
-            classes: names,
+            ..NoiseReport::realised(stage.noise.name().to_owned(), names, transitions)
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Labels: `labels.safetensors` (`labels` i64 [N], `clean` i64 [N]) and `noise.json`.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{bail, ensure};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::tensors::{TensorFile, integer_bytes, read_json, write_json, write_tensors};
+use super::tensors::{
+    NamedTensor, TensorFile, integer_bytes, read_json, write_json, write_tensors,
+};
 
 /// One label per training sample, beside the clean ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,24 +50,21 @@ impl Labels {
 
     /// Writes the file of an artifact.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
-        write_tensors(
-            &artifact.join(Self::FILE),
-            &[
-                (
-                    "labels",
-                    Dtype::I64,
-                    vec![self.labels.len()],
-                    Cow::Owned(integer_bytes(&self.labels)),
-                ),
-                (
-                    "clean",
-                    Dtype::I64,
-                    vec![self.clean.len()],
-                    Cow::Owned(integer_bytes(&self.clean)),
-                ),
-            ],
-            &[("type", "labels".to_owned())],
-        )
+        self.write_with(artifact, [])
+    }
+
+    /// Writes the file of an artifact with more tensors.
+    pub(super) fn write_with<'a>(
+        &self,
+        artifact: &Path,
+        more: impl IntoIterator<Item = NamedTensor<'a>>,
+    ) -> anyhow::Result<()> {
+        let integers = |name, numbers: &[i64]| -> NamedTensor<'a> {
+            (name, Dtype::I64, vec![numbers.len()], integer_bytes(numbers).into())
+        };
+        let mut tensors = vec![integers("labels", &self.labels), integers("clean", &self.clean)];
+        tensors.extend(more);
+        write_tensors(&artifact.join(Self::FILE), &tensors, &[("type", "labels".to_owned())])
     }
 }
 
@@ -102,7 +100,7 @@ pub struct NoiseReport {
     /// The shape of the noise.
     pub noise: String,
     /// The requested rate, of the classes that were to be corrupted. For symmetric noise some of it falls on the true
-    /// class. Left out if none was requested: the matrix is from a file, or the labels are human.
+    /// class. Left out if none was requested: the matrix is from a file, or the labels are human or purified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_rate: Option<f64>,
     /// The share of the samples that noise was drawn for whose label is now wrong.
@@ -126,6 +124,39 @@ pub struct NoiseReport {
 impl NoiseReport {
     const FILE: &'static str = "noise.json";
 
+    /// What became of samples, without what was requested: of each its clean label and the one that it has now, both
+    /// below the number of classes.
+    ///
+    /// # Panics
+    /// When there is another class.
+    pub fn realised(
+        noise: String,
+        classes: Vec<String>,
+        transitions: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Self {
+        let mut counts = vec![vec![0_usize; classes.len()]; classes.len()];
+        for (clean, label) in transitions {
+            counts[clean][label] += 1;
+        }
+        let samples: usize = counts.iter().flatten().sum();
+        let correct: usize = counts.iter().enumerate().map(|(class, row)| row[class]).sum();
+        let shares = |row: Vec<usize>| {
+            let total = row.iter().sum::<usize>().max(1) as f64;
+            row.into_iter().map(|count| count as f64 / total).collect()
+        };
+        Self {
+            noise,
+            requested_rate: None,
+            realised_rate: (samples - correct) as f64 / samples.max(1) as f64,
+            samples,
+            corrupted: samples - correct,
+            classes,
+            requested_matrix: None,
+            corrupted_classes: None,
+            realised_matrix: counts.into_iter().map(shares).collect(),
+        }
+    }
+
     /// Reads the file of an artifact.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
         read_json(&artifact.join(Self::FILE))
@@ -134,5 +165,20 @@ impl NoiseReport {
     /// Writes the file of an artifact.
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_labels_is_counted_by_class() {
+        let classes = vec!["a".to_owned(), "b".to_owned()];
+        let transitions = [(0, 1), (0, 1), (0, 0), (0, 1)];
+        let report = NoiseReport::realised("n".to_owned(), classes.clone(), transitions);
+        assert_eq!(report.realised_matrix, [[0.25, 0.75], [0.0, 0.0]]);
+        assert_eq!((report.samples, report.corrupted, report.realised_rate), (4, 3, 0.75));
+        assert_eq!(NoiseReport::realised("n".to_owned(), classes, []).realised_rate, 0.0);
     }
 }

@@ -11,6 +11,7 @@ mod import_weights;
 mod pretrain_simclr;
 mod pretrain_supervised;
 mod probe;
+mod purify_labels;
 mod replace_images;
 mod split;
 mod summarize;
@@ -30,6 +31,7 @@ pub use import_weights::{ImportWeights, InputNormalisation};
 pub use pretrain_simclr::{Blur, PretrainOptimizer, PretrainSimclr};
 pub use pretrain_supervised::{Keep, PretrainSupervised};
 pub use probe::{Probe, ProbeClassifier};
+pub use purify_labels::{Purifier, PurifyLabels};
 pub use replace_images::ReplaceImages;
 pub use split::{Split, SplitBy, SplitFrom};
 pub use summarize::{Better, Summarize};
@@ -120,7 +122,7 @@ use crate::point::Point;
 
 kinds! { $
     prepare { Download, Unpack, Dataset, Split, ReplaceImages, CorruptLabels, ImportWeights, Command, Summarize }
-    learn { PretrainSimclr, PretrainSupervised, Features, Train, Evaluate, Probe }
+    learn { PretrainSimclr, PretrainSupervised, Features, PurifyLabels, Train, Evaluate, Probe }
 }
 
 /// A stage: a kind and its parameters.

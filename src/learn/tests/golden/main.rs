@@ -9,6 +9,7 @@ mod formula;
 mod images;
 mod methods;
 mod networks;
+mod purification;
 mod results;
 mod training;
 

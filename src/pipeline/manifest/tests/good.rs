@@ -37,6 +37,7 @@ fn everything_is_read() {
         "imported",
         "supervised",
         "features",
+        "purified",
         "probe",
         "summary",
         "accuracy",

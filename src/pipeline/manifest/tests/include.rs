@@ -234,7 +234,7 @@ fn what_is_wrong_with_an_include() {
     9 | inputs = { raw = "raw" }
       |                  ^^^^^
       |
-      = help: no stage here fits (kinds that would: download, unpack, dataset, split, replace-images, corrupt-labels, import-weights, command, summarize, pretrain-simclr, pretrain-supervised, features, train, evaluate, probe)
+      = help: no stage here fits (kinds that would: download, unpack, dataset, split, replace-images, corrupt-labels, import-weights, command, summarize, pretrain-simclr, pretrain-supervised, features, purify-labels, train, evaluate, probe)
 
     error: an included file cannot have the table 'experiment'
      --> shared/base.toml:8:2

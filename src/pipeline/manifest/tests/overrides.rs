@@ -155,7 +155,7 @@ fn wrong_stages() {
      | --set stages.train.labels=data
      |                           ^^^^
      |
-     = help: no stage here fits (kinds that would: corrupt-labels)
+     = help: no stage here fits (kinds that would: corrupt-labels, purify-labels)
      = help: The labels to train on. Without it: the data set's own.
 
     error: there is no stage 'nowhere'

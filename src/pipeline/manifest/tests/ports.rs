@@ -142,7 +142,7 @@ fn no_stage_that_fits() {
     11 | labels = "data"
        |          ^^^^^^
        |
-       = help: no stage here fits (kinds that would: corrupt-labels)
+       = help: no stage here fits (kinds that would: corrupt-labels, purify-labels)
        = help: The labels to train on. Without it: the data set's own.
 
     error: 1 mistake in x.toml; nothing was run

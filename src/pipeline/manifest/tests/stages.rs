@@ -15,7 +15,7 @@ error: stage 'a' does not have a kind
 8 | [stages.a]
   |         ^
   |
-  = help: add a line kind = "...", with one of download, unpack, dataset, split, replace-images, corrupt-labels, import-weights, command, summarize, pretrain-simclr, pretrain-supervised, features, train, evaluate and probe
+  = help: add a line kind = "...", with one of download, unpack, dataset, split, replace-images, corrupt-labels, import-weights, command, summarize, pretrain-simclr, pretrain-supervised, features, purify-labels, train, evaluate and probe
 
 error: 1 mistake in x.toml; nothing was run
 "#);
@@ -69,7 +69,7 @@ error: unknown kind 'xyzzy'
 9 | kind = "xyzzy"
   |        ^^^^^^^
   |
-  = help: the kinds are download, unpack, dataset, split, replace-images, corrupt-labels, import-weights, command, summarize, pretrain-simclr, pretrain-supervised, features, train, evaluate and probe
+  = help: the kinds are download, unpack, dataset, split, replace-images, corrupt-labels, import-weights, command, summarize, pretrain-simclr, pretrain-supervised, features, purify-labels, train, evaluate and probe
 
 error: 1 mistake in x.toml; nothing was run
 "#);

@@ -1,0 +1,82 @@
+//! What neighbours vote for: each label of the nearest ones once, or WANN.
+//!
+//! WANN (Di Salvo et al., "An embedding is worth a thousand noisy labels", 2024, arXiv 2408.14358), with the labels y,
+//! the neighbours n_1, n_2, ... of a sample i, and the majority M_k of the labels of the first k of them:
+//!
+//! ```text
+//! k_i   = the first k of k_min, k_min + 2, ... < k_max with M_k = y_i, else k_max      (its size; 1/k_i: its reliability)
+//! label = argmax_c sum over j <= k_(n_1) with y_(n_j) = c of 1/k_(n_j)
+//! ```
+//!
+//! as the published code computes it. Does not depend on libtorch: the sums are the same on every device.
+
+use super::Found;
+use super::neighbours::Neighbours;
+
+/// The first class with the most votes, and its share of all.
+fn winner(votes: &[f64]) -> Found {
+    let mut best = 0;
+    for (class, count) in votes.iter().enumerate() {
+        if *count > votes[best] {
+            best = class;
+        }
+    }
+    Found { label: best as i64, confidence: (votes[best] / votes.iter().sum::<f64>()) as f32 }
+}
+
+/// The most frequent label of all neighbours of every sample. `labels` are from 0 to below `classes`.
+pub fn most_frequent(neighbours: &Neighbours, labels: &[i64], classes: usize) -> Vec<Found> {
+    let vote = |nearest: &[u32]| {
+        let mut votes = vec![0.0; classes];
+        nearest.iter().for_each(|&sample| votes[labels[sample as usize] as usize] += 1.0);
+        winner(&votes)
+    };
+    neighbours.iter().map(vote).collect()
+}
+
+/// The sizes that samples can have.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// The first that is tried.
+    pub least: usize,
+    /// That of samples for which no smaller one will do.
+    pub most: usize,
+}
+
+/// The size k of every sample: how many neighbours it takes until most of them have its label.
+pub fn sizes(neighbours: &Neighbours, labels: &[i64], classes: usize, range: Sizes) -> Vec<usize> {
+    let size = |(nearest, &label): (&[u32], &i64)| {
+        let mut votes = vec![0.0; classes];
+        let mut count = |samples: &[u32]| {
+            samples.iter().for_each(|&sample| votes[labels[sample as usize] as usize] += 1.0);
+            winner(&votes).label == label
+        };
+        let mut counted = 0;
+        let found = (range.least..range.most).step_by(2).find(|&k| {
+            let more = counted..k.min(nearest.len());
+            counted = more.end;
+            count(&nearest[more])
+        });
+        found.unwrap_or(range.most)
+    };
+    neighbours.iter().zip(labels).map(size).collect()
+}
+
+/// WANN's label of every sample. The neighbours are as many as the largest size, or all others.
+pub fn adaptive(
+    neighbours: &Neighbours,
+    labels: &[i64],
+    classes: usize,
+    range: Sizes,
+) -> Vec<Found> {
+    let sizes = sizes(neighbours, labels, classes, range);
+    let vote = |nearest: &[u32]| {
+        let size = nearest.first().map_or(0, |&first| sizes[first as usize]);
+        let mut votes = vec![0.0; classes];
+        for &sample in &nearest[..size.min(nearest.len())] {
+            votes[labels[sample as usize] as usize] += 1.0 / sizes[sample as usize] as f64;
+        }
+        winner(&votes)
+    };
+    neighbours.iter().map(vote).collect()
+}

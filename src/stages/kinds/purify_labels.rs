@@ -1,0 +1,130 @@
+//! `purify-labels`: labels that the features of the samples suggest.
+
+use crate::kind::{Problem, Rules};
+use crate::parameter::{AT_LEAST_ONE, POSITIVE};
+
+choices! {
+    /// How a label is found.
+    pub enum Purifier {
+        /// The most frequent label of the `k` nearest samples.
+        NearestNeighbours,
+        /// WANN: as many neighbours as it takes near the sample, each counting by its reliability.
+        AdaptiveNearestNeighbours,
+        /// Linear regression of the labels on the features.
+        Linear,
+    }
+}
+
+kind! {
+    /// Corrects labels by the features of the samples: linear algebra, without training a network.
+    ///
+    /// The samples that train correct each other; held-out samples keep their labels. What a sample was labelled does not count for
+    /// itself, but in `linear` with `uses-clean`. The clean labels of the samples that train are only compared with the result, in the metrics.
+    /// Neighbours are those of the largest cosine between features; of classes with equal votes, the first wins.
+    ///
+    /// - `nearest-neighbours`: the confidence is the share of the neighbours that have the label.
+    /// - `adaptive-nearest-neighbours`: WANN (Di Salvo et al., 2024, arXiv 2408.14358). The size k of a sample is the first of
+    ///   `k-min`, `k-min` + 2, ... below `k-max` for which most of its k nearest neighbours have its label, else `k-max`; its reliability
+    ///   is 1/k. As many neighbours as the size of the nearest one says vote, each by its reliability. The confidence is the share of
+    ///   the votes. The published code compares standardised features by their distance instead.
+    /// - `linear`: ridge regression of the labels, as one-hot vectors, on the features; each sample is predicted by the regression
+    ///   without it, and the class with the largest value wins, whose value is the confidence, from 0 to 1. With `uses-clean`, labels are soft
+    ///   and move by Adam so that the regression of them predicts the held-out samples, by their cross-entropy and squared errors, and its
+    ///   prediction is the result: the linear algebra of DMLP (Tu et al., 2023, arXiv 2302.06810), without its penalty for unequal classes, and
+    ///   with this prediction in place of its second corrector.
+    ///
+    /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
+    /// `labels`, `clean` and `given` (before), i64 `[N]`, and `confidence`, f32 `[N]`; 1 for held-out samples. `noise.json` compares the
+    /// result with the clean labels, and `purification.json` says how it was made and whether clean labels were used. The metrics are
+    ///
+    /// - `changed-labels` of `samples`;
+    /// - `mean-confidence`;
+    /// - `clean-samples-used`;
+    /// - `label-accuracy-before` and `label-accuracy-after`, from 0 to 1, with `labels`: how many of them are clean.
+    PurifyLabels = "purify-labels", version 1, seeded false, output Labels;
+    ports {
+        /// The features of the samples.
+        features: One[Features];
+        /// The labels to correct. Without it: the data set's own, of which nothing is known to compare with.
+        labels: Optional[Labels];
+        /// Which samples are corrected. Without it: all training samples.
+        split: Optional[Split];
+    }
+    parameters {
+        /// How a label is found.
+        method: Purifier = Purifier::AdaptiveNearestNeighbours;
+    }
+    only if (method: [Purifier::NearestNeighbours]) {
+        /// How many neighbours vote.
+        k: u64 = 100, in AT_LEAST_ONE;
+    }
+    only if (method: [Purifier::AdaptiveNearestNeighbours]) {
+        /// The fewest neighbours that vote.
+        k_min: u64 = 11, in AT_LEAST_ONE;
+        /// The most neighbours that vote.
+        k_max: u64 = 51, in AT_LEAST_ONE;
+    }
+    only if (method: [Purifier::Linear]) {
+        /// The penalty of the regression, as a share of the mean variance of a feature.
+        ridge: f64 = 1e-2, in POSITIVE;
+        /// Whether the held-out samples of the split, whose labels are clean, are used.
+        uses_clean: bool = false;
+    }
+    only if (method: [Purifier::Linear], uses_clean: [true]) {
+        /// How often the labels move.
+        steps: u32 = 100, in AT_LEAST_ONE;
+        /// How far a label moves in a step.
+        learning_rate: f64 = 0.01, in POSITIVE;
+    }
+    execution {}
+    headline ["changed-labels", "label-accuracy-before", "label-accuracy-after", "clean-samples-used"]
+}
+
+impl PurifyLabels {
+    /// Whether clean labels of held-out samples decide.
+    pub fn needs_clean(&self) -> bool {
+        self.method == Purifier::Linear && self.uses_clean
+    }
+}
+
+impl Rules for PurifyLabels {
+    fn check(&self, connected: &[&str]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.method == Purifier::AdaptiveNearestNeighbours && self.k_min > self.k_max {
+            let message = format!("'k-min' is {}, more than 'k-max' ({})", self.k_min, self.k_max);
+            problems.push(Problem::new("k-min", message));
+        }
+        if self.needs_clean() && !connected.contains(&"split") {
+            let message = "the clean samples are those that a split holds out: connect 'split'";
+            problems.push(Problem::new("uses-clean", message));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn problems(parameters: Value, connected: &[&str]) -> Vec<String> {
+        let stage: PurifyLabels = serde_json::from_value(parameters).unwrap();
+        stage.check(connected).into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn sizes_are_in_order() {
+        assert_eq!(problems(json!({"k-min": 60}), &[]), ["k-min"]);
+        assert!(problems(json!({"k-min": 51}), &[]).is_empty());
+        assert!(problems(json!({"k-min": 60, "method": "linear"}), &[]).is_empty());
+    }
+
+    #[test]
+    fn clean_samples_come_from_a_split() {
+        let linear = json!({"method": "linear", "uses-clean": true});
+        assert_eq!(problems(linear.clone(), &["features"]), ["uses-clean"]);
+        assert!(problems(linear, &["features", "split"]).is_empty());
+        assert!(problems(json!({"uses-clean": true}), &["features"]).is_empty());
+    }
+}
