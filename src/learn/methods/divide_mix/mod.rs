@@ -27,8 +27,8 @@
 //!
 //! Measured: 20 epochs of `resnet8-fast` in batches of 100, at a learning rate of 0.1 with `crop-flip`, on the 4,500 training
 //! images of pipelines/quickstart.toml. Test accuracy at 50 % symmetric noise, one seed: 70.7 % (`warmup-epochs = 8`,
-//! `ramp-up-epochs = 8`; in the end 43 % of the samples are labelled, 97 % of them rightly), where cross-entropy has 78.9 %: its
-//! accuracy does not fall in so few epochs, and so small a network learns slowly from mixed images.
+//! `ramp-up-epochs = 8`; in the end 43 % of the samples are labelled, 97 % of them rightly), 76.8 % with `mixup = 0.2` too, where
+//! cross-entropy has 78.9 %: its accuracy does not fall in so few epochs, and so small a network learns slowly from mixed images.
 
 pub mod division;
 pub mod mixture;
