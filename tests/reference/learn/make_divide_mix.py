@@ -2,7 +2,7 @@
 
     python3 tests/reference/learn/make_divide_mix.py     (needs torch and scikit-learn; writes divide_mix.json beside itself)
 
-By the formulae of the paper. Inputs are made by the formula `fill`, on both sides, so that the file holds results alone. In float64,
+By the formulae of src/learn/methods/divide_mix, of which the header says what is unlike the authors' code. Inputs are made by the formula `fill`, on both sides, so that the file holds results alone. In float64,
 as in make_methods.py.
 """
 
@@ -35,15 +35,11 @@ SETTINGS = dict(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4)
 
 
 def probability_of_lower(numbers):
-    """By scikit-learn, from the two clusters of least squares that are found from the extremes."""
+    """By scikit-learn, from the two clusters of least squares."""
     numbers = np.asarray(numbers, dtype=np.float64)
-    border = (numbers.min() + numbers.max()) / 2
-    while True:
-        following = (numbers[numbers <= border].mean() + numbers[numbers > border].mean()) / 2
-        if following == border:
-            break
-        border = following
-    clusters = [numbers[numbers <= border], numbers[numbers > border]]
+    order = np.sort(numbers)
+    cuts = [(order[:size], order[size:]) for size in range(1, len(order))]
+    clusters = min(cuts, key=lambda cut: sum(((one - one.mean()) ** 2).sum() for one in cut))
     mixture = GaussianMixture(
         **SETTINGS,
         weights_init=[len(one) / len(numbers) for one in clusters],
@@ -59,19 +55,21 @@ def of_lower(mixture, numbers):
 
 
 def mixtures():
-    """Numbers from 0 to 1 with a lower and an upper heap, near and far from each other, of equal and of different sizes."""
+    """Numbers from 0 to 1 with a lower and an upper heap, near and far from each other, of equal and of different sizes, and
+    with one number far away of both."""
     made = []
-    for stream, (low, high, border, wide) in enumerate(
-        [(60, 60, 0.3, 0.7), (180, 20, 0.2, 0.6), (30, 170, 0.5, 0.5)]
+    for stream, (low, high, border, wide, outlier) in enumerate(
+        [(60, 60, 0.3, 0.7, 1), (180, 20, 0.2, 0.6, 1), (30, 170, 0.5, 0.5, 1), (120, 80, 0.2, 0.4, 2.5)]
     ):
         lower = fill((low,), 5000 + 2 * stream, 0.0, 1.0).double().numpy() ** 2 * border
         upper = 1 - fill((high,), 5001 + 2 * stream, 0.0, 1.0).double().numpy() ** 2 * wide
-        numbers = np.concatenate([lower, upper])
+        far = [outlier] if outlier > 1 else []
+        numbers = np.concatenate([lower, upper, far]) / outlier
         found = probability_of_lower(numbers)
         # From its own start, which is random.
         own = of_lower(GaussianMixture(**SETTINGS, random_state=0), numbers)
         assert np.abs(found - own).max() < 1e-6, "scikit-learn finds another mixture"
-        parameters = [low, high, border, wide]
+        parameters = [low, high, border, wide, outlier]
         made.append({"parameters": parameters, "probabilities": found[::4].tolist()})
     return made
 

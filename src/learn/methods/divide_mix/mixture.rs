@@ -1,11 +1,10 @@
 //! A mixture of two normal distributions of numbers, found by expectation and maximization (Dempster et al., 1977): how likely
 //! each number is to come from the lower one.
 //!
-//! As scikit-learn's `GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4)`, which the authors of DivideMix use,
-//! but for where it begins: at the two clusters of least squares that are found from the smallest and the largest number.
+//! As scikit-learn's `GaussianMixture(n_components=2, max_iter=10, tol=1e-2, reg_covar=5e-4)`, which the authors of DivideMix use.
+//! It begins at the two clusters of least squares, which scikit-learn looks for from a random start.
 
-/// Steps at most, of the clusters and of the mixture.
-const CLUSTER_STEPS: usize = 100;
+/// Steps at most.
 const STEPS: usize = 10;
 /// The mean log-likelihood that a step has to gain for another one to follow.
 const TOLERANCE: f64 = 1e-2;
@@ -83,20 +82,22 @@ fn expect(numbers: &[f64], [first, second]: [Component; 2], shares: &mut [f64]) 
     likelihood / numbers.len() as f64
 }
 
-/// 1 of each number in the lower cluster, 0 of each in the upper one.
+/// 1 of each number in the lower one of the two clusters of least squares, 0 of each in the upper one. Equal numbers are low.
+///
+/// In one dimension a border is between the clusters, so that all of them can be tried (Fisher, "On grouping for maximum
+/// homogeneity", 1958): the squares are least where the sum of s^2 / n is largest, with the sums s and the sizes n of both clusters.
 fn lower_cluster(numbers: &[f64]) -> Vec<f64> {
-    let extreme = |of: fn(f64, f64) -> f64| numbers.iter().copied().reduce(of).unwrap_or(0.0);
-    let mut border = (extreme(f64::min) + extreme(f64::max)) / 2.0;
-    for _ in 0..CLUSTER_STEPS {
-        let mean = |lower: bool| {
-            let members = numbers.iter().filter(|number| (**number <= border) == lower);
-            members.clone().sum::<f64>() / members.count().max(1) as f64
-        };
-        let next = (mean(true) + mean(false)) / 2.0;
-        if next == border || !numbers.iter().any(|number| *number > border) {
-            break;
+    let mut order = numbers.to_vec();
+    order.sort_by(f64::total_cmp);
+    let total: f64 = order.iter().sum();
+    let (mut border, mut most, mut lower) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+    for (place, (number, next)) in order.iter().zip(order.iter().skip(1)).enumerate() {
+        lower += number;
+        let (size, upper) = (place + 1, total - lower);
+        let explained = lower * lower / size as f64 + upper * upper / (order.len() - size) as f64;
+        if number < next && explained > most {
+            (border, most) = (*number, explained);
         }
-        border = next;
     }
     numbers.iter().map(|number| f64::from(u8::from(*number <= border))).collect()
 }
@@ -114,6 +115,13 @@ mod tests {
             assert_eq!(found.len(), numbers.len());
             assert!(found.iter().all(|share| *share > 0.99), "{found:?}");
         }
+    }
+
+    #[test]
+    fn one_number_far_away_is_no_heap_of_its_own() {
+        let heaps = [0.02, 0.03, 0.04, 0.05, 0.3, 0.35, 0.4, 0.45].repeat(20);
+        let found = probability_of_lower(&[heaps, vec![1.0]].concat());
+        assert_eq!(found.iter().filter(|share| **share > 0.5).count(), 80);
     }
 
     proptest! {

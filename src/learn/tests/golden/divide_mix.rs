@@ -130,8 +130,8 @@ fn divide_mix_follows_pytorch() {
 fn a_mixture_is_that_of_scikit_learn() {
     for (stream, expected) in DIVIDE_MIX["mixtures"].as_array().expect("a list").iter().enumerate()
     {
-        let [low, high, border, wide] = numbers(&expected["parameters"])[..] else {
-            panic!("four parameters")
+        let [low, high, border, wide, outlier] = numbers(&expected["parameters"])[..] else {
+            panic!("five parameters")
         };
         let squares = |count: f64, stream: usize| -> Vec<f64> {
             let all = flat(&fill(&[count as i64], 5000 + stream, 0.0, 1.0));
@@ -139,7 +139,10 @@ fn a_mixture_is_that_of_scikit_learn() {
         };
         let lower = squares(low, 2 * stream).into_iter().map(|number| number * border);
         let upper = squares(high, 2 * stream + 1).into_iter().map(|number| 1.0 - number * wide);
-        let found = probability_of_lower(&lower.chain(upper).collect::<Vec<_>>());
+        // What is far away of both heaps is 1, and they are as much smaller.
+        let far = (outlier > 1.0).then_some(outlier);
+        let all = lower.chain(upper).chain(far).map(|number| number / outlier);
+        let found = probability_of_lower(&all.collect::<Vec<_>>());
         let found: Vec<f64> = found.into_iter().step_by(4).collect();
         assert_close(&found, &numbers(&expected["probabilities"]), 1e-8, "probabilities");
     }
