@@ -40,7 +40,8 @@ pub enum Purpose {
     FurtherStepAugmentation = 13,
     /// With what the images of a step are mixed; the index is the step within the epoch.
     Mixing = 14,
-    /// The order of the samples on one side of a division; the index is the side, those of the second network from 2.
+    /// The order of the samples on one side of a division; the index is the side, those of the second network from
+    /// 2, and 4 more whenever its samples come again.
     DivisionOrder = 15,
 }
 

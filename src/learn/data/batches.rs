@@ -26,6 +26,8 @@ impl SampleSet {
 pub struct StepSamples {
     /// Those that are trained on.
     pub train: SampleSet,
+    /// Whether these can be trained on in other steps of the epoch, too.
+    pub come_again: bool,
     /// Those that the method uses in other ways, a set for each.
     pub others: Vec<SampleSet>,
 }
@@ -37,10 +39,24 @@ impl From<Vec<u32>> for SampleSet {
     }
 }
 
-/// Samples that are trained on, with one view each, and no others.
+impl StepSamples {
+    /// How many images of the data set the step sees: those of all sets, whatever the number of their views.
+    pub fn images(&self) -> usize {
+        std::iter::once(&self.train).chain(&self.others).map(|set| set.indices.len()).sum()
+    }
+}
+
+/// Samples that are trained on, once in the epoch, and no others.
+impl From<SampleSet> for StepSamples {
+    fn from(train: SampleSet) -> Self {
+        Self { train, come_again: false, others: Vec::new() }
+    }
+}
+
+/// The same with one view each.
 impl From<Vec<u32>> for StepSamples {
     fn from(indices: Vec<u32>) -> Self {
-        Self { train: indices.into(), others: Vec::new() }
+        SampleSet::from(indices).into()
     }
 }
 

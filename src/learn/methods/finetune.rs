@@ -61,10 +61,9 @@ impl Method for Finetune {
     }
 
     fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
-        let steps = usual.into_iter().map(|indices| StepSamples {
-            train: SampleSet::of_views(indices, self.views),
-            others: Vec::new(),
-        });
+        let steps = usual
+            .into_iter()
+            .map(|indices| StepSamples::from(SampleSet::of_views(indices, self.views)));
         Ok(steps.collect())
     }
 

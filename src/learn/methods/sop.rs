@@ -122,10 +122,8 @@ impl Method for Sop {
 
     fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
         let views = if self.consistency > 0.0 { 2 } else { 1 };
-        let steps = usual.into_iter().map(|indices| StepSamples {
-            train: SampleSet::of_views(indices, views),
-            others: Vec::new(),
-        });
+        let steps =
+            usual.into_iter().map(|indices| StepSamples::from(SampleSet::of_views(indices, views)));
         Ok(steps.collect())
     }
 

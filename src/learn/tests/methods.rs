@@ -102,7 +102,7 @@ impl Method for Averaging {
         };
         let steps = usual.into_iter().take(steps).map(|indices| StepSamples {
             others: vec![SampleSet::from(vec![epoch, indices[0]])],
-            train: SampleSet::of_views(indices, 2),
+            ..SampleSet::of_views(indices, 2).into()
         });
         Ok(steps.collect())
     }
@@ -314,21 +314,30 @@ fn a_sample_looks_different_in_every_step_set_and_view() {
     let data = TrainingData::read(data, &context, tch::Device::Cpu).unwrap();
     let length = RunLength { steps: 10, steps_per_epoch: data.steps_per_epoch() };
     assert_eq!(length.steps_per_epoch, 5);
-    let views = |epoch, step_of_epoch, steps_of_epoch, steps_before| -> Vec<Vec<Vec<f32>>> {
+    let views = |epoch, step_of_epoch, steps_of_epoch, steps_before, come_again| {
         let at = StepPosition { steps_before, epoch, step_of_epoch, steps_of_epoch, length };
         let set = SampleSet::of_views((0..9).collect(), 2);
-        let samples = StepSamples { train: set.clone(), others: vec![set.clone(), set] };
+        let others = vec![set.clone(), set.clone()];
+        let samples = StepSamples { train: set, come_again, others };
         let StepBatch { train, others } = data.prepare(at, samples).unwrap();
         let batches = std::iter::once(train).chain(others);
-        batches.flat_map(|batch| [rows(&batch.images), rows(&batch.other_views[0])]).collect()
+        let views = batches.map(|batch| [rows(&batch.images), rows(&batch.other_views[0])]);
+        views.flatten().collect::<Vec<Vec<Vec<f32>>>>()
     };
-    // The seventh and the eighth step of an epoch that has twice the usual number, and two of the next epoch.
-    let steps = [views(0, 7, 10, 7), views(0, 8, 10, 8), views(1, 2, 5, 12), views(1, 3, 5, 13)];
+    // The seventh and the eighth step of an epoch that has twice the usual number, and four of the next epoch.
+    let steps = [
+        views(0, 7, 10, 7, false),
+        views(0, 8, 10, 8, false),
+        views(1, 2, 5, 12, false),
+        views(1, 3, 5, 13, false),
+        views(1, 0, 5, 10, true),
+        views(1, 4, 5, 14, true),
+    ];
     let all: Vec<&Vec<Vec<f32>>> = steps
         .iter()
         .enumerate()
         .flat_map(|(step, views)| {
-            // Those that are trained on have one look an epoch where it has no more steps than is usual.
+            // Those that are trained on have one look an epoch where they are to come once.
             views.iter().skip(if step == 3 { 2 } else { 0 })
         })
         .collect();

@@ -113,8 +113,7 @@ impl Recipe {
             mixup: match parameters.method {
                 // It mixes what it guessed.
                 kinds::Method::DivideMix => None,
-                kinds::Method::ElrPlus => Some(parameters.mixup.unwrap_or(1.0)),
-                _ => parameters.mixup,
+                method => method.mixup(parameters.mixup),
             },
             length: Length::Epochs(parameters.epochs),
             rule: match parameters.optimizer {

@@ -305,16 +305,19 @@ impl TrainingData {
 impl BatchSource for TrainingData {
     type Batch = StepBatch;
 
-    /// Samples that are not only trained on can come in many steps of an epoch, and so can all where an epoch has more steps
-    /// than is usual: streams of the step augment them, so that a sample that comes again looks different. It does too in
-    /// another set of the same step.
+    /// Samples that are not only trained on can come in many steps of an epoch, and so can those that are trained on where the
+    /// method says so, and all where an epoch has more steps than is usual: streams of the step augment them, so that a sample
+    /// that comes again looks different. It does too in another set of the same step.
     fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<StepBatch> {
-        let StepSamples { train, others } = samples;
+        let StepSamples { train, come_again, others } = samples;
         let step = |number: u64| u32::try_from(number).context("the run has too many steps");
         let (of_train, of_others) = if at.step_of_epoch < self.steps_per_epoch() {
             let usual = step(at.epoch * self.steps_per_epoch() + at.step_of_epoch)?;
-            let of_train = Draws::new(Purpose::Augmentation, u32::try_from(at.epoch)?);
-            (of_train, Draws::new(Purpose::OtherAugmentation, usual))
+            let of_step = Draws::new(Purpose::OtherAugmentation, usual);
+            match come_again {
+                true => (of_step, of_step.after(&train)),
+                false => (Draws::new(Purpose::Augmentation, u32::try_from(at.epoch)?), of_step),
+            }
         } else {
             let of_step = Draws::new(Purpose::FurtherStepAugmentation, step(at.steps_before)?);
             (of_step, of_step.after(&train))

@@ -437,6 +437,18 @@ pub(super) fn image_problems(
     problems
 }
 
+impl Method {
+    /// The alpha of MixUp where images are mixed, if `mixup` is this: methods that always mix have that of their paper without it.
+    pub fn mixup(self, given: Option<f64>) -> Option<f64> {
+        match self {
+            Self::Finetune | Self::ForwardCorrection | Self::TruncatedLoss => given,
+            Self::DivideMix => Some(given.unwrap_or(4.0)),
+            Self::ElrPlus => Some(given.unwrap_or(1.0)),
+            Self::MetaWeightNet | Self::Elr | Self::Sop | Self::CoTeaching => None,
+        }
+    }
+}
+
 impl Rules for Train {
     fn version(&self) -> Option<u32> {
         self.precision.newer_than(6)
@@ -450,7 +462,7 @@ impl Rules for Train {
         if self.validation_transform == ValidationTransform::Plain {
             effective.remove("validation-transform");
         }
-        if self.mixup.is_none() {
+        if self.method.mixup(self.mixup) == self.method.mixup(None) {
             effective.remove("mixup");
         }
         effective
@@ -651,7 +663,14 @@ mod tests {
         let key = |parameters| kind::key_parameters(&read(parameters));
         assert!(!key(json!({})).contains_key("mixup"));
         assert_eq!(key(json!({"mixup": 1.0}))["mixup"], json!(1.0));
-        assert!(!key(json!({"method": "elr", "mixup": 1.0})).contains_key("mixup"));
+        for (method, alpha, other) in
+            [("elr", 1.0, 2.0), ("dividemix", 4.0, 1.0), ("elr-plus", 1.0, 4.0)]
+        {
+            let without = key(json!({"method": method}));
+            assert_eq!(key(json!({"method": method, "mixup": alpha})), without, "{method}");
+            let mixed = key(json!({"method": method, "mixup": other}));
+            assert_eq!(mixed != without, method != "elr", "{method}");
+        }
     }
 
     #[test]

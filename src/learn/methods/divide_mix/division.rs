@@ -1,6 +1,6 @@
 //! Which samples of an epoch a network learns from with their labels, and which without. Does not depend on images or labels.
 
-use crate::data::batches::{SampleSet, StepSamples, cut};
+use crate::data::batches::{SampleSet, StepSamples, batch_count, cut};
 use crate::data::mixing::Mixing;
 use crate::random::{Purpose, Stream};
 
@@ -48,21 +48,17 @@ impl Steps {
     /// trained on; others are its unlabelled ones, and the labelled and unlabelled ones of the second. All have two views.
     /// The labelled batches have the mixing of all views of both sides.
     ///
-    /// There are enough steps for the labelled samples of both; the batches of a side that has fewer come again.
+    /// There are enough steps for the labelled samples of both. The samples of a side that has fewer come again, in another order.
+    /// No side may be empty.
     pub fn of(self, divisions: [Division; 2]) -> Vec<StepSamples> {
+        let steps =
+            divisions.each_ref().map(|one| batch_count(one.labelled.len(), self.batch_size));
+        let steps = steps.into_iter().max().unwrap_or(0);
         let [first, second] = divisions;
-        let sides = [first.labelled, first.unlabelled, second.labelled, second.unlabelled];
-        let mut index = 0;
-        let [first, first_unlabelled, second, second_unlabelled] = sides.map(|mut side| {
-            Stream::new(self.seed, Purpose::DivisionOrder, self.epoch, index).shuffle(&mut side);
-            index += 1;
-            cut(&side, self.batch_size)
-        });
-        let steps = first.len().max(second.len());
-        let pairs = |labelled: Vec<Vec<u32>>, unlabelled: Vec<Vec<u32>>| {
-            labelled.into_iter().cycle().zip(unlabelled.into_iter().cycle())
+        let pairs = |Division { labelled, unlabelled }, side: u32| {
+            self.batches(labelled, side).zip(self.batches(unlabelled, side + 1))
         };
-        let pairs = pairs(first, first_unlabelled).zip(pairs(second, second_unlabelled));
+        let pairs = pairs(first, 0).zip(pairs(second, 2));
         let steps = (0u32..).zip(pairs.take(steps));
         let steps =
             steps.map(|(step, ((first, first_unlabelled), (second, second_unlabelled)))| {
@@ -70,10 +66,19 @@ impl Steps {
                 let [second, second_unlabelled] = self.sets(step, 1, [second, second_unlabelled]);
                 StepSamples {
                     train: first,
+                    come_again: true,
                     others: vec![first_unlabelled, second, second_unlabelled],
                 }
             });
         steps.collect()
+    }
+
+    /// The batches of the side of this number, again and again, each time in another order.
+    fn batches(self, mut side: Vec<u32>, number: u32) -> impl Iterator<Item = Vec<u32>> {
+        (number..).step_by(4).flat_map(move |index| {
+            Stream::new(self.seed, Purpose::DivisionOrder, self.epoch, index).shuffle(&mut side);
+            cut(&side, self.batch_size)
+        })
     }
 
     /// The two sides of one network in a step.
@@ -116,7 +121,8 @@ mod tests {
         assert_eq!(seen(&|step| &step.others[0]), (10..20).collect());
         assert_eq!(seen(&|step| &step.others[1]), (0..17).collect());
         assert_eq!(seen(&|step| &step.others[2]), (17..20).collect());
-        for StepSamples { train, others } in &epoch {
+        for StepSamples { train, come_again, others } in &epoch {
+            assert!(*come_again);
             let [unlabelled, second, second_unlabelled] = &others[..] else { panic!("three") };
             for (labelled, unlabelled) in [(train, unlabelled), (second, second_unlabelled)] {
                 let rows = 2 * (labelled.indices.len() + unlabelled.indices.len());
@@ -128,6 +134,8 @@ mod tests {
             let share = |set: &SampleSet| set.mixing.as_ref().unwrap().share;
             assert_ne!(share(train), share(second));
         }
+        // Its ten samples have come once after two batches of 4 and the last of 2: then they come in another order.
+        assert_ne!(epoch[3].train.indices, epoch[0].train.indices);
     }
 
     proptest! {

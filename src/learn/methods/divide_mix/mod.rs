@@ -47,9 +47,6 @@ use crate::training::loss::SampleLoss;
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 use crate::training::training_loop::StepPosition;
 
-/// The alpha of the paper, for MixUp.
-const ALPHA: f64 = 4.0;
-
 /// The method.
 #[derive(Debug)]
 pub struct DivideMix {
@@ -108,7 +105,7 @@ impl DivideMix {
             confidence_penalty: parameters.confidence_penalty,
             clean_above: parameters.clean_above,
             temperature: parameters.sharpening_temperature,
-            mixup: parameters.mixup.unwrap_or(ALPHA),
+            mixup: parameters.method.mixup(parameters.mixup).context("DivideMix mixes images")?,
             unlabelled_weight: parameters.unlabelled_weight,
             ramp_up_epochs: f64::from(parameters.ramp_up_epochs),
             is_divided: false,
@@ -210,8 +207,10 @@ impl DivideMix {
         let labelled_loss = row_sums(&on_labelled)?.f_mean(Kind::Float)?.f_neg()?;
         let errors = log_softmax.f_exp()?.f_sub(&targets)?.f_narrow(0, 2 * rows, 2 * other_rows)?;
         let unlabelled_loss = errors.f_square()?.f_mean(Kind::Float)?;
-        let shares = log_softmax.f_exp()?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
-        let imbalance = shares.f_log()?.f_mean(Kind::Float)?.f_add_scalar((classes as f64).ln())?;
+        // Not of the logarithm of a mean: that of a class without any share would be infinite.
+        let log_shares = log_softmax.f_logsumexp([0i64].as_slice(), false)?;
+        let even = (classes as f64 / logits.size2()?.0 as f64).ln();
+        let imbalance = log_shares.f_mean(Kind::Float)?.f_add_scalar(even)?;
 
         let weighted = unlabelled_loss.f_mul(&self.unlabelled_weight_now)?;
         let loss = labelled_loss.f_add(&weighted)?;
@@ -222,9 +221,10 @@ impl DivideMix {
     }
 }
 
-/// sharp(q) of each row, float [B,K].
+/// sharp(q) of each row, float [B,K]. A share of the largest number is raised, as all powers could be 0.
 fn sharpened(temperature: f64, probabilities: &Tensor) -> anyhow::Result<Tensor> {
-    let powers = probabilities.f_pow_tensor_scalar(1.0 / temperature)?;
+    let largest = probabilities.f_amax([1i64].as_slice(), true)?;
+    let powers = probabilities.f_div(&largest)?.f_pow_tensor_scalar(1.0 / temperature)?;
     Ok(powers.f_div(&row_sums(&powers)?.f_unsqueeze(1)?)?)
 }
 
@@ -272,8 +272,14 @@ impl Method for DivideMix {
         Ok(Tensor::f_stack(&losses.collect::<anyhow::Result<Vec<_>>>()?, 1)?)
     }
 
-    fn begin_epoch(&mut self, _epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
+    fn begin_epoch(&mut self, epoch: u32, measured: Option<&Tensor>) -> anyhow::Result<()> {
         let Some(losses) = measured else { return Ok(()) };
+        ensure!(
+            losses.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0,
+            "before epoch {} a sample has a loss that is not finite, so the samples cannot be divided: training diverged; \
+             try a smaller learning-rate or a longer warmup",
+            epoch + 1
+        );
         let losses = losses.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let columns = [0, 1].map(|network| -> anyhow::Result<_> {
             let losses = Vec::<f64>::try_from(losses.f_select(1, network)?)?;
@@ -362,5 +368,22 @@ impl Method for DivideMix {
         let of_steps = ["labelled-loss", "unlabelled-loss", "labelled"];
         let clean = if self.clean_known { sums.mean("labelled-clean", "rows") } else { f64::NAN };
         of_steps.iter().map(|name| sums.mean(name, "steps")).chain([clean]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_temperature_leaves_a_distribution() {
+        let mut nearly_even = vec![0.01f32; 100];
+        nearly_even[7] = 0.0101;
+        let probabilities = Tensor::from_slice(&nearly_even).view([1, 100]);
+        let sharp = sharpened(0.01, &probabilities).unwrap();
+        assert!((sharp.sum(Kind::Double).double_value(&[]) - 1.0).abs() < 1e-6);
+        // (0.0101 / 0.01)^100 is 2.7048 times as likely as each of the others.
+        let likeliest = sharp.double_value(&[0, 7]);
+        assert!((likeliest - 2.7048 / 101.7048).abs() < 1e-5, "{likeliest}");
     }
 }

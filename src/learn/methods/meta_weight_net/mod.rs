@@ -225,8 +225,8 @@ impl Method for MetaWeightNet {
     /// A new meta batch for every step.
     fn select(&self, epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
         let steps = (0u32..).zip(usual).map(|(step, train)| StepSamples {
-            train: train.into(),
             others: vec![self.meta_set.batch(epoch, step).into()],
+            ..train.into()
         });
         Ok(steps.collect())
     }
