@@ -47,7 +47,7 @@ pub struct CapturedStep<'a, B> {
     counters: Counters,
     /// Where it is said how steps are done.
     context: Option<&'a Context>,
-    /// Whether it was said that they differ.
+    /// Whether it was said that they differ so far.
     is_said: bool,
 }
 
@@ -133,7 +133,8 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
         }
         if !is_replayable {
             if !std::mem::replace(&mut self.is_said, true) {
-                self.are_not_replayed("what they do differs from step to step");
+                let why = "not yet, as they differ from each other or from those of later epochs";
+                self.are_not_replayed(why);
             }
             return compute(batch);
         }

@@ -311,7 +311,7 @@ impl Run<'_> {
         let rest = samples.into_iter().skip(begin);
         let steps = std::iter::successors(Some(first), |at| (!at.ends_epoch()).then(|| at.next()));
         let prepared = steps.zip(rest).map(|(at, samples)| {
-            let images = samples.train.indices.len();
+            let images = samples.images();
             Ok::<_, anyhow::Error>((at, images, source.prepare(at, samples)?))
         });
         self.log.begin();
