@@ -4,7 +4,8 @@
 //! epoch  3/20  train-loss 1.253  train-accuracy 0.5512  validation-accuracy 0.6120  2007 images/s  2.2 s
 //! ```
 //!
-//! The names are those of the curves. The images are those of all sets of a step; their views are not counted. Times are in the log alone: nothing of it is in an artifact.
+//! The names are those of the curves. The images are those of all sets of a step; their views are not counted. Times are in the
+//! log alone: nothing of it is in an artifact.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

@@ -198,18 +198,19 @@ kind! {
     /// `dividemix` adds, for the epochs after the first ones, `labelled-loss` and `unlabelled-loss`, the mean losses on the samples that a network takes as rightly labelled and on
     /// the others, of which the second one is multiplied by `unlabelled-weight`; `labelled`, the share of the former; and `labelled-clean`, the share of those whose label is
     /// right, if `labels` are connected. All four are means over both networks. `train-loss` is then the cross-entropy of those that the first network takes as rightly
-    /// labelled, and so are `train-accuracy` and `sample-losses`.
+    /// labelled, by its mean prediction of two views, not mixed, before it learns from them; and so are `train-accuracy` and `sample-losses`.
     ///
     /// `elr-plus` adds `loss-1`, `loss-2`, `regularizer-1` and `regularizer-2`, the same numbers of both networks, of whose losses `train-loss` is the mean.
     ///
-    /// With `mixup`, losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image.
+    /// With `mixup`, and with `elr-plus` always, losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image; not so
+    /// with `dividemix`.
     ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
     ///
     /// - `index`, i64 `[N]`: the place of the sample in the training part of the data set, from 0; ascending;
     /// - `label-given` and `label-clean`, i64 `[N]`: the label that it was trained on, and that of the data set;
     /// - `losses`, f32 `[E,N]`: its loss under the given label, by the `loss` of the stage, in the forward pass in which it was
-    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch;
+    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch; of two networks that learn from it the mean;
     /// - `weights`, f32 `[E,N]`, with Meta-Weight-Net: the weight from 0 to 1 that the net gave to it in that step,
     ///   before shares of the batch are made of the weights; with `truncated-loss` 1 if the network learned from it, else 0.
     ///
@@ -236,7 +237,8 @@ kind! {
         epochs: u32 = 120, in AT_LEAST_ONE;
         /// Samples per step.
         ///
-        /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it.
+        /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it. `dividemix`, once it divides them, takes this many with and as
+        /// many without labels for each network, in two views: eight times as many images. Its authors have twice as many samples in a step of the first epochs.
         batch_size: u64 = 100, in AT_LEAST_ONE;
         /// Which training samples an epoch has.
         sampling: Sampling = Sampling::Uniform;
@@ -358,7 +360,8 @@ kind! {
     only if (method: [Method::Elr, Method::ElrPlus]) {
         /// How much of a target stays when a sample comes again: beta of the paper, which has 0.7 for CIFAR-10 and 0.9 for CIFAR-100 and for asymmetric noise.
         target_momentum: f64 = 0.7, in BELOW_ONE;
-        /// What the term is multiplied by: lambda of the paper, which has 3 for CIFAR-10, 7 for CIFAR-100 and 1 for asymmetric noise.
+        /// What the term is multiplied by: lambda of the paper, which has 3 for CIFAR-10, 7 for CIFAR-100 and 1 for asymmetric noise. From the first step on: in the authors' code of
+        /// ELR+ it rises over 40 000 steps for CIFAR-100.
         regularization: f64 = 3.0, in NOT_NEGATIVE;
     }
     only if (method: [Method::ElrPlus]) {
@@ -388,7 +391,7 @@ kind! {
         prune_below: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
         /// Epochs on all samples before some are left out for the first time.
         prune_after: u32 = 40, in AT_LEAST_ONE;
-        /// Epochs between two decisions on which samples are left out.
+        /// Epochs between two decisions on which samples are left out. The network decides as it is then, not as it was when it was best on samples held out.
         prune_every: u32 = 10, in AT_LEAST_ONE;
     }
     only if (method: [Method::DivideMix]) {
@@ -438,7 +441,7 @@ pub(super) fn image_problems(
 }
 
 impl Method {
-    /// The alpha of MixUp where images are mixed, if `mixup` is this: methods that always mix have that of their paper without it.
+    /// The alpha of MixUp, where images are mixed, from what `mixup` is: without it, methods that always mix have that of their paper.
     pub fn mixup(self, given: Option<f64>) -> Option<f64> {
         match self {
             Self::Finetune | Self::ForwardCorrection | Self::TruncatedLoss => given,

@@ -2,8 +2,8 @@
 
     python3 tests/reference/learn/make_divide_mix.py     (needs torch and scikit-learn; writes divide_mix.json beside itself)
 
-By the formulae of src/learn/methods/divide_mix, of which the header says what is unlike the authors' code. Inputs are made by the formula `fill`, on both sides, so that the file holds results alone. In float64,
-as in make_methods.py.
+By the formulae of src/learn/methods/divide_mix, whose header says what is unlike the authors' code. Inputs are made by the
+formula `fill`, on both sides, so that the file holds results alone. In float64, as in make_methods.py.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""ELR+ in PyTorch 2.11: twenty steps of two networks and their averages, by the formulae of the paper.
+"""ELR+ in PyTorch 2.11: twenty steps of two networks and their averages.
 
     python3 tests/reference/learn/make_elr_plus.py     (needs torch; writes elr_plus.json beside itself)
 
-Inputs are made by the formula `fill`, on both sides, so that the file holds results alone. In float64, as in make_methods.py.
+By the formulae of src/learn/methods/elr_plus.rs, which says what is unlike the authors' code. Inputs are made by the formula
+`fill`, on both sides, so that the file holds results alone. In float64, as in make_methods.py.
 """
 
 import copy
