@@ -2,6 +2,10 @@
 //!
 //! The place for other ways to start a worker. Does not depend on how the worker is talked to.
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod copies;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "launcher/no_copies.rs"]
 mod copies;
 
 use std::ffi::OsStr;
@@ -20,10 +24,13 @@ use pipeline_stages::message::Request;
 use rustix::process::Pid;
 
 use copies::Copies;
-pub(crate) use copies::{COPIES_SUBCOMMAND, serve as serve_copies};
+pub(crate) use copies::serve as serve_copies;
 
 /// The hidden subcommand under which `pipeline` is a worker itself.
 pub(crate) const WORKER_SUBCOMMAND: &str = "__worker";
+
+/// The hidden subcommand under which workers are copies of `pipeline`.
+pub(crate) const COPIES_SUBCOMMAND: &str = "__workers";
 
 /// The hidden subcommand that runs one job from a file.
 pub(crate) const JOB_SUBCOMMAND: &str = "__job";
@@ -58,29 +65,38 @@ pub(crate) struct Launch {
     copies: Option<Arc<Copies>>,
 }
 
+/// A worker that was started.
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    /// The other end of its standard input and output.
+    pub(crate) socket: UnixStream,
+    /// Whether it was forked from this process.
+    pub(crate) forked: bool,
+}
+
 impl Launch {
     /// The program.
     pub(crate) fn program(&self) -> &OsStr {
         self.command.get_program()
     }
 
-    /// Starts it, with one end of a socket as its standard input and output; returns the other end. It leads a process group: Ctrl-C in
-    /// the terminal reaches the orchestrator alone, which passes it on.
+    /// Starts it, with one end of a socket as its standard input and output. It leads a process group: Ctrl-C in the terminal reaches
+    /// the orchestrator alone, which passes it on.
     ///
     /// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the worker runs.
     /// A socket cannot.
-    pub(crate) fn start(mut self, log: File) -> io::Result<(Pid, UnixStream)> {
+    pub(crate) fn start(mut self, log: File) -> io::Result<Started> {
         if let Some(copies) = self.copies {
-            let (ours, theirs) = UnixStream::pair()?;
-            if let Some(copy) = copies.start(own_program, &theirs, &log) {
-                return Ok((copy, ours));
+            let (socket, theirs) = UnixStream::pair()?;
+            if let Some(pid) = copies.start(original, &theirs, &log) {
+                return Ok(Started { pid, socket, forked: false });
             }
         }
-        let (ours, theirs) = UnixStream::pair()?;
+        let (socket, theirs) = UnixStream::pair()?;
         self.command.process_group(0).stderr(log);
         self.command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
         // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
-        Ok((Pid::from_child(&self.command.spawn()?), ours))
+        Ok(Started { pid: Pid::from_child(&self.command.spawn()?), socket, forked: true })
     }
 }
 
@@ -130,6 +146,13 @@ impl Launcher for InAllocation {
         unsafe { launch.command.pre_exec(ignore) };
         Ok(launch)
     }
+}
+
+/// What workers are copies of.
+fn original() -> io::Result<Command> {
+    let mut command = own_program()?;
+    command.arg(COPIES_SUBCOMMAND);
+    Ok(command)
 }
 
 /// This program, without a word.

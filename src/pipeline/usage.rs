@@ -36,7 +36,7 @@ impl Usage {
     /// What a worker took: by what the system counted of its process, by how much memory its processes had together when that was
     /// looked at, and by what it reported itself.
     pub(crate) fn of(counted: &Counted, together: Option<u64>, reported: Used) -> Self {
-        // A process counts what the one had that it was forked from: below that, its own report is nearer.
+        // A process counts what the one had that it was forked from: up to that, its own report is nearer.
         let largest = Some(counted.memory).filter(|memory| *memory > counted.parent_memory);
         let memory = largest.max(together).max(reported.memory).or(Some(counted.memory));
         Self {
@@ -88,10 +88,17 @@ pub(crate) const HEADS: [&str; 3] = ["cpu", "memory", "read"];
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Counted {
     cpu_seconds: f64,
-    /// The most that one of these processes had at once, in bytes; at least `parent_memory`.
+    /// The most that one of these processes had at once, in bytes; at least what it was forked with.
     memory: u64,
-    /// The most that this process has had at once, in bytes.
+    /// The most that the process has had at once that it may have been forked from, in bytes.
     parent_memory: u64,
+}
+
+impl Counted {
+    /// The same of a child that was not forked from this process, of which nothing is counted in it.
+    pub(crate) fn of_its_own(self) -> Self {
+        Self { parent_memory: 0, ..self }
+    }
 }
 
 /// Waits for the end of a child.
@@ -148,6 +155,8 @@ mod tests {
             (counted(50, 40), None, Some(8), 50),
             // What was counted is the parent's.
             (counted(40, 40), None, Some(8), 8),
+            // It was not forked from that process, which only happened to have more.
+            (counted(40, 90).of_its_own(), None, Some(8), 40),
             // Several processes together.
             (counted(50, 40), Some(90), Some(8), 90),
             (counted(40, 40), Some(30), Some(8), 30),

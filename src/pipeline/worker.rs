@@ -18,7 +18,7 @@ use pipeline_stages::message::{
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
-use crate::launcher::Launch;
+use crate::launcher::{Launch, Started};
 use crate::machine;
 use crate::manifest::Failing;
 use crate::process_tree;
@@ -165,17 +165,18 @@ pub(crate) fn run(
         File::create(log).with_context(|| format!("cannot write the log {}", log.display()))?;
     let program = program_name(&launch);
     let killed_before = machine::out_of_memory_kills();
-    let (pid, ours) = launch
+    let Started { pid, socket, forked } = launch
         .start(log_file)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     worker.hold(pid);
 
-    let talk = converse(&ours, request, &mut on_event);
+    let talk = converse(&socket, request, &mut on_event);
     if talk.is_err() {
         worker.kill();
     }
     let (status, counted) = reap(pid, worker)?;
+    let counted = if forked { counted } else { counted.of_its_own() };
     let tail = || log_tail(log);
     // Whichever process it was: of this stage, or of one that ran beside it.
     let ran_out = || machine::out_of_memory_kills() > killed_before;

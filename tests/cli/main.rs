@@ -6,6 +6,8 @@ mod all_instances;
 mod blocked;
 mod caching;
 mod completions;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod copies;
 mod crash;
 mod crowd;
 mod damage;

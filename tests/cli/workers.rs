@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::manifests::TRAINING;
-use crate::support::{Sandbox, eventually, is_alive, pipeline};
+use crate::support::{Sandbox, pipeline};
 
 /// What a run says whose learning stages have a worker of this behaviour.
 fn run_with(behaviour: &str) -> crate::support::Ended {
@@ -223,64 +223,4 @@ fn one_that_is_called_by_hand() {
     --- stdout
     {"event":"hello","program":"pipeline","protocol":4,"version":"0.1.0","contract":"[digest]"}
     "#);
-}
-
-/// A stage that waits for the file `go`, and one that reads it.
-const WAITING: &str = r#"
-[experiment]
-name = "x"
-
-[stages.one]
-kind = "command"
-shell = 'echo one >> ran; until test -e go; do sleep 0.01; done; echo 1 > "$PIPELINE_OUTPUT/a"'
-
-[stages.two]
-kind = "command"
-inputs = { one = "one" }
-shell = 'cp "$PIPELINE_INPUT_ONE/a" "$PIPELINE_OUTPUT"'
-"#;
-
-/// The processes that one has started.
-#[cfg(target_os = "linux")]
-fn children(of: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{of}/task")).expect("it runs").flatten();
-    let lists = threads.filter_map(|one| std::fs::read_to_string(one.path().join("children")).ok());
-    let numbers: Vec<String> = lists
-        .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    numbers.iter().filter_map(|number| number.parse().ok()).collect()
-}
-
-/// The process that the workers of a run are copies of: the one that has no program, while its first stage waits.
-#[cfg(target_os = "linux")]
-fn original(project: &Sandbox, run: &crate::support::Running) -> u32 {
-    project.wait_for_line("ran", "one");
-    let of_run = children(u32::try_from(run.pid().as_raw_nonzero().get()).expect("a number"));
-    let idle: Vec<u32> = of_run.into_iter().filter(|&one| children(one).is_empty()).collect();
-    assert_eq!(idle.len(), 1, "{idle:?}");
-    idle[0]
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn without_the_process_that_workers_are_copies_of_there_are_others() {
-    let project = Sandbox::new(WAITING);
-    let run = project.start("run experiment.toml");
-    let original = original(&project, &run);
-    let original = rustix::process::Pid::from_raw(original.cast_signed()).expect("a process");
-    rustix::process::kill_process(original, rustix::process::Signal::KILL).expect("ours");
-    project.write("go", "");
-    assert_eq!(run.wait().success(), "one ran, two ran");
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn the_process_that_workers_are_copies_of_ends_with_its_run() {
-    let project = Sandbox::new(WAITING);
-    let run = project.start("run experiment.toml");
-    let original = original(&project, &run);
-    run.signal(rustix::process::Signal::KILL);
-    run.wait();
-    project.write("go", "");
-    eventually("it ends", || !is_alive(original));
 }

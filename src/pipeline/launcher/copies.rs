@@ -12,18 +12,20 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use rustix::process::Pid;
-
-/// The hidden subcommand under which `pipeline` is the original.
-pub(crate) const COPIES_SUBCOMMAND: &str = "__workers";
+use rustix::process::{DumpableBehavior, Pid, dumpable_behavior, set_dumpable_behavior};
 
 /// A socket, and a log.
 const STREAMS: usize = 2;
+
+/// How long the original may take to answer. Somebody may have stopped it, and nobody will continue it: without an end to this,
+/// the run would wait for ever, and not hear Ctrl-C either.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts workers as copies. The original is started with the first of them.
 #[derive(Debug, Default)]
@@ -47,7 +49,7 @@ struct Original {
 
 impl Copies {
     /// Starts a worker with this standard input and output, and this standard error, which leads a process group of its own. `program`
-    /// is this program. `None` where there is no copy, and another way has to be found.
+    /// is one that calls [`serve`]. `None` where there is no copy, and another way has to be found.
     pub(super) fn start(
         &self,
         program: impl FnOnce() -> io::Result<Command>,
@@ -71,7 +73,8 @@ impl Copies {
 impl Original {
     fn start(mut program: Command) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
-        program.arg(COPIES_SUBCOMMAND).process_group(0);
+        socket.set_read_timeout(Some(PATIENCE))?;
+        program.process_group(0);
         program.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self { process: program.spawn()?, socket })
     }
@@ -156,51 +159,33 @@ enum Copy {
 }
 
 /// Becomes two processes. The new one is a child of this one's parent.
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn copy() -> io::Result<Copy> {
     let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
     // SAFETY: this process has one thread, so that the new one has all that it needs; without a stack of its own, it has a copy of
     // this one, as after `fork`.
-    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Copy::This),
         pid => i32::try_from(pid).map(Copy::Other).map_err(io::Error::other),
     }
 }
 
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn copy() -> io::Result<Copy> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// Programs of stages must not control the original: what they make of it would be in every copy. Copies are as any worker.
-#[cfg(target_os = "linux")]
-struct Tracing(rustix::process::DumpableBehavior);
+struct Tracing(DumpableBehavior);
 
-#[cfg(target_os = "linux")]
 impl Tracing {
     fn prevent() -> io::Result<Self> {
-        use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
         let before = dumpable_behavior()?;
+        // The system sets this for a program that its user may not read (fs.suid_dumpable), and nobody else can: a copy could not
+        // become as any worker.
+        if before == DumpableBehavior::DumpableReadableOnlyByRoot {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         Ok(Self(before))
     }
 
     fn allow(self) -> io::Result<()> {
-        Ok(rustix::process::set_dumpable_behavior(self.0)?)
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-struct Tracing;
-
-#[cfg(not(target_os = "linux"))]
-impl Tracing {
-    fn prevent() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    fn allow(self) -> io::Result<()> {
-        Ok(())
+        Ok(set_dumpable_behavior(self.0)?)
     }
 }
