@@ -67,18 +67,18 @@ rates() {
     done
 }
 
-# The pipeline on pipelines/fashion-mnist-noise.toml, resized for a GPU: the recipe of docs/results.md at full size.
+# The pipeline on pipelines/fashion-mnist-methods.toml, or on a smaller version of it to try this script: LIMIT images, EPOCHS and
+# SIMCLR_EPOCHS, another ARCHITECTURE.
 sized() {
     command=$1
     shift
     data=$folder/data
     set -- "$@" --cache "$cache" --set "execution.device=\"${DEVICE:-auto}\"" \
-        --set "stages.data.train-limit=${LIMIT:-60000}" --set "stages.split.holdout=1000" \
-        --set "stages.simclr.epochs=${SIMCLR_EPOCHS:-30}" --set 'stages.simclr.batch-size=512' \
-        --set 'stages.simclr.learning-rate=1e-3' --set 'stages.simclr.warmup=0.05' \
-        --set "stages.simclr.architecture=\"${ARCHITECTURE:-resnet18}\"" --set 'stages.simclr.precision="bf16"' \
-        --set "stages.train.architecture=\"${ARCHITECTURE:-resnet18}\"" --set 'stages.train.precision="bf16"' \
-        --set 'stages.train.batch-size=250' --set "stages.train.epochs=${EPOCHS:-12}"
+        ${LIMIT:+--set "stages.data.train-limit=$LIMIT"} ${EPOCHS:+--set "stages.train.epochs=$EPOCHS"} \
+        ${SIMCLR_EPOCHS:+--set "stages.simclr.epochs=$SIMCLR_EPOCHS"}
+    if [ -n "${ARCHITECTURE:-}" ]; then
+        set -- "$@" --set "stages.simclr.architecture=\"$ARCHITECTURE\"" --set "stages.train.architecture=\"$ARCHITECTURE\""
+    fi
     # Debian compressed the files again.
     for file in train-images:idx3:train-images:cf8536b0aa1a6ac5fa3f23001093305c \
         train-labels:idx1:train-labels:10bea18fdb374794d4bb42e356e600c9 \
@@ -92,7 +92,7 @@ sized() {
     # SIGINT, so that a training writes its checkpoint.
     # shellcheck disable=SC2086
     PIPELINE_LEARN=$folder/pipeline-learn ${seconds:+timeout --signal=INT $seconds} \
-        "$folder/pipeline" "$command" pipelines/fashion-mnist-noise.toml "$@"
+        "$folder/pipeline" "$command" pipelines/fashion-mnist-methods.toml "$@"
 }
 
 # What others wait for first, alone on the GPU and with all cores; then half as many as there are cores.
