@@ -392,33 +392,51 @@ fn replayed_stages() -> Vec<(&'static str, KindConfig)> {
     ]
 }
 
+/// The distance of each run of a stage to the second one, which is not replayed, as the third: of the encoders, as [`apart`], and
+/// of the losses of the samples, where there are any.
+fn replayed_and_twice_eager(stage: &KindConfig, gpu: Device, name: &str) -> [[f64; 2]; 2] {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    let outputs = [("replayed", "on"), ("eager", "off"), ("again", "off")];
+    let [replayed, eager, again] = outputs.map(|(output, graphs)| {
+        run_graphs(&graph_request(folder.path(), stage, output, gpu, graphs));
+        folder.path().join(output)
+    });
+    let losses = |folder: &Path| SampleLosses::read(folder).expect("losses");
+    [replayed, again].map(|artifact| {
+        let (moved_apart, counted_alike) = apart(&artifact, &eager);
+        assert!(counted_alike, "{name}: other numbers of batches");
+        let (Some(one), Some(other)) = (losses(&artifact), losses(&eager)) else {
+            return [moved_apart, 0.0];
+        };
+        let [one, other] = [one, other].map(|losses| Tensor::from_slice(&losses.losses));
+        let known = other.isnan().logical_not();
+        assert!(bool::try_from(one.isnan().logical_not().eq_tensor(&known).all()).unwrap());
+        let [one, other] = [one, other].map(|losses| losses.masked_select(&known));
+        [moved_apart, distance(&one, &other)]
+    })
+}
+
+/// cuDNN adds in an order that it does not fix, and a rounding can decide whether an input of a ReLU is above 0: of 60 seeds of this
+/// very fine-tuning on a CPU, with one thread beside two, half ended 1.5e-6 of the way apart and one 1.1e-2. So steps are compared to the bit
+/// without cuDNN, and near it with it.
 #[test]
 fn a_replayed_step_does_what_its_operations_do() {
     let Some((gpu, _alone)) = gpu() else { return };
     for (name, stage) in replayed_stages() {
-        let folder = tempfile::tempdir().expect("a folder");
-        write_inputs(folder.path());
-        // Kernels of a GPU may add in another order each time: how much that changes is measured, too.
-        let [replayed, eager, again] = [("replayed", "on"), ("eager", "off"), ("again", "off")]
-            .map(|(output, graphs)| {
-                run_graphs(&graph_request(folder.path(), &stage, output, gpu, graphs));
-                folder.path().join(output)
-            });
-        let (noise, _) = apart(&again, &eager);
-        let (moved_apart, counted_alike) = apart(&replayed, &eager);
-        eprintln!("{name}: replayed {moved_apart:.1e} of the way apart, run again {noise:.1e}");
-        assert!(noise < 0.05, "{name}: {noise}");
-        assert!(moved_apart < 1e-3 + 5.0 * noise, "{name}: {moved_apart}, beside {noise}");
-        assert!(counted_alike, "{name}: other numbers of batches");
-
-        let losses = |folder: &Path| SampleLosses::read(folder).expect("losses");
-        if let (Some(one), Some(other)) = (losses(&replayed), losses(&eager)) {
-            let [one, other] = [one, other].map(|losses| Tensor::from_slice(&losses.losses));
-            let known = other.isnan().logical_not();
-            assert!(bool::try_from(one.isnan().logical_not().eq_tensor(&known).all()).unwrap());
-            let [one, other] = [one, other].map(|losses| losses.masked_select(&known));
-            let differ = distance(&one, &other);
-            assert!(differ < 0.01 + 5.0 * noise, "{name}: sample losses differ by {differ}");
+        let is_f32 = !name.contains("tf32") && !name.contains("bf16");
+        if is_f32 {
+            tch::Cuda::set_user_enabled_cudnn(false);
+            let [replayed, again] = replayed_and_twice_eager(&stage, gpu, name);
+            tch::Cuda::set_user_enabled_cudnn(true);
+            eprintln!("{name}, without cuDNN: replayed {replayed:?}, run again {again:?}");
+            assert_eq!(replayed, again, "{name}: without cuDNN");
+        }
+        let [replayed, again] = replayed_and_twice_eager(&stage, gpu, name);
+        eprintln!("{name}: replayed {replayed:.7?}, run again {again:.7?}");
+        for (apart, noise) in replayed.into_iter().zip(again) {
+            assert!(noise < 0.05, "{name}: {noise}");
+            assert!(apart < 0.02 + 5.0 * noise, "{name}: {apart}, beside {noise}");
         }
     }
 }

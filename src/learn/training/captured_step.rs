@@ -14,7 +14,7 @@ use tch::{Device, Tensor};
 use crate::shim::cuda_graph::{Graph, Room, Stream};
 use crate::torch_error;
 
-/// The variable of the environment that switches it `off`, or `on`, as it is without.
+/// The variable of the environment that switches it `on`, or `off`, as it is without.
 pub const VARIABLE: &str = "PIPELINE_CUDA_GRAPHS";
 
 /// Steps of the same shapes before one is recorded: libraries choose their kernels in them, and take memory.
@@ -106,7 +106,7 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
                 Ok(gpu) => steps.way = Way::Counting { gpu: Box::new(gpu), seen: BTreeMap::new() },
                 Err(error) => steps.are_not_replayed(&in_a_line(error)),
             },
-            Device::Cuda(_) => steps.are_not_replayed(&format!("{VARIABLE} is off")),
+            Device::Cuda(_) => steps.are_not_replayed(&format!("{VARIABLE} is not 'on'")),
             _ => {}
         }
         steps
@@ -150,7 +150,6 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
                 }
                 match Recording::of(gpu.as_ref(), batch, &mut self.counters, &mut compute) {
                     Ok(step) => {
-                        (step.again)()?;
                         self.way = Way::Replayed(step);
                         self.say("steps are replayed as a CUDA graph");
                         Ok(())
@@ -182,8 +181,8 @@ impl<'a, B: StepInput> CapturedStep<'a, B> {
 /// Whether the variable says so.
 fn is_on(value: Option<&str>) -> anyhow::Result<bool> {
     match value {
-        None | Some("" | "on") => Ok(true),
-        Some("off") => Ok(false),
+        None | Some("" | "off") => Ok(false),
+        Some("on") => Ok(true),
         Some(other) => bail!("{VARIABLE} is '{other}': set it to 'on' or 'off'"),
     }
 }
@@ -218,7 +217,11 @@ impl<B: StepInput> Recording<B> {
             Ok(copy)
         })?;
         let before = counters.read()?;
-        let recorded = gpu.record(&mut || compute(&copied));
+        // Starting it for the first time takes memory, too. What cannot be started has done nothing.
+        let recorded = gpu.record(&mut || compute(&copied)).and_then(|again| {
+            again()?;
+            Ok(again)
+        });
         let after = counters.read()?;
         match recorded {
             Ok(again) => {
@@ -458,9 +461,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_on_unless_the_variable_says_off() {
+    fn it_is_off_unless_the_variable_says_on() {
         for (value, expected) in
-            [(None, true), (Some(""), true), (Some("on"), true), (Some("off"), false)]
+            [(None, false), (Some(""), false), (Some("on"), true), (Some("off"), false)]
         {
             assert_eq!(is_on(value).unwrap(), expected, "{value:?}");
         }
