@@ -4,7 +4,9 @@
 //! is kept. The artifact's
 //! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier is beside it.
 
-use pipeline_stages::kinds::{PretrainSupervised, Sampling, ValidationTransform};
+use pipeline_stages::kinds::{
+    Keep, PretrainSupervised, Sampling, ValidationLabels, ValidationTransform,
+};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
@@ -13,7 +15,7 @@ use crate::training::decay;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Method, Setup};
 use crate::training::optimizer::Rule;
-use crate::training::recipe::{DataRecipe, EarlyEnd, Length, Recipe};
+use crate::training::recipe::{Chosen, DataRecipe, EarlyEnd, Length, Recipe};
 use crate::training::schedule::Schedule;
 use crate::training::supervised_trainer::SupervisedTrainer;
 use crate::training::training_data::TrainingData;
@@ -46,6 +48,7 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
             image_size: None,
             normalise: parameters.normalise,
             validation_transform: ValidationTransform::Plain,
+            validation_labels: ValidationLabels::Clean,
             track_test: true,
         },
         loss: SampleLoss::CrossEntropy,
@@ -66,6 +69,9 @@ fn recipe(parameters: &PretrainSupervised) -> Recipe {
         evaluate_every: parameters.evaluate_every,
         sample_losses: false,
         early_end: Some(EarlyEnd { after: parameters.stop_after, drop: parameters.stop_drop }),
-        keep: parameters.keep,
+        chosen: match parameters.keep {
+            Keep::Last => Chosen::Last,
+            Keep::BestOnTest => Chosen::BestOnTest,
+        },
     }
 }

@@ -91,6 +91,9 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         meta_training(&json!({"method": "elr"})),
         meta_training(&json!({"method": "co-teaching", "forget-rate": 0.4, "forget-epochs": 2})),
         meta_training(&json!({"method": "sop", "consistency": 0.9, "balance": 0.1})),
+        meta_training(&json!({
+            "method": "finetune", "select-best": "validation", "validation-labels": "given",
+        })),
         meta_training(&json!({"method": "finetune", "mixup": 0.4})),
         divided_training(),
         meta_training(&json!({"method": "elr-plus", "average-ramp-up": 5})),
@@ -152,6 +155,44 @@ fn the_best_on_the_test_set_is_kept_and_the_last_where_that_is_wanted() {
     // With a constant learning rate, a shorter run is the beginning of a longer one.
     assert!(file(&best) == file(&encoder(step, "last")));
     assert!(file(&best) != file(&encoder(60, "last")));
+}
+
+#[test]
+fn the_best_on_the_samples_held_out_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let model = |epochs: u64, select: &str, labels: &str| {
+        let stage = stage(json!({"kind": "train", "parameters": {
+            "architecture": "resnet8-fast", "epochs": epochs, "batch-size": 9, "learning-rate": 0.5,
+            "schedule": "constant", "select-best": select, "validation-labels": labels,
+        }}));
+        let name = format!("{select}-{labels}-{epochs}");
+        assert!(!run(&request(folder.path(), &stage, &name), None));
+        folder.path().join(name)
+    };
+    let file = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();
+    for labels in ["clean", "given"] {
+        let best = model(12, "validation", labels);
+        let evaluations = pipeline_stages::formats::Evaluations::read(&best).unwrap();
+        // An epoch has 5 steps.
+        let epochs = evaluations.best_validation().unwrap().steps / 5;
+        assert!(epochs < 12, "the last one is the best: nothing is tested");
+        // With a constant learning rate, a shorter run is the beginning of a longer one.
+        let [best, shorter, last] =
+            [best, model(epochs, "last", labels), model(12, "last", labels)]
+                .map(|model| file(&model, "weights.safetensors"));
+        assert!(best == shorter && best != last);
+    }
+    let [clean, given] = ["clean", "given"].map(|labels| {
+        let model = folder.path().join(format!("last-{labels}-12"));
+        let evaluations = pipeline_stages::formats::Evaluations::read(&model).unwrap().0;
+        let losses = evaluations.iter().map(|row| row.validation_loss).collect::<Vec<_>>();
+        (file(&model, "weights.safetensors"), losses)
+    });
+    assert!(
+        clean.0 == given.0 && clean.1 != given.1,
+        "the labels of a validation change no training"
+    );
 }
 
 #[test]

@@ -150,6 +150,15 @@ fn a_split_of_another_data_set() {
 }
 
 #[test]
+fn the_best_on_samples_held_out_where_there_are_none() {
+    let folder = inputs();
+    let split = SplitIndices { train: (0..48).collect(), validation: Vec::new() };
+    split.write(&folder.path().join("split")).unwrap();
+    let stage = changed("train", &json!({"select-best": "validation"}));
+    assert_refused(&request(folder.path(), &stage, "out"), &["held out", "select-best"]);
+}
+
+#[test]
 fn a_batch_without_variance() {
     let folder = inputs();
     let stage = changed("train", &json!({"batch-size": 1}));

@@ -3,7 +3,8 @@
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::kinds::{
-    self, Augmentation, Keep, Normalise, Sampling, Train, ValidationTransform,
+    self, Augmentation, Normalise, Sampling, SelectBest, Train, ValidationLabels,
+    ValidationTransform,
 };
 
 use super::decay;
@@ -32,6 +33,8 @@ pub struct DataRecipe {
     pub normalise: Normalise,
     /// How the samples held out are shown to an evaluation on the way.
     pub validation_transform: ValidationTransform,
+    /// Which labels they are judged by there.
+    pub validation_labels: ValidationLabels,
     /// Whether the test set is evaluated on the way.
     pub track_test: bool,
 }
@@ -68,7 +71,18 @@ pub struct Recipe {
     /// When the training ends early.
     pub early_end: Option<EarlyEnd>,
     /// Which of the networks on the way becomes the artifact.
-    pub keep: Keep,
+    pub chosen: Chosen,
+}
+
+/// After which evaluation the networks become the artifact; of equal ones after the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// The last one.
+    Last,
+    /// The best one on the samples held out.
+    BestOnValidation,
+    /// The best one on the test set.
+    BestOnTest,
 }
 
 /// How long a training is.
@@ -103,6 +117,7 @@ impl Recipe {
                 image_size: parameters.image_size,
                 normalise: parameters.normalise,
                 validation_transform: parameters.validation_transform,
+                validation_labels: parameters.validation_labels,
                 track_test: parameters.track_test,
             },
             loss: SampleLoss::of(parameters),
@@ -133,7 +148,10 @@ impl Recipe {
             evaluate_every: parameters.evaluate_every,
             sample_losses: parameters.sample_losses,
             early_end: None,
-            keep: Keep::Last,
+            chosen: match parameters.select_best {
+                SelectBest::Last => Chosen::Last,
+                SelectBest::Validation => Chosen::BestOnValidation,
+            },
         }
     }
 }

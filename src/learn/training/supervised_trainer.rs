@@ -1,13 +1,11 @@
 //! Training a classifier by a method: batches in, one step of the method each, evaluations on the way, a model out.
 //!
 //! Owns time: the learning rate of every step, evaluations, checkpoints, curves. What is learned, and with what, is the
-//! method's. What becomes the model is the last step's network, not the best one on the way: choosing by validation
-//! would be a method of its own.
+//! method's. What becomes the model is the last step's network, or the best one on the way where the recipe asks for it.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use pipeline_stages::Kind;
 use pipeline_stages::formats::{ModelInfo, Part, WEIGHTS_FILE, weights_file};
-use pipeline_stages::kinds::Keep;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
@@ -19,7 +17,7 @@ use super::epoch_log::Values;
 use super::epoch_sums::EpochSums;
 use super::loss::SampleLoss;
 use super::method::{Method, Setup, StepOutput, before_names};
-use super::recipe::{Length, Recipe};
+use super::recipe::{Chosen, Length, Recipe};
 use super::recorder::Recorder;
 use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
@@ -42,7 +40,7 @@ pub struct SupervisedTrainer<'a> {
     state: StateTensors,
     sums: EpochSums,
     curves: Curves,
-    /// The networks at their best on the test set, where that is what is kept.
+    /// The networks at their best, where that is what is chosen.
     best: Vec<State>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
@@ -67,12 +65,17 @@ impl<'a> SupervisedTrainer<'a> {
         notes.into_iter().for_each(|note| context.note(note));
         let sums = EpochSums::new([SUMS, method.sums()].concat(), data.device)?;
         let curves = Curves::default();
-        let best = match recipe.keep {
-            Keep::BestOnTest => {
+        ensure!(
+            recipe.chosen != Chosen::BestOnValidation || !data.validation.is_empty(),
+            "no samples are held out, and the model is to be the best one on them: \
+             connect 'split', or set select-best = \"last\""
+        );
+        let best = match recipe.chosen {
+            Chosen::BestOnValidation | Chosen::BestOnTest => {
                 let networks = method.networks().into_iter();
                 networks.map(State::copy).collect::<anyhow::Result<_>>()?
             }
-            Keep::Last => Vec::new(),
+            Chosen::Last => Vec::new(),
         };
         let recorder = match recipe.length {
             Length::Epochs(epochs) if recipe.sample_losses => {
@@ -157,8 +160,7 @@ impl<'a> SupervisedTrainer<'a> {
         ModelInfo { classes: Vec::new(), ..info }.write(output)
     }
 
-    /// The accuracy and the mean cross-entropy on samples of one part, after these many steps, against their clean labels:
-    /// nothing for no samples.
+    /// The accuracy and the mean cross-entropy on samples of one part, after these many steps: nothing for no samples.
     fn evaluate(
         &self,
         part: Part,
@@ -203,9 +205,18 @@ impl<'a> SupervisedTrainer<'a> {
 
     /// What becomes the artifact.
     fn chosen(&self) -> Vec<&State> {
-        match (self.recipe.keep, self.curves.evaluations.best_test()) {
-            (Keep::BestOnTest, Some(_)) => self.best.iter().collect(),
-            _ => self.method.networks(),
+        match self.best_evaluation() {
+            Some(_) => self.best.iter().collect(),
+            None => self.method.networks(),
+        }
+    }
+
+    /// The evaluation that says what is chosen, where it is not the last one.
+    fn best_evaluation(&self) -> Option<&EvaluationRow> {
+        match self.recipe.chosen {
+            Chosen::Last => None,
+            Chosen::BestOnValidation => self.curves.evaluations.best_validation(),
+            Chosen::BestOnTest => self.curves.evaluations.best_test(),
         }
     }
 
@@ -309,7 +320,7 @@ impl Trainer for SupervisedTrainer<'_> {
                 };
                 self.context.measured(steps, row.values());
                 self.curves.evaluations.0.push(row);
-                let best = self.curves.evaluations.best_test();
+                let best = self.best_evaluation();
                 if best.is_some_and(|best| best.steps == steps) {
                     self.keep()?;
                 }

@@ -9,7 +9,9 @@ use pipeline_stages::formats::{
     SplitIndices, check_labels,
 };
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::kinds::{Augmentation, Normalise, Sampling, ValidationTransform};
+use pipeline_stages::kinds::{
+    Augmentation, Normalise, Sampling, ValidationLabels, ValidationTransform,
+};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
@@ -53,6 +55,7 @@ pub struct TrainingData {
     sampling: Sampling,
     augmentation: Augmentation,
     validation_transform: ValidationTransform,
+    validation_labels: ValidationLabels,
     preprocess: Preprocess,
 }
 
@@ -113,6 +116,7 @@ impl TrainingData {
             sampling: recipe.sampling,
             augmentation,
             validation_transform: recipe.validation_transform,
+            validation_labels: recipe.validation_labels,
             preprocess,
             images,
             test_images,
@@ -233,21 +237,25 @@ impl TrainingData {
         self.batch_of(&indices.to_vec().into(), images, Vec::new())
     }
 
-    /// Images, float [B,C,H,W], and clean labels, int64 [B], of held-out samples, for the evaluation after these many steps:
-    /// not augmented, or as training images are where the recipe says so.
+    /// Images, float [B,C,H,W], and labels, int64 [B], of held-out samples, for the evaluation after these many steps: images
+    /// that are not augmented, or as training images are where the recipe says so; and the labels that it names.
     ///
     /// # Errors
     /// When libtorch cannot make the tensors.
     pub fn for_validation(&self, batch: &[u32], steps: u64) -> anyhow::Result<(Tensor, Tensor)> {
-        match self.validation_transform {
-            ValidationTransform::Plain => self.for_evaluation(Part::Train, batch),
+        let batch = match self.validation_transform {
+            ValidationTransform::Plain => self.plain_batch(batch)?,
             ValidationTransform::Training => {
                 let steps = u32::try_from(steps).context("the run has too many steps")?;
                 let set = SampleSet::from(batch.to_vec());
-                let batch = self.batch(&set, Draws::new(Purpose::ValidationAugmentation, steps))?;
-                Ok((batch.images, batch.clean_labels))
+                self.batch(&set, Draws::new(Purpose::ValidationAugmentation, steps))?
             }
-        }
+        };
+        let labels = match self.validation_labels {
+            ValidationLabels::Clean => batch.clean_labels,
+            ValidationLabels::Given => batch.labels,
+        };
+        Ok((batch.images, labels))
     }
 
     /// A batch of training samples.

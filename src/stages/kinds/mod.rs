@@ -37,7 +37,7 @@ pub use split::{Split, SplitBy, SplitFrom};
 pub use summarize::{Better, Summarize};
 pub use train::{
     Augmentation, InnerRate, Loss, MetaLoss, MetaSamples, Method, Normalise, Optimizer, Sampling,
-    Schedule, Train, Transition, ValidationTransform,
+    Schedule, SelectBest, Train, Transition, ValidationLabels, ValidationTransform,
 };
 pub use unpack::{ArchiveFormat, Unpack};
 

@@ -133,6 +133,26 @@ choices! {
 }
 
 choices! {
+    /// Which labels the samples held out are judged by, in evaluations during training.
+    pub enum ValidationLabels {
+        /// Those of the data set.
+        Clean,
+        /// Those of `labels`, which are what is known in practice.
+        Given,
+    }
+}
+
+choices! {
+    /// After which evaluation the networks become the model.
+    pub enum SelectBest {
+        /// After the last one.
+        Last,
+        /// After the one with the best validation accuracy; of equal ones after the first.
+        Validation,
+    }
+}
+
+choices! {
     /// The learning rate of the look-ahead step of Meta-Weight-Net.
     pub enum InnerRate {
         /// Always `inner-learning-rate`.
@@ -175,8 +195,8 @@ choices! {
 kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
-    /// The model is that of the last step, as in the reference protocol. Accuracies are fractions from
-    /// 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
+    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one;
+    /// curves and metrics are of the whole training in any case. Accuracies are fractions from 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
     /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
     /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
@@ -264,6 +284,10 @@ kind! {
         evaluate_every: Option<u64> = None, in AT_LEAST_ONE;
         /// How the samples held out are shown to an evaluation during training.
         validation_transform: ValidationTransform = ValidationTransform::Plain;
+        /// Which labels the samples held out are judged by, in evaluations during training.
+        validation_labels: ValidationLabels = ValidationLabels::Clean;
+        /// After which evaluation the networks become the model. Not by the test set.
+        select_best: SelectBest = SelectBest::Last;
         /// Whether the test set is also evaluated during training, for the curves and for `evaluate`.
         track_test: bool = true;
         /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
@@ -465,6 +489,12 @@ impl Rules for Train {
         if self.validation_transform == ValidationTransform::Plain {
             effective.remove("validation-transform");
         }
+        if self.validation_labels == ValidationLabels::Clean {
+            effective.remove("validation-labels");
+        }
+        if self.select_best == SelectBest::Last {
+            effective.remove("select-best");
+        }
         if self.method.mixup(self.mixup) == self.method.mixup(None) {
             effective.remove("mixup");
         }
@@ -579,6 +609,12 @@ impl Rules for Train {
                 problems.push(Problem::new("estimation-epochs", message));
             }
         }
+        if self.validation_labels == ValidationLabels::Given && !connected.contains(&"labels") {
+            problems.push(Problem::new(
+                "validation-labels",
+                "there are no given labels beside those of the data set: connect 'labels', or drop it",
+            ));
+        }
         if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
             problems.push(Problem::new(
                 "augmentation",
@@ -659,6 +695,19 @@ mod tests {
         assert_eq!(key("plain"), kind::key_parameters(&read(json!({}))));
         assert!(!key("plain").contains_key("validation-transform"));
         assert_eq!(key("training")["validation-transform"], json!("training"));
+    }
+
+    #[test]
+    fn the_choice_of_a_model_is_in_the_key_only_where_it_is_not_the_last() {
+        let key = |parameters| kind::key_parameters(&read(parameters));
+        let usual = json!({"select-best": "last", "validation-labels": "clean"});
+        assert_eq!(key(usual), key(json!({})));
+        for (name, value) in [("select-best", "validation"), ("validation-labels", "given")] {
+            assert!(!key(json!({})).contains_key(name));
+            assert_eq!(key(json!({name: value}))[name], json!(value));
+        }
+        let given = read(json!({"validation-labels": "given"}));
+        assert_eq!([given.check(&["data"]).len(), given.check(&["data", "labels"]).len()], [1, 0]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{FeatureFile, Part, Samples, WEIGHTS_FILE};
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::kinds::{Augmentation, Normalise, Sampling, ValidationTransform};
+use pipeline_stages::kinds::{
+    Augmentation, Normalise, Sampling, ValidationLabels, ValidationTransform,
+};
 use pipeline_stages::message::{Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
@@ -38,6 +40,7 @@ pub fn data_recipe(
         image_size,
         normalise: Normalise::Auto,
         validation_transform: ValidationTransform::Plain,
+        validation_labels: ValidationLabels::Clean,
         track_test: true,
     }
 }
