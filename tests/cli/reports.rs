@@ -299,7 +299,8 @@ fn kinds() {
     Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in
     f32, regardless of the precision of its training. `metrics.json` has
 
-    - `test-accuracy`: on the test set, of the model as it is, that of its last step;
+    - `test-accuracy`: on the test set, of the model as it is: that of its last step, if `train`
+      chose no other one;
     - `test-accuracy-at-best-validation`: that of the first step with the best validation
       accuracy;
     - `best-test-accuracy-chosen-on-test`: the best of all evaluations during training. It is
