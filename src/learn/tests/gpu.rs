@@ -193,13 +193,19 @@ fn lower_precisions_on_a_gpu_are_near() {
 }
 
 /// The logits of a batch of images of noise, and the gradient of its loss by the first convolution's weight; both flat,
-/// on the CPU. The same weights and images on every device.
-fn logits_and_gradient(device: Device, precision: Precision) -> [Tensor; 2] {
+/// on the CPU. The same weights and images on every device. The encoder computes in `kind`.
+fn logits_and_gradient(device: Device, precision: Precision, kind: Kind) -> [Tensor; 2] {
     let execution = Execution { device, threads: Some(2), ..Execution::default() };
     let device = pipeline_learn::device::prepare(&execution, precision).expect("a device");
     let network = Classifier::new(Architecture::Resnet18, 3, 10, 1, device).expect("a network");
+    for named in network.state().tensors() {
+        if named.tensor.kind() == Kind::Float && !Classifier::in_head(&named.name) {
+            named.tensor.shallow_clone().set_data(&named.tensor.to_kind(kind));
+        }
+    }
     tch::manual_seed(1);
-    let images = Tensor::rand([64, 3, 32, 32], (Kind::Float, tch::Device::Cpu)).to_device(device);
+    let images = Tensor::rand([64, 3, 32, 32], (Kind::Float, tch::Device::Cpu)).to_kind(kind);
+    let images = images.to_device(device);
     let labels = Tensor::arange(64, (Kind::Int64, device)).remainder(10);
     // The last layer is zero at the start, and lets no gradient through.
     let head = network.state().tensors().iter().filter(|named| Classifier::in_head(&named.name));
@@ -226,22 +232,21 @@ fn distance(one: &Tensor, other: &Tensor) -> f64 {
 #[test]
 fn f32_on_a_gpu_is_as_exact_as_on_a_cpu_and_tf32_is_not() {
     let Some((gpu, _alone)) = gpu() else { return };
-    let exact = logits_and_gradient(Device::Cpu, Precision::F32);
-    // Last, so that it must switch TF32 off again.
-    let rounded = logits_and_gradient(gpu, Precision::Tf32);
-    let computed = logits_and_gradient(gpu, Precision::F32);
-    // An H200's f32 logits are 1.9e-5 away, and its TF32 ones 4.6e-3.
-    let bound = 1e-4;
-    let [logits, gradient] = [0, 1].map(|index| {
-        [&computed, &rounded].map(|results: &[Tensor; 2]| distance(&results[index], &exact[index]))
-    });
-    eprintln!(
-        "relative distance from the CPU's, f32 and tf32: logits {logits:.7?}, gradient {gradient:.7?}"
-    );
-    for (name, [of_f32, of_tf32]) in [("logits", logits), ("gradient", gradient)] {
-        assert!(of_f32 < bound, "{name}: f32 is {of_f32} away");
-        assert!((bound..0.1).contains(&of_tf32), "{name}: tf32 is {of_tf32} away");
-        assert!(of_tf32 > 10.0 * of_f32, "{name}: {of_f32}, {of_tf32}");
+    let exact = logits_and_gradient(Device::Cpu, Precision::F32, Kind::Double);
+    let results = [
+        (Device::Cpu, Precision::F32),
+        // Before f32, which must switch TF32 off again.
+        (gpu, Precision::Tf32),
+        (gpu, Precision::F32),
+    ]
+    .map(|(device, precision)| logits_and_gradient(device, precision, Kind::Float));
+    for (index, name) in ["logits", "gradient"].into_iter().enumerate() {
+        let [cpu, tf32, f32] = results.each_ref().map(|of| distance(&of[index], &exact[index]));
+        eprintln!("{name}, distance from 64 bits: CPU {cpu:.1e}, GPU {f32:.1e}, TF32 {tf32:.1e}");
+        // Backward through batch norms of noise, 32 bits of any kind lose a lot: on a CPU, four seeds of images have
+        // logits 1.5e-5 to 1.9e-5 away, and gradients 6.5e-3 to 9.4e-3.
+        assert!(f32 < 4.0 * cpu, "{name}: f32 on a GPU is {f32} away, on a CPU {cpu}");
+        assert!(tf32 > 10.0 * f32, "{name}: TF32 is {tf32} away, f32 {f32}");
     }
 }
 
