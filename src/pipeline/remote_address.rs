@@ -1,8 +1,9 @@
-//! Where a remote is: `file:///mnt/share/cache`, `s3://bucket/prefix`, `ssh://host/path`. Pure.
+//! Where a remote is: `file:///mnt/share/cache`, `s3://bucket/prefix`, `ssh://host/path`, `https://host/path`. Pure.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
 
+use pipeline_prepare::proxy::is_this_machine;
 use pipeline_stages::url::{FileUrl, WebUrl, user_info};
 
 /// Where a remote is. Without any secret.
@@ -14,6 +15,8 @@ pub(crate) enum Address {
     S3(S3Address),
     /// A folder of another machine.
     Ssh(SshAddress),
+    /// A folder of a server on the web.
+    Web(WebAddress),
 }
 
 /// A folder of another machine.
@@ -26,6 +29,18 @@ pub(crate) struct SshAddress {
     /// The folder, absolute.
     pub(crate) path: String,
 }
+
+/// A folder of a server on the web.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WebAddress {
+    /// The folder.
+    pub(crate) url: WebUrl,
+    /// Whether somebody has said that everybody on the way may read and change what is sent.
+    pub(crate) may_be_unencrypted: bool,
+}
+
+/// What says so in an address.
+const UNENCRYPTED: &str = "unencrypted=allowed";
 
 /// A bucket of an object store, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +57,7 @@ pub(crate) struct S3Address {
 
 impl Address {
     /// What one looks like.
-    pub(crate) const HELP: &str =
-        "write remote = \"file:///mnt/share/cache\", \"s3://bucket/prefix\" or \"ssh://host/path\"";
+    pub(crate) const HELP: &str = "write remote = \"file:///mnt/share/cache\", \"s3://bucket/prefix\", \"ssh://host/path\" or \"https://host/path\"";
 
     /// Reads an address.
     ///
@@ -61,7 +75,8 @@ impl Address {
             Some(("file", _)) => folder(text),
             Some(("s3", rest)) => s3(rest).map(Self::S3),
             Some(("ssh", rest)) => ssh(rest).map(Self::Ssh),
-            _ => Err("it does not begin with file://, s3:// or ssh://".to_owned()),
+            Some(("http" | "https", _)) => web(text).map(Self::Web),
+            _ => Err("it does not begin with file://, s3://, ssh:// or https://".to_owned()),
         }
     }
 }
@@ -161,6 +176,39 @@ fn ssh(rest: &str) -> Result<SshAddress, String> {
     })
 }
 
+fn web(text: &str) -> Result<WebAddress, String> {
+    let (place, query) = text.split_once('?').unwrap_or((text, ""));
+    let may_be_unencrypted = query == UNENCRYPTED;
+    if !may_be_unencrypted && !query.is_empty() {
+        return Err(format!("after ? it can have {UNENCRYPTED}"));
+    }
+    let url = WebUrl::read(place.trim_end_matches('/'))?;
+    if url.target().split('/').any(|part| matches!(part, "." | "..")) || place.contains('#') {
+        return Err("its folder is a plain path, without .. and #".to_owned());
+    }
+    let address = WebAddress { url, may_be_unencrypted };
+    match address.may_be_used(&address.url) {
+        true => Ok(address),
+        false => Err(format!(
+            "what comes by http:// can be read and changed by everybody on the way: write https://, or ?{UNENCRYPTED} after it"
+        )),
+    }
+}
+
+impl WebAddress {
+    /// Whether something may come from here: encrypted, from this machine, or as somebody has said that it need not be.
+    pub(crate) fn may_be_used(&self, url: &WebUrl) -> bool {
+        url.is_encrypted() || is_this_machine(url.host()) || self.may_be_unencrypted
+    }
+}
+
+impl fmt::Display for WebAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.to_string().trim_end_matches('/'))?;
+        if self.may_be_unencrypted { write!(f, "?{UNENCRYPTED}") } else { Ok(()) }
+    }
+}
+
 impl fmt::Display for SshAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ssh://")?;
@@ -200,6 +248,7 @@ impl fmt::Display for Address {
             Self::Folder(path) => write!(f, "file://{}", path.display()),
             Self::S3(address) => address.fmt(f),
             Self::Ssh(address) => address.fmt(f),
+            Self::Web(address) => address.fmt(f),
         }
     }
 }
@@ -221,6 +270,10 @@ mod tests {
             ("ssh://lab/srv/cache/", "ssh://lab/srv/cache"),
             ("ssh://ann@lab.example.org:2222/srv", "ssh://ann@lab.example.org:2222/srv"),
             ("ssh://[::1]:22/srv", "ssh://[::1]:22/srv"),
+            ("https://Lab.example.org/a/b/", "https://lab.example.org/a/b"),
+            ("https://lab:8443", "https://lab:8443"),
+            ("http://127.0.0.1:80/a b", "http://127.0.0.1:80/a%20b"),
+            ("http://lab/a?unencrypted=allowed", "http://lab/a?unencrypted=allowed"),
         ] {
             let address = Address::read(text).expect(text);
             assert_eq!(address.to_string(), same);
@@ -243,6 +296,11 @@ mod tests {
             ("ssh://lab/", "its folder is absolute"),
             ("ssh://lab/a/../b", "without .."),
             ("ssh://lab:0/x", "its port"),
+            ("http://lab/a", "can be read and changed by everybody on the way"),
+            ("https://lab/a?token=s3cret", "after ? it can have unencrypted=allowed"),
+            ("https://lab/a/../b", "without .."),
+            ("https://lab/a#b", "without .. and #"),
+            ("https:///a", "does not name a host"),
         ] {
             let reason = Address::read(text).expect_err(text);
             assert!(reason.contains(words) && !reason.contains("s3cret"), "{text}: {reason}");
@@ -258,7 +316,7 @@ mod tests {
             ("file://localhost/mnt", folder("/mnt")),
             ("file://host/mnt", Err("it names another machine")),
             ("file:///mnt/../x", Err("without ..")),
-            ("/mnt/share", Err("does not begin with file://, s3:// or ssh://")),
+            ("/mnt/share", Err("does not begin with file://, s3://, ssh:// or https://")),
             ("https://ann:s3cret@host/", Err("user name or a password")),
             ("file:///a\nb", Err("a control character")),
         ] {

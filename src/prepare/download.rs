@@ -4,7 +4,6 @@
 //! transfers, [`checksum`] verifies the file.
 
 mod checksum;
-mod credentials;
 mod http;
 mod local;
 mod partial;
@@ -25,9 +24,9 @@ use pipeline_stages::url::masked;
 use pipeline_stages::worker::{Context, Stopped};
 
 use crate::Body;
+use crate::credentials::Credentials;
 use crate::web_page::is_web_page;
 use checksum::Checksums;
-use credentials::Credentials;
 use http::Client;
 use partial::{Origin, Partial};
 use retry::Failure;

@@ -8,6 +8,7 @@ mod checkpoint;
 mod cifar_classes;
 mod command;
 mod corrupt_labels;
+pub mod credentials;
 mod dataset;
 mod download;
 #[cfg(test)]

@@ -163,7 +163,8 @@ impl EnvProxy {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
+/// Whether a host of a URL is this machine, whoever answers there.
+pub fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_local_name = host == "localhost" || host.ends_with(".localhost");
     address.map_or(is_local_name, |address| address.is_loopback())

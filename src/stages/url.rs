@@ -181,6 +181,11 @@ impl WebUrl {
         &self.host
     }
 
+    /// What is asked for at the host: the path, which starts with a `/`, and the query.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// Whether what is meant for `origin` may be sent here: it is the same host and port, or the encrypted one of the
     /// same host.
     pub fn is_of(&self, origin: &Self) -> bool {

@@ -7,6 +7,7 @@ mod checkout;
 mod fuzz;
 mod libtorch;
 mod needs;
+mod parts;
 mod place;
 mod platform;
 mod remotes;
@@ -102,7 +103,7 @@ fn perform(task: Task) -> Result<()> {
         Task::TestRemotes => remotes::run(&checkout),
         Task::Fuzz(options) => fuzz::run(&checkout, &options),
         Task::Soak(options) => soak::run(&checkout, &options),
-        Task::Parts => slurm::install(),
+        Task::Parts => parts::install(),
         Task::TestSlurm => slurm::test(&checkout),
         Task::Install { prefix } => {
             let prefix = prefix.map_or_else(place::default_prefix, Ok)?;

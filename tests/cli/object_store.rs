@@ -1,18 +1,16 @@
 //! A cache that others share, in a real object store: `cargo xtask test-remotes` starts one for these.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rustix::process::Signal;
 
+use crate::cutter::Cutter;
 use crate::support::{Ended, MANIFEST, Sandbox, eventually, walk};
 
 /// One large file that cannot be compressed and takes several parts, one that can, and small ones.
-const PAPER: &str = r#"
+pub const PAPER: &str = r#"
 [experiment]
 name = "paper"
 
@@ -49,7 +47,7 @@ fn user(manifest: &str, place: &str) -> Sandbox {
 }
 
 /// How a call ended that must succeed.
-fn succeeded(ended: Ended) -> Ended {
+pub fn succeeded(ended: Ended) -> Ended {
     ended.success();
     ended
 }
@@ -111,12 +109,12 @@ fn a_push_that_is_killed_is_continued() {
             .env("PIPELINE_REMOTE", format!("s3://pipeline/killed?endpoint={}", cutter.address()));
         ann.start_command(command)
     };
-    let cutter = Cutter::start(i64::MAX);
+    let cutter = Cutter::start(&server(), i64::MAX);
     let running = push(&cutter);
     eventually("parts that have arrived", || cutter.passed() > BYTES * 3 / 5);
     running.signal(Signal::KILL);
     running.wait();
-    let cutter = Cutter::start(i64::MAX);
+    let cutter = Cutter::start(&server(), i64::MAX);
     push(&cutter).wait().success();
     assert!(cutter.passed() < BYTES * 9 / 10, "{} bytes were sent again", cutter.passed());
     let bob = user(&large, "killed");
@@ -172,7 +170,7 @@ fn who_may_not_write_or_read_is_told_so_and_runs_on() {
 fn ten_thousand_small_files_are_few_requests() {
     let many = PAPER
         .replace("head -c 70000000 /dev/urandom > noise", "seq 1 10000 | split -l 1 -a 4 - file-");
-    let cutter = Cutter::start(i64::MAX);
+    let cutter = Cutter::start(&server(), i64::MAX);
     let ann = user_at(&cutter.address(), &many, "small", "writer");
     ann.pipeline("run experiment.toml").success();
     ann.pipeline("push experiment.toml").success();
@@ -192,7 +190,7 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
     ann.pipeline("run experiment.toml").success();
     // Once in the middle of a body, whose reading and writing continue.
     for bytes in [10_000_000, 40_000_000] {
-        let cutter = Cutter::start(bytes);
+        let cutter = Cutter::start(&server(), bytes);
         let ann_cut = ann.command("push experiment.toml");
         let mut command = ann_cut;
         command.env(
@@ -201,70 +199,15 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
         );
         ann.start_command(command).wait().success();
         assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
-        let cutter = Cutter::start(bytes);
+        let cutter = Cutter::start(&server(), bytes);
         let bob = user_at(&cutter.address(), PAPER, &format!("cut-{bytes}"), "writer");
         bob.pipeline("pull experiment.toml").success();
         assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
         assert_eq!(bob.digest("data"), ann.digest("data"));
     }
     // Nobody is there at all.
-    let address = Cutter::start(0).address();
+    let address = Cutter::start(&server(), 0).address();
     let bob = user_at(&address, PAPER, "cut", "writer");
     let ran = succeeded(bob.pipeline("run experiment.toml"));
     assert!(ran.stderr.contains("is not used: "), "{ran}");
-}
-
-/// Passes connections on to the server. After so many bytes to one side or the other, it cuts all of them, once.
-struct Cutter {
-    port: u16,
-    left: Arc<AtomicI64>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Cutter {
-    fn start(bytes: i64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let (left, connections) = (Arc::new(AtomicI64::new(bytes)), Arc::new(AtomicUsize::new(0)));
-        let server = server().trim_start_matches("http://").to_owned();
-        let (left_of_thread, connections_of_thread) = (Arc::clone(&left), Arc::clone(&connections));
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                connections_of_thread.fetch_add(1, Ordering::Relaxed);
-                // With no bytes to pass on, there is no server.
-                if bytes == 0 {
-                    continue;
-                }
-                let Ok(server) = TcpStream::connect(&server) else { continue };
-                let pairs = [(&client, &server), (&server, &client)];
-                for (from, to) in pairs {
-                    let clone = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
-                    let (from, to, left) = (clone(from), clone(to), Arc::clone(&left_of_thread));
-                    std::thread::spawn(move || pass_on(from, to, &left));
-                }
-            }
-        });
-        Self { port, left, connections }
-    }
-
-    /// How many bytes were passed on, to both sides.
-    fn passed(&self) -> i64 {
-        i64::MAX - self.left.load(Ordering::Relaxed)
-    }
-
-    fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-}
-
-fn pass_on(mut from: TcpStream, mut to: TcpStream, left: &AtomicI64) {
-    let mut buffer = [0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let before = left.fetch_sub(count as i64, Ordering::Relaxed);
-        let is_the_cut = before >= 0 && before < count as i64;
-        if is_the_cut || to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }

@@ -311,7 +311,7 @@ fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
     2 | remote = ***************************
       |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = help: write remote = "file:///mnt/share/cache", "s3://bucket/prefix" or "ssh://host/path"
+      = help: write remote = "file:///mnt/share/cache", "s3://bucket/prefix", "ssh://host/path" or "https://host/path"
 
     error: 'push' is "never", "always", or a list of kinds and stages
      --> experiment.toml:3:8

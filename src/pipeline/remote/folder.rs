@@ -8,14 +8,10 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::name::Name;
+use super::name::{NEW, Name, new_name};
 use super::transport::{Content, Extent, Failure, Put, Remote};
-
-/// How names begin that are not final yet.
-const NEW: &str = ".new-";
 
 /// A file that is not final and was not written for this long was left by a push that was killed.
 const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -175,25 +171,11 @@ struct New {
 
 impl New {
     fn make(folder: &Path, mode_of_folder: u32) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        // A folder may be that of many machines, on which processes have the same numbers.
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let process = std::process::id();
-        loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!("{NEW}{}-{process:x}-{count:x}", plain(&host)));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                // Left by a process that was killed.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => {
-                    let file = other?;
-                    // Whoever may read the folder may read what is in it. Nobody changes it.
-                    let mode = mode_of_folder & 0o444;
-                    file.set_permissions(fs::Permissions::from_mode(mode))?;
-                    return Ok(Self { file, path });
-                }
-            }
-        }
+        let path = folder.join(new_name());
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        // Whoever may read the folder may read what is in it. Nobody changes it.
+        file.set_permissions(fs::Permissions::from_mode(mode_of_folder & 0o444))?;
+        Ok(Self { file, path })
     }
 
     /// Gives it its name, unless something has it.
@@ -232,10 +214,6 @@ impl Drop for New {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     let _ = File::open(folder)?.sync_all();
     Ok(())
-}
-
-fn plain(text: &str) -> String {
-    text.chars().filter(char::is_ascii_alphanumeric).take(32).collect()
 }
 
 #[cfg(test)]

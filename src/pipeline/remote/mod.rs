@@ -14,6 +14,7 @@
 
 mod blobs;
 mod folder;
+mod http;
 mod index;
 mod live;
 mod name;
@@ -25,6 +26,7 @@ mod ssh;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod web;
 
 pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
@@ -44,5 +46,6 @@ fn connect(address: &Address) -> Result<Box<dyn Remote>, Failure> {
         Address::Folder(path) => Box::new(folder::Folder::new(path.clone())),
         Address::S3(address) => Box::new(s3::S3::new(address)?),
         Address::Ssh(address) => Box::new(ssh::Ssh::new(address.clone())),
+        Address::Web(address) => Box::new(web::Web::new(address.clone())),
     })
 }

@@ -1,6 +1,8 @@
 //! What is called how on a remote. No other file makes such a name.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,20 @@ pub(super) const MOST_RECORD_BYTES: u64 = 64 << 20;
 
 /// The folder of records.
 pub(super) const RECORDS: &str = "records";
+
+/// How names begin that are not final yet, of files that become one of those above.
+pub(super) const NEW: &str = ".new-";
+
+/// A name that is not final, in a folder of a remote. No other process has it, on whichever machine.
+pub(super) fn new_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    // Of two processes with the same number on machines with the same name, the times differ.
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{NEW}{host}-{:x}-{since:x}-{count:x}", std::process::id())
+}
 
 /// How the bytes of a file are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

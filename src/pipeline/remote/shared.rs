@@ -123,7 +123,16 @@ impl SharedCache {
         let open = || {
             let version = get_all(self.remote()?, &Name::version(), 64)
                 .map_err(|failure| Failure::away(failure.reason))?;
-            let Some(version) = version else { return Ok(false) };
+            let Some(version) = version else {
+                // A server on the web does not say that a folder does not exist.
+                if matches!(self.address, Address::Web(_)) {
+                    let version = Name::version();
+                    lock(&self.odd).push(format!(
+                        "it has no {version}: nothing was pushed there yet, or the address is wrong"
+                    ));
+                }
+                return Ok(false);
+            };
             match String::from_utf8_lossy(&version).trim() {
                 VERSION => Ok(true),
                 other => Err(Failure::away(format!(

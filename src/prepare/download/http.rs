@@ -11,11 +11,11 @@ use pipeline_stages::url::{WebUrl, masked};
 use pipeline_stages::worker::Context;
 use ureq::Agent;
 
-use super::credentials::Credentials;
 use super::partial::{Partial, Version};
 use super::retry::{Failure, LONGEST_WAIT, retry_after};
 use super::stream::{Head, Stream};
 use crate::certificates;
+use crate::credentials::Credentials;
 use crate::proxy;
 
 /// The most redirects that are followed.

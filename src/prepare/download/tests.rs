@@ -13,9 +13,9 @@ use pipeline_stages::worker::{Context, Stopped};
 use serde_json::{Value, json};
 
 use super::Downloader;
-use super::credentials::Credentials;
 use super::http::{Client, Variable};
 use super::server::{Reply, Request, Server};
+use crate::credentials::Credentials;
 use crate::fixture::{Fixture, notes, stage};
 
 /// A file that takes several messages.

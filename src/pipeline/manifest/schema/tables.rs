@@ -82,7 +82,7 @@ fn closed(keys: &[&str], schema: impl Fn(&str) -> Value, required: &[&str]) -> M
 fn cache(key: &str) -> Value {
     match key {
         "remote" => text(
-            "Where it is: file:///mnt/share/cache, s3://bucket/prefix, ssh://host/path. By default that of the user, if there is one.",
+            "Where it is: file:///mnt/share/cache, s3://bucket/prefix, ssh://host/path, https://host/path. By default that of the user, if there is one.",
             1,
         ),
         "push" => json!({

@@ -1,36 +1,22 @@
 //! Requests to an object store: signed, tried again where that helps, and what their failures mean.
 
-use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use pipeline_prepare::certificates::tls_config;
-use pipeline_prepare::proxy::{EnvProxy, proxy_for};
-use pipeline_stages::message::VERSION;
 use pipeline_stages::url::WebUrl;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
+use ureq::Body;
 use ureq::http::{HeaderValue, Response};
-use ureq::{Agent, Body, SendBody};
 
-use super::super::transport::{Failure, Part};
+use super::super::http::{Answer, MOST_TRIES, Server, Tries, is_passing};
+use super::super::transport::Failure;
 use super::credentials::{Held, Provider, Settings};
 use crate::remote_address::S3Address;
 
-/// How long a connection may take, an answer to a question without a body, and another one.
-const CONNECT: Duration = Duration::from_secs(5);
-const SHORT_ANSWER: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(30);
-
 /// The longest that one request reads: what takes longer is continued by another one, so that a connection that is dead without
 /// saying so is noticed.
-const LONGEST_READ: Duration = Duration::from_secs(60);
-
-/// The slowest that a body may be, in bytes a second.
-const SLOWEST: u64 = 50 << 10;
-
-/// How many connections are kept for later requests.
-const MOST_IDLE: usize = 32;
+pub(super) const LONGEST_READ: Duration = Duration::from_secs(60);
 
 /// Credentials are renewed this long before they expire.
 const VALID_AHEAD: Duration = Duration::from_secs(60);
@@ -38,27 +24,18 @@ const VALID_AHEAD: Duration = Duration::from_secs(60);
 /// How long a signature is valid.
 const VALID: Duration = Duration::from_secs(3600);
 
-/// How often a request is tried at which the server fails, or the connection; and the time before the second time, which doubles.
-const MOST_TRIES: u32 = 4;
-/// The same where the server did not answer in time: each takes long.
-const MOST_SLOW_TRIES: u32 = 2;
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-
 /// The most letters of a server's message that are shown.
 const LONGEST_MESSAGE: usize = 300;
 
 /// Sends requests.
 pub(super) struct Client {
-    agent: Agent,
+    server: Server,
     bucket: Bucket,
     provider: Provider,
     /// What requests are signed with.
     held: Mutex<Held>,
     /// Whether something was read: then what may not be read does not exist.
     has_read: AtomicBool,
-    proxy: Option<EnvProxy>,
-    /// Where it is, for people.
-    shown: String,
 }
 
 /// What a request does: not everybody who may read may write.
@@ -79,32 +56,6 @@ pub(super) enum Sent {
     Exists,
     /// The server does not have conditional requests.
     NoConditions,
-}
-
-/// What a server has answered.
-pub(super) struct Answer(Response<Body>);
-
-impl Answer {
-    /// A header, if it is text.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
-        self.0.headers().get(name)?.to_str().ok().map(str::to_owned)
-    }
-
-    /// Whether it has only the part that was asked for.
-    pub(super) fn is_partial(&self) -> bool {
-        self.0.status().as_u16() == 206
-    }
-
-    pub(super) fn into_reader(self) -> impl Read + 'static {
-        self.0.into_body().into_reader()
-    }
-
-    /// Its text, of at most so many bytes.
-    pub(super) fn text(mut self, most: u64) -> Result<String, Failure> {
-        let body = self.0.body_mut().with_config().limit(most).lossy_utf8(true);
-        body.read_to_string()
-            .map_err(|error| Failure::away(format!("the answer broke off: {error}")))
-    }
 }
 
 /// What a failed request was.
@@ -135,29 +86,21 @@ impl Client {
                 (format!("https://s3.{}.amazonaws.com", settings.region), style)
             }
         };
-        let server = WebUrl::read(&endpoint)
+        let url = WebUrl::read(&endpoint)
             .map_err(|reason| Failure::away(format!("the endpoint cannot be used: {reason}")))?;
         let unusable = |_| Failure::away("the endpoint and the bucket do not make an address");
         let parsed = endpoint.parse().map_err(|_| Failure::away("the endpoint is not a URL"))?;
         let bucket = Bucket::new(parsed, style, address.bucket.clone(), settings.region.clone())
             .map_err(unusable)?;
-        let proxy = proxy_for(&server).map_err(away)?;
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            // A signature is for one address.
-            .max_redirects(0)
-            .user_agent(format!("pipeline/{VERSION}"))
-            .tls_config(tls_config().map_err(away)?)
-            .proxy(proxy.as_ref().map(EnvProxy::proxy))
-            .timeout_connect(Some(CONNECT))
-            .max_idle_connections(MOST_IDLE)
-            .max_idle_connections_per_host(MOST_IDLE)
-            .build();
         let provider = settings.provider;
         let held = Mutex::new(provider.get().map_err(away)?);
-        let shown = format!("{}, bucket {}", server, address.bucket);
-        let has_read = AtomicBool::new(false);
-        Ok(Self { agent: config.into(), bucket, provider, held, has_read, proxy, shown })
+        let shown = format!("{url}, bucket {}", address.bucket);
+        let server = Server::new(&url, shown)?;
+        Ok(Self { server, bucket, provider, held, has_read: AtomicBool::new(false) })
+    }
+
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     pub(super) fn bucket(&self) -> &Bucket {
@@ -171,7 +114,7 @@ impl Client {
 
     /// That the bucket does not exist.
     pub(super) fn no_bucket(&self) -> Failure {
-        Failure::away(format!("the bucket does not exist ({})", self.shown))
+        Failure::away(format!("the bucket does not exist ({})", self.server.shown()))
     }
 
     /// Sends a request until it has an answer that means something.
@@ -180,7 +123,7 @@ impl Client {
         does: Does,
         request: impl Fn(&Self, Option<&Credentials>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Sent, Failure> {
-        let (mut wait, mut tries, mut is_renewed) = (FIRST_WAIT, 1, false);
+        let (mut tries, mut is_renewed) = (Tries::new(), false);
         loop {
             let credentials = self.current();
             let problem = match request(self, credentials.as_ref()) {
@@ -188,7 +131,10 @@ impl Client {
                     Ok(sent) => return Ok(sent),
                     Err(problem) => problem,
                 },
-                Err(error) => self.describe(&error),
+                Err(error) => {
+                    let (failure, tries) = self.server.failure(&error);
+                    Problem { failure, tries, is_expired: false, is_missing: false }
+                }
             };
             if problem.is_expired
                 && !std::mem::replace(&mut is_renewed, true)
@@ -199,11 +145,9 @@ impl Client {
             if problem.is_missing {
                 return Ok(Sent::Missing);
             }
-            if tries >= problem.tries {
+            if !tries.again(problem.tries) {
                 return Err(problem.failure);
             }
-            std::thread::sleep(wait);
-            (wait, tries) = (wait * 2, tries + 1);
         }
     }
 
@@ -230,58 +174,6 @@ impl Client {
             *held = new;
         }
         held.credentials.as_ref() != expired
-    }
-
-    /// Reads something from this byte on. `expected` is about how much it is.
-    pub(super) fn get(
-        &self,
-        url: &str,
-        from: u64,
-        expected: u64,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let request = self.agent.get(url);
-        let request = match from {
-            0 => request,
-            from => request.header("range", format!("bytes={from}-")),
-        };
-        let limit = limit(expected).min(LONGEST_READ);
-        let request = request.config().timeout_recv_response(Some(SHORT_ANSWER));
-        request.timeout_global(Some(limit)).build().call()
-    }
-
-    pub(super) fn head(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
-        self.agent.head(url).config().timeout_global(Some(SHORT_ANSWER)).build().call()
-    }
-
-    pub(super) fn delete(&self, url: &str) -> Result<Response<Body>, ureq::Error> {
-        self.agent.delete(url).config().timeout_global(Some(SHORT_ANSWER)).build().call()
-    }
-
-    /// Stores a content, under a condition if nothing has the name.
-    pub(super) fn put(
-        &self,
-        url: &str,
-        mut content: Part<'_>,
-        bytes: u64,
-        is_new: bool,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let request = self.agent.put(url).header("content-length", bytes.to_string());
-        let request = if is_new { request.header("if-none-match", "*") } else { request };
-        let request = request.config().timeout_global(Some(limit(bytes))).build();
-        request.send(SendBody::from_reader(&mut content))
-    }
-
-    pub(super) fn post(
-        &self,
-        url: &str,
-        body: &str,
-        is_new: bool,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let request = self.agent.post(url);
-        let request = if is_new { request.header("if-none-match", "*") } else { request };
-        // The server may put many parts together before it answers.
-        let request = request.config().timeout_global(Some(ANSWER * 10)).build();
-        request.send(body)
     }
 
     /// What an answer means.
@@ -318,7 +210,7 @@ impl Client {
             (501, _) => return Ok(Sent::NoConditions),
             _ => {}
         }
-        let situation = Situation { does, is_signed, redirect, shown: &self.shown };
+        let situation = Situation { does, is_signed, redirect, shown: self.server.shown() };
         let mut problem = problem(status, &code, &message, &situation);
         // The answer to a HEAD does not have a body, and says nothing of what is wrong.
         problem.is_expired |= code.is_empty() && matches!(status, 400 | 401 | 403);
@@ -329,44 +221,6 @@ impl Client {
             false => Err(problem),
         }
     }
-
-    /// What a failure before the answer means. The words of the library can have the address of the request, which is secret.
-    fn describe(&self, error: &ureq::Error) -> Problem {
-        let passing = |reason: String| Problem {
-            failure: Failure::away(format!("{reason} ({})", self.shown)),
-            tries: MOST_TRIES,
-            is_expired: false,
-            is_missing: false,
-        };
-        if let Some(failure) = self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
-            return Problem {
-                failure: Failure::away(failure.reason),
-                tries: if failure.is_lasting { 1 } else { MOST_TRIES },
-                is_expired: false,
-                is_missing: false,
-            };
-        }
-        match error {
-            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-                Problem { tries: 1, ..passing(format!("no secure connection: {error}")) }
-            }
-            ureq::Error::Io(error) => passing(format!("the connection failed: {error}")),
-            ureq::Error::Timeout(_) => Problem {
-                tries: MOST_SLOW_TRIES,
-                ..passing("the server did not answer in time".to_owned())
-            },
-            ureq::Error::HostNotFound => Problem {
-                tries: 1,
-                ..passing("the host was not found, or the network is not available".to_owned())
-            },
-            _ => passing("the request failed".to_owned()),
-        }
-    }
-}
-
-/// How long a request with a body of this size may take.
-fn limit(bytes: u64) -> Duration {
-    ANSWER + Duration::from_secs(bytes / SLOWEST)
 }
 
 /// What is known of a request that failed.
@@ -411,7 +265,7 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
             "the bucket is elsewhere ({said}{}; {shown}): write its region or endpoint",
             redirect.as_ref().map_or(String::new(), |redirect| format!(", {redirect}"))
         )),
-        408 | 409 | 429 | 500 | 502 | 503 | 504 => Problem {
+        _ if status == 409 || is_passing(status) => Problem {
             tries: MOST_TRIES,
             ..away(format!("the server is not available ({said}; {shown})"))
         },

@@ -7,18 +7,21 @@ mod client;
 mod credentials;
 mod profile;
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use rusty_s3::S3Action;
 use rusty_s3::actions::{
     CreateMultipartUpload, CreateMultipartUploadResponse, ListObjectsV2, ListPartsResponse,
 };
+use ureq::Body;
+use ureq::http::Response;
 
+use super::http::{if_new, longest};
 use super::name::Name;
 use super::transport::{Content, Extent, Failure, Put, Remote};
 use crate::cache::on_threads;
 use crate::remote_address::S3Address;
-use client::{Answer, Client, Does, Sent};
+use client::{Client, Does, LONGEST_READ, Sent};
 
 /// A content with more bytes is sent in parts.
 const PARTS_FROM: u64 = 32 << 20;
@@ -80,7 +83,7 @@ impl S3 {
             let mut action = client.bucket().put_object(credentials, key);
             action.headers_mut().insert("if-none-match", "*");
             let url = client.sign(&action);
-            client.put(&url, content.part(0, content.bytes()), content.bytes(), true)
+            client.server().put(&url, content.reader(), content.bytes(), &[if_new()])
         })?;
         match sent {
             Sent::Done(_) => Ok(Put::New),
@@ -92,7 +95,7 @@ impl S3 {
                 None => {
                     let sent = self.client.send(Does::Write, |client, credentials| {
                         let url = client.sign(&client.bucket().put_object(credentials, key));
-                        client.put(&url, content.part(0, content.bytes()), content.bytes(), false)
+                        client.server().put(&url, content.reader(), content.bytes(), &[])
                     })?;
                     if let Sent::Done(_) = sent {
                         Ok(Put::New)
@@ -141,7 +144,7 @@ impl S3 {
         // Where it fails, the rule of the bucket removes them.
         let _ = self.client.send(Does::Write, |client, credentials| {
             let action = client.bucket().abort_multipart_upload(credentials, key, upload);
-            client.delete(&client.sign(&action))
+            client.server().ask("DELETE", &client.sign(&action), &[])
         });
     }
 
@@ -151,7 +154,7 @@ impl S3 {
             let mut action = client.bucket().get_object(credentials, "");
             action.query_mut().insert("uploads", "");
             action.query_mut().insert("prefix", key);
-            client.get(&client.sign(&action), 0, MOST_ANSWER_BYTES)
+            get_answer(client, &client.sign(&action))
         });
         // Not every server lists them: then it is sent from its beginning.
         let text = match sent {
@@ -166,7 +169,7 @@ impl S3 {
     fn begin_upload(&self, key: &str) -> Result<String, Failure> {
         let sent = self.client.send(Does::Write, |client, credentials| {
             let action = client.bucket().create_multipart_upload(credentials, key);
-            client.post(&client.sign(&action), "", false)
+            client.server().post(&client.sign(&action), "", &[])
         })?;
         let Sent::Done(answer) = sent else { return Err(self.client.no_bucket()) };
         let text = answer.text(MOST_ANSWER_BYTES)?;
@@ -187,7 +190,7 @@ impl S3 {
                 if let Some(after) = after {
                     action.set_part_number_marker(after);
                 }
-                client.get(&client.sign(&action), 0, MOST_ANSWER_BYTES)
+                get_answer(client, &client.sign(&action))
             })?;
             let Sent::Done(answer) = sent else { return Ok(Vec::new()) };
             let text = answer.text(MOST_ANSWER_BYTES)?;
@@ -214,10 +217,10 @@ impl S3 {
         let PartPlace { number, from, bytes } = part;
         let sent = self.client.send(Does::Write, |client, credentials| {
             let action = client.bucket().upload_part(credentials, key, number, upload);
-            client.put(&client.sign(&action), content.part(from, bytes), bytes, false)
+            client.server().put(&client.sign(&action), content.part(from, bytes), bytes, &[])
         })?;
         let tag = match sent {
-            Sent::Done(answer) => answer.header("etag"),
+            Sent::Done(answer) => answer.header("etag").map(str::to_owned),
             _ => None,
         };
         tag.ok_or_else(|| {
@@ -235,7 +238,8 @@ impl S3 {
                     action.headers_mut().insert("if-none-match", "*");
                 }
                 let url = client.sign(&action);
-                client.post(&url, &action.body(), is_conditional)
+                let conditions = if is_conditional { &[if_new()][..] } else { &[] };
+                client.server().post(&url, &action.body(), conditions)
             })
         };
         let answer = match complete(true)? {
@@ -258,12 +262,11 @@ impl S3 {
 
     fn size_of(&self, key: &str) -> Result<Option<u64>, Failure> {
         let sent = self.client.send(Does::Read, |client, credentials| {
-            client.head(&client.sign(&client.bucket().head_object(credentials, key)))
+            let url = client.sign(&client.bucket().head_object(credentials, key));
+            client.server().ask("HEAD", &url, &[])
         })?;
         Ok(match sent {
-            Sent::Done(answer) => Some(
-                answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0),
-            ),
+            Sent::Done(answer) => Some(answer.bytes().unwrap_or(0)),
             _ => None,
         })
     }
@@ -279,10 +282,11 @@ impl Remote for S3 {
         let key = self.key(name);
         let sent = self.client.send(Does::Read, |client, credentials| {
             let action = client.bucket().get_object(credentials, &key);
-            client.get(&client.sign(&action), from, expected)
+            let limit = longest(expected).min(LONGEST_READ);
+            client.server().get(&client.sign(&action), from, limit, &[])
         })?;
         match sent {
-            Sent::Done(answer) => Ok(Some(self.body(answer, from))),
+            Sent::Done(answer) => answer.reader_from(from).map(Some),
             _ => Ok(None),
         }
     }
@@ -314,7 +318,7 @@ impl Remote for S3 {
                 if let Some(next) = &next {
                     action.with_continuation_token(next.clone());
                 }
-                client.get(&client.sign(&action), 0, MOST_ANSWER_BYTES)
+                get_answer(client, &client.sign(&action))
             })?;
             let Sent::Done(answer) = sent else { return Err(self.client.no_bucket()) };
             let text = answer.text(MOST_ANSWER_BYTES)?;
@@ -330,31 +334,9 @@ impl Remote for S3 {
     }
 }
 
-impl S3 {
-    /// The bytes of an answer from this one on, also where the server has sent all of them.
-    fn body(&self, answer: Answer, from: u64) -> Box<dyn Read> {
-        let skip = if answer.is_partial() { 0 } else { from };
-        Box::new(Skipping { reader: answer.into_reader(), skip })
-    }
-}
-
-/// A reader without its first bytes.
-struct Skipping<R> {
-    reader: R,
-    skip: u64,
-}
-
-impl<R: Read> Read for Skipping<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.skip > 0 {
-            let skipped = io::copy(&mut self.reader.by_ref().take(self.skip), &mut io::sink())?;
-            if skipped < self.skip {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.skip = 0;
-        }
-        self.reader.read(buffer)
-    }
+/// Asks for parts or names.
+fn get_answer(client: &Client, url: &str) -> Result<Response<Body>, ureq::Error> {
+    client.server().get(url, 0, longest(MOST_ANSWER_BYTES).min(LONGEST_READ), &[])
 }
 
 /// The last of the uploads of this key in a list of uploads.
@@ -394,14 +376,5 @@ mod tests {
         assert_eq!(upload_of(text, "a/b").as_deref(), Some("1"));
         assert_eq!(upload_of(text, "b"), None);
         assert_eq!(upload_of("<html>", "b"), None);
-    }
-
-    #[test]
-    fn what_was_read_already_is_left_out() {
-        let mut text = String::new();
-        let mut reader = Skipping { reader: &b"0123456789"[..], skip: 7 };
-        reader.read_to_string(&mut text).expect("readable");
-        assert_eq!(text, "789");
-        assert!(Skipping { reader: &b"0"[..], skip: 7 }.read(&mut [0]).is_err());
     }
 }

@@ -7,16 +7,12 @@
 mod sftp;
 
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::name::Name;
+use super::name::{NEW, Name, new_name};
 use super::transport::{Content, Extent, Failure, Put, Remote};
 use crate::remote_address::SshAddress;
 use sftp::{Broken, Handle, Problem, Sftp};
-
-/// How names begin that are not final yet.
-const NEW: &str = ".new-";
 
 /// How much is read or written before another thread has its turn.
 const TURN_BYTES: usize = 1 << 20;
@@ -25,13 +21,12 @@ const TURN_BYTES: usize = 1 << 20;
 pub(super) struct Ssh {
     address: SshAddress,
     connection: Mutex<Option<Sftp>>,
-    count: AtomicU64,
 }
 
 impl Ssh {
     /// The folder of an address. No connection is made yet.
     pub(super) fn new(address: SshAddress) -> Self {
-        Self { address, connection: Mutex::new(None), count: AtomicU64::new(0) }
+        Self { address, connection: Mutex::new(None) }
     }
 
     fn path(&self, name: &str) -> String {
@@ -112,11 +107,7 @@ impl Ssh {
         // A share that is not mounted there is not made.
         self.with(|sftp| sftp.stat(&self.address.path))?;
         self.with(|sftp| sftp.make_folders(&self.address.path, folder))?;
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let host: String = host.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-        let new = format!("{folder}/{NEW}{host}-{:x}-{since:x}-{count:x}", std::process::id());
+        let new = format!("{folder}/{}", new_name());
         let put = self.write_as(&new, content).and_then(|()| {
             self.with(|sftp| match sftp.link(&new, &path) {
                 Ok(()) => Ok(Put::New),

@@ -13,7 +13,7 @@ use pipeline_stages::kinds::Login;
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The logins of the user for all hosts.
-pub(super) struct Credentials {
+pub struct Credentials {
     variable: fn(&str) -> Option<OsString>,
     netrc: Vec<Entry>,
 }
@@ -30,7 +30,7 @@ struct Entry {
 impl Credentials {
     /// The logins of this process: from its environment, and from the file that `NETRC` names, otherwise `~/.netrc`.
     /// Also returns a note if that file cannot be used.
-    pub(super) fn of_the_user(variable: fn(&str) -> Option<OsString>) -> (Self, Option<String>) {
+    pub fn of_the_user(variable: fn(&str) -> Option<OsString>) -> (Self, Option<String>) {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let named = set("NETRC");
         let may_be_missing = named.is_none();
@@ -57,7 +57,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When the login in the environment is not valid. The message does not repeat it.
-    pub(super) fn header(&self, host: &str) -> Result<Option<String>, String> {
+    pub fn header(&self, host: &str) -> Result<Option<String>, String> {
         if let Some(token) = self.of_environment(Login::Token, host)? {
             return Ok(Some(format!("Bearer {token}")));
         }

@@ -1,0 +1,232 @@
+//! `https://host/path`: a folder of a server on the web. Every server that sends files can be read; one that takes them by WebDAV, or
+//! by PUT alone, can be written.
+//!
+//! Where the server moves files, a content is sent under a name of its own and gets the final one in one step, unless something has
+//! it. Where it does not, the server alone decides whether somebody sees half a file; whoever reads checks every byte.
+
+mod client;
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use pipeline_stages::url::WebUrl;
+use ureq::http::HeaderValue;
+
+use super::http::{Answer, Headers, if_new, longest};
+use super::name::{Name, RECORDS, new_name};
+use super::transport::{Content, Extent, Failure, Put, Remote};
+use crate::remote_address::WebAddress;
+use client::Client;
+
+/// A server may say that it does not take a content before one with more bytes is sent.
+const ANNOUNCED_FROM: u64 = 1 << 20;
+
+/// A folder of a server on the web.
+pub(super) struct Web {
+    client: Client,
+    /// Whether the server moves files, once that is known.
+    moves: Mutex<Option<bool>>,
+    /// The folders that were made, or were there.
+    folders: Mutex<HashSet<String>>,
+}
+
+impl Web {
+    /// The folder of an address, with the logins of this user. No connection is made yet.
+    pub(super) fn new(address: WebAddress) -> Self {
+        Self { client: Client::new(address), moves: Mutex::default(), folders: Mutex::default() }
+    }
+
+    fn url(&self, name: &str) -> Result<WebUrl, Failure> {
+        let url = WebUrl::read(&format!("{}/{name}", self.client.folder()));
+        url.map_err(|reason| Failure::away(format!("the address cannot be used: {reason}")))
+    }
+
+    fn known_moves(&self) -> std::sync::MutexGuard<'_, Option<bool>> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the server moves files: asked with one that does not exist.
+    fn moves_files(&self) -> Result<bool, Failure> {
+        let mut known = self.known_moves();
+        if let Some(known) = *known {
+            return Ok(known);
+        }
+        let status = self.move_file(&self.url(&new_name())?, &self.url(&new_name())?)?;
+        // It may say that nobody may do it: then it says it again of one that exists.
+        Ok(*known.insert(!does_not_know(status)))
+    }
+
+    /// Gives a file another name, unless something has that. Returns the status of the answer.
+    fn move_file(&self, from: &WebUrl, to: &WebUrl) -> Result<u16, Failure> {
+        // A path alone: behind a proxy, a server has another name than the one that it is asked by.
+        let to = HeaderValue::try_from(to.target())
+            .map_err(|_| Failure::away("the address cannot be in a header"))?;
+        let headers = [("destination", to), ("overwrite", HeaderValue::from_static("F"))];
+        Ok(self.write("MOVE", from, &headers)?.status())
+    }
+
+    fn write(&self, method: &str, url: &WebUrl, headers: Headers<'_>) -> Result<Answer, Failure> {
+        self.client.write(url, headers, |server, url, headers| server.ask(method, url, headers))
+    }
+
+    fn put_as(
+        &self,
+        url: &WebUrl,
+        content: &Content<'_>,
+        headers: Headers<'_>,
+    ) -> Result<u16, Failure> {
+        let mut headers = headers.to_vec();
+        if content.bytes() > ANNOUNCED_FROM {
+            headers.push(("expect", HeaderValue::from_static("100-continue")));
+        }
+        let answer = self.client.write(url, &headers, |server, url, headers| {
+            server.put(url, content.reader(), content.bytes(), headers)
+        });
+        Ok(answer?.status())
+    }
+
+    /// Makes the folders of a name, once in a process: not every server does. Returns whether the top exists, as far as that is
+    /// said. It is not made: it may be a mistake.
+    fn make_folders(&self, name: &str) -> Result<bool, Failure> {
+        // What has no folder of its own is put first: the folder of records shows whether there is a top.
+        let folder = name.rsplit_once('/').map_or(RECORDS, |(folder, _)| folder);
+        let folder = format!("{folder}/");
+        let mut made = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        for (end, _) in folder.match_indices('/') {
+            if made.insert(folder[..=end].to_owned())
+                && self.write("MKCOL", &self.url(&folder[..=end])?, &[])?.status() == 409
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a content under another name, and gives it its own. `None` where the server does not move files.
+    fn put_and_move(&self, name: &Name, content: &Content<'_>) -> Result<Option<Put>, Failure> {
+        let folder =
+            name.as_str().rsplit_once('/').map_or(String::new(), |(it, _)| format!("{it}/"));
+        let new = format!("{folder}{}", new_name());
+        let url = self.url(&new)?;
+        let has_top = self.make_folders(name.as_str())?;
+        let status = match self.put_as(&url, content, &[]) {
+            Err(_) if !has_top => 409,
+            status => status?,
+        };
+        let put = match status {
+            200..=299 => {
+                self.move_file(&url, &self.url(name.as_str())?).and_then(|status| match status {
+                    200..=299 => Ok(Some(Put::New)),
+                    412 => Ok(Some(Put::Existed)),
+                    // It was moved, and the answer was lost.
+                    404 if self.size(name)? == Some(content.bytes()) => Ok(Some(Put::New)),
+                    403 => Ok(None),
+                    status if does_not_know(status) => Ok(None),
+                    status => Err(self.refusal(status, content)),
+                })
+            }
+            status => Err(self.refusal(status, content)),
+        };
+        if put != Ok(Some(Put::New)) {
+            let _ = self.write("DELETE", &url, &[]);
+        }
+        put
+    }
+
+    fn put_at_once(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+        if self.size(name)?.is_some() {
+            return Ok(Put::Existed);
+        }
+        match self.put_as(&self.url(name.as_str())?, content, &[if_new()])? {
+            200..=299 => Ok(Put::New),
+            412 => Ok(Put::Existed),
+            status => Err(self.refusal(status, content)),
+        }
+    }
+
+    /// What it means that a content was not taken.
+    fn refusal(&self, status: u16, content: &Content<'_>) -> Failure {
+        let folder = self.client.folder();
+        let away = |what: &str| Failure::away(format!("{what} (status {status}; {folder})"));
+        match status {
+            403 => self.client.denied(status, "nothing may be written there"),
+            404 | 409 => away("the folder does not exist: make it if it is a new one"),
+            413 => Failure::refused(format!(
+                "the server does not take a file of {} bytes (status {status}; {folder}): nginx's client_max_body_size says how \
+                 many it takes",
+                content.bytes()
+            )),
+            507 => away("there is no room left"),
+            status if does_not_know(status) => {
+                away("the server takes no files: it can only be read")
+            }
+            _ => Failure::refused(format!("the server refused it (status {status}; {folder})")),
+        }
+    }
+}
+
+/// Whether a server does not know what it is asked to do.
+fn does_not_know(status: u16) -> bool {
+    matches!(status, 400 | 405 | 501)
+}
+
+impl Remote for Web {
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        expected: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        let url = self.url(name.as_str())?;
+        let answer = self
+            .client
+            .read(&url, |server, url, headers| server.get(url, from, longest(expected), headers))?;
+        match answer {
+            // It ends where the reading broke off.
+            Some(answer) if answer.status() == 416 && answer.whole() == Some(from) => {
+                Ok(Some(Box::new(std::io::empty())))
+            }
+            Some(answer) if answer.status() == 416 => {
+                Err(Failure::wrong(format!("{name} has fewer bytes than before")))
+            }
+            Some(answer) => answer.reader_from(from).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+        if self.moves_files()? {
+            if let Some(put) = self.put_and_move(name, content)? {
+                return Ok(put);
+            }
+            *self.known_moves() = Some(false);
+        }
+        self.put_at_once(name, content)
+    }
+
+    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+        let url = self.url(name.as_str())?;
+        let head = |method: &'static str| {
+            self.client.read(&url, move |server, url, headers| server.ask(method, url, headers))
+        };
+        let Some(answer) = head("HEAD")? else { return Ok(None) };
+        match answer.bytes() {
+            Some(bytes) => Ok(Some(bytes)),
+            // What it sends is not read.
+            None => match head("GET")?.map(|answer| answer.bytes()) {
+                None => Ok(None),
+                Some(bytes @ Some(_)) => Ok(bytes),
+                Some(None) => Err(Failure::refused(format!(
+                    "the server does not say how many bytes {name} has"
+                ))),
+            },
+        }
+    }
+
+    fn count(&self, _: &str) -> Result<Extent, Failure> {
+        Err(Failure::refused(
+            "a server on the web has no list of its files: leave out --size".to_owned(),
+        ))
+    }
+}

@@ -1,0 +1,203 @@
+//! A cache that others share, in a folder of a real nginx: `cargo xtask test-remotes` starts one for these.
+//!
+//! It has one folder by several addresses: `dav` takes files by WebDAV from whoever has a token, `mirror` sends the same files to everybody.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::cutter::Cutter;
+use crate::object_store::{PAPER, succeeded};
+use crate::support::{MANIFEST, Sandbox, eventually, walk};
+
+const WRITER: &str = "writers-token";
+const READER: &str = "readers-token";
+
+/// The address of the server.
+fn server() -> String {
+    std::env::var("PIPELINE_TEST_WEB").expect("cargo xtask test-remotes sets PIPELINE_TEST_WEB")
+}
+
+/// A user of an address, with a token.
+fn user_at(manifest: &str, address: String, token: &str) -> Sandbox {
+    Sandbox::new(manifest).set("PIPELINE_REMOTE", address).set("PIPELINE_TOKEN_127_0_0_1", token)
+}
+
+/// A user of a place on this server.
+fn user(manifest: &str, place: &str) -> Sandbox {
+    user_at(manifest, format!("{}/{place}", server()), WRITER)
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn a_second_user_gets_the_whole_table_and_every_byte() {
+    let ann = user(PAPER, "dav/table");
+    ann.pipeline("run experiment.toml").success();
+    let missing = ann.pipeline("push experiment.toml");
+    missing.success();
+    assert!(missing.stdout.starts_with("2 pushed (70 MB) to http://127.0.0.1:"), "{missing}");
+    let again = succeeded(ann.pipeline("push experiment.toml")).stdout;
+    assert!(again.starts_with("0 pushed (0 B)"), "{again}");
+    // Without a login, from the same folder.
+    let bob = user(PAPER, "mirror/table").set("PIPELINE_TOKEN_127_0_0_1", "");
+    let ran = succeeded(bob.pipeline("run experiment.toml"));
+    assert!(ran.stdout.contains("paper: 2 remote in"), "{ran}");
+    assert_eq!(bob.digest("data"), ann.digest("data"), "it is brought");
+    bob.pipeline("verify experiment.toml").success();
+    bob.edit("seq 1 60000", "seq 1 60001");
+    bob.pipeline("run experiment.toml").success();
+    let pushed = bob.pipeline("push experiment.toml");
+    assert!(pushed.stderr.contains("the server takes no files: it can only be read"), "{pushed}");
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn it_is_the_same_by_an_encrypted_connection() {
+    let address = std::env::var("PIPELINE_TEST_WEB_ENCRYPTED").expect("the same sets it");
+    let certificate = std::env::var("PIPELINE_TEST_WEB_CERTIFICATE").expect("the same sets it");
+    let user = |place: &str| {
+        user_at(PAPER, format!("{address}/{place}"), WRITER).set("SSL_CERT_FILE", &certificate)
+    };
+    let ann = user("dav/encrypted");
+    ann.pipeline("run experiment.toml").success();
+    let pushed = succeeded(ann.pipeline("push experiment.toml")).stdout;
+    assert!(pushed.starts_with("2 pushed (70 MB) to https://127.0.0.1:"), "{pushed}");
+    let bob = user("mirror/encrypted");
+    bob.pipeline("pull experiment.toml").success();
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+    let stranger = user_at(PAPER, format!("{address}/mirror/encrypted"), WRITER);
+    let ran = succeeded(stranger.pipeline("run experiment.toml"));
+    assert!(ran.stderr.contains("is not used: no secure connection"), "{ran}");
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn folders_are_made_and_files_without_moving_them_are_taken() {
+    for place in ["folders", "put"] {
+        let ann = user(PAPER, place);
+        ann.pipeline("run experiment.toml").success();
+        let pushed = succeeded(ann.pipeline("push experiment.toml")).stdout;
+        assert!(pushed.starts_with("2 pushed"), "{place}: {pushed}");
+        let bob = user(PAPER, place);
+        bob.pipeline("pull experiment.toml").success();
+        assert_eq!(bob.digest("data"), ann.digest("data"), "{place}");
+    }
+    let ann = user(PAPER, "folders/missing");
+    ann.pipeline("run experiment.toml").success();
+    let pushed = ann.pipeline("push experiment.toml");
+    assert!(pushed.stderr.contains("the folder does not exist: make it"), "{pushed}");
+    let ann = user(PAPER, "small");
+    ann.pipeline("run experiment.toml").success();
+    let pushed = ann.pipeline("push experiment.toml");
+    let words = "the server does not take a file of 70000000 bytes (status 413";
+    assert!(pushed.stderr.contains(words), "{pushed}");
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn of_eight_pushes_at_once_one_wins() {
+    let users: Vec<Sandbox> = (0..8).map(|_| user(PAPER, "dav/race")).collect();
+    users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
+    let running: Vec<_> =
+        users.iter().map(|user| user.start("push experiment.toml data")).collect();
+    let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
+    let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
+    assert_eq!(winners.len(), 1, "{pushed:?}");
+    let another = user(PAPER, "mirror/race");
+    another.pipeline("pull experiment.toml data").success();
+    assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
+    another.pipeline("verify experiment.toml data").success();
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn a_push_that_is_killed_leaves_nothing_that_counts_and_the_next_completes_it() {
+    let ann = user(PAPER, "dav/killed");
+    ann.pipeline("run experiment.toml").success();
+    let cutter = Cutter::start(&server(), i64::MAX);
+    let mut command = ann.command("push experiment.toml");
+    command.env("PIPELINE_REMOTE", format!("{}/dav/killed", cutter.address()));
+    let running = ann.start_command(command);
+    eventually("half of it has arrived", || cutter.passed() > 40_000_000);
+    running.signal(Signal::KILL);
+    running.wait();
+    let bob = user(PAPER, "mirror/killed");
+    let pulled = bob.pipeline("pull experiment.toml");
+    assert_eq!(pulled.code(), Some(1), "{pulled}");
+    ann.pipeline("push experiment.toml").success();
+    bob.pipeline("pull experiment.toml").success();
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn who_may_not_write_or_read_is_told_so_and_runs_on() {
+    let ann = user(PAPER, "dav/rights");
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml count").success();
+    let reader = user_at(PAPER, format!("{}/dav/rights", server()), READER);
+    reader.pipeline("pull experiment.toml").success();
+    reader.edit("seq 1 60000", "seq 1 60001");
+    reader.write(MANIFEST, format!("[cache]\npush = \"always\"\n{}", reader.read(MANIFEST)));
+    let ran = succeeded(reader.pipeline("run experiment.toml"));
+    assert!(ran.stderr.contains("nothing may be written there (status 403"), "{ran}");
+    let stranger = user_at(PAPER, format!("{}/dav/rights", server()), "0ther");
+    let planned = succeeded(stranger.pipeline("plan experiment.toml --remote"));
+    assert!(planned.stderr.contains("access denied (status 401"), "{planned}");
+    // Of a file of logins, a name and a password: "ann:s3cret".
+    let of_file = stranger.set("PIPELINE_TOKEN_127_0_0_1", "").set("NETRC", "logins");
+    of_file.write("logins", "machine 127.0.0.1 login ann password s3cret\n");
+    let ran = succeeded(of_file.pipeline("run experiment.toml"));
+    assert!(ran.stdout.contains("paper: 2 remote in"), "{ran}");
+    for ended in [&ran, &planned] {
+        for secret in ["0ther", "s3cret", "-token"] {
+            assert!(!ended.to_string().contains(secret), "{ended}");
+        }
+    }
+    for sandbox in [&ann, &reader, &of_file] {
+        for file in walk(&sandbox.cache("")).into_iter().filter(|path| path.is_file()) {
+            let bytes = fs::read(&file).expect("readable");
+            let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+            assert!(!has(b"-token") && !has(b"s3cret"), "{}", file.display());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn ten_thousand_small_files_are_few_requests() {
+    let many = PAPER
+        .replace("head -c 70000000 /dev/urandom > noise", "seq 1 10000 | split -l 1 -a 4 - file-");
+    let cutter = Cutter::start(&server(), i64::MAX);
+    let ann = user_at(&many, format!("{}/dav/many", cutter.address()), WRITER);
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml").success();
+    let connections = cutter.connections.load(Ordering::Relaxed);
+    assert!(connections < 40, "{connections}");
+    let bob = user(&many, "mirror/many");
+    let began = Instant::now();
+    bob.pipeline("pull experiment.toml").success();
+    println!("10,000 files pulled in {:?}", began.elapsed());
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
+    let ann = user(PAPER, "dav/cut");
+    ann.pipeline("run experiment.toml").success();
+    for bytes in [10_000_000, 40_000_000] {
+        let cutter = Cutter::start(&server(), bytes);
+        let mut command = ann.command("push experiment.toml");
+        command.env("PIPELINE_REMOTE", format!("{}/dav/cut-{bytes}", cutter.address()));
+        ann.start_command(command).wait().success();
+        assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
+        let cutter = Cutter::start(&server(), bytes);
+        let bob = user_at(PAPER, format!("{}/mirror/cut-{bytes}", cutter.address()), WRITER);
+        bob.pipeline("pull experiment.toml").success();
+        assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
+        assert_eq!(bob.digest("data"), ann.digest("data"));
+    }
+}
