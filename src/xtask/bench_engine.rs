@@ -93,8 +93,8 @@ pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> 
     }
     let mut times = Vec::new();
     for bench in &benches {
-        let first = bench.time()?;
-        bench.check(chains, &seed(chains))?;
+        let (first, said) = bench.time()?;
+        bench.check(chains, &seed(chains), &said, 1 + chains * LINKS)?;
         let engine = bench.engine;
         eprintln!("{}: first run {:.1} s", engine.name(), first.as_secs_f64());
         times.push(Times { engine, first, nothing: Vec::new(), one_changed: Vec::new() });
@@ -102,11 +102,12 @@ pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> 
     // In turns: the machine may become slower or faster meanwhile.
     for round in 0..options.rounds {
         for (bench, times) in benches.iter().zip(&mut times) {
-            times.nothing.push(bench.time()?);
+            times.nothing.push(bench.time()?.0);
             let text = format!("changed {round}\n");
             fs::write(bench.folder.join(format!("seeds/{chains}")), &text)?;
-            times.one_changed.push(bench.time()?);
-            bench.check(chains, &text)?;
+            let (one_changed, said) = bench.time()?;
+            bench.check(chains, &text, &said, LINKS)?;
+            times.one_changed.push(one_changed);
         }
         eprintln!("round {} of {}", round + 1, options.rounds);
     }
@@ -125,17 +126,18 @@ fn installed_peers(place: &Path) -> Result<PathBuf> {
     Ok(programs)
 }
 
-fn run_quietly(command: &mut Command) -> Result<()> {
+/// What a program printed.
+fn run_quietly(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{command:?} does not start"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} failed ({}): {said}", output.status);
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Artifacts are read-only folders.
 fn make_writable(folder: &Path) -> Result<()> {
-    run_quietly(Command::new("chmod").args(["-R", "u+w"]).arg(folder))
+    run_quietly(Command::new("chmod").args(["-R", "u+w"]).arg(folder)).map(|_| ())
 }
 
 /// The content of the seed of a chain, at first.
@@ -182,7 +184,7 @@ impl Bench<'_> {
     }
 
     fn dvc(&self, arguments: &[&str]) -> Result<()> {
-        run_quietly(self.peer("dvc").args(arguments))
+        run_quietly(self.peer("dvc").args(arguments)).map(|_| ())
     }
 
     fn peer(&self, program: &str) -> Command {
@@ -191,8 +193,8 @@ impl Bench<'_> {
         command
     }
 
-    /// Runs everything that is to run, and says how long it took.
-    fn time(&self) -> Result<Duration> {
+    /// Runs everything that is to run: how long it took, and what it printed.
+    fn time(&self) -> Result<(Duration, String)> {
         let mut command = match self.engine {
             Engine::Ninja => self.peer("ninja"),
             Engine::Pipeline | Engine::PipelineLazy => {
@@ -214,14 +216,20 @@ impl Bench<'_> {
             }
         };
         let begin = Instant::now();
-        run_quietly(&mut command)?;
-        Ok(begin.elapsed())
+        let said = run_quietly(&mut command)?;
+        Ok((begin.elapsed(), said))
     }
 
-    /// Checks the end of the last chain: the beginning of the source, and its seed.
-    fn check(&self, chain: usize, seed: &str) -> Result<()> {
+    /// Checks the end of the last chain: the beginning of the source, and its seed; and how many stages ran, where that
+    /// is `said`: stages that do the same as another one do not run here.
+    fn check(&self, chain: usize, seed: &str, said: &str, ran: usize) -> Result<()> {
         let path = match self.engine {
-            Engine::Pipeline | Engine::PipelineLazy => format!("cache/latest/engine/c{chain}/data"),
+            Engine::Pipeline | Engine::PipelineLazy => {
+                let last = said.lines().last().unwrap_or_default().replace(',', "");
+                let expected = format!("engine: {ran} ran ");
+                ensure!(last.starts_with(&expected), "not '{expected}', but '{last}'");
+                format!("cache/latest/engine/c{chain}/c")
+            }
             _ => format!("out/c{chain}"),
         };
         let bytes = fs::read(self.folder.join(&path))?;
@@ -249,22 +257,23 @@ fn build_ninja(chains: usize) -> String {
     text
 }
 
+/// Each link has a file of its own name: two with the same bytes would be one artifact, and the next link one stage.
 fn manifest(chains: usize) -> String {
     let mut text = format!(
         "[experiment]\nname = \"engine\"\n\n[stages.first]\nkind = \"command\"\nfiles = [\"source\"]\n\
-         run = [\"sh\", \"-c\", \"head -c {BEGINNING} source > {{output}}/data\"]\n"
+         run = [\"sh\", \"-c\", \"head -c {BEGINNING} source > {{output}}/first\"]\n"
     );
     for chain in 1..=chains {
         let _ = write!(
             text,
             "\n[stages.a{chain}]\nkind = \"command\"\ninputs = {{ before = \"first\" }}\nfiles = [\"seeds/{chain}\"]\n\
-             run = [\"sh\", \"-c\", \"cat {{inputs.before}}/data seeds/{chain} > {{output}}/data\"]\n"
+             run = [\"sh\", \"-c\", \"cat {{inputs.before}}/first seeds/{chain} > {{output}}/a\"]\n"
         );
         for (link, before) in [("b", "a"), ("c", "b")] {
             let _ = write!(
                 text,
                 "\n[stages.{link}{chain}]\nkind = \"command\"\ninputs = {{ before = \"{before}{chain}\" }}\n\
-                 run = [\"sh\", \"-c\", \"cat {{inputs.before}}/data > {{output}}/data\"]\n"
+                 run = [\"sh\", \"-c\", \"cat {{inputs.before}}/{before} > {{output}}/{link}\"]\n"
             );
         }
     }
@@ -320,6 +329,11 @@ fn table(times: &mut [Times], stages: usize) -> String {
         })
         .collect();
     let ninja = rows.iter().find(|(engine, _)| *engine == Engine::Ninja).map(|(_, times)| *times);
+    let beyond = |first: Duration| {
+        let ninja = ninja.map(|[of_ninja, ..]| of_ninja)?;
+        let milliseconds = (first.as_secs_f64() - ninja.as_secs_f64()) * 1000.0 / stages as f64;
+        Some(format!(", {milliseconds:+.2} ms a stage"))
+    };
     let mut text = format!(
         "{stages} stages\n\n| program | first run | nothing to do | one leaf changed |\n| --- | ---: | ---: | ---: |\n"
     );
@@ -327,9 +341,14 @@ fn table(times: &mut [Times], stages: usize) -> String {
         let cells = times.iter().enumerate().map(|(column, time)| {
             let milliseconds = time.as_secs_f64() * 1000.0;
             let ratio = ninja.map(|ninja| milliseconds / (ninja[column].as_secs_f64() * 1000.0));
-            ratio.map_or(format!("{milliseconds:.1} ms"), |ratio| {
-                format!("{milliseconds:.1} ms, {ratio:.1}")
-            })
+            let mut cell = format!("{milliseconds:.1} ms");
+            if let Some(ratio) = ratio {
+                let _ = write!(cell, ", {ratio:.1}");
+            }
+            if column == 0 && engine != Engine::Ninja {
+                cell += &beyond(*time).unwrap_or_default();
+            }
+            cell
         });
         let _ = writeln!(text, "| {} | {} |", engine.name(), cells.collect::<Vec<_>>().join(" | "));
     }
@@ -366,7 +385,7 @@ mod tests {
 | program | first run | nothing to do | one leaf changed |
 | --- | ---: | ---: | ---: |
 | ninja | 100.0 ms, 1.0 | 3.0 ms, 1.0 | 100.0 ms, 1.0 |
-| dvc | 250.0 ms, 2.5 | 30.0 ms, 10.0 | 250.0 ms, 2.5 |
+| dvc | 250.0 ms, 2.5, +21.43 ms a stage | 30.0 ms, 10.0 | 250.0 ms, 2.5 |
 ";
         assert_eq!(table(&mut times, 7), expected);
     }
