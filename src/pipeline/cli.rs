@@ -22,7 +22,8 @@ pub(crate) use cleaning::{
     CacheArguments, CacheCommand, CacheFolder, CacheLimitArguments, CacheSizeArguments, GcArguments,
 };
 pub(crate) use sharing::{
-    PullArguments, PushArguments, RemoteArguments, RemoteCommand, RemoteStatusArguments,
+    KeyArguments, KeyCommand, PullArguments, PushArguments, RemoteArguments, RemoteCommand,
+    RemoteStatusArguments,
 };
 
 /// Runs machine-learning experiments declared in TOML manifests.
@@ -151,6 +152,10 @@ pub(crate) enum Command {
     Pull(PullArguments),
     /// Look at the remote: the cache that others share
     Remote(RemoteArguments),
+    /// Make a key that signs the results that you push, or show it
+    ///
+    /// Who trusts the key takes results from a remote only where they are signed: trust = "signed" in their config.toml.
+    Key(KeyArguments),
     /// List the kinds of stages, or explain one
     Kinds(KindsArguments),
     /// Print a JSON Schema of manifests, for completion and checks in an editor

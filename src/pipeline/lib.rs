@@ -50,6 +50,7 @@ mod remote_address;
 mod report;
 mod screen;
 mod shell;
+mod signing;
 mod stage_name;
 mod state_words;
 mod table;

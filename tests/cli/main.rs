@@ -50,6 +50,7 @@ mod schema;
 mod secrets;
 mod selecting;
 mod sharing;
+mod signed;
 mod slurm;
 mod ssh_server;
 mod store_faults;

@@ -58,6 +58,9 @@ pub(crate) struct Record {
     /// The run that recorded it without waiting for the disk, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lazy: Option<LazyRun>,
+    /// Whether it came from a remote: then nobody here answers for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) received: bool,
 }
 
 /// What a run needs to know of a result: a part of its record.
@@ -155,6 +158,7 @@ impl Record {
             usage: Usage::default(),
             version: "0".to_owned(),
             lazy: None,
+            received: false,
         }
     }
 

@@ -56,3 +56,17 @@ pub(crate) struct RemoteStatusArguments {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyArguments {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key, and print the line that others trust it by
+    New,
+    /// Print the line that others trust your key by
+    Show,
+}

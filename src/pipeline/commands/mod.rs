@@ -11,6 +11,7 @@ mod history;
 mod init;
 mod init_data;
 mod job;
+mod key;
 mod kinds;
 mod log;
 mod log_follow;
@@ -76,6 +77,7 @@ use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
 use crate::plan_index::Asked;
 use crate::remote::SharedCache;
+use crate::signing::Signing;
 use crate::stage_name::StageName;
 use crate::tracking::Scene;
 use crate::visible;
@@ -130,6 +132,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Push(arguments) => push::run(arguments),
         Command::Pull(arguments) => pull::run(arguments),
         Command::Remote(arguments) => remote::run(arguments),
+        Command::Key(arguments) => key::run(arguments),
         Command::Kinds(arguments) => kinds::run(arguments),
         Command::Schema => schema::run(),
         Command::Init(arguments) => init::run(arguments),
@@ -473,7 +476,8 @@ impl<'a> Located<'a> {
         let Config { jobs, cache_limit, .. } = *self.config;
         let (limits, only) = (self.config.limits.clone(), self.with.only.clone());
         let sharing = settings::sharing(manifest.sharing.clone().or(&self.config.sharing))?;
-        let shared = sharing.remote.map(SharedCache::new).map(Arc::new);
+        let signing = Signing { trust: self.config.trust.clone(), key_file: settings::key_path() };
+        let shared = sharing.remote.map(|remote| Arc::new(SharedCache::new(remote, signing)));
         let push = sharing.push.unwrap_or(PushPolicy::Never);
         let mut executors = self.config.executors.clone();
         executors.extend(manifest.executors.clone());

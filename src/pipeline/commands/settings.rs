@@ -32,6 +32,11 @@ pub(super) fn config_path() -> Option<PathBuf> {
     Some(configs.join("pipeline/config.toml"))
 }
 
+/// Where the key is that this user signs with: beside it.
+pub(super) fn key_path() -> Option<PathBuf> {
+    Some(config_path()?.with_file_name("key"))
+}
+
 /// The folder that a variable names.
 fn folder(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())

@@ -9,15 +9,16 @@ use super::execution::{Limits, StageExecution, read_for_all};
 use super::executors::{self, Executors};
 use super::hint::nearest;
 use super::sharing::{self, Sharing};
-use super::values::{Value, known_table, text, whole_number};
+use super::values::{Value, known_table, leaves, text, whole_number};
 use super::{document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::format::read_size;
+use crate::signing::{PublicKey, Trust};
 
 const KEYS: [&str; 5] = ["cache", "cache-limit", "jobs", "execution", "executors"];
 
 /// The keys of the table `[cache]`. Where only the folder is set, `cache` is that.
-const CACHE_KEYS: [&str; 3] = ["folder", "remote", "push"];
+const CACHE_KEYS: [&str; 5] = ["folder", "remote", "push", "trust", "keys"];
 
 /// What a user sets for all manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) executors: Executors,
     /// The cache that others share, where a manifest does not name one.
     pub(crate) sharing: Sharing,
+    /// Whose results on any remote count. No manifest can change that.
+    pub(crate) trust: Trust,
 }
 
 impl Config {
@@ -86,10 +89,14 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
         mistakes.push(mistake);
     }
     let beside = path.parent().unwrap_or(Path::new("/"));
-    let (cache, sharing) = match root.get("cache") {
+    let (cache, sharing, trust) = match root.get("cache") {
         Some(value) if value.get_ref().is_table() => read_cache(value, beside, home, mistakes),
-        Some(value) => (read_folder("cache", value, beside, home, mistakes), Sharing::default()),
-        None => (None, Sharing::default()),
+        Some(value) => (
+            read_folder("cache", value, beside, home, mistakes),
+            Sharing::default(),
+            Trust::default(),
+        ),
+        None => Default::default(),
     };
     let cache_limit = root.get("cache-limit").and_then(|value| {
         let size = text("cache-limit", value)
@@ -105,7 +112,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
     let (execution, limits) = read.unwrap_or((none, Limits::default()));
     let executors = root.get("executors").map(|value| executors::read(value, mistakes));
     let executors = executors.unwrap_or_default();
-    Config { cache, cache_limit, jobs, execution, limits, executors, sharing }
+    Config { cache, cache_limit, jobs, execution, limits, executors, sharing, trust }
 }
 
 /// Reads `[cache]`.
@@ -114,13 +121,60 @@ fn read_cache(
     beside: &Path,
     home: &Path,
     mistakes: &mut Vec<Mistake>,
-) -> (Option<PathBuf>, Sharing) {
+) -> (Option<PathBuf>, Sharing, Trust) {
     let Some(table) = known_table("cache", value, &CACHE_KEYS, mistakes) else {
-        return (None, Sharing::default());
+        return Default::default();
     };
     let folder = table.get("folder");
     let folder = folder.and_then(|value| read_folder("folder", value, beside, home, mistakes));
-    (folder, sharing::read_keys(table, mistakes))
+    (folder, sharing::read_keys(table, mistakes), read_trust(table, mistakes))
+}
+
+/// Reads whose results count.
+fn read_trust(table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Trust {
+    let trusted = table.get("keys").map(|value| read_trusted(value, mistakes));
+    let Some(trust) = table.get("trust") else {
+        if let Some(keys) = table.get("keys") {
+            let title = "'keys' counts only with trust = \"signed\"";
+            mistakes.push(
+                leaves(keys).into_iter().fold(Mistake::at(keys.span(), title), Mistake::hiding),
+            );
+        }
+        return Trust::Everybody;
+    };
+    match (trust.get_ref().as_str(), trusted) {
+        (Some("everybody"), _) => Trust::Everybody,
+        (Some("signed"), Some(keys)) if !keys.is_empty() => Trust::Signed(keys),
+        (Some("signed"), _) => {
+            let title = "trust = \"signed\" needs the keys that are trusted";
+            let help =
+                "write keys = [\"ed25519:...\"], with lines that `pipeline key new` has printed";
+            mistakes.push(Mistake::at(trust.span(), title).help(help));
+            Trust::Signed(Vec::new())
+        }
+        _ => {
+            let title = "'trust' is \"everybody\" or \"signed\"";
+            mistakes.push(Mistake::at(trust.span(), title));
+            Trust::Signed(Vec::new())
+        }
+    }
+}
+
+/// Reads a list of public keys. A mistake does not repeat one: it may be a private one.
+fn read_trusted(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Vec<PublicKey> {
+    let hiding = |mistake| leaves(value).into_iter().fold(mistake, Mistake::hiding);
+    let Some(items) = value.get_ref().as_array() else {
+        mistakes.push(hiding(Mistake::at(value.span(), "'keys' is a list of public keys")));
+        return Vec::new();
+    };
+    let keys = items.iter().filter_map(|item| {
+        let read = item.get_ref().as_str().ok_or("it is not text").and_then(PublicKey::read);
+        let mistake = |reason| {
+            hiding(Mistake::at(item.span(), format!("this is not a public key: {reason}")))
+        };
+        read.map_err(|reason| mistakes.push(mistake(reason))).ok()
+    });
+    keys.collect()
 }
 
 /// Reads a folder, absolute or relative to the settings.
@@ -202,6 +256,35 @@ mod tests {
         assert!(named.ends_with("~c"), "{named:?}");
         let beside = read("cache = 'c'").expect("no mistake").cache.expect("a folder");
         assert!(beside.is_absolute() && beside.ends_with("c"), "{beside:?}");
+    }
+
+    #[test]
+    fn whose_results_count_is_a_word_and_keys() {
+        let key = format!("ed25519:{}=", "A".repeat(43));
+        let signed = format!("[cache]\ntrust = 'signed'\nkeys = ['{key} ann', '{key}']\n");
+        match read(&signed).expect("no mistake").trust {
+            Trust::Signed(keys) => assert_eq!((keys.len(), keys[0].to_string()), (2, key.clone())),
+            Trust::Everybody => panic!("signed"),
+        }
+        assert_eq!(
+            read("[cache]\ntrust = 'everybody'").expect("no mistake").trust,
+            Trust::Everybody
+        );
+        let private = format!("ed25519-private:{}=", "S".repeat(43));
+        for (lines, words) in [
+            ("trust = 'signed'".to_owned(), "needs the keys that are trusted"),
+            ("trust = 'signed'\nkeys = []".to_owned(), "needs the keys that are trusted"),
+            ("trust = 'some'".to_owned(), "is \"everybody\" or \"signed\""),
+            (format!("keys = ['{key}']"), "counts only with trust"),
+            ("trust = 'signed'\nkeys = 'x'".to_owned(), "is a list of public keys"),
+            ("trust = 'signed'\nkeys = [1]".to_owned(), "it is not text"),
+            (format!("trust = 'signed'\nkeys = ['{key}', 'ed25519:AAAA']"), "not a public key"),
+            (format!("trust = 'signed'\nkeys = ['{private}']"), "it is a private key"),
+        ] {
+            let mistakes = read(&format!("[cache]\n{lines}\n")).expect_err(&lines);
+            assert!(mistakes.contains(words), "{lines}: {mistakes}");
+            assert!(!mistakes.contains("SSSS"), "{mistakes}");
+        }
     }
 
     #[test]

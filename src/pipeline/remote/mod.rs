@@ -4,6 +4,7 @@
 //! REMOTE/
 //!   VERSION                          the version of this layout
 //!   records/ab/<key>.json            a record, as in a cache; put last
+//!   signatures/ab/<statement>-<who>  that somebody answers for a record with these bytes
 //!   artifacts/ab/<digest>.json.zst   the files of an artifact, each with its digest, and how they are kept
 //!   packs/ab/<digest>.zst            the small files of an artifact, one after the other
 //!   blobs/ab/<digest>[.zst]          a large file, under the digest of its bytes

@@ -19,6 +19,9 @@ pub(super) const MOST_RECORD_BYTES: u64 = 64 << 20;
 /// The folder of records.
 pub(super) const RECORDS: &str = "records";
 
+/// The folder of signatures.
+pub(super) const SIGNATURES: &str = "signatures";
+
 /// How names begin that are not final yet, of files that become one of those above.
 pub(super) const NEW: &str = ".new-";
 
@@ -51,6 +54,11 @@ impl Name {
 
     pub(super) fn record(key: &StageKey) -> Self {
         Self::sharded(RECORDS, &key.to_string(), ".json")
+    }
+
+    /// The signature of a statement by a key.
+    pub(super) fn signature(statement: &Digest, key: &str) -> Self {
+        Self::sharded(SIGNATURES, &statement.to_string(), &format!("-{key}"))
     }
 
     /// The files of an artifact.

@@ -14,6 +14,8 @@ use super::pull::NotPulled;
 use super::transport::{Content, Failure, Put, Remote, get_all};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
+use crate::key::StageKey;
+use crate::signing::{Signer, Statement};
 
 /// How many files of one artifact are sent at once.
 const MOST_AT_ONCE: usize = 8;
@@ -44,6 +46,8 @@ pub(super) struct Pusher<'a> {
     pub(super) cache: &'a Cache,
     /// Counts the bytes that were sent, and ends it early.
     pub(super) watch: &'a Watch,
+    /// Who answers for what was made here.
+    pub(super) signer: Option<&'a Signer>,
 }
 
 impl Pusher<'_> {
@@ -51,21 +55,48 @@ impl Pusher<'_> {
     /// measured. Where it is there, what is missing of its artifact is sent.
     pub(super) fn push(&self, record: &Record, what: What) -> Result<Pushed, NotPulled> {
         let name = Name::record(&record.key);
+        // Where and when it waited for a disk is a matter of this cache, and so is where it came from.
+        let text = Record { lazy: None, received: false, ..record.clone() }.text()?;
+        let signer = self.signer.filter(|_| !record.received);
         if self.remote.size(&name)?.is_some() {
+            let signs = match signer {
+                Some(signer) => self.sign_there(signer, &record.key, &name, &text)?,
+                None => false,
+            };
             let sends = what == What::Result
                 && self.has_same(record)?
                 && self.push_artifact(&record.output)?;
-            return Ok(if sends { Pushed::New } else { Pushed::Existed });
+            return Ok(if sends || signs { Pushed::New } else { Pushed::Existed });
         }
         if what == What::Result {
             self.push_artifact(&record.output)?;
         }
-        // Where and when it waited for a disk is a matter of this cache.
-        let text = Record { lazy: None, ..record.clone() }.text()?;
+        // Before the record, which counts at once: where another one is faster, this is a signature of nothing that is there.
+        if let Some(signer) = signer {
+            self.sign(signer, &Statement::new(&record.key, &text))?;
+        }
         Ok(match self.remote.put(&name, &Content::Bytes(&text))? {
             Put::New => Pushed::New,
             Put::Existed => Pushed::Existed,
         })
+    }
+
+    fn sign(&self, signer: &Signer, statement: &Statement) -> Result<bool, NotPulled> {
+        let name = Name::signature(&statement.digest(), &signer.public().id());
+        let put = || self.remote.put(&name, &Content::Bytes(signer.sign(statement).as_bytes()));
+        Ok(self.remote.size(&name)?.is_none() && put()? == Put::New)
+    }
+
+    /// Signs the record that is there, if it is this one. Returns whether that is new.
+    fn sign_there(
+        &self,
+        signer: &Signer,
+        key: &StageKey,
+        name: &Name,
+        text: &[u8],
+    ) -> Result<bool, NotPulled> {
+        let there = get_all(self.remote, name, MOST_RECORD_BYTES)?;
+        Ok(there.as_deref() == Some(text) && self.sign(signer, &Statement::new(key, text))?)
     }
 
     /// Whether the record that is there has this artifact.

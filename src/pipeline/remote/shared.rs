@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::connect;
-use super::name::{MOST_RECORD_BYTES, Name, RECORDS};
+use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
 use super::transport::{Content, Extent, Failure, FailureKind, Remote, get_all};
@@ -14,6 +14,7 @@ use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
 use crate::remote_address::Address;
+use crate::signing::{MOST_SIGNATURE_BYTES, Signing, Statement, Trust};
 
 /// The version of the layout that this build reads and writes.
 const VERSION: &str = "1";
@@ -24,6 +25,7 @@ const MOST_ASKED_AT_ONCE: usize = 16;
 /// A cache that others share.
 pub(crate) struct SharedCache {
     address: Address,
+    signing: Signing,
     remote: OnceLock<Result<Box<dyn Remote>, Failure>>,
     /// Whether it can be used, and says which layout it has.
     opened: Mutex<Option<Result<bool, Failure>>>,
@@ -55,9 +57,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl SharedCache {
     /// The one at an address. Nothing is asked yet.
-    pub(crate) fn new(address: Address) -> Self {
+    pub(crate) fn new(address: Address, signing: Signing) -> Self {
         Self {
             address,
+            signing,
             remote: OnceLock::new(),
             opened: Mutex::default(),
             trouble: Mutex::default(),
@@ -72,8 +75,8 @@ impl SharedCache {
 
     /// One in this place.
     #[cfg(test)]
-    pub(super) fn over(remote: Box<dyn Remote>) -> Self {
-        let shared = Self::new(Address::Folder("/test".into()));
+    pub(super) fn over(remote: Box<dyn Remote>, signing: Signing) -> Self {
+        let shared = Self::new(Address::Folder("/test".into()), signing);
         assert!(shared.remote.set(Ok(remote)).is_ok(), "it is new");
         shared
     }
@@ -90,7 +93,15 @@ impl SharedCache {
 
     /// What records of it are kept under in a cache.
     fn place(&self) -> Digest {
-        Encoder::new("pipeline 2026-11 remote").text(&self.address.to_string()).finish()
+        let mut place = Encoder::new("pipeline 2026-11 remote");
+        place.text(&self.address.to_string());
+        // What was believed once is asked for again by whoever believes less.
+        if let Trust::Signed(keys) = &self.signing.trust {
+            for key in keys {
+                place.text(&key.to_string());
+            }
+        }
+        place.finish()
     }
 
     /// Why it is not asked any more.
@@ -193,11 +204,27 @@ impl SharedCache {
 
     fn fetch(&self, key: &StageKey) -> Result<Option<Record>, Failure> {
         let bytes = get_all(self.remote()?, &Name::record(key), MOST_RECORD_BYTES)?;
-        let read = |bytes: Vec<u8>| {
-            let record = Record::of_key(&bytes, key);
-            record.ok_or_else(|| Failure::wrong(format!("the record {key} is damaged")))
-        };
-        bytes.map(read).transpose()
+        let Some(bytes) = bytes else { return Ok(None) };
+        let record = Record::of_key(&bytes, key)
+            .ok_or_else(|| Failure::wrong(format!("the record {key} is damaged")))?;
+        self.check_signed(key, &bytes)?;
+        Ok(Some(record))
+    }
+
+    /// Checks that somebody has signed a record who is trusted, where that is asked for.
+    fn check_signed(&self, key: &StageKey, record: &[u8]) -> Result<(), Failure> {
+        let Trust::Signed(trusted) = &self.signing.trust else { return Ok(()) };
+        let statement = Statement::new(key, record);
+        for public in trusted {
+            let name = Name::signature(&statement.digest(), &public.id());
+            match get_all(self.remote()?, &name, MOST_SIGNATURE_BYTES) {
+                Ok(Some(signature)) if public.has_signed(&statement, &signature) => return Ok(()),
+                Err(failure) if failure.kind == FailureKind::Away => return Err(failure),
+                // Somebody else may have signed it.
+                _ => {}
+            }
+        }
+        Err(Failure::wrong(format!("the record {key} is not signed by anybody whom you trust")))
     }
 
     /// The record that it has for a key, as far as that is known: from this process, or from an earlier one.
@@ -262,6 +289,7 @@ impl SharedCache {
             return Err(trouble.into());
         }
         let push = || {
+            let signer = self.signing.signer()?;
             let remote = self.remote()?;
             if !self.has_version()? {
                 remote.put(&Name::version(), &Content::Bytes(format!("{VERSION}\n").as_bytes()))?;
@@ -269,7 +297,7 @@ impl SharedCache {
                 *lock(&self.opened) = None;
                 self.has_version()?;
             }
-            Pusher { remote, cache, watch }.push(record, what)
+            Pusher { remote, cache, watch, signer: signer.as_ref() }.push(record, what)
         };
         push().inspect_err(|why| {
             if let NotPulled::There(failure) = why {
@@ -294,7 +322,7 @@ impl SharedCache {
     pub(crate) fn count(&self) -> Result<(Extent, u64), Failure> {
         let remote = self.remote()?;
         let records = self.note(remote.count(RECORDS))?;
-        let others = ["artifacts", "packs", "blobs"];
+        let others = [SIGNATURES, "artifacts", "packs", "blobs"];
         let mut bytes = records.bytes;
         for folder in others {
             bytes += self.note(remote.count(folder))?.bytes;

@@ -17,6 +17,7 @@ use super::transport::{Content, Extent, Failure, Put, Remote};
 use crate::cache::{Cache, Execution, Lookup, Record, Watch};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
+use crate::signing::{Signer, Signing, Trust};
 
 /// A remote in memory, which breaks off at one of its operations.
 #[derive(Default)]
@@ -125,7 +126,17 @@ impl Remote for Arc<Memory> {
 
 /// What one process sees of a remote.
 fn shared(remote: &Arc<Memory>) -> SharedCache {
-    SharedCache::over(Box::new(Arc::clone(remote)))
+    shared_by(remote, Signing::default())
+}
+
+/// The same of somebody who signs, or trusts some.
+fn shared_by(remote: &Arc<Memory>, signing: Signing) -> SharedCache {
+    SharedCache::over(Box::new(Arc::clone(remote)), signing)
+}
+
+/// A record as it is in the cache of whoever has pulled it.
+fn received(record: &Record) -> Record {
+    Record { received: true, ..record.clone() }
 }
 
 /// A cache in a folder of its own.
@@ -183,7 +194,7 @@ fn damage(cache: &Cache, record: &Record) {
 }
 
 fn push(remote: &Memory, cache: &Cache, record: &Record) -> Result<Pushed, NotPulled> {
-    Pusher { remote, cache, watch: &Watch::default() }.push(record, What::Result)
+    Pusher { remote, cache, watch: &Watch::default(), signer: None }.push(record, What::Result)
 }
 
 fn pull(remote: &Memory, cache: &Cache, record: &Record) -> Result<Record, NotPulled> {
@@ -220,12 +231,12 @@ fn only_what_is_new_is_transferred() {
     let (_bob, bob) = cache();
     pull(&remote, &bob, &first).expect("it works");
     assert_eq!(remote.counts(), "get artifacts 1, get blobs 2, get packs 1");
-    assert_eq!(bob.usable(&first.key), Some(first.clone()));
+    assert_eq!(bob.usable(&first.key), Some(received(&first)));
     pull(&remote, &bob, &second).expect("it works");
     assert_eq!(remote.counts(), "get artifacts 1, get blobs 1, get packs 1");
     pull(&remote, &bob, &third).expect("it works");
     assert_eq!(remote.counts(), "", "the cache has the artifact");
-    assert_eq!(bob.usable(&third.key), Some(third));
+    assert_eq!(bob.usable(&third.key), Some(received(&third)));
 }
 
 #[test]
@@ -291,7 +302,7 @@ fn a_push_or_a_pull_that_is_cut_off_anywhere_leaves_nothing_that_counts_and_the_
         assert_eq!(bob.artifacts(), []);
         whole = Memory { ends_at: None, ..whole };
         pull(&whole, &bob, &record).expect("it works");
-        assert_eq!(bob.usable(&record.key), Some(record.clone()));
+        assert_eq!(bob.usable(&record.key), Some(received(&record)));
     }
     assert_eq!(cuts, 4);
 }
@@ -301,7 +312,7 @@ fn of_a_record_that_was_pushed_alone_the_artifact_can_follow() {
     let remote = Memory::default();
     let (_ann, ann) = cache();
     let record = make(&ann, "first", model);
-    let pusher = Pusher { remote: &remote, cache: &ann, watch: &Watch::default() };
+    let pusher = Pusher { remote: &remote, cache: &ann, watch: &Watch::default(), signer: None };
     assert_eq!(pusher.push(&record, What::Record).expect("it works"), Pushed::New);
     assert_eq!(remote.counts(), "put records 1");
     let (_bob, bob) = cache();
@@ -546,4 +557,99 @@ fn a_name_that_cannot_be_made_here_is_the_fault_of_the_remote() {
         let pulled = pull(&remote, &carol, &record);
         assert!(matches!(pulled, Err(NotPulled::There(_))), "{lines}: {pulled:?}");
     }
+}
+
+/// The signing of somebody with a key of this file, who trusts these.
+fn signing(key_file: &Path, trusted: &[&Signer]) -> Signing {
+    let trust = Trust::Signed(trusted.iter().map(|signer| signer.public()).collect());
+    Signing { trust, key_file: Some(key_file.to_owned()) }
+}
+
+#[test]
+fn a_record_counts_if_somebody_has_signed_its_bytes_and_its_key_who_is_trusted() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let [of_ann, of_eve] = ["ann", "eve"].map(|name| keys.path().join(name));
+    let [ann, eve] = [&of_ann, &of_eve].map(|file| Signer::create(file).expect("writable"));
+    let remote = Arc::new(Memory::default());
+    let (_cache, cache) = cache();
+    let watch = Watch::default();
+    let by = |signing: Signing, stage: &str| {
+        let record = make(&cache, stage, model);
+        shared_by(&remote, signing).push(&cache, &record, What::Result, &watch).expect("it works");
+        record
+    };
+    let signed = by(signing(&of_ann, &[&ann]), "signed");
+    let moved = by(signing(&of_ann, &[&ann]), "moved");
+    let by_eve = by(signing(&of_eve, &[&ann]), "by eve");
+    let unsigned = by(Signing::default(), "unsigned");
+    let changed = by(signing(&of_ann, &[&ann]), "changed");
+    let names = |record: &Record, signer: &Signer, bytes: &[u8]| {
+        let statement = crate::signing::Statement::new(&record.key, bytes);
+        Name::signature(&statement.digest(), &signer.public().id()).to_string()
+    };
+    {
+        let mut contents = remote.contents.lock().expect("ours");
+        let bytes_of = |record: &Record| record.text().expect("plain data");
+        // Whoever can write can put any bytes anywhere: a whole record with other numbers, beside its signature and that of the
+        // record before it.
+        let other = Record { seconds: 9.0, ..changed.clone() };
+        contents.insert(Name::record(&changed.key).to_string(), bytes_of(&other));
+        let old = contents[&names(&changed, &ann, &bytes_of(&changed))].clone();
+        contents.insert(names(&other, &ann, &bytes_of(&other)), old);
+        let of_signed = contents[&names(&signed, &ann, &bytes_of(&signed))].clone();
+        contents.insert(names(&moved, &ann, &bytes_of(&moved)), of_signed.clone());
+        let of_eve = contents[&names(&by_eve, &eve, &bytes_of(&by_eve))].clone();
+        contents.insert(names(&by_eve, &ann, &bytes_of(&by_eve)), of_eve);
+        contents.insert(names(&unsigned, &ann, &bytes_of(&unsigned)), vec![b'A'; 4096]);
+    }
+    let all = [&signed, &moved, &by_eve, &unsigned, &changed].map(|record| record.key);
+    let (_bob, bob) = self::cache();
+    let counts = |signing: Signing| {
+        let shared = shared_by(&remote, signing);
+        shared.ask(&all);
+        shared.keep(&bob);
+        let odd = shared.take_odd();
+        let is_known = all.map(|key| shared.known(&bob, &key).is_some());
+        let refused = is_known.iter().filter(|is_known| !**is_known).count();
+        assert_eq!(odd.len(), refused, "{odd:?}");
+        assert!(odd.iter().all(|why| why.ends_with("is not signed by anybody whom you trust")));
+        is_known
+    };
+    // What an earlier process believed is nothing to one that believes less.
+    assert_eq!(counts(Signing::default()), [true; 5]);
+    assert_eq!(counts(signing(&of_ann, &[&ann])), [true, false, false, false, false]);
+    assert_eq!(counts(signing(&of_ann, &[&eve])), [false, false, true, false, false]);
+    assert_eq!(counts(signing(&of_ann, &[&eve, &ann])), [true, false, true, false, false]);
+}
+
+#[test]
+fn only_what_was_made_here_is_signed_also_where_it_is_already_there() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let [of_ann, of_bob] = ["ann", "bob"].map(|name| keys.path().join(name));
+    let [ann, bob] = [&of_ann, &of_bob].map(|file| Signer::create(file).expect("writable"));
+    let remote = Arc::new(Memory::default());
+    let ((_first, of_first), (_second, of_second)) = (cache(), cache());
+    let record = make(&of_first, "first", model);
+    let watch = Watch::default();
+    shared(&remote).push(&of_first, &record, What::Result, &watch).expect("it works");
+    let pulled = shared(&remote).pull(&of_second, &record, &watch).expect("it is there").0;
+    let push = |cache: &Cache, record: &Record, signing: Signing| {
+        shared_by(&remote, signing).push(cache, record, What::Result, &watch).expect("it works")
+    };
+    let is_known = |signer: &Signer| {
+        let shared = shared_by(&remote, signing(Path::new("none"), &[signer]));
+        shared.ask(&[record.key]);
+        shared.known(&of_second, &record.key).is_some()
+    };
+    assert_eq!(push(&of_second, &pulled, signing(&of_bob, &[&bob])), Pushed::Existed);
+    assert!(!is_known(&bob), "it is not his");
+    assert!(!is_known(&ann));
+    assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::New);
+    assert!(is_known(&ann));
+    assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::Existed);
+    // To a second remote, he sends it without a signature.
+    let elsewhere = Arc::new(Memory::default());
+    let sent = shared_by(&elsewhere, signing(&of_bob, &[&bob]));
+    sent.push(&of_second, &pulled, What::Result, &watch).expect("it works");
+    assert!(!elsewhere.contents.lock().expect("ours").keys().any(|name| name.starts_with("sig")));
 }

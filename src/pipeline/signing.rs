@@ -1,0 +1,196 @@
+//! Signatures of records: who signs, whom somebody trusts, and what is signed.
+
+#![allow(clippy::disallowed_methods, reason = "the key of a user is not in a cache")]
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use anyhow::{Context, anyhow, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+use crate::digest::Digest;
+use crate::key::StageKey;
+
+/// What every signed text begins with: a signature of a record is one of nothing else.
+const DOMAIN: &[u8] = b"pipeline 2026-11 signed record\0";
+
+/// How the line of a public key begins, and the file of a private one.
+const PUBLIC: &str = "ed25519:";
+const PRIVATE: &str = "ed25519-private:";
+
+/// The bytes of keys and signatures (RFC 8032).
+const KEY_BYTES: usize = 32;
+const SIGNATURE_BYTES: usize = 64;
+
+/// The most bytes of the text of a signature.
+pub(crate) const MOST_SIGNATURE_BYTES: u64 = 128;
+
+/// Whose results count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Trust {
+    /// Those of everybody who can write to a remote.
+    #[default]
+    Everybody,
+    /// Those that one of these has signed.
+    Signed(Vec<PublicKey>),
+}
+
+/// A key that signatures are checked with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PublicKey([u8; KEY_BYTES]);
+
+impl PublicKey {
+    /// Reads the line of a key; what follows a space is a name for people.
+    ///
+    /// # Errors
+    /// When it is not one. A private key is not repeated.
+    pub(crate) fn read(line: &str) -> Result<Self, &'static str> {
+        let key = line.split_whitespace().next().unwrap_or_default();
+        if key.starts_with(PRIVATE) {
+            return Err("it is a private key: whoever has it can sign");
+        }
+        let bytes = key.strip_prefix(PUBLIC).and_then(|text| STANDARD.decode(text).ok());
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("it is not a line that `pipeline key new` prints")
+    }
+
+    /// What it is called in the name of a signature.
+    pub(crate) fn id(&self) -> String {
+        blake3::hash(&self.0).to_hex()[..16].to_owned()
+    }
+
+    /// Whether this is the text of a signature of a statement by this key.
+    pub(crate) fn has_signed(&self, statement: &Statement, signature: &[u8]) -> bool {
+        let signature = STANDARD.decode(signature.trim_ascii());
+        let key = UnparsedPublicKey::new(&ED25519, self.0);
+        signature.is_ok_and(|signature| {
+            signature.len() == SIGNATURE_BYTES && key.verify(&statement.0, &signature).is_ok()
+        })
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PUBLIC}{}", STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// That these bytes are the record of this key.
+pub(crate) struct Statement(Vec<u8>);
+
+impl Statement {
+    pub(crate) fn new(key: &StageKey, record: &[u8]) -> Self {
+        // The key has a fixed length, so that no two statements have the same bytes.
+        Self([DOMAIN, key.to_string().as_bytes(), record].concat())
+    }
+
+    /// What it is called.
+    pub(crate) fn digest(&self) -> Digest {
+        blake3::hash(&self.0).into()
+    }
+}
+
+/// Signs records.
+pub(crate) struct Signer(Ed25519KeyPair);
+
+impl Signer {
+    /// The one whose key is in a file; nobody if there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, others can read it, or it is not a key. It is not repeated.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Self>> {
+        let what = || format!("cannot read the key {}", path.display());
+        let mut file = match File::open(path) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Ok(None);
+            }
+            other => other.with_context(what)?,
+        };
+        let mode = file.metadata().with_context(what)?.mode();
+        let shown = path.display();
+        ensure!(mode & 0o077 == 0, "others can read the key {shown}: chmod 600 {shown}");
+        let text = io::read_to_string(&mut file).with_context(what)?;
+        let seed = text.trim().strip_prefix(PRIVATE).and_then(|text| STANDARD.decode(text).ok());
+        let pair = seed.and_then(|seed| Ed25519KeyPair::from_seed_unchecked(&seed).ok());
+        let pair = pair.ok_or_else(|| anyhow!("{shown} is not a key of `pipeline key new`"))?;
+        Ok(Some(Self(pair)))
+    }
+
+    /// Makes a key, in a file that only this user can read.
+    ///
+    /// # Errors
+    /// When there is a file, or it cannot be written.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let mut seed = [0; KEY_BYTES];
+        SystemRandom::new()
+            .fill(&mut seed)
+            .map_err(|_| anyhow!("the system has no random numbers"))?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed);
+        let pair = pair.map_err(|_| anyhow!("internal error: a seed has {KEY_BYTES} bytes"))?;
+        let what = || format!("cannot write the key {}", path.display());
+        if let Some(folder) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(what)?;
+        }
+        // What is cut off is no key that somebody has seen the line of.
+        let new = path.with_file_name(format!(".key-{}", std::process::id()));
+        let write = || -> io::Result<()> {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            writeln!(file, "{PRIVATE}{}", STANDARD.encode(seed))?;
+            file.sync_all()?;
+            fs::hard_link(&new, path)
+        };
+        let written = write();
+        let _ = fs::remove_file(&new);
+        match written {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(anyhow!(
+                "there is a key in {}: `pipeline key show` prints its line",
+                path.display()
+            )),
+            other => other.with_context(what).map(|()| Self(pair)),
+        }
+    }
+
+    /// What others check its signatures with.
+    pub(crate) fn public(&self) -> PublicKey {
+        let mut bytes = [0; KEY_BYTES];
+        bytes.copy_from_slice(self.0.public_key().as_ref());
+        PublicKey(bytes)
+    }
+
+    /// The text of its signature of a statement.
+    pub(crate) fn sign(&self, statement: &Statement) -> String {
+        format!("{}\n", STANDARD.encode(self.0.sign(&statement.0)))
+    }
+}
+
+/// Whose results count, and where the key is of who signs what is sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signing {
+    pub(crate) trust: Trust,
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+impl Signing {
+    /// Who signs what is sent, if anybody does.
+    ///
+    /// # Errors
+    /// Those of [`Signer::read`].
+    pub(crate) fn signer(&self) -> anyhow::Result<Option<Signer>> {
+        self.key_file.as_deref().map_or(Ok(None), Signer::read)
+    }
+}

@@ -1,0 +1,152 @@
+//! Signed results: who has a key, whom somebody trusts, and what then comes from a remote.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use insta::assert_snapshot;
+use tempfile::TempDir;
+
+use crate::fake_store::PAPER;
+use crate::object_store::succeeded;
+use crate::support::{MANIFEST, Sandbox, walk};
+
+/// A share, and people with keys.
+struct Lab {
+    share: TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { share: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn user(&self) -> Sandbox {
+        let user = Sandbox::new(PAPER)
+            .set("PIPELINE_REMOTE", format!("file://{}", self.share.path().display()));
+        let config = user.path("config").display().to_string();
+        user.set("XDG_CONFIG_HOME", config)
+    }
+
+    /// A user with a key, and its line.
+    fn signer(&self) -> (Sandbox, String) {
+        let user = self.user();
+        let line = succeeded(user.pipeline("key new")).stdout.trim().to_owned();
+        (user, line)
+    }
+
+    /// A user who trusts these keys only.
+    fn who_trusts(&self, lines: &[&str]) -> Sandbox {
+        let user = self.user();
+        self.trusts(&user, lines);
+        user
+    }
+
+    fn trusts(&self, user: &Sandbox, lines: &[&str]) {
+        let keys: Vec<String> = lines.iter().map(|line| format!("\"{line} somebody\"")).collect();
+        let config = format!("[cache]\ntrust = \"signed\"\nkeys = [{}]\n", keys.join(", "));
+        user.write("config/pipeline/config.toml", config);
+    }
+
+    fn files(&self, folder: &str) -> Vec<PathBuf> {
+        walk(&self.share.path().join(folder)).into_iter().filter(|path| path.is_file()).collect()
+    }
+}
+
+#[test]
+fn a_key_is_made_once_and_only_its_owner_can_read_it() {
+    let lab = Lab::new();
+    let user = lab.user();
+    assert_snapshot!(user.pipeline("key show"), @r"
+    status 2
+    --- stderr
+    error: there is no key in [project]/config/pipeline/key: `pipeline key new` makes one
+    ");
+    let made = succeeded(user.pipeline("key new"));
+    let line = &made.stdout;
+    assert!(line.starts_with("ed25519:") && line.len() == 8 + 44 + 1, "{made}");
+    assert_eq!(&succeeded(user.pipeline("key show")).stdout, line);
+    let file = user.path("config/pipeline/key");
+    let mode = fs::metadata(&file).expect("it exists").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let private = user.read("config/pipeline/key");
+    assert!(private.starts_with("ed25519-private:") && !made.to_string().contains(&private[16..]));
+    assert_snapshot!(user.pipeline("key new"), @r"
+    status 2
+    --- stderr
+    error: there is a key in [project]/config/pipeline/key: `pipeline key show` prints its line
+    ");
+    assert_eq!(user.read("config/pipeline/key"), private);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("ours");
+    user.pipeline("run experiment.toml").success();
+    for command in ["key show", "push experiment.toml"] {
+        let refused = user.pipeline(command);
+        assert!(refused.stderr.contains("others can read the key"), "{refused}");
+        assert!(!refused.to_string().contains(&private[16..40]), "{refused}");
+    }
+    assert_eq!(lab.files("records").len(), 0);
+}
+
+#[test]
+fn who_trusts_a_key_gets_what_it_has_signed_and_runs_the_rest() {
+    let lab = Lab::new();
+    let (ann, of_ann) = lab.signer();
+    let (eve, of_eve) = lab.signer();
+    // One stage of each.
+    ann.pipeline("run experiment.toml data").success();
+    ann.pipeline("push experiment.toml data").success();
+    eve.pipeline("run experiment.toml").success();
+    eve.pipeline("push experiment.toml").success();
+    let ran = |user: &Sandbox| {
+        let ran = user.pipeline("run experiment.toml");
+        let warnings = ran.stderr.matches("is not signed by anybody whom you trust").count();
+        (ran.success(), warnings)
+    };
+    let said = |text: &str, warnings| (text.to_owned(), warnings);
+    let dave = lab.user();
+    assert_eq!(ran(&dave), said("data remote, count remote", 0));
+    assert_eq!(ran(&dave), said("data remote, count remote", 0));
+    // From now on he believes less, also of what he knows.
+    lab.trusts(&dave, &[&of_ann]);
+    assert_eq!(ran(&dave), said("data remote, count ran", 1));
+    assert_eq!(ran(&lab.who_trusts(&[&of_ann, &of_eve])), said("data remote, count remote", 0));
+    assert_eq!(ran(&lab.who_trusts(&[&of_ann])), said("data remote, count ran", 1));
+    let bob = lab.who_trusts(&[&of_eve]);
+    assert_eq!(ran(&bob), said("data ran, count remote", 1));
+    // No manifest changes whom he trusts, and neither does where the remote is named.
+    let more = format!("[cache]\ntrust = \"everybody\"\n{PAPER}");
+    bob.write(MANIFEST, more);
+    let refused = bob.pipeline("plan experiment.toml");
+    assert!(refused.stderr.contains("unknown key 'trust' in 'cache'"), "{refused}");
+    bob.write(MANIFEST, PAPER);
+    // A record that somebody has changed: it is whole.
+    let carol = lab.who_trusts(&[&of_ann, &of_eve]);
+    for file in lab.files("records") {
+        let text = fs::read_to_string(&file).expect("text");
+        let (_, rest) = text.split_once("\",\n").expect("a checksum");
+        let rest = rest.replace("\"stage\": \"", "\"stage\": \"not-");
+        let checksum = blake3::hash(rest.as_bytes());
+        fs::remove_file(&file).expect("ours");
+        fs::write(&file, format!("{{\n  \"checksum\": \"{checksum}\",\n{rest}")).expect("ours");
+    }
+    assert_eq!(ran(&lab.user()), said("data remote, count remote", 0));
+    assert_eq!(ran(&carol), said("data ran, count ran", 2));
+}
+
+#[test]
+fn results_from_before_the_key_are_signed_when_they_are_pushed_again() {
+    let lab = Lab::new();
+    let ann = lab.user();
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml").success();
+    assert_eq!(lab.files("signatures").len(), 0);
+    let line = succeeded(ann.pipeline("key new")).stdout.trim().to_owned();
+    for pushed in ["2 pushed", "0 pushed"] {
+        let again = succeeded(ann.pipeline("push experiment.toml")).stdout;
+        assert!(again.starts_with(pushed), "{again}");
+    }
+    assert_eq!(lab.files("signatures").len(), 2);
+    let bob = lab.who_trusts(&[&line]);
+    bob.pipeline("pull experiment.toml").success();
+    bob.pipeline("verify experiment.toml").success();
+}
