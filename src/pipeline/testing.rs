@@ -12,6 +12,7 @@ use crate::history::Run;
 use crate::key::StageKey;
 use crate::manifest;
 use crate::plan::{Plan, PlanState};
+use crate::remote::{is_answer, is_for_s3, is_index};
 
 /// The digest of a folder's content, as the cache makes it.
 pub fn digest(folder: &Path) -> anyhow::Result<String> {
@@ -62,4 +63,19 @@ pub fn read_listing(bytes: &[u8]) -> bool {
     empty.is_ok_and(|empty| {
         listing.differences(&empty).len() + empty.differences(&listing).len() > 0
     })
+}
+
+/// Reads what a remote says of an artifact, uncompressed; whether it is that of one.
+pub fn read_remote_listing(bytes: &[u8]) -> bool {
+    is_index(bytes)
+}
+
+/// Reads an answer of an object store, as each that it can be; whether it is one of them.
+pub fn read_store_answer(bytes: &[u8]) -> bool {
+    is_answer(&String::from_utf8_lossy(bytes))
+}
+
+/// Reads a file of profiles, and the same as what a program has printed; whether it has credentials or settings.
+pub fn read_store_profiles(bytes: &[u8]) -> bool {
+    is_for_s3(bytes)
 }

@@ -20,7 +20,7 @@ pub struct Credentials {
 
 /// One machine of a netrc file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Entry {
+pub(crate) struct Entry {
     /// `None` for `default`, which every host matches.
     host: Option<String>,
     login: Option<String>,
@@ -114,7 +114,7 @@ fn read_netrc(path: &Path) -> Result<Vec<Entry>, Unreadable> {
 
 /// The entries of a netrc file, by curl's rules: words in any lines, `"quoted"` with `\"`, `\\`, `\n`, `\r` and `\t`
 /// if they have spaces, comments after a `#` that starts a word, and macros up to an empty line.
-fn parse(text: &str) -> Result<Vec<Entry>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut words = Words { rest: text };
     while let Some(word) = words.next()? {

@@ -25,6 +25,12 @@ pub fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
     crate::run(stage, context)
 }
 
+/// Reads a file of the logins of hosts; whether it has some.
+pub fn read_netrc(bytes: &[u8]) -> bool {
+    crate::credentials::parse(&String::from_utf8_lossy(bytes))
+        .is_ok_and(|logins| !logins.is_empty())
+}
+
 /// Reads a pickle and looks at its values; whether it is one.
 pub fn read_pickle(bytes: &[u8]) -> bool {
     look_at_pickle(bytes, &pickle::Limits::default())

@@ -10,6 +10,7 @@ pub mod memory;
 mod scratch;
 #[path = "targets"]
 mod targets {
+    pub(crate) mod answers;
     pub(crate) mod checkpoint;
     pub(crate) mod cifar;
     pub(crate) mod idx;
@@ -18,14 +19,17 @@ mod targets {
     pub(crate) mod manifest;
     pub(crate) mod npz;
     pub(crate) mod pickle;
+    pub(crate) mod profiles;
     pub(crate) mod records;
+    pub(crate) mod remote_listings;
     pub(crate) mod safetensors;
     pub(crate) mod tar;
     pub(crate) mod zip;
 }
 
 use targets::{
-    checkpoint, cifar, idx, images, listings, manifest, npz, pickle, records, safetensors, tar, zip,
+    answers, checkpoint, cifar, idx, images, listings, manifest, npz, pickle, profiles, records,
+    remote_listings, safetensors, tar, zip,
 };
 
 /// What is fuzzed together.
@@ -41,11 +45,19 @@ pub struct Target {
 const MIB: usize = 1 << 20;
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "manifest", read: manifest::read, most_memory: |_| 1024 * MIB },
     // As JSON, a value takes at most a few hundred times its bytes.
     Target { name: "records", read: records::read, most_memory: |bytes| 256 * bytes.len() + MIB },
     Target { name: "listings", read: listings::read, most_memory: |bytes| 256 * bytes.len() + MIB },
+    // What a compressor takes is in this, too.
+    Target {
+        name: "remote-listings",
+        read: remote_listings::read,
+        most_memory: |bytes| 256 * bytes.len() + 4 * MIB,
+    },
+    Target { name: "answers", read: answers::read, most_memory: |bytes| 256 * bytes.len() + MIB },
+    Target { name: "profiles", read: profiles::read, most_memory: |bytes| 256 * bytes.len() + MIB },
     // The buffers of decoders, a header, and the paths of the files that the target allows.
     Target { name: "zip", read: zip::read, most_memory: |_| 32 * MIB },
     Target { name: "tar", read: tar::read, most_memory: |_| 64 * MIB },

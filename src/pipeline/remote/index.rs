@@ -133,3 +133,16 @@ fn contents(listing: &Listing, is_wanted: impl Fn(u64) -> bool) -> Vec<Bytes<'_>
     }
     found
 }
+
+/// Whether this text, compressed, is what a remote says of an artifact: of the one that it describes. For fuzzing: no fuzzer can guess
+/// a digest.
+pub(crate) fn is_index(text: &[u8]) -> bool {
+    let Ok(index) = serde_json::from_slice::<Index>(text) else { return false };
+    let (digest, extent) = (index.listing.digest(), index.listing.extent());
+    let Ok(bytes) = zstd::bulk::compress(text, 1) else { return false };
+    let read = Index::decode(&bytes, &Stored { digest, extent });
+    read.is_ok_and(|read| {
+        let packed: u64 = read.packed().iter().map(|bytes| bytes.bytes).sum();
+        read.large().is_ok() && packed <= extent.bytes
+    })
+}

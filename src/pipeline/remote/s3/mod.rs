@@ -7,6 +7,8 @@ mod client;
 mod credentials;
 mod profile;
 
+pub(crate) use credentials::is_for_s3;
+
 use std::io::Read;
 
 use rusty_s3::S3Action;
@@ -325,7 +327,9 @@ impl Remote for S3 {
             let listed = ListObjectsV2::parse_response(&text)
                 .map_err(|_| Failure::refused("its list of contents cannot be read"))?;
             extent.count += listed.contents.len() as u64;
-            extent.bytes += listed.contents.iter().filter_map(|one| one.size).sum::<u64>();
+            // However much the server says.
+            let sizes = listed.contents.iter().filter_map(|one| one.size);
+            extent.bytes = sizes.fold(extent.bytes, u64::saturating_add);
             match listed.next_continuation_token.filter(|token| Some(token) != next.as_ref()) {
                 Some(token) => next = Some(token),
                 None => return Ok(extent),
@@ -348,6 +352,18 @@ fn upload_of(text: &str, key: &str) -> Option<String> {
     let uploads = text.split("<Upload>").skip(1);
     let uploads = uploads.filter(|upload| between(upload, "Key").as_deref() == Some(key));
     uploads.filter_map(|upload| between(upload, "UploadId")).last()
+}
+
+/// Whether a text is an answer of an object store. For fuzzing.
+pub(crate) fn is_answer(text: &str) -> bool {
+    let lists = [
+        client::error_of(text).is_some(),
+        upload_of(text, "a").is_some(),
+        CreateMultipartUpload::parse_response(text).is_ok(),
+        rusty_s3::actions::ListParts::parse_response(text).is_ok(),
+        ListObjectsV2::parse_response(text).is_ok(),
+    ];
+    lists.contains(&true)
 }
 
 #[cfg(test)]
