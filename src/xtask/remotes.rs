@@ -15,7 +15,8 @@ use crate::cargo;
 use crate::checkout::Checkout;
 
 /// The Debian packages that have servers for the stories, but for the object store.
-pub const PACKAGES: [&str; 3] = ["nginx", "openssl", "openssh-sftp-server"];
+pub const PACKAGES: [&str; 5] =
+    ["nginx", "openssl", "openssh-sftp-server", "openssh-server", "openssh-client"];
 
 /// Who may use the object store: the stories know them.
 const IDENTITIES: &str = r#"{"identities": [
@@ -40,6 +41,16 @@ pub fn run(checkout: &Checkout) -> Result<()> {
         }
         None => eprintln!(
             "SKIPPED: the stories of ssh:// need OpenSSH's sftp-server: install it, or name it in SFTP_SERVER"
+        ),
+    }
+    match ["sshd", "ssh", "ssh-keygen"].map(program) {
+        [Some(sshd), Some(_), Some(keygen)] => {
+            let server = SshServer::start(&sshd, &keygen)?;
+            let folder = server.folder.path.display().to_string();
+            stories(checkout, "sshd", &[("PIPELINE_TEST_SSHD", folder)])?;
+        }
+        _ => eprintln!(
+            "SKIPPED: the stories of ssh:// with an account need sshd and ssh: `cargo xtask parts` installs them, as root"
         ),
     }
     match nginx() {
@@ -160,6 +171,71 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A server of OpenSSH, for this machine and the user who starts it only.
+struct SshServer {
+    _server: Running,
+    folder: Folder,
+}
+
+/// What the server does.
+const SSH_SERVER: &str = "
+Port PORT
+ListenAddress 127.0.0.1
+HostKey FOLDER/host
+PidFile FOLDER/pid
+AuthorizedKeysFile FOLDER/own.pub
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+MaxStartups 100
+Subsystem sftp internal-sftp
+";
+
+/// What a client is told: the stories know the hosts.
+const SSH_CLIENT: &str = "
+Host lab stranger
+  HostName 127.0.0.1
+  Port PORT
+  IdentitiesOnly yes
+  UserKnownHostsFile FOLDER/known
+Host lab
+  IdentityFile FOLDER/own
+Host stranger
+  IdentityFile FOLDER/other
+";
+
+impl SshServer {
+    fn start(sshd: &Path, keygen: &Path) -> Result<Self> {
+        let folder = Folder::make("ssh-server")?;
+        let path = &folder.path;
+        for name in ["host", "own", "other"] {
+            let mut command = Command::new(keygen);
+            command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path.join(name));
+            let status = command.status().context("ssh-keygen does not start")?;
+            ensure!(status.success(), "ssh-keygen made no key ({status})");
+        }
+        let [port] = free_ports()?;
+        for (name, text) in [("sshd_config", SSH_SERVER), ("ssh_config", SSH_CLIENT)] {
+            let text = text.replace("PORT", &port.to_string());
+            fs::write(path.join(name), text.replace("FOLDER", &path.display().to_string()))?;
+        }
+        let host = fs::read_to_string(path.join("host.pub"))?;
+        fs::write(path.join("known"), format!("[127.0.0.1]:{port} {host}"))?;
+        if rustix::process::geteuid().is_root() {
+            // Where it has no rights: Debian makes it when it starts the server of the system.
+            fs::create_dir_all("/run/sshd")?;
+        }
+        let log = path.join("log");
+        let mut command = Command::new(sshd);
+        command.args(["-D", "-f"]).arg(path.join("sshd_config")).arg("-E").arg(&log);
+        let server = command.stdin(Stdio::null()).spawn().context("sshd does not start")?;
+        let mut server = Running(server);
+        let is_ready = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        server.wait_until(is_ready, &log)?;
+        Ok(Self { _server: server, folder })
     }
 }
 

@@ -53,6 +53,7 @@ mod sharing;
 mod signed;
 mod slurm;
 mod ssh_server;
+mod sshd;
 mod store_faults;
 mod summaries;
 mod support;

@@ -1,0 +1,94 @@
+//! A cache that others share, in a folder of this machine through a real `sshd`: `cargo xtask test-remotes` starts one for these.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::object_store::{PAPER, succeeded};
+use crate::support::{Sandbox, eventually, walk};
+
+/// A user of a folder, by a host that the server knows.
+fn user(folder: &tempfile::TempDir, host: &str) -> Sandbox {
+    let server = std::env::var("PIPELINE_TEST_SSHD");
+    let server = server.expect("cargo xtask test-remotes sets PIPELINE_TEST_SSHD");
+    let user = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("ssh://{host}{}", folder.path().display()));
+    let pid = user.path("pid").display().to_string();
+    user.write(
+        "ssh",
+        format!("#!/bin/sh\necho $$ > '{pid}'\nexec ssh -F '{server}/ssh_config' \"$@\"\n"),
+    );
+    fs::set_permissions(user.path("ssh"), fs::Permissions::from_mode(0o755)).expect("ours");
+    let program = user.path("ssh").display().to_string();
+    user.set("PIPELINE_SSH", program)
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn a_second_user_gets_the_whole_table_and_every_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ann = user(&folder, "lab");
+    ann.pipeline("run experiment.toml").success();
+    let pushed = succeeded(ann.pipeline("push experiment.toml")).stdout;
+    assert!(pushed.starts_with("2 pushed (70 MB) to ssh://lab/"), "{pushed}");
+    let bob = user(&folder, "lab");
+    let ran = succeeded(bob.pipeline("run experiment.toml"));
+    assert!(ran.stdout.contains("paper: 2 remote in"), "{ran}");
+    bob.pipeline("pull experiment.toml").success();
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+    bob.pipeline("verify experiment.toml").success();
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn who_is_not_known_there_is_told_so_and_runs_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ran = succeeded(user(&folder, "stranger").pipeline("run experiment.toml"));
+    assert!(ran.stderr.contains("Permission denied"), "{ran}");
+    assert!(ran.stdout.contains("paper: 2 ran in"), "{ran}");
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn a_push_whose_connection_or_process_ends_leaves_nothing_that_counts_and_the_next_completes_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ann = user(&folder, "lab");
+    ann.pipeline("run experiment.toml").success();
+    let arrived = || {
+        let files = walk(folder.path()).into_iter().filter_map(|path| path.metadata().ok());
+        files.filter(|file| file.is_file()).map(|file| file.len()).sum::<u64>()
+    };
+    let running = ann.start("push experiment.toml");
+    eventually("some of it has arrived", || arrived() > 5_000_000);
+    running.signal(Signal::KILL);
+    running.wait();
+    let bob = user(&folder, "lab");
+    assert_eq!(bob.pipeline("pull experiment.toml").code(), Some(1));
+    // The connection alone: another one is made, or it is said.
+    let running = ann.start("push experiment.toml");
+    let before = arrived();
+    eventually("more of it has arrived", || arrived() > before + 5_000_000);
+    let pid = ann.read("pid").trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a number"), Signal::KILL).expect("it runs");
+    running.wait();
+    ann.pipeline("push experiment.toml").success();
+    bob.pipeline("pull experiment.toml").success();
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn of_eight_pushes_at_once_one_wins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let users: Vec<Sandbox> = (0..8).map(|_| user(&folder, "lab")).collect();
+    users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
+    let running: Vec<_> =
+        users.iter().map(|user| user.start("push experiment.toml data")).collect();
+    let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
+    let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
+    assert_eq!(winners.len(), 1, "{pushed:?}");
+    let another = user(&folder, "lab");
+    another.pipeline("pull experiment.toml data").success();
+    assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
+}
