@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Seek};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// How long Git may take for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long the end of a run waits for it.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often it is looked at.
-const INTERVAL: Duration = Duration::from_millis(5);
-/// The most of an answer that is read.
-const MOST_BYTES: u64 = 4096;
+/// The most of an answer that is kept.
+const MOST_BYTES: usize = 4096;
 /// Variables with which Git would read another repository, or would not take names of files literally.
 const ENVIRONMENT: [&str; 8] = [
     "GIT_DIR",
@@ -141,8 +141,6 @@ struct Answer {
 
 /// Asks Git, in a folder. `None` if there is no Git, or it takes too long.
 fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Option<Answer> {
-    // Not a pipe: Git would wait where nobody reads a long answer.
-    let mut output = tempfile::tempfile().ok()?;
     let mut command = Command::new("git");
     for name in ENVIRONMENT {
         command.env_remove(name);
@@ -156,25 +154,34 @@ fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
         // Names of files are not patterns.
         .env("GIT_LITERAL_PATHSPECS", "1")
         .stdin(Stdio::null())
-        .stdout(output.try_clone().ok()?)
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
-    let deadline = Instant::now() + LIMIT;
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(INTERVAL),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
+    let text = child.stdout.take().and_then(|output| beginning(output, Instant::now() + LIMIT));
+    if text.is_none() {
+        let _ = child.kill();
+    }
+    let status = child.wait().ok()?;
+    Some(Answer { code: status.code(), text: text? })
+}
+
+/// The beginning of what a program prints, once it has printed all. `None` where that is not before the deadline.
+fn beginning(mut output: ChildStdout, deadline: Instant) -> Option<String> {
+    let (mut text, mut next) = (Vec::new(), [0; MOST_BYTES]);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok()?;
+        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
+            Ok(1..) => {}
+            Err(Errno::INTR) => continue,
+            Ok(0) | Err(_) => return None,
         }
-    };
-    let mut bytes = Vec::new();
-    output.rewind().ok()?;
-    output.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Some(Answer { code: status.code(), text })
+        match output.read(&mut next) {
+            Ok(0) => return Some(String::from_utf8_lossy(&text).into_owned()),
+            Ok(more) => text.extend(&next[..more.min(MOST_BYTES - text.len())]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
 }
