@@ -4,12 +4,12 @@
 //! that are looked into.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 use anyhow::ensure;
 use pipeline_stages::message::Metrics;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{Bucket, Layout};
 use super::parallel::all_in_parallel;
-use super::{Cache, Record, durable};
+use super::{Cache, Record, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
 use crate::stage_name::StageName;
@@ -30,9 +30,6 @@ const COARSE_SECONDS: i64 = 2;
 
 /// Beyond this many indexes, the oldest go.
 const MOST_INDEXES: usize = 64;
-
-/// How long a stamp may wait for the clock: a few of its ticks.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What the folders of a cache are in which a run found its results.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +57,17 @@ impl FolderStamp {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+
+    /// Gives a folder that has just been changed a time to the nanosecond, between two ticks of the clock that the system takes times
+    /// from: whatever changes in it from now on, also in the same tick, gives it another one. `None` where that is not certain.
+    fn mark(path: &Path) -> Option<Self> {
+        let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+        let folder = File::options().read(true).custom_flags(flags).open(path).ok()?;
+        let time = disk::touch(&folder).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        let time = (i64::try_from(time.as_secs()).ok()?, time.subsec_nanos().into());
+        let is_unique = seconds(clock_gettime(coarse_clock())) != time;
+        Self::of(path).filter(|stamp| is_unique && stamp.modified == time)
     }
 
     fn latest(&self) -> (i64, i64) {
@@ -212,36 +220,31 @@ impl Cache {
         self.stamp_of(&self.stamped_folders(experiment)).0
     }
 
-    /// The same, a moment later where something has just been changed.
+    /// The same, where a folder that has just been changed gets a [time of its own](FolderStamp::mark).
     pub(crate) fn settled_stamp(&self, experiment: &str) -> Stamp {
-        const STEPS: u32 = 20;
-        let folders = self.stamped_folders(experiment);
-        let mut stamped = self.stamp_of(&folders);
-        for _ in 0..STEPS {
-            if stamped.1 {
-                break;
-            }
-            std::thread::sleep(PATIENCE / STEPS);
-            stamped = self.stamp_of(&folders);
-        }
-        stamped.0
+        let root = self.layout().root();
+        let (mut stamp, new) = self.stamp_of(&self.stamped_folders(experiment));
+        let marked =
+            new.into_iter().filter_map(|path| Some((FolderStamp::mark(&root.join(&path))?, path)));
+        stamp.folders.extend(marked.map(|(stamp, path)| (path, stamp)));
+        stamp
     }
 
-    /// The stamp of these folders, and whether a moment would not make it say more.
-    fn stamp_of(&self, folders: &[PathBuf]) -> (Stamp, bool) {
+    /// The stamp of these folders, and those of which it says nothing only because they have just been changed.
+    fn stamp_of(&self, folders: &[PathBuf]) -> (Stamp, Vec<PathBuf>) {
         let root = self.layout().root();
         let clock = Clock::of(root);
         let generation = self.generation();
-        let (mut found, mut is_settled) = (BTreeMap::new(), true);
+        let (mut found, mut new) = (BTreeMap::new(), Vec::new());
         for folder in folders {
             let Some(stamp) = FolderStamp::of(&root.join(folder)) else { continue };
             if clock.is_past(&stamp) {
                 found.insert(folder.clone(), stamp);
-            } else {
-                is_settled &= !clock.is_exact(&stamp);
+            } else if clock.is_exact(&stamp) {
+                new.push(folder.clone());
             }
         }
-        (Stamp { generation, folders: found }, is_settled)
+        (Stamp { generation, folders: found }, new)
     }
 
     fn stamped_folders(&self, experiment: &str) -> Vec<PathBuf> {

@@ -117,9 +117,10 @@ pub(super) fn copy(mut from: &File, mut to: &File) -> io::Result<()> {
     perform(&Change::Content, || io::copy(&mut from, &mut to).map(drop))
 }
 
-/// Says that a file was changed now.
-pub(super) fn touch(file: &File) -> io::Result<()> {
-    perform(&Change::Properties, || file.set_modified(SystemTime::now()))
+/// Says that a file or folder was changed now: the time that it has from then on.
+pub(super) fn touch(file: &File) -> io::Result<SystemTime> {
+    let now = SystemTime::now();
+    perform(&Change::Properties, || file.set_modified(now).map(|()| now))
 }
 
 /// Gives a file or folder these permissions.
