@@ -116,6 +116,17 @@ impl Launcher for Plain {
 #[derive(Debug, Default)]
 pub(crate) struct Many(Arc<Copies>);
 
+impl Many {
+    /// Starts what workers of a program are copies of, beside what is done until the first one starts.
+    pub(crate) fn begin(&self, program: WorkerProgram) {
+        if program == WorkerProgram::Prepare {
+            let copies = Arc::clone(&self.0);
+            // Where the system has no thread for it, the first worker starts it.
+            let _ = std::thread::Builder::new().spawn(move || drop(copies.begin(original)));
+        }
+    }
+}
+
 impl Launcher for Many {
     fn launch(&self, program: WorkerProgram, request: &Request) -> anyhow::Result<Launch> {
         // Some variables count only where a program is loaded.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{
     self, Cache, Expected, ExpectedResult, KnownResult, Links, ResultFiles, Stamp, StatIndex,
-    all_in_parallel, forget_file,
+    all_in_parallel, at_once, forget_file,
 };
 use crate::digest::{Digest, Encoder};
 use crate::events::Outcome;
@@ -65,6 +65,9 @@ impl Asked {
         Self { digest: encoder.finish(), folder: folder.to_owned() }
     }
 }
+
+/// What the files about results are, each with the place of its stage.
+type FilesNow = Vec<(usize, ResultFiles)>;
 
 /// What a run found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,11 +148,11 @@ impl IndexedStage {
 }
 
 /// What an index says of a run that is to come.
-pub(crate) enum Found {
+pub(crate) enum Found<R> {
     /// It would find everything as the last one did.
     Unchanged(PlanIndex),
-    /// It would, but for a part of its stages.
-    Part(PlanIndex, Part),
+    /// It would, but for a part of its stages, which was read.
+    Part(PlanIndex, Part, R),
     /// Nothing is known.
     Nothing,
 }
@@ -190,61 +193,65 @@ impl Part {
 
 impl PlanIndex {
     /// What the last run that was asked the same says of this one: where the texts are the same, and the cache has all results,
-    /// heads and links, at most what is outside the cache has changed.
-    pub(crate) fn look(cache: &Cache, asked: &Asked) -> Found {
-        Self::still_true(cache, asked)
-            .map_or(Found::Nothing, |index| index.look_outside(cache, asked))
-    }
-
-    fn still_true(cache: &Cache, asked: &Asked) -> Option<Self> {
-        let mut index = Self::read(cache, asked)?;
+    /// heads and links, at most what is outside the cache has changed. `read` reads a part while the cache is still looked at.
+    pub(crate) fn look<R>(
+        cache: &Cache,
+        asked: &Asked,
+        read: impl FnOnce(&Self, &Part) -> R,
+    ) -> Found<R> {
         let is_same = |(path, text): &(PathBuf, Digest)| digest_of_file(path) == Some(*text);
-        if !index.texts.iter().all(is_same) {
-            return None;
-        }
-        let mut now = cache.stamp(&index.experiment);
-        // Before the folders are looked at: what replaces them later is not taken for them.
-        let files = (index.stamp != now).then(|| index.files_now(cache, |_| true));
-        if files.is_some() {
-            now = cache.stamp(&index.experiment);
-        }
-        if !cache.still_has(&index.expected(|_| false), &index.stamp, &now) {
-            return None;
-        }
+        let index = Self::read(cache, asked).filter(|index| index.texts.iter().all(is_same));
+        let Some(mut index) = index else { return Found::Nothing };
+        let outside = || {
+            let changed = index.changed_outside(cache, asked);
+            let part = (!changed.is_empty()).then(|| index.part(changed));
+            part.map(|part| part.map(|part| (read(&index, &part), part)))
+        };
+        let (inside, outside) = at_once(|| index.look_inside(cache), outside);
+        let Some(other) = inside else { return Found::Nothing };
         // Something else changed the cache, and all is there nevertheless: the next run need not find that out again.
-        if let Some(files) = files {
+        if let Some((files, now)) = other {
             index.set_files(files);
             index.stamp = now;
             let _ = index.write(cache);
         }
-        Some(index)
+        match outside {
+            None => Found::Unchanged(index),
+            Some(Some((read, part))) => Found::Part(index, part, read),
+            Some(None) => Found::Nothing,
+        }
+    }
+
+    /// Whether the cache has all that this says; and, where something has changed it, what the files about results are now.
+    fn look_inside(&self, cache: &Cache) -> Option<Option<(FilesNow, Stamp)>> {
+        let mut now = cache.stamp(&self.experiment);
+        // Before the folders are looked at: what replaces them later is not taken for them.
+        let files = (self.stamp != now).then(|| self.files_now(cache, |_| true));
+        if files.is_some() {
+            now = cache.stamp(&self.experiment);
+        }
+        let is_true = cache.still_has(&self.expected(|_| false), &self.stamp, &now);
+        is_true.then(|| files.map(|files| (files, now)))
     }
 
     /// What the files about the results of these stages are now, each with the place of its stage.
-    fn files_now(
-        &self,
-        cache: &Cache,
-        of: impl Fn(&IndexedStage) -> bool,
-    ) -> Vec<(usize, ResultFiles)> {
+    fn files_now(&self, cache: &Cache, of: impl Fn(&IndexedStage) -> bool) -> FilesNow {
         let stages = || self.stages.iter().enumerate().filter(|(_, stage)| of(stage));
         let results = stages().map(|(_, stage)| (stage.name.as_str(), &stage.key));
         let files = cache.result_files(&self.experiment, results);
         stages().map(|(place, _)| place).zip(files).collect()
     }
 
-    fn set_files(&mut self, files: Vec<(usize, ResultFiles)>) {
+    fn set_files(&mut self, files: FilesNow) {
         files.into_iter().for_each(|(place, files)| self.stages[place].files = files);
     }
 
-    fn look_outside(self, cache: &Cache, asked: &Asked) -> Found {
-        let changed = self.changed_outside(cache, asked);
-        if changed.is_empty() {
-            return Found::Unchanged(self);
-        }
+    /// The part of its stages that is to be looked at once these have `changed`. `None` where that is no less than a whole run.
+    fn part(&self, changed: Vec<usize>) -> Option<Part> {
         let inputs: Vec<&[usize]> = self.stages.iter().map(|stage| &*stage.inputs).collect();
         let part = Part::of(&inputs, changed);
         // Of some stages, the links of others would have to follow.
-        if part.is_most() || !self.are_all { Found::Nothing } else { Found::Part(self, part) }
+        (self.are_all && !part.is_most()).then_some(part)
     }
 
     /// Keeps what a run found that is complete: these results. `before` is the stamp of the moment before it looked at the
@@ -358,6 +365,16 @@ impl PlanIndex {
         });
         let _ = index.write();
         changed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its stages that are in a part, or those that are not.
+    pub(crate) fn part_of(
+        &self,
+        part: &Part,
+        in_part: bool,
+    ) -> impl Iterator<Item = &IndexedStage> {
+        let stages = self.stages.iter().enumerate();
+        stages.filter(move |(place, _)| part.has(*place) == in_part).map(|(_, stage)| stage)
     }
 
     /// The links for people to its results, of those of its stages that a part of the manifest has.

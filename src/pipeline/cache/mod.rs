@@ -64,7 +64,7 @@ pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner, now};
-pub(crate) use parallel::{all_in_parallel, on_threads};
+pub(crate) use parallel::{all_in_parallel, at_once, on_threads};
 pub(crate) use pins::Pinned;
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};

@@ -1,7 +1,8 @@
 //! The same work on many things, by several threads.
 
-use std::sync::OnceLock;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::machine;
 
@@ -75,6 +76,28 @@ pub(super) fn try_for_each<T: Sync, R: Send + Sync>(
     found.into_iter().flatten().collect()
 }
 
+/// What these two return, at the same time: the first one on a thread of its own.
+pub(crate) fn at_once<A: Send, B>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> (A, B) {
+    let first = Mutex::new(Some(first));
+    let work = || {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map_or_else(|| unreachable!("it is done once"), |first| first())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+        let second = second();
+        let first = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // Where the system has no thread for it, here.
+            Err(_) => work(),
+        };
+        (first, second)
+    })
+}
+
 /// Whether this holds for all of these, by several threads: nearly all of the time is that of system calls.
 pub(crate) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
     /// A thread for fewer would take longer than it saves.
@@ -124,6 +147,13 @@ mod tests {
                 assert_eq!(error, format!("the number {wrong}"));
             }
         }
+    }
+
+    #[test]
+    fn two_things_are_done_at_once() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sent, received) = at_once(move || sender.send(7), || receiver.recv());
+        assert_eq!((sent, received), (Ok(()), Ok(7)));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::time::Instant;
 use pipeline_stages::kind::KindInfo;
 
 use super::plan::{self, Shown};
-use super::run_part::{PartialRun, Whole, report_fresh};
+use super::run_part::{PartialRun, Whole, read_part, report_fresh};
 use super::{INTERRUPTED, Located, Project, gc, note, print_coloured, settings, warn};
-use crate::cache::{Cache, Durability};
+use crate::cache::{Cache, Durability, at_once};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};
 use crate::execute::{self, Options, RunSupervisor, Summary};
@@ -51,12 +51,13 @@ fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow
     // What is just being removed is still there, although it is as good as gone.
     cache.iter().for_each(|cache| cache.wait_for_cleaning(note));
     let cache = cache.filter(|_| arguments.force.is_empty());
-    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked));
+    let read = |index: &_, part: &_| read_part(&located, index, part);
+    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked, read));
     let part = match (found, &cache) {
         (Found::Unchanged(index), Some(cache)) => {
             return nothing_to_do(cache, index, arguments, started);
         }
-        (Found::Part(index, part), _) => PartialRun::read(&located, index, part),
+        (Found::Part(index, part, project), _) => Some(PartialRun { index, part }).zip(project),
         _ => None,
     };
     let Some((part, project)) = part else {
@@ -154,7 +155,20 @@ fn run_stages(
         Some(part) => part.whole(summary),
         None => summary,
     };
-    if arguments.progress != Style::Json {
+    // A warning is shown again each time, and so the manifest is read each time.
+    let is_kept = summary.complete() && !has_warnings;
+    let keep = || match part {
+        _ if !is_kept => {}
+        Some(part) => part.index.renew(&project.cache, results),
+        None => {
+            let Project { manifest, graph, cache, .. } = project;
+            PlanIndex::keep(cache, asked, manifest, graph, results, &before.unwrap_or_default());
+        }
+    };
+    let show = || {
+        if arguments.progress == Style::Json {
+            return Ok(());
+        }
         let stage = |name: &StageName| project.manifest.stage(name).map(|stage| &stage.stage);
         let ended = EndedRun {
             experiment: &project.manifest.experiment.name,
@@ -162,19 +176,9 @@ fn run_stages(
             headline: &|name| kinds.get(name).map_or(&[], |info| info.headline),
             runs_without: &|name| stage(name).is_some_and(|stage| stage.allows_missing()),
         };
-        print_coloured(&table(&ended, arguments))?;
-    }
-    // A warning is shown again each time, and so the manifest is read each time.
-    if summary.complete() && !has_warnings {
-        match part {
-            Some(part) => part.index.renew(&project.cache, results),
-            None => {
-                let Project { manifest, graph, cache, .. } = project;
-                let before = before.unwrap_or_default();
-                PlanIndex::keep(cache, asked, manifest, graph, results, &before);
-            }
-        }
-    }
+        print_coloured(&table(&ended, arguments))
+    };
+    at_once(keep, show).1?;
     let did_something =
         |outcome: &Outcome| !matches!(outcome, Outcome::Fresh { .. } | Outcome::Remote { .. });
     if !summary.stopped && summary.stages.iter().any(|(_, outcome)| did_something(outcome)) {

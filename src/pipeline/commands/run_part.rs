@@ -13,39 +13,32 @@ use crate::stage_name::StageName;
 /// The stages that an index vouches for, and the part that it does not.
 pub(super) struct PartialRun {
     pub(super) index: PlanIndex,
-    part: Part,
+    pub(super) part: Part,
+}
+
+/// The part of a manifest that may have to run. `None` where it cannot be read alone.
+pub(super) fn read_part(located: &Located<'_>, index: &PlanIndex, part: &Part) -> Option<Project> {
+    let selected: Vec<&StageName> = index.part_of(part, true).map(|stage| &stage.name).collect();
+    let templates = selected.iter().map(|name| name.template()).collect();
+    let project = located.read_part(&templates)?;
+    let has: HashSet<&StageName> = selected.iter().copied().collect();
+    let is_whole = |name: &&StageName| {
+        project.manifest.stage(name).is_some()
+            && project.graph.inputs(name).iter().all(|input| has.contains(input))
+    };
+    // It may have been changed since the index was compared with it.
+    let is_read = selected.iter().all(is_whole) && index.is_of(&project.manifest);
+    is_read.then_some(project)
 }
 
 impl PartialRun {
-    /// The part of a manifest that may have to run. `None` where it cannot be read alone.
-    pub(super) fn read(
-        located: &Located<'_>,
-        index: PlanIndex,
-        part: Part,
-    ) -> Option<(Self, Project)> {
-        let run = Self { index, part };
-        let selected = run.selected();
-        let templates = selected.iter().map(StageName::template).collect();
-        let project = located.read_part(&templates)?;
-        let has: HashSet<&StageName> = selected.iter().collect();
-        let is_whole = |name: &StageName| {
-            project.manifest.stage(name).is_some()
-                && project.graph.inputs(name).iter().all(|input| has.contains(input))
-        };
-        // It may have been changed since the index was compared with it.
-        let is_read = selected.iter().all(is_whole) && run.index.is_of(&project.manifest);
-        is_read.then_some((run, project))
-    }
-
     /// The stages of the part, each after its inputs.
     pub(super) fn selected(&self) -> Vec<StageName> {
         self.stages(true).map(|stage| stage.name.clone()).collect()
     }
 
     fn stages(&self, in_part: bool) -> impl Iterator<Item = &IndexedStage> {
-        let stages = self.index.stages.iter().enumerate();
-        let stages = stages.filter(move |(place, _)| self.part.has(*place) == in_part);
-        stages.map(|(_, stage)| stage)
+        self.index.part_of(&self.part, in_part)
     }
 
     /// The end of the run as one of all stages.

@@ -41,7 +41,7 @@ use crate::facts::CacheFacts;
 use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
-use crate::launcher::Many;
+use crate::launcher::{Launcher, Many};
 use crate::manifest::{self, Fit, Limits, Manifest, Misfit, Stage};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
@@ -149,10 +149,11 @@ pub(crate) fn execute(
         CacheFacts::look(cache, manifest, selected).force(options.force.clone()).that_last();
     let facts = facts.shared_in(options.shared.as_deref());
     facts.refuse_blocked(manifest)?;
+    let launcher = Arc::new(Many::default());
     let threads = Threads {
         cache: Arc::clone(cache),
         index: Arc::clone(facts.index()),
-        launcher: Arc::new(Many::default()),
+        launcher: Arc::clone(&launcher) as Arc<dyn Launcher>,
         waker: supervisor.waker(),
         patience: Duration::MAX,
     };
@@ -167,6 +168,7 @@ pub(crate) fn execute(
         states: StageStates::new(selected, graph),
         share: None,
         supervisor,
+        launcher,
         executor,
         scheduled: BTreeMap::new(),
         jobs: cache.job_keys().collect(),
@@ -227,6 +229,8 @@ struct Run<'a> {
     /// What there is of the machine, once something starts.
     share: Option<Share>,
     supervisor: &'a mut Supervisor<Report>,
+    /// Starts the workers of stages that run here.
+    launcher: Arc<Many>,
     /// Runs stages here.
     executor: Rc<dyn Executor>,
     /// Run stages as jobs of schedulers, by name, once a stage has started there.
@@ -319,6 +323,15 @@ impl Run<'_> {
         // After a failure it does not start, but it may be fresh.
         let mut stages = self.states.iter().filter(|_| !self.stopping());
         stages.find(can_start).map(|(name, _)| name.clone())
+    }
+
+    /// Before the first stage starts: what its worker needs takes as long as what is still to be done here. Not before the cache has
+    /// said who may read what this process and its children make.
+    fn begin_workers(&self, first: &StageName) {
+        let stage = self.manifest.stage(first);
+        if let Some(stage) = stage.filter(|stage| self.options.executor_of(stage).is_none()) {
+            self.launcher.begin(stage.stage.info().worker);
+        }
     }
 
     /// Before the first stage starts: whether all that will run fits to what exists.
@@ -733,6 +746,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.cache.prepare().map_err(job::with_advice)?;
+        self.begin_workers(first);
         self.pin_results(first).map_err(job::with_advice)?;
         self.renew_links(false);
         self.supervisor.listen()?;

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{
@@ -27,12 +27,12 @@ const STREAMS: usize = 2;
 /// the run would wait for ever, and not hear Ctrl-C either.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts workers as copies. The original is started with the first of them.
+/// Starts workers as copies. The original is started with the first of them, or before.
 #[derive(Debug, Default)]
 pub(crate) struct Copies(Mutex<State>);
 
 #[derive(Debug, Default)]
-enum State {
+pub(super) enum State {
     #[default]
     NotStarted,
     Waits(Original),
@@ -42,7 +42,7 @@ enum State {
 
 /// The process that waits, until this is dropped.
 #[derive(Debug)]
-struct Original {
+pub(super) struct Original {
     process: Child,
     socket: UnixStream,
 }
@@ -56,17 +56,26 @@ impl Copies {
         streams: &UnixStream,
         log: &File,
     ) -> Option<Pid> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::NotStarted = *state {
-            let original = program().and_then(Original::start);
-            *state = original.map_or(State::Gone, State::Waits);
-        }
+        let mut state = self.begin(program);
         let State::Waits(original) = &*state else { return None };
         let copy = original.copy(streams, log);
         if copy.is_err() {
             *state = State::Gone;
         }
         copy.ok()
+    }
+
+    /// Starts the original, unless it was.
+    pub(super) fn begin(
+        &self,
+        program: impl FnOnce() -> io::Result<Command>,
+    ) -> MutexGuard<'_, State> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::NotStarted = *state {
+            let original = program().and_then(Original::start);
+            *state = original.map_or(State::Gone, State::Waits);
+        }
+        state
     }
 }
 
