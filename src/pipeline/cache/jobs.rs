@@ -5,6 +5,7 @@
 //!   spec.json     what it is to do; the folder appears with it, in one step, so that nobody submits twice
 //!   pins          what it uses, as in pins/: it waits for hours, and no process lives that could pin it
 //!   script        what the scheduler starts
+//!   task          which task of which array it was submitted as, where it was
 //!   submitted     the id that the scheduler gave it
 //!   events        what the job reports, a line each; its end is the last one
 //!   ended         that it does not go on
@@ -97,6 +98,10 @@ impl Cache {
 }
 
 impl JobFolder {
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
     /// What the job is to do.
     pub(crate) fn spec(&self) -> PathBuf {
         self.place.join("spec.json")
@@ -130,7 +135,26 @@ impl JobFolder {
         durable::write_file(&self.place.join("submitted"), content)
     }
 
+    /// Remembers which task of an array it is going to be, or that it is none.
+    pub(crate) fn set_task(&self, content: Option<&[u8]>) -> anyhow::Result<()> {
+        let place = self.place.join("task");
+        match content {
+            Some(content) => durable::write_file(&place, content),
+            None => match disk::remove_file(&place) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(error).with_context(|| cannot_write(&place))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// What was remembered of that.
+    pub(crate) fn task(&self) -> Option<Vec<u8>> {
+        fs::read(self.place.join("task")).ok()
+    }
+
+    /// What was remembered of the submission.
     pub(crate) fn submitted(&self) -> Option<Vec<u8>> {
         fs::read(self.place.join("submitted")).ok()
     }

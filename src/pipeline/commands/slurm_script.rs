@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &SlurmScriptArguments) -> anyhow::Result<ExitCode> 
     let Some(key) = plan.state(name).and_then(PlanState::key) else {
         bail!("the key of '{name}' is not known before its inputs have results: run these first");
     };
-    let script = execute::slurm_script(&project.cache, &project.manifest, stage, settings, &key)?;
+    let script = execute::slurm_script(&project.cache, stage, settings, &key)?;
     if !arguments.test {
         print(&script)?;
         return Ok(ExitCode::SUCCESS);

@@ -54,6 +54,7 @@ use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
 use pools::{Needs, Pool};
+use scheduled::keeps_to_most;
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
@@ -397,7 +398,8 @@ impl Run<'_> {
         };
         let mut depths = share.depths();
         for (number, settings) in (0..).zip(self.options.executors.values()) {
-            let most = settings.max_jobs.map(|most| (Pool::Executor(number), most.into()));
+            let most = settings.max_jobs.filter(|_| !keeps_to_most(settings));
+            let most = most.map(|most| (Pool::Executor(number), most.into()));
             depths.extend(most);
         }
         self.states.share_out(depths, needs, weight);

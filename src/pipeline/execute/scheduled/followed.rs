@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::super::job::{JobEnd, JobEvent};
 use super::super::spec::{JobSpec, Place};
 use super::line::{JobEnding, JobLine};
-use super::scheduler::{Cause, Ended, JobState, Scheduler, Submission, Trouble};
-use super::{Knowledge, Reporter, SOONEST, Terms, Wish, refused, script};
+use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
+use super::task::Task;
+use super::{Knowledge, Reporter, SOONEST, Terms, Wish};
 use crate::cache::{Cache, JobFolder, Lock, Record};
 use crate::key::StageKey;
-use crate::manifest::Failing;
+use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
 use crate::{format, worker};
 
@@ -167,19 +168,21 @@ impl Followed {
         is_done.then_some(end)
     }
 
-    /// Goes on as far as that is possible now. Returns its end.
+    /// Goes on as far as that is possible now. Returns its end. `room` is how many jobs may still be made.
     pub(super) fn step(
         &mut self,
         terms: &Terms,
         cache: &Cache,
         scheduler: &dyn Scheduler,
         knowledge: &mut Knowledge,
+        room: &mut usize,
     ) -> Option<JobEnd> {
         let leaves = self.wish.get() == Wish::LEAVE;
         let step = match &self.at {
             At::Begin { .. } | At::Made { .. } if leaves => return Some(JobEnd::Stopped),
-            At::Begin { .. } => self.begin(terms, cache, scheduler, knowledge),
-            At::Made { .. } => self.submit(terms, cache, scheduler, knowledge),
+            At::Begin { .. } => self.begin(terms, cache, scheduler, room),
+            // Those that are alike are submitted together.
+            At::Made { .. } => Ok(None),
             At::Submitted(_) => self.follow(terms, cache, knowledge),
         };
         let end = step.unwrap_or_else(|error| Some(JobEnd::failed(format!("{error:#}"))));
@@ -194,7 +197,7 @@ impl Followed {
         }
     }
 
-    fn key(&self) -> StageKey {
+    pub(super) fn key(&self) -> StageKey {
         self.spec.work.key
     }
 
@@ -209,7 +212,7 @@ impl Followed {
         terms: &Terms,
         cache: &Cache,
         scheduler: &dyn Scheduler,
-        knowledge: &mut Knowledge,
+        room: &mut usize,
     ) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
         if let Some(folder) = cache.job(&key) {
@@ -227,6 +230,9 @@ impl Followed {
         if let Some(record) = self.record(cache) {
             return Ok(Some(JobEnd::Reused(Box::new(record.into()))));
         }
+        if *room == 0 {
+            return Ok(None);
+        }
         let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
         self.spec.place = Some(Place::new(&terms.name, scheduler.requeue()));
         let spec = serde_json::to_vec(&self.spec)?;
@@ -234,10 +240,8 @@ impl Followed {
             return Ok(None);
         };
         self.at = At::Made { folder };
-        if knowledge.takes_none() {
-            return Ok(None);
-        }
-        self.submit_locked(terms, scheduler, knowledge)
+        *room -= 1;
+        Ok(None)
     }
 
     /// Finds out where a job is that somebody else has made, or an earlier run.
@@ -282,7 +286,7 @@ impl Followed {
         let receipt = QueuedJob::submitted(folder).map(|submitted| submitted.job);
         let id = match receipt {
             Some(id) => Some(id),
-            None => match scheduler.find(&place.token) {
+            None => match Task::find(scheduler, folder, &place.token) {
                 Ok(Some(id)) => {
                     folder.set_submitted(&receipt_of(terms, &id)?)?;
                     Some(id)
@@ -339,18 +343,30 @@ impl Followed {
         Ok(())
     }
 
-    fn submit(
+    /// Whether it waits for its submission.
+    pub(super) fn is_made(&self) -> bool {
+        matches!(self.at, At::Made { .. }) && self.wish.get() == 0
+    }
+
+    /// The array that it is a task of, or else its own id; nothing where nobody knows. `None` where no scheduler has it.
+    pub(super) fn array(&self) -> Option<&str> {
+        let At::Submitted(job) = &self.at else { return None };
+        let id = job.id.as_deref().unwrap_or_default();
+        Some(id.split_once('_').map_or(id, |(array, _)| array))
+    }
+
+    pub(super) fn stage(&self) -> &Stage {
+        &self.spec.declaration
+    }
+
+    /// The right to submit it, with its folder. `None` where somebody else has that, or has done it.
+    pub(super) fn lock_to_submit(
         &mut self,
-        terms: &Terms,
         cache: &Cache,
-        scheduler: &dyn Scheduler,
-        knowledge: &mut Knowledge,
-    ) -> anyhow::Result<Option<JobEnd>> {
+    ) -> anyhow::Result<Option<(Lock, JobFolder)>> {
         let At::Made { folder } = &self.at else { return Ok(None) };
-        if knowledge.takes_none() {
-            return Ok(None);
-        }
-        let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
+        let folder = folder.clone();
+        let Some(lock) = cache.lock_job(&self.key())? else { return Ok(None) };
         let place = Place::of_job(&folder.spec())?;
         let is_ours = place.is_some_and(|place| place.token == self.token());
         // Another run has submitted it meanwhile, or has seen its end; or it was taken before, without a word.
@@ -358,53 +374,23 @@ impl Followed {
             self.at = At::Begin { waits: false };
             return Ok(None);
         }
-        self.submit_locked(terms, scheduler, knowledge)
+        Ok(Some((lock, folder)))
     }
 
-    /// Submits it, for whoever has the right to do so.
-    fn submit_locked(
+    /// Its scheduler has taken it, under this id.
+    pub(super) fn was_taken(
         &mut self,
         terms: &Terms,
-        scheduler: &dyn Scheduler,
-        knowledge: &mut Knowledge,
-    ) -> anyhow::Result<Option<JobEnd>> {
-        let key = self.key().to_string();
-        let At::Made { folder } = &self.at else { return Ok(None) };
-        let folder = folder.clone();
-        let (name, experiment) = (&self.spec.declaration.name, &self.spec.experiment);
-        let token = self.token();
-        let lines = script(&terms.settings, name, experiment, &folder, &token)?;
-        folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
-        let stage = &self.spec.declaration;
-        let submitted = scheduler.submit(&Submission { stage, key, token, folder: &folder });
-        match submitted {
-            Ok(id) => {
-                folder.set_submitted(&receipt_of(terms, &id)?)?;
-                self.take_up(terms, folder, Some(id), true, knowledge.answers);
-                knowledge.has_taken_one();
-                knowledge.is_old();
-                Ok(None)
-            }
-            Err(trouble @ Trouble::Refused(_)) => {
-                folder.remove()?;
-                Ok(Some(JobEnd::failed(refused(&terms.name, &trouble))))
-            }
-            // It may have been taken: then the scheduler knows its token, or the second one finds the work done.
-            Err(trouble @ Trouble::Away(_)) => {
-                if let Ok(Some(id)) = scheduler.find(&self.token()) {
-                    folder.set_submitted(&receipt_of(terms, &id)?)?;
-                    self.take_up(terms, folder, Some(id), true, knowledge.answers);
-                    return Ok(None);
-                }
-                self.reporter
-                    .note(format!("{}; it is asked again", refused(&terms.name, &trouble)));
-                knowledge.took_none();
-                Ok(None)
-            }
-        }
+        folder: JobFolder,
+        id: String,
+        knowledge: &Knowledge,
+    ) -> anyhow::Result<()> {
+        folder.set_submitted(&receipt_of(terms, &id)?)?;
+        self.take_up(terms, folder, Some(id), true, knowledge.answers);
+        Ok(())
     }
 
-    fn token(&self) -> String {
+    pub(super) fn token(&self) -> String {
         self.spec.place.as_ref().map(|place| place.token.clone()).unwrap_or_default()
     }
 

@@ -9,9 +9,10 @@ mod followed;
 mod line;
 mod scheduler;
 mod slurm;
+mod task;
+mod together;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
@@ -27,20 +28,20 @@ use super::job::{JobEnd, JobEvent};
 use super::spec::JobSpec;
 use crate::cache::{Cache, JobFolder};
 use crate::key::StageKey;
-use crate::launcher::JOB_SUBCOMMAND;
-use crate::manifest::{ExecutorSettings, Manifest, SchedulerSettings, Stage};
-use crate::shell;
-use crate::stage_name::StageName;
+use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use command::CommandScheduler;
 use followed::Followed;
 use scheduler::{JobState, Scheduler, Submission, Trouble};
 use slurm::Slurm;
+use together::script;
 
 pub(crate) use followed::QueuedJob;
 pub(crate) use line::{JobEnding, JobLine};
 
 /// How often journals are read.
 const TICK: Duration = Duration::from_millis(500);
+/// So soon after each other come orders that belong together.
+const GATHERING: Duration = Duration::from_millis(100);
 /// How many journals are read then: of many jobs, each is read less often.
 const JOURNALS: usize = 200;
 /// How often a scheduler is asked where its jobs are: soon after something changed, and then less and less often.
@@ -82,6 +83,11 @@ impl Wish {
     }
 }
 
+/// Whether its thread keeps to `max-jobs` of an executor by itself: what waits is in an array.
+pub(crate) fn keeps_to_most(settings: &ExecutorSettings) -> bool {
+    scheduler(settings).arrays().is_some()
+}
+
 /// Runs stages as jobs of a scheduler.
 pub(crate) struct Scheduled {
     orders: Sender<Followed>,
@@ -102,7 +108,8 @@ impl Scheduled {
         let (orders, receiver) = channel();
         let name = terms.name.clone();
         let scheduler = scheduler(&terms.settings);
-        let desk = Desk { terms, cache, scheduler, knowledge: Knowledge::new(), jobs: Vec::new() };
+        let knowledge = Knowledge::new();
+        let desk = Desk { terms, cache, scheduler, knowledge, jobs: Vec::new(), alone: false };
         spawn(&name, move || desk.work(&receiver))?;
         Ok(Self { orders, waker })
     }
@@ -177,6 +184,8 @@ struct Desk {
     scheduler: Box<dyn Scheduler>,
     knowledge: Knowledge,
     jobs: Vec<Followed>,
+    /// Whether it has refused an array: from then on, each job goes alone.
+    alone: bool,
 }
 
 /// What a scheduler said last.
@@ -240,8 +249,7 @@ impl Desk {
             match orders.recv_timeout(TICK) {
                 Ok(job) => {
                     self.jobs.push(job);
-                    // Those that come together are submitted together.
-                    self.jobs.extend(orders.try_iter());
+                    self.gather(orders);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // Nobody is there to hear of them.
@@ -251,22 +259,37 @@ impl Desk {
             self.ask();
             let count = self.jobs.len();
             let turns = (0..count.min(JOURNALS)).map(|turn| (first + turn) % count);
-            let mut ended: Vec<usize> = turns.filter(|&place| self.step(place)).collect();
+            let mut room = self.room();
+            let ended = turns.filter(|&place| self.step(place, &mut room));
+            let mut ended: Vec<usize> = ended.collect();
             first = if count == 0 { 0 } else { (first + JOURNALS) % count };
             ended.sort_unstable();
             ended.into_iter().rev().for_each(|place| drop(self.jobs.remove(place)));
+            self.submit();
+        }
+    }
+
+    /// Takes the orders that come together: what they are about is submitted together.
+    fn gather(&mut self, orders: &Receiver<Followed>) {
+        self.jobs.extend(orders.try_iter());
+        let Some(arrays) = self.scheduler.arrays() else { return };
+        let few = self.jobs.len() + arrays.most;
+        while self.jobs.len() < few
+            && let Ok(job) = orders.recv_timeout(GATHERING)
+        {
+            self.jobs.push(job);
         }
     }
 
     /// Follows one job. Returns whether that is over.
-    fn step(&mut self, place: usize) -> bool {
-        let Self { terms, cache, scheduler, knowledge, jobs } = self;
+    fn step(&mut self, place: usize, room: &mut usize) -> bool {
+        let Self { terms, cache, scheduler, knowledge, jobs, .. } = self;
         let Some(job) = jobs.get_mut(place) else { return false };
         if job.is_unwanted() {
             // Together with others, next.
             return false;
         }
-        let end = job.step(terms, cache, &**scheduler, knowledge);
+        let end = job.step(terms, cache, &**scheduler, knowledge, room);
         let is_over = end.is_some();
         end.into_iter().for_each(|end| job.reporter.end(end));
         is_over
@@ -363,40 +386,12 @@ fn clock(seconds: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// What its scheduler starts, after the line of the interpreter.
-fn script(
-    settings: &ExecutorSettings,
-    stage: &StageName,
-    experiment: &str,
-    folder: &JobFolder,
-    token: &str,
-) -> anyhow::Result<String> {
-    let program = match &settings.path {
-        Some(path) => path.join("pipeline"),
-        None => std::env::current_exe()?,
-    };
-    let quoted = |path: &Path| shell::quoted(&path.to_string_lossy()).into_owned();
-    let lines = [
-        format!("# {stage} of {experiment}"),
-        format!("exec >> {} 2>&1", quoted(&folder.output())),
-        settings.setup.as_deref().unwrap_or_default().trim_end().to_owned(),
-        format!(
-            "exec {} {JOB_SUBCOMMAND} --token {token} {}",
-            quoted(&program),
-            quoted(&folder.spec())
-        ),
-    ];
-    let lines = lines.into_iter().filter(|line| !line.is_empty());
-    Ok(lines.map(|line| line + "\n").collect())
-}
-
 /// What would be submitted to Slurm for a stage with this key, with the options of `sbatch` in it.
 ///
 /// # Errors
 /// When the executor is not one of Slurm.
 pub(crate) fn slurm_script(
     cache: &Cache,
-    manifest: &Manifest,
     stage: &Stage,
     settings: &ExecutorSettings,
     key: &StageKey,
@@ -406,24 +401,21 @@ pub(crate) fn slurm_script(
     };
     let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
     let (key, token) = (key.to_string(), "TOKEN");
-    let job = Submission { stage, key, token: token.to_owned(), folder: &folder };
+    let job = Submission { stage, key, token: token.to_owned(), folder: &folder, tasks: None };
     let options = slurm.options(&job).into_iter().map(|option| match option.split_once('=') {
         Some((name, value)) if value.contains(' ') => format!("#SBATCH {name}=\"{value}\"\n"),
         _ => format!("#SBATCH {option}\n"),
     });
-    let lines = script(settings, &stage.name, &manifest.experiment.name, &folder, token)?;
+    let lines = script(settings, None, &[(&folder, token.to_owned())])?;
     Ok(format!("{}\n{}{lines}", slurm.interpreter(), options.collect::<String>()))
-}
-
-/// What went wrong with a scheduler, in words.
-fn refused(name: &str, trouble: &Trouble) -> String {
-    format!("the executor '{name}' did not take it: {}", trouble.words())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Mutex;
 
+    use super::scheduler::{Arrays, Tasks};
     use super::*;
     use crate::manifest::CommandTemplates;
 
@@ -453,52 +445,163 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let manifest = folder.path().join("experiment.toml");
-        let stage =
-            |name: &str| format!("[stages.{name}]\nkind = \"command\"\nshell = 'echo {name}'\n");
-        let text = format!("[experiment]\nname = \"x\"\n{}{}", stage("a"), stage("b"));
+    /// The thread of an executor that has these stages before it, each with a wish, and whom it reports to.
+    fn desk(
+        scheduler: impl Scheduler + 'static,
+        most: Option<u32>,
+        folder: &Path,
+        stages: &[&str],
+    ) -> (Desk, Vec<(Wish, Receiver<Report>)>) {
+        let manifest = folder.join("experiment.toml");
+        let stage = "kind = \"command\"\nrun = [\"echo\", \"${n}\"]\n";
+        let text = format!(
+            "[experiment]\nname = \"x\"\n[matrix]\nn = [1, 2, 3, 4, 5]\n[stages.a]\n{stage}[stages.b]\n{stage}"
+        );
         std::fs::write(&manifest, text).expect("ours");
-        let place = folder.path().join("cache");
+        let place = folder.join("cache");
         let cache = Cache::open(&place).expect("a cache");
         cache.prepare().expect("writable");
-        let wishes = [Wish::default(), Wish::default()];
-        let mut reports = Vec::new();
-        let mut jobs = Vec::new();
-        for (name, wish) in ["a", "b"].into_iter().zip(&wishes) {
+        let followed = stages.iter().map(|name| {
             let spec = crate::testing::job(&manifest, &place, name).expect("a job");
-            let (sender, receiver) = channel();
-            let reporter = Reporter { sender, waker: Waker::new(|| {}) };
             let spec: JobSpec = serde_json::from_value(spec).expect("a job");
-            jobs.push(Followed::new(spec, reporter, wish.clone()));
-            reports.push(receiver);
-        }
-        let templates = ["submit", "state", "cancel"].map(str::to_owned);
-        let [submit, state, cancel] = templates;
+            let (sender, reports) = channel();
+            let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+            let wish = Wish::default();
+            (Followed::new(spec, reporter, wish.clone()), (wish, reports))
+        });
+        let (jobs, followers) = followed.unzip();
+        let [submit, state, cancel] = ["submit", "state", "cancel"].map(str::to_owned);
         let settings = ExecutorSettings {
-            max_jobs: None,
+            max_jobs: most,
             path: None,
             setup: None,
             scheduler: SchedulerSettings::Command(CommandTemplates { submit, state, cancel }),
         };
-        let scheduler = Slow { other: wishes[1].clone(), ..Slow::default() };
-        let cancelled = Arc::clone(&scheduler.cancelled);
-        let mut desk = Desk {
-            terms: Terms { name: "slow".to_owned(), settings, detach: false },
+        let desk = Desk {
+            terms: Terms { name: "test".to_owned(), settings, detach: false },
             cache: Arc::new(cache),
             scheduler: Box::new(scheduler),
             knowledge: Knowledge::new(),
             jobs,
+            alone: false,
         };
-        assert!(!desk.step(0) && !desk.step(1), "both are submitted");
-        wishes[0].want(Wish::CANCEL);
+        (desk, followers)
+    }
+
+    /// Makes what may be made, and submits it.
+    fn turn(desk: &mut Desk) {
+        let mut room = desk.room();
+        for place in 0..desk.jobs.len() {
+            assert!(!desk.step(place, &mut room));
+        }
+        desk.submit();
+    }
+
+    #[test]
+    fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scheduler = Slow::default();
+        let (cancelled, other) = (Arc::clone(&scheduler.cancelled), scheduler.other.clone());
+        let (mut desk, mut followers) = desk(scheduler, None, folder.path(), &["a@n=1", "b@n=1"]);
+        followers[1].0 = other.clone();
+        desk.jobs[1].wish = other;
+        turn(&mut desk);
+        followers[0].0.want(Wish::CANCEL);
         desk.cancel();
         desk.cancel();
         assert_eq!(*cancelled.lock().expect("one thread"), [["1"], ["2"]]);
-        for report in reports {
-            assert!(matches!(report.try_iter().last(), Some(Report::End(JobEnd::Stopped))));
+        for (_, reports) in followers {
+            assert!(matches!(reports.try_iter().last(), Some(Report::End(JobEnd::Stopped))));
         }
+    }
+
+    /// Takes arrays, and remembers of each submission whose it was, and how many tasks it has.
+    #[derive(Default)]
+    struct Arraying {
+        taken: Arc<Mutex<Vec<(String, Option<Tasks>)>>>,
+        refuses_arrays: bool,
+    }
+
+    impl Scheduler for Arraying {
+        fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+            if self.refuses_arrays && job.tasks.is_some() {
+                return Err(Trouble::Refused("Invalid job array specification".to_owned()));
+            }
+            let mut taken = self.taken.lock().expect("one thread");
+            taken.push((job.stage.name.to_string(), job.tasks));
+            Ok(taken.len().to_string())
+        }
+
+        fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+            Ok(HashMap::new())
+        }
+
+        fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
+            Ok(())
+        }
+
+        fn arrays(&self) -> Option<Arrays> {
+            Some(Arrays { most: 4, index: "INDEX" })
+        }
+    }
+
+    const SWEEP: [&str; 7] = ["a@n=1", "a@n=2", "b@n=1", "a@n=3", "a@n=4", "a@n=5", "b@n=2"];
+
+    fn one(name: &str) -> (String, Option<Tasks>) {
+        (name.to_owned(), None)
+    }
+
+    fn several(name: &str, count: usize, at_once: Option<usize>) -> (String, Option<Tasks>) {
+        (name.to_owned(), Some(Tasks { count, at_once }))
+    }
+
+    #[test]
+    fn instances_of_a_stage_go_as_arrays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scheduler = Arraying::default();
+        let taken = Arc::clone(&scheduler.taken);
+        let (mut desk, _followers) = desk(scheduler, None, folder.path(), &SWEEP);
+        turn(&mut desk);
+        let expected = [several("a@n=1", 4, None), one("a@n=5"), several("b@n=1", 2, None)];
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+        let ids: Vec<_> = desk.jobs.iter().filter_map(Followed::id).collect();
+        assert_eq!(ids, ["1_0", "1_1", "3_0", "1_2", "1_3", "2", "3_1"]);
+    }
+
+    #[test]
+    fn no_more_run_at_once_than_an_executor_takes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scheduler = Arraying::default();
+        let taken = Arc::clone(&scheduler.taken);
+        let (mut desk, _followers) = desk(scheduler, Some(2), folder.path(), &SWEEP);
+        turn(&mut desk);
+        turn(&mut desk);
+        // All that are ready, with a limit of their own, as nothing was there before.
+        let mut expected = vec![several("a@n=1", 4, Some(2))];
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+        // With a task less, as many wait as may run.
+        desk.jobs.retain(|job| !job.id().is_some_and(|id| ["1_0", "1_1"].contains(&&*id)));
+        turn(&mut desk);
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+        desk.jobs.retain(|job| job.id().is_none_or(|id| id != "1_2"));
+        turn(&mut desk);
+        turn(&mut desk);
+        expected.push(one("a@n=5"));
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+        desk.jobs.retain(|job| job.id().is_none());
+        turn(&mut desk);
+        expected.push(several("b@n=1", 2, None));
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+    }
+
+    #[test]
+    fn where_arrays_are_refused_each_goes_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scheduler = Arraying { refuses_arrays: true, ..Arraying::default() };
+        let taken = Arc::clone(&scheduler.taken);
+        let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
+        turn(&mut desk);
+        turn(&mut desk);
+        assert_eq!(*taken.lock().expect("one thread"), [one("a@n=1"), one("a@n=2")]);
     }
 }

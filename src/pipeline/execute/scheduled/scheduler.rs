@@ -38,21 +38,46 @@ pub(super) trait Scheduler: Send {
         None
     }
 
-    /// The job with this token, if there is one. For one that may have been submitted by a process that was killed before it could
+    /// How it takes several jobs at once, where it does.
+    fn arrays(&self) -> Option<Arrays> {
+        None
+    }
+
+    /// The id of the job or the array with this token, if there is one. For one that may have been submitted by a process that was killed before it could
     /// remember that.
     fn find(&self, _token: &str) -> Result<Option<String>, Trouble> {
         Ok(None)
     }
 }
 
-/// A job that is to be submitted.
+/// How a scheduler takes several jobs at once, as the tasks of an array. The id of a task is `ID_INDEX`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrays {
+    /// The most tasks.
+    pub(super) most: usize,
+    /// The variable in which a task finds its index, from 0.
+    pub(super) index: &'static str,
+}
+
+/// A job that is to be submitted, or an array of jobs that are alike.
 pub(super) struct Submission<'a> {
+    /// The stage, of an array that of the first task.
     pub(super) stage: &'a Stage,
     /// Its key, as text.
     pub(super) key: String,
-    /// What no other job has.
+    /// What no other job and no other array has.
     pub(super) token: String,
     pub(super) folder: &'a JobFolder,
+    /// Of an array: how many there are.
+    pub(super) tasks: Option<Tasks>,
+}
+
+/// The tasks of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tasks {
+    pub(super) count: usize,
+    /// How many run at once, where not all may.
+    pub(super) at_once: Option<usize>,
 }
 
 /// Where a job is, as its scheduler says.

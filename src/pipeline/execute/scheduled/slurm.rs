@@ -1,10 +1,13 @@
 //! Slurm: `sbatch`, `squeue`, `scancel`. Works without accounting, and asks for all jobs at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::scheduler::{Cause, Ended, JobState, Scheduler, Submission, Trouble, ask};
+use super::scheduler::{
+    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask,
+};
 use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
 
 /// How long each of its commands may take. Where the controller is away, `squeue` would not come back for long.
@@ -27,6 +30,9 @@ const AWAY: [&str; 6] = [
     "Resource temporarily unavailable",
 ];
 
+/// The most tasks of an array. Slurm takes 1000 unless its administrator says otherwise, and the locks of all are held meanwhile.
+const MOST_TASKS: usize = 200;
+
 /// What `squeue` says when it is asked for one job that has been gone for minutes.
 const FORGOTTEN: &str = "Invalid job id specified";
 
@@ -48,8 +54,10 @@ impl Scheduler for Slurm {
     }
 
     fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
-        // Jobs of other people, too: whoever shares a cache shares them.
-        let lines = match queue(&[format!("--jobs={}", ids.join(","))]) {
+        // Of an array all tasks at once; and jobs of other people, too: whoever shares a cache shares them.
+        let jobs: BTreeSet<&str> = ids.iter().map(|id| array_of(id)).collect();
+        let jobs: Vec<&str> = jobs.into_iter().collect();
+        let lines = match queue(&[format!("--jobs={}", jobs.join(","))]) {
             // That is its answer where it has forgotten the only one.
             Err(trouble) if trouble.words().contains(FORGOTTEN) => String::new(),
             answer => answer?,
@@ -77,7 +85,14 @@ impl Scheduler for Slurm {
     }
 
     fn requeue(&self) -> Option<&'static str> {
-        Some("exec scontrol requeue \"$SLURM_JOB_ID\"")
+        // The number of one of its tasks is that of the array, too.
+        Some(
+            "exec scontrol requeue \"${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}\"",
+        )
+    }
+
+    fn arrays(&self) -> Option<Arrays> {
+        Some(Arrays { most: MOST_TASKS, index: "SLURM_ARRAY_TASK_ID" })
     }
 
     fn find(&self, token: &str) -> Result<Option<String>, Trouble> {
@@ -87,7 +102,7 @@ impl Scheduler for Slurm {
             let (id, state_word) = (fields.next()?, fields.next()?);
             let has_token = fields.next()?.split(' ').any(|word| word == token);
             let lives = !matches!(state(state_word), JobState::Ended(_));
-            (has_token && lives).then(|| id.to_owned())
+            (has_token && lives).then(|| array_of(id).to_owned())
         });
         Ok(job)
     }
@@ -98,12 +113,17 @@ impl Slurm {
     pub(super) fn options(&self, job: &Submission<'_>) -> Vec<String> {
         let SlurmSettings { partition, time, options } = &self.0;
         let takes = job.stage.execution.takes;
+        let (name, comment, output) = match job.tasks {
+            None => (job.stage.name.as_str(), job.key.as_str(), job.folder.output()),
+            // Each says in its own folder what it prints, and no folder of theirs lasts for as long as all of them.
+            Some(_) => (job.stage.name.template(), "array", PathBuf::from("/dev/null")),
+        };
         let own_time = job.stage.execution.time.map(super::clock);
         let mut all = vec![
             "--parsable".to_owned(),
-            format!("--job-name={}", job.stage.name),
-            format!("--comment=pipeline {} {}", job.key, job.token),
-            format!("--output={}", job.folder.output().display().to_string().replace('%', "%%")),
+            format!("--job-name={name}"),
+            format!("--comment=pipeline {comment} {}", job.token),
+            format!("--output={}", output.display().to_string().replace('%', "%%")),
             "--open-mode=append".to_owned(),
             format!("--export={EXPORTED}"),
             WARNING.to_owned(),
@@ -112,6 +132,13 @@ impl Slurm {
         let mut option = |name: &str, value: Option<String>| {
             all.extend(value.map(|value| format!("--{name}={value}")));
         };
+        option(
+            "array",
+            job.tasks.map(|Tasks { count, at_once }| {
+                let limit = at_once.map_or(String::new(), |at_once| format!("%{at_once}"));
+                format!("0-{}{limit}", count.saturating_sub(1))
+            }),
+        );
         option("partition", partition.clone());
         option("time", own_time.or_else(|| time.clone()));
         option("cpus-per-task", super::cpus(job.stage).map(|cpus| cpus.to_string()));
@@ -138,6 +165,11 @@ fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
         }
         other => other,
     })
+}
+
+/// The array of a task, or the job itself.
+fn array_of(id: &str) -> &str {
+    id.split('_').next().unwrap_or(id)
 }
 
 fn is_about_an_ended_job(line: &str) -> bool {

@@ -1,0 +1,236 @@
+//! What is handed to a scheduler at once: a job, or ready instances of a stage that take the same, as the tasks of an array.
+//!
+//! Each of them has its folder before that, and the right to submit it is held for all. The script says which task is which job:
+//! a scheduler keeps it for as long as one of them can start.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use super::super::job::JobEnd;
+use super::super::spec::Place;
+use super::followed::Followed;
+use super::scheduler::{Submission, Tasks, Trouble};
+use super::task::{self, Task};
+use super::{Desk, Terms, cpus};
+use crate::cache::{JobFolder, Lock};
+use crate::launcher::JOB_SUBCOMMAND;
+use crate::manifest::{ExecutorSettings, Stage, Takes};
+use crate::shell;
+
+/// A job that is about to be submitted.
+struct Member {
+    /// Its place among those of the desk.
+    place: usize,
+    folder: JobFolder,
+    /// The right to submit it.
+    _lock: Lock,
+}
+
+impl Desk {
+    /// How many jobs more than there are may be made now: as many as run at once, or all that are ready where none is there yet, which
+    /// then go as one array with that limit. An array counts as those of its tasks that may run.
+    pub(super) fn room(&self) -> usize {
+        let made = self.jobs.iter().filter(|job| job.is_made()).count();
+        self.free().map_or(usize::MAX, |free| free.saturating_sub(made))
+    }
+
+    /// How many of its jobs a scheduler with arrays may still take. `None` for all.
+    fn free(&self) -> Option<usize> {
+        self.scheduler.arrays()?;
+        let most = usize::try_from(self.terms.settings.max_jobs?).unwrap_or(usize::MAX);
+        let mut sizes: HashMap<&str, usize> = HashMap::new();
+        for array in self.jobs.iter().filter_map(Followed::array) {
+            *sizes.entry(array).or_default() += 1;
+        }
+        let taken: usize = sizes.values().map(|size| (*size).min(most)).sum();
+        (taken > 0).then(|| most.saturating_sub(taken))
+    }
+
+    /// Submits what is made, as far as there is room for it, and ends those that are refused.
+    pub(super) fn submit(&mut self) {
+        let most = match self.scheduler.arrays() {
+            Some(arrays) if !self.alone => arrays.most,
+            _ => 1,
+        };
+        let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
+        let mut made: Vec<usize> = places.collect();
+        let mut ended = Vec::new();
+        while let Some(&first) = made.first() {
+            let free = self.free().unwrap_or(usize::MAX);
+            if free == 0 || self.knowledge.takes_none() {
+                break;
+            }
+            let like = Alike::of(self.jobs[first].stage());
+            let (mut together, others): (Vec<_>, Vec<_>) =
+                made.into_iter().partition(|&place| Alike::of(self.jobs[place].stage()) == like);
+            made = together.split_off(together.len().min(free).min(most));
+            made.extend(others);
+            ended.extend(self.submit_together(&together));
+        }
+        ended.sort_unstable_by_key(|(place, _)| *place);
+        for (place, end) in ended.into_iter().rev() {
+            self.jobs.remove(place).reporter.end(end);
+        }
+    }
+
+    /// Submits these. Returns those that end by that, with how.
+    fn submit_together(&mut self, places: &[usize]) -> Vec<(usize, JobEnd)> {
+        let mut ended = Vec::new();
+        let mut members = Vec::new();
+        let failed = |error: anyhow::Error| JobEnd::failed(format!("{error:#}"));
+        for &place in places {
+            match self.jobs[place].lock_to_submit(&self.cache) {
+                Ok(Some((lock, folder))) => members.push(Member { place, folder, _lock: lock }),
+                Ok(None) => {}
+                Err(error) => ended.push((place, failed(error))),
+            }
+        }
+        if members.is_empty() {
+            return ended;
+        }
+        let is_array = members.len() > 1;
+        match self.hand_over(&members) {
+            Ok(Ok(taken)) => {
+                for (index, Member { place, folder, .. }) in members.into_iter().enumerate() {
+                    let id = if is_array { task::id(&taken, index) } else { taken.clone() };
+                    let job = &mut self.jobs[place];
+                    let remembered = job.was_taken(&self.terms, folder, id, &self.knowledge);
+                    ended.extend(remembered.err().map(|error| (place, failed(error))));
+                }
+                self.knowledge.has_taken_one();
+                self.knowledge.is_old();
+            }
+            // Its administrator wants none, or only small ones.
+            Ok(Err(Trouble::Refused(words)))
+                if is_array && words.to_lowercase().contains("array") =>
+            {
+                self.alone = true;
+            }
+            Ok(Err(trouble @ Trouble::Refused(_))) => {
+                let end = || JobEnd::failed(refused(&self.terms.name, &trouble));
+                ended.extend(members.into_iter().map(|Member { place, folder, .. }| {
+                    (place, folder.remove().map_or_else(failed, |()| end()))
+                }));
+            }
+            Ok(Err(trouble @ Trouble::Away(_))) => {
+                let words = refused(&self.terms.name, &trouble);
+                self.jobs[members[0].place].reporter.note(format!("{words}; it is asked again"));
+                self.knowledge.took_none();
+            }
+            Err(error) => {
+                let message = format!("{error:#}");
+                let end = |member: Member| (member.place, JobEnd::failed(message.clone()));
+                ended.extend(members.into_iter().map(end));
+            }
+        }
+        ended
+    }
+
+    /// Lets the scheduler take these; the id of the job or of the array.
+    fn hand_over(&self, members: &[Member]) -> anyhow::Result<Result<String, Trouble>> {
+        let Terms { name, settings, .. } = &self.terms;
+        let (first, scheduler) = (&self.jobs[members[0].place], &self.scheduler);
+        let array = scheduler.arrays().filter(|_| members.len() > 1);
+        let token = match array {
+            Some(_) => Place::new(name, None).token,
+            None => first.token(),
+        };
+        for (index, member) in members.iter().enumerate() {
+            let task = array.map(|_| serde_json::to_vec(&Task { token: token.clone(), index }));
+            member.folder.set_task(task.transpose()?.as_deref())?;
+        }
+        let jobs = members.iter().map(|one| (&one.folder, self.jobs[one.place].token()));
+        let jobs: Vec<(&JobFolder, String)> = jobs.collect();
+        let lines = script(settings, array.map(|array| array.index), &jobs)?;
+        let folder = &members[0].folder;
+        folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
+        let most = settings.max_jobs.and_then(|most| usize::try_from(most).ok());
+        let count = members.len();
+        let at_once = most.filter(|most| *most < count);
+        let tasks = array.map(|_| Tasks { count, at_once });
+        let (stage, key) = (first.stage(), first.key().to_string());
+        let submitted =
+            scheduler.submit(&Submission { stage, key, token: token.clone(), folder, tasks });
+        // It may have been taken: then the scheduler knows its token, or the second one finds the work done.
+        Ok(match submitted {
+            Err(trouble @ Trouble::Away(_)) => match scheduler.find(&token) {
+                Ok(Some(id)) => Ok(id),
+                _ => Err(trouble),
+            },
+            answer => answer,
+        })
+    }
+}
+
+/// What instances of a stage have in common that go together.
+#[derive(PartialEq)]
+struct Alike {
+    template: String,
+    cpus: Option<u32>,
+    takes: Takes,
+    time: Option<u64>,
+}
+
+impl Alike {
+    fn of(stage: &Stage) -> Self {
+        Self {
+            template: stage.name.template().to_owned(),
+            cpus: cpus(stage),
+            takes: stage.execution.takes,
+            time: stage.execution.time,
+        }
+    }
+}
+
+/// What a scheduler starts for these jobs, each with its token, after the line of the interpreter. A task of an array finds its index
+/// in this variable.
+pub(super) fn script(
+    settings: &ExecutorSettings,
+    index: Option<&str>,
+    jobs: &[(&JobFolder, String)],
+) -> anyhow::Result<String> {
+    let quoted = |path: &Path| shell::quoted(&path.to_string_lossy()).into_owned();
+    let which = |(folder, token): &(&JobFolder, String)| {
+        format!("pipeline_job={} pipeline_token={token}", quoted(folder.place()))
+    };
+    let mut lines: Vec<String> = match index {
+        None => jobs.iter().map(which).collect(),
+        Some(index) => {
+            let tasks = jobs.iter().map(which).enumerate();
+            let tasks = tasks.map(|(index, which)| format!("{index}) {which} ;;"));
+            let (first, last) = (format!("case ${index} in"), "esac".to_owned());
+            [first].into_iter().chain(tasks).chain([last]).collect()
+        }
+    };
+    lines.push("exec >> \"$pipeline_job/output\" 2>&1".to_owned());
+    lines.extend(settings.setup.as_deref().map(|setup| setup.trim_end().to_owned()));
+    let program = quoted(&program(settings)?);
+    lines.push(format!(
+        "exec {program} {JOB_SUBCOMMAND} --token \"$pipeline_token\" \"$pipeline_job/spec.json\""
+    ));
+    let lines = lines.into_iter().filter(|line| !line.is_empty());
+    Ok(lines.map(|line| line + "\n").collect())
+}
+
+/// What jobs start.
+fn program(settings: &ExecutorSettings) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &settings.path {
+        return Ok(path.join("pipeline"));
+    }
+    let program = std::env::current_exe()?;
+    // The system says so of a file that has been removed or replaced since.
+    if program.to_string_lossy().ends_with(" (deleted)") {
+        bail!(
+            "the program of this run was replaced or removed, and another build would not run its jobs: start the run again (jobs that \
+             were submitted go on); a program that stays is in 'path' of the executor"
+        );
+    }
+    Ok(program)
+}
+
+/// What went wrong with a scheduler, in words.
+fn refused(name: &str, trouble: &Trouble) -> String {
+    format!("the executor '{name}' did not take it: {}", trouble.words())
+}
