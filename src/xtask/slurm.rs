@@ -66,6 +66,9 @@ impl Slurm {
         }
         slurm.start_munge()?;
         fs::write(slurm.folder.join("slurm.conf"), slurm.configuration())?;
+        if limits_memory() {
+            fs::write(slurm.folder.join("cgroup.conf"), "ConstrainRAMSpace=yes\n")?;
+        }
         slurm.run(Command::new("slurmctld"))?;
         for node in ["n1", "n2"] {
             let mut command = Command::new("slurmd");
@@ -101,6 +104,7 @@ impl Slurm {
         let folder = self.folder.display();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let host = host.split('.').next().unwrap_or_default();
+        let tasks = if limits_memory() { "task/cgroup" } else { "task/none" };
         // Others on this machine may have one, too.
         let port = 20_000 + std::process::id() % 10_000 * 4;
         let (first, last) = (port + 1, port + 2);
@@ -120,7 +124,7 @@ SlurmdPidFile={folder}/run/slurmd.%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={tasks}
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -136,7 +140,10 @@ JobRequeue=1
 MaxArraySize=10001
 AccountingStorageType=accounting_storage/none
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 RealMemory=4000 State=UNKNOWN
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 PartitionName=main Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=1:00:00 State=UP
 "
         )
     }
@@ -181,6 +188,12 @@ impl Drop for Slurm {
         std::thread::sleep(Duration::from_secs(1));
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Whether groups of processes can be limited in their memory by whoever is root: those of version 2 belong to systemd, without which this
+/// Slurm runs.
+fn limits_memory() -> bool {
+    Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Stages as jobs of a real Slurm of two nodes, which `cargo xtask test-slurm` starts. Without it, these stories are skipped.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -133,11 +134,7 @@ fn wait(run: Running) -> crate::support::Ended {
 #[test]
 fn a_sweep_gives_the_same_as_here() {
     let Some(slurm) = slurm() else { return };
-    let numbers: Vec<String> = (0..60).map(|number| number.to_string()).collect();
-    let manifest = format!(
-        "[experiment]\nname = \"sweep\"\n[matrix]\nn = [{}]\n[stages.draw]\nkind = \"command\"\nrun = [\"sh\", \"-c\", 'echo $0 > \"$PIPELINE_OUTPUT/a\"', \"${{n}}\"]\nexecution = {{ executor = \"slurm\" }}\n",
-        numbers.join(", ")
-    );
+    let manifest = sweep(60, "true");
     let there = dressed(Sandbox::new(&manifest), &slurm);
     let here = Sandbox::new(&manifest.replace("executor = \"slurm\"", "executor = \"local\""));
     let run = wait(there.start("run experiment.toml"));
@@ -146,6 +143,166 @@ fn a_sweep_gives_the_same_as_here() {
     assert_eq!(names(&there.cache("store")), names(&here.cache("store")));
     assert_eq!(names(&there.cache("store")).len(), 60);
     assert_eq!(names(&there.cache("jobs")), [""; 0]);
+    let jobs = jobs(&run.stderr);
+    assert_eq!(jobs.len(), 60);
+    assert_eq!(arrays(&jobs).len(), 1, "{jobs:?}");
+}
+
+/// A manifest with so many instances of a stage, each of which does this first, with its number as `$0`.
+fn sweep(count: usize, first: &str) -> String {
+    let numbers: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+    format!(
+        "[experiment]\nname = \"sweep\"\n[matrix]\nn = [{}]\n[stages.draw]\nkind = \"command\"\nrun = [\"sh\", \"-c\", '{first}; echo $0 > \"$PIPELINE_OUTPUT/a\"', \"${{n}}\"]\nexecution = {{ executor = \"slurm\" }}\n",
+        numbers.join(", ")
+    )
+}
+
+/// The stages with their jobs, as a run said them.
+fn jobs(said: &str) -> BTreeMap<String, String> {
+    let lines = said.lines().filter_map(|line| line.trim().split_once(" is job "));
+    lines.map(|(stage, job)| (stage.to_owned(), job.replace(" of slurm", ""))).collect()
+}
+
+/// The arrays that these jobs are tasks of.
+fn arrays(jobs: &BTreeMap<String, String>) -> BTreeSet<&str> {
+    jobs.values().map(|job| job.split_once('_').expect("a task").0).collect()
+}
+
+#[test]
+fn no_more_tasks_of_an_array_run_at_once_than_an_executor_takes() {
+    let Some(slurm) = slurm() else { return };
+    let count = "touch run.$0; ls run.* | wc -l >> counts; sleep 1; rm run.$0";
+    let project = Sandbox::new("");
+    let first = format!("cd {}; {count}", project.folder().display());
+    project.write(MANIFEST, sweep(7, &first));
+    let project = dressed(project, &slurm);
+    project.edit("kind = \"slurm\"", "kind = \"slurm\"\nmax-jobs = 2");
+    let run = project.start("run experiment.toml");
+    wait_for(&run, "draw@n=6 is job");
+    let queue = ask("squeue --noheader --name=draw --format=%i");
+    let queue = String::from_utf8_lossy(&queue.stdout).into_owned();
+    assert!(queue.contains("%2]"), "{queue}");
+    let ended = wait(run);
+    assert!(ended.status.success(), "{ended}");
+    let counts = project.read("counts");
+    assert_eq!(counts.lines().count(), 7);
+    assert!(counts.lines().all(|at_once| ["1", "2"].contains(&at_once)), "{counts}");
+}
+
+#[test]
+fn tasks_of_an_array_end_each_in_its_own_way() {
+    let Some(slurm) = slurm() else { return };
+    let first = "case $0 in 1) exit 3 ;; 2 | 3) sleep 10 ;; esac";
+    let project = dressed(Sandbox::new(&sweep(4, first)), &slurm);
+    let run = project.start("run experiment.toml --keep-going");
+    wait_for(&run, "draw@n=2 (command) runs");
+    wait_for(&run, "draw@n=3 (command) runs");
+    let jobs = jobs(&run.said());
+    assert_eq!(arrays(&jobs).len(), 1);
+    let (cancelled, requeued) = (&jobs["draw@n=2"], &jobs["draw@n=3"]);
+    ask(&format!("scancel {cancelled}"));
+    ask(&format!("scontrol requeue {requeued}"));
+    wait_for(&run, &format!("its job {requeued} was put back into the queue"));
+    ask(&format!("scontrol update jobid={requeued} starttime=now"));
+    let ended = wait(run);
+    let results = "draw@n=0 ran, draw@n=1 failed, draw@n=2 failed, draw@n=3 ran";
+    assert_eq!(ended.results(), results, "{ended}");
+    assert!(ended.stderr.contains(&format!("its job {cancelled} was cancelled")), "{ended}");
+    assert!(ended.stderr.contains("exit status: 3"), "{ended}");
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+}
+
+#[test]
+fn a_run_that_is_killed_comes_back_to_the_tasks_of_its_array() {
+    let Some(slurm) = slurm() else { return };
+    let project = Sandbox::new("");
+    let first = format!("echo $0 >> {}/runs; sleep 8", project.folder().display());
+    project.write(MANIFEST, sweep(4, &first));
+    let project = dressed(project, &slurm);
+    // Before it is written which job it is, and after that.
+    let mut command = project.command("run experiment.toml");
+    command.env("PATH", with_deadly_sbatch(&project));
+    let killed = project.start_command(command).wait();
+    assert_eq!(killed.code(), None, "{killed}");
+    let run = project.start("run experiment.toml");
+    wait_for(&run, "draw@n=3 is job");
+    run.signal(Signal::KILL);
+    let first = jobs(&run.wait().stderr);
+    let run = project.start("run experiment.toml");
+    wait_for(&run, "draw@n=2 (command) runs");
+    run.signal(Signal::INT);
+    run.wait_for("again within 3 s");
+    let left = run.wait();
+    assert!(left.results().contains("left"), "{left}");
+    let ended = wait(project.start("run experiment.toml"));
+    assert!(ended.status.success(), "{ended}");
+    assert_eq!((jobs(&left.stderr), arrays(&first).len()), (first, 1));
+    let mut runs: Vec<String> = project.read("runs").lines().map(str::to_owned).collect();
+    runs.sort_unstable();
+    assert_eq!(runs, ["0", "1", "2", "3"], "each once");
+}
+
+#[test]
+fn ctrl_c_twice_cancels_the_tasks_of_an_array() {
+    let Some(slurm) = slurm() else { return };
+    let project = dressed(Sandbox::new(&sweep(3, "sleep 60")), &slurm);
+    let run = project.start("run experiment.toml");
+    wait_for(&run, "draw@n=1 (command) runs");
+    run.signal(Signal::INT);
+    run.wait_for("again within 3 s");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.results(), "draw@n=0 stopped, draw@n=1 stopped, draw@n=2 stopped");
+    let jobs = jobs(&ended.stderr);
+    let array = arrays(&jobs).into_iter().next().expect("one").to_owned();
+    eventually("the end of the jobs", || {
+        let left = ask(&format!("squeue --noheader --jobs={array} --format=%T"));
+        left.stdout.is_empty()
+    });
+}
+
+#[test]
+fn a_job_that_is_preempted_goes_on_and_is_started_once() {
+    let Some(slurm) = slurm() else { return };
+    for (more, said) in [
+        ("", "was put back into the queue"),
+        (", \"--no-requeue\"", "which was interrupted, and whose checkpoint has advanced,"),
+    ] {
+        let project = project(&slurm, "");
+        let options = format!("options = [\"--mem=4000M\", \"--nodelist=n1\"{more}]");
+        project.edit("options = [\"--mem=50M\"]", &options);
+        project.write("steps", "100");
+        let run = project.start(RUN);
+        let first = job(&run);
+        works(&project);
+        let other = ask(
+            "sbatch --parsable --partition=urgent --mem=4000M --nodelist=n1 --output=/dev/null --wrap=true",
+        );
+        assert!(other.status.success(), "{other:?}");
+        wait_for(&run, said);
+        ask(&format!("scontrol update jobid={first} starttime=now"));
+        let ended = wait(run);
+        assert_eq!(ended.success(), "data ran, simclr ran");
+        assert_eq!(steps(&project), 100, "no step was done twice: {ended}");
+        let is_new = jobs(&ended.stderr)["simclr"] != first;
+        assert_eq!(is_new, !more.is_empty(), "{ended}");
+    }
+}
+
+#[test]
+fn a_job_that_takes_more_memory_than_it_has_says_so() {
+    let Some(slurm) = slurm() else { return };
+    if !slurm.join("cgroup.conf").exists() {
+        return skipped("this Slurm does not limit memory: it has no groups of processes");
+    }
+    // A line without an end is all in memory.
+    let project =
+        dressed(Sandbox::new(&sweep(2, "head -c 300M /dev/zero | tail -n 1 | wc -c")), &slurm);
+    project.edit("n = [0, 1]", "n = [0]");
+    let ended = wait(project.start("run experiment.toml"));
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("memory"), "{ended}");
 }
 
 #[test]
@@ -163,17 +320,21 @@ fn a_run_is_killed_and_slurm_goes_on() {
     assert_eq!(steps(&project), 40);
 }
 
-#[test]
-fn a_submission_that_nobody_wrote_down_is_found_by_its_comment() {
-    let Some(slurm) = slurm() else { return };
-    let project = project(&slurm, "");
+/// A PATH with an `sbatch` that kills whoever called it, once Slurm has the job.
+fn with_deadly_sbatch(project: &Sandbox) -> String {
     project.write("bin/sbatch", "#!/bin/sh\n/usr/bin/sbatch \"$@\" > /dev/null; kill -9 $PPID\n");
     fs::set_permissions(project.path("bin/sbatch"), PermissionsExt::from_mode(0o755))
         .expect("ours");
     let path = std::env::var("PATH").expect("a path");
-    let own = format!("{}:{path}", project.path("bin").display());
+    format!("{}:{path}", project.path("bin").display())
+}
+
+#[test]
+fn a_submission_that_nobody_wrote_down_is_found_by_its_comment() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
     let mut command = project.command(RUN);
-    command.env("PATH", own);
+    command.env("PATH", with_deadly_sbatch(&project));
     let killed = project.start_command(command).wait();
     assert_eq!(killed.code(), None, "{killed}");
     let ended = wait(project.start(RUN));
