@@ -784,6 +784,29 @@ fn a_stage_says_how_much_time_its_job_has() {
 }
 
 #[test]
+fn a_program_that_was_replaced_submits_nothing() {
+    let project = project("");
+    let go = project.path("go").display().to_string();
+    let waits = format!("shell = 'until [ -e {go} ]; do sleep 0.05; done; cd");
+    project.edit("shell = 'cd", &waits);
+    let program = project.path("pipeline-copy");
+    let mut command = project.command(&format!("{RUN} simclr"));
+    fs::copy(command.get_program(), &program).expect("a program");
+    let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+    command = std::process::Command::new(&program);
+    project.dress(command.args(arguments));
+    let run = project.start_command(command);
+    run.wait_for("data (command) runs");
+    fs::remove_file(&program).expect("ours");
+    project.write("go", "");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "data ran, simclr failed");
+    assert!(ended.stderr.contains("the program of this run was replaced or removed"), "{ended}");
+    assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+}
+
+#[test]
 fn an_executor_that_is_not_declared_is_refused() {
     let project = project("");
     let typed = project.pipeline("run experiment.toml --executor fakes");

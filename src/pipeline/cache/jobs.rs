@@ -26,6 +26,9 @@ use super::pins::Pinned;
 use super::{Cache, Lock, disk, durable};
 use crate::key::StageKey;
 
+/// How much is read of the end of a journal at first: most lines are shorter.
+const TAIL: u64 = 4096;
+
 /// The folder of a job.
 #[derive(Debug, Clone)]
 pub(crate) struct JobFolder {
@@ -164,19 +167,47 @@ impl JobFolder {
     /// # Errors
     /// When the folder is gone, or cannot be read.
     pub(crate) fn events(&self, from: u64) -> io::Result<Vec<u8>> {
-        // Opened again each time: only then does a file system of another machine look at what is new.
-        let mut file = match File::open(self.events_place()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && folder_exists(&self.place) => {
-                return Ok(Vec::new());
-            }
-            other => other?,
-        };
+        let Some(mut file) = self.open_events()? else { return Ok(Vec::new()) };
         file.seek(SeekFrom::Start(from))?;
         let mut lines = Vec::new();
         file.read_to_end(&mut lines)?;
         let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         lines.truncate(whole);
         Ok(lines)
+    }
+
+    /// The last whole line of that, at the cost of its length. Nothing where it has not begun.
+    ///
+    /// # Errors
+    /// When the folder is gone, or cannot be read.
+    pub(crate) fn last_event(&self) -> io::Result<Vec<u8>> {
+        let Some(mut file) = self.open_events()? else { return Ok(Vec::new()) };
+        let length = file.metadata()?.len();
+        let mut size = TAIL;
+        loop {
+            let from = length.saturating_sub(size);
+            file.seek(SeekFrom::Start(from))?;
+            let mut tail = Vec::new();
+            file.by_ref().take(length - from).read_to_end(&mut tail)?;
+            let end = tail.iter().rposition(|byte| *byte == b'\n');
+            tail.truncate(end.unwrap_or(0));
+            let begin = tail.iter().rposition(|byte| *byte == b'\n');
+            if begin.is_some() || from == 0 {
+                return Ok(tail.split_off(begin.map_or(0, |before| before + 1)));
+            }
+            size *= 2;
+        }
+    }
+
+    /// What it reports. `None` where it has not begun.
+    fn open_events(&self) -> io::Result<Option<File>> {
+        // Opened again each time: only then does a file system of another machine look at what is new.
+        match File::open(self.events_place()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder_exists(&self.place) => {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
     }
 
     /// Whether the job has begun, here or where it ran before.
@@ -285,6 +316,39 @@ mod tests {
                 && read_pins(cache.layout(), false).expect("readable").is_empty()
         );
         assert!(begin().expect("writable").is_some());
+    }
+
+    #[test]
+    fn a_job_pins_where_no_process_has_pinned_anything() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        cache.begin_job(&key, b"{}", [Pinned::Key(key)].into_iter()).expect("writable");
+        durable::remove_tree(&cache.layout().bucket(Bucket::Pins)).expect("ours");
+        let pins = read_pins(cache.layout(), false).expect("readable");
+        assert_eq!(pins.iter().map(|pin| &*pin.pinned).collect::<Vec<_>>(), [[Pinned::Key(key)]]);
+    }
+
+    #[test]
+    fn the_last_line_of_a_long_journal_is_found() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        let job = cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new");
+        assert_eq!(job.last_event().expect("a folder"), b"");
+        let journal = job.journal().expect("writable");
+        journal.add(b"one").expect("writable");
+        assert_eq!(job.last_event().expect("a file"), b"", "it is not whole");
+        journal.add(b"\n").expect("writable");
+        assert_eq!(job.last_event().expect("a file"), b"one");
+        let around = usize::try_from(TAIL).expect("small");
+        for length in [around - 2, around - 1, around, around + 1, 5 * around] {
+            let line = vec![b'x'; length];
+            journal.add(&[&*line, b"\n"].concat()).expect("writable");
+            assert_eq!(job.last_event().expect("a file"), line);
+        }
+        journal.add(b"two\npart").expect("writable");
+        assert_eq!(job.last_event().expect("a file"), b"two");
+        job.remove().expect("ours");
+        assert!(job.last_event().is_err());
     }
 
     #[test]

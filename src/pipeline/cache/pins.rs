@@ -199,11 +199,11 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
     let cannot_read =
         |path: &Path| format!("cannot read {}, where a process says what it uses", path.display());
     let listing = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.with_context(|| cannot_read(&folder))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other.with_context(|| cannot_read(&folder))?),
     };
     let mut live = Vec::new();
-    for entry in listing {
+    for entry in listing.into_iter().flatten() {
         let path = entry.with_context(|| cannot_read(&folder))?.path();
         let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
         let mut file = match file {

@@ -50,9 +50,7 @@ pub(crate) enum JobEnding {
 impl JobEnding {
     /// The last word of a job, where its process has ended and has not begun again.
     pub(crate) fn last(folder: &JobFolder) -> Option<Self> {
-        let lines = folder.events(0).ok()?;
-        let last = lines.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())?;
-        match serde_json::from_slice(last) {
+        match serde_json::from_slice(&folder.last_event().ok()?) {
             Ok(JobLine::Ends(ending)) => Some(ending),
             _ => None,
         }
