@@ -312,6 +312,48 @@ fn a_job_goes_on_although_nobody_follows_it() {
     assert_eq!((submitted(&project), names(&project.cache("jobs"))), (1, Vec::new()));
 }
 
+/// Lets the pretraining make two trainings ready, each with an evaluation.
+fn two_trainings(project: &Sandbox) {
+    let text = project.read(MANIFEST);
+    let trained = &text[text.find("[stages.train]").expect("it is there")..];
+    let trained = &trained[..trained.find("[executors").expect("it follows")];
+    let other = trained.replace("[stages.train]", "[stages.train-5]\nseed = 5");
+    let other = other.replace("[stages.evaluate]", "[stages.evaluate-5]");
+    let other = other.replace("model = \"train\"", "model = \"train-5\"");
+    project.write(MANIFEST, format!("{text}\n{other}"));
+}
+
+#[test]
+fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
+    let project = project("");
+    two_trainings(&project);
+    let ended = project.pipeline(&format!("{RUN} --detach"));
+    assert!(ended.success().contains("simclr left, train skipped"), "{ended}");
+    eventually("the ends of the jobs", || {
+        (1..=3).all(|job| project.read(&format!("queue/{job}/status")) == "0\n")
+    });
+    let ended = project.pipeline(RUN);
+    assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
+    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (3, Vec::new()));
+}
+
+#[test]
+fn what_a_job_cannot_submit_the_next_run_does() {
+    let project = project("");
+    two_trainings(&project);
+    // Where jobs run, nobody submits.
+    project.edit(
+        "submit = \"./sched submit {script}\"",
+        "submit = \"[ -z $SCHEDULED ] || exit 1; SCHEDULED=1 ./sched submit {script}\"",
+    );
+    project.pipeline(&format!("{RUN} --detach")).success();
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (1, 1));
+    let ended = project.pipeline(RUN);
+    assert!(ended.success().contains("simclr fresh, train ran"), "{ended}");
+    assert_eq!(submitted(&project), 3);
+}
+
 #[test]
 fn what_a_job_goes_on_with_takes_no_more_and_is_one_stage() {
     let project = project("");

@@ -1,14 +1,18 @@
-//! What a job goes on with, in the same allocation: the one stage that its result makes ready. The run chooses it before the job is
-//! submitted; the job begins it, and needs no manifest for that.
+//! What becomes ready with the result of a job. The run chooses it before the job is submitted; the job begins it, and needs no manifest
+//! for that: one stage in the same allocation, or, where the run was left on purpose, all as jobs of their own.
 //!
 //! The folder of the next job is made as that of any job, and before the last word of the first one: whoever hears that word and
 //! wants the next stage finds a job to follow, and whoever was faster keeps it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::Run;
-use super::scheduled::fits_into;
+use super::executor::{Executor, Report};
+use super::handle::Waker;
+use super::job::JobEnd;
+use super::scheduled::{Scheduled, Terms, fits_into};
 use super::share::set_threads;
 use super::spec::{Following, JobSpec, Place, Work};
 use super::states::StageState;
@@ -19,59 +23,88 @@ use crate::manifest::Stage;
 use crate::plan::{self, Facts, PlanState};
 use crate::stage_name::StageName;
 
+/// How long a job tries to submit what it made ready: it has an allocation meanwhile.
+const SUBMISSION: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
 impl Run<'_> {
     /// What the job of a stage goes on with: the only stage of its executor that its result makes ready, where that takes no more
-    /// than the job has.
-    pub(super) fn following(&self, stage: &Stage) -> Option<Box<Following>> {
-        self.next_of(stage, &mut Vec::new())
+    /// than the job has. Of a run that ends when it has submitted what is ready, all of them: nobody else submits them.
+    pub(super) fn following(&self, stage: &Stage) -> Vec<Following> {
+        self.after(stage, &[])
     }
 
-    /// The same; `made` are the stages that the job makes before.
-    fn next_of(&self, stage: &Stage, made: &mut Vec<StageName>) -> Option<Box<Following>> {
-        made.push(stage.name.clone());
-        let executor = self.options.executor_of(stage)?;
-        let is_there = |input: &StageName| made.contains(input) || self.result(input).is_some();
+    /// The same; the job has made these stages before.
+    fn after(&self, stage: &Stage, before: &[&StageName]) -> Vec<Following> {
+        let made = [before, &[&stage.name]].concat();
+        let executor = self.options.executor_of(stage);
+        let is_there = |input: &StageName| made.contains(&input) || self.result(input).is_some();
         let readers = self.graph.consumers(&stage.name).into_iter().filter(|reader| {
             matches!(self.states.get(reader), Some(StageState::Waiting))
                 && self.graph.inputs(reader).into_iter().all(is_there)
+                && !self.options.force.contains(reader)
         });
         let readers = readers.filter_map(|reader| self.manifest.stage(reader));
-        let mut readers =
-            readers.filter(|reader| self.options.executor_of(reader) == Some(executor));
+        let readers: Vec<&Stage> =
+            readers.filter(|reader| self.options.executor_of(reader) == executor).collect();
         // Several are done sooner by jobs of their own.
-        let (Some(reader), None) = (readers.next(), readers.next()) else { return None };
-        if !fits_into(reader, stage) || self.options.force.contains(&reader.name) {
-            return None;
+        let is_one = matches!(&readers[..], [reader] if fits_into(reader, stage));
+        if !is_one && !self.options.detach {
+            return Vec::new();
         }
-        let results = self.graph.inputs(&reader.name).into_iter();
-        let results = results.filter_map(|input| Some((input.clone(), self.result(input)?.key)));
-        let mut declaration = reader.clone();
-        set_threads(&mut declaration);
-        Some(Box::new(Following {
-            declaration,
-            folder: self.manifest.folder_of(reader).to_owned(),
-            outside: self.facts.outside(&reader.name).ok()?.to_vec(),
-            results: results.collect(),
-            next: self.next_of(reader, made),
-        }))
+        let following = readers.into_iter().filter_map(|reader| {
+            let results = self.graph.inputs(&reader.name).into_iter();
+            let results =
+                results.filter_map(|input| Some((input.clone(), self.result(input)?.key)));
+            let mut declaration = reader.clone();
+            set_threads(&mut declaration);
+            Some(Following {
+                declaration,
+                folder: self.manifest.folder_of(reader).to_owned(),
+                outside: self.facts.outside(&reader.name).ok()?.to_vec(),
+                results: results.collect(),
+                next: self.after(reader, &made),
+            })
+        });
+        following.collect()
     }
 }
 
-/// Makes the job that goes on with the result of another one, as a job of the same allocation. `None` where there is nothing to
-/// do for it, somebody else does it, or something that it reads is gone.
+/// Begins what becomes ready with the result of a job: submits it where nobody else does, or makes the job of the same allocation that
+/// its process goes on with. `say` is told what cannot be done.
 pub(super) fn begin(
     before: &JobSpec,
+    made: &KnownResult,
+    cache: &Arc<Cache>,
+    index: &Arc<StatIndex>,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<Option<JobSpec>> {
+    let mut ready = Vec::new();
+    for following in &before.next {
+        ready.extend(work_on(before, following, made, cache, index)?);
+    }
+    if let ([_], [spec]) = (&before.next[..], &ready[..])
+        && fits_into(&spec.declaration, &before.declaration)
+        && let Some(spec) = take_along(before, spec, cache)?
+    {
+        return Ok(Some(spec));
+    }
+    if let (Some(settings), Some(place), false) = (&before.submits, &before.place, ready.is_empty())
+    {
+        let (name, settings) = (place.executor.clone(), settings.clone());
+        submit(ready, Terms { name, settings, detach: true }, cache, say)?;
+    }
+    Ok(None)
+}
+
+/// What is to be done for a stage that becomes ready with a result. `None` where that is nothing, or something that it reads is gone.
+fn work_on(
+    before: &JobSpec,
+    following: &Following,
     made: &KnownResult,
     cache: &Cache,
     index: &Arc<StatIndex>,
 ) -> anyhow::Result<Option<JobSpec>> {
-    let (Some(following), Some(place)) = (before.next.as_deref(), &before.place) else {
-        return Ok(None);
-    };
-    // Whoever follows it asks the scheduler for the same job.
-    let Some(receipt) = cache.job(&before.work.key).and_then(|folder| folder.submitted()) else {
-        return Ok(None);
-    };
     let Following { declaration, folder, outside, results, next } = following;
     cache.pin(results.iter().map(|(_, key)| Pinned::Key(*key)), |_| {})?;
     let mut known = HashMap::from([(&before.declaration.name, made.clone())]);
@@ -84,17 +117,14 @@ pub(super) fn begin(
         None => InputResult::Unknown,
     };
     let parts = key::parts(declaration, outside, result_of);
-    let key = StageKey::of(&parts);
-    cache.pin([Pinned::Key(key)], |_| {})?;
+    cache.pin([Pinned::Key(StageKey::of(&parts))], |_| {})?;
     let facts = CacheFacts::of_results(cache, &before.experiment, Arc::clone(index)).that_last();
     let PlanState::Dirty { reason, key, parts } = plan::decide(&declaration.name, parts, &facts)
     else {
         return Ok(None);
     };
-    let next = next.clone().map(|mut next| {
-        next.adds(&before.declaration.name, made.key);
-        next
-    });
+    let mut next = next.clone();
+    next.iter_mut().for_each(|next| next.adds(&before.declaration.name, made.key));
     let spec = JobSpec::new(
         &before.experiment,
         folder.clone(),
@@ -103,8 +133,19 @@ pub(super) fn begin(
         cache,
         |input| known.get(input).cloned(),
     )?;
-    let place = Some(Place { inherits: true, ..Place::new(&place.executor, None) });
-    let spec = JobSpec { place, next, ..spec };
+    Ok(Some(JobSpec { next, submits: before.submits.clone(), ..spec }))
+}
+
+/// Makes this the job that goes on in the same allocation. `None` where somebody else does it, or nobody knows which job that is.
+fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result<Option<JobSpec>> {
+    let Some(place) = &before.place else { return Ok(None) };
+    // Whoever follows it asks the scheduler for the same job.
+    let Some(receipt) = cache.job(&before.work.key).and_then(|folder| folder.submitted()) else {
+        return Ok(None);
+    };
+    let place = Place { inherits: true, ..Place::new(&place.executor, None) };
+    let spec = JobSpec { place: Some(place), ..spec.clone() };
+    let key = spec.work.key;
     let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
     if Lock::is_taken(&cache.layout().lock(&key.to_string())) {
         return Ok(None);
@@ -114,4 +155,39 @@ pub(super) fn begin(
     };
     folder.set_submitted(&receipt)?;
     Ok(Some(spec))
+}
+
+/// Submits these, as a run does that does not wait for them. What cannot be submitted from here, the next run submits.
+fn submit(
+    specs: Vec<JobSpec>,
+    terms: Terms,
+    cache: &Arc<Cache>,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<()> {
+    let executor = Scheduled::start(terms, Arc::clone(cache), Waker::new(|| {}))?;
+    let mut handles = Vec::new();
+    for spec in specs {
+        handles.push(executor.start(spec)?);
+    }
+    let began = Instant::now();
+    while !handles.is_empty() {
+        handles.retain_mut(|handle| {
+            loop {
+                match handle.poll() {
+                    Some(Report::Event(_)) => {}
+                    Some(Report::End(JobEnd::Failed { message, .. })) => {
+                        say(message);
+                        return false;
+                    }
+                    Some(Report::End(_)) => return false,
+                    None => return true,
+                }
+            }
+        });
+        if began.elapsed() >= SUBMISSION {
+            handles.iter().for_each(|handle| handle.stop());
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
 }

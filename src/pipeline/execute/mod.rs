@@ -541,6 +541,8 @@ impl Run<'_> {
             Some(executor) => {
                 set_threads(&mut spec.declaration);
                 spec.next = self.following(&spec.declaration);
+                spec.submits =
+                    self.options.executors.get(&executor).filter(|_| self.options.detach).cloned();
                 self.scheduled(&executor).and_then(|executor| executor.start(spec))
             }
         };

@@ -17,7 +17,7 @@ use super::job::{self, JobEnd, JobEvent};
 use super::scheduled::{JobEnding, JobLine};
 use super::spec::JobSpec;
 use super::supervisor::{Heard, Supervisor};
-use crate::cache::{Cache, JobFolder, JobJournal, Owner, StatIndex};
+use crate::cache::{Cache, JobFolder, JobJournal, KnownResult, Owner, StatIndex};
 use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
 use crate::launcher::{InAllocation, Plain};
@@ -118,13 +118,7 @@ impl Process<'_> {
                 && !self.supervisor.stopping()
             {
                 // Before its last word: whoever hears that finds what comes next.
-                next =
-                    following::begin(&spec, result, &cache, &self.index).unwrap_or_else(|error| {
-                        let text = format!("it does not go on with what comes next: {error:#}");
-                        self.reporter
-                            .event(&RunEvent::Note { stage: declaration.name.clone(), text });
-                        None
-                    });
+                next = self.begin_next(&spec, result);
             }
             let time_up = self.supervisor.was_asked_by(SIGUSR1);
             let inherits = place.as_ref().is_some_and(|place| place.inherits);
@@ -150,6 +144,20 @@ impl Process<'_> {
             }
         }
         Ok((self.report_end(declaration.name, key, end, started), next))
+    }
+
+    /// Begins what becomes ready with a result. Returns what this process goes on with.
+    fn begin_next(&mut self, spec: &JobSpec, result: &KnownResult) -> Option<JobSpec> {
+        let mut say = |text: String| {
+            let stage = spec.declaration.name.clone();
+            let text = format!("what becomes ready with it waits for the next run: {text}");
+            self.reporter.event(&RunEvent::Note { stage, text });
+        };
+        let next = following::begin(spec, result, &self.cache, &self.index, &mut say);
+        next.unwrap_or_else(|error| {
+            say(format!("{error:#}"));
+            None
+        })
     }
 
     /// Waits for the end of a stage that runs, and passes on what it reports.

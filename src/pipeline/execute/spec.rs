@@ -15,7 +15,7 @@ use crate::cache::{Cache, KnownResult, Owner, Pinned, Stored};
 use crate::digest::Encoder;
 use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, OutsideDigest, StageKey};
-use crate::manifest::{Manifest, Stage};
+use crate::manifest::{ExecutorSettings, Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -55,9 +55,12 @@ pub(crate) struct JobSpec {
     /// Where it runs, if that is not in the process that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,
-    /// What its job goes on with.
+    /// What becomes ready with its result, for its job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) next: Vec<Following>,
+    /// How its job submits that, where nobody else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) next: Option<Box<Following>>,
+    pub(crate) submits: Option<ExecutorSettings>,
 }
 
 /// A stage that becomes ready with the result of the one before it.
@@ -71,8 +74,8 @@ pub(crate) struct Following {
     pub(crate) outside: Vec<OutsideDigest>,
     /// What it reads beside the one before it, and is there.
     pub(crate) results: Vec<(StageName, StageKey)>,
-    /// The one after it.
-    pub(crate) next: Option<Box<Following>>,
+    /// What becomes ready with its own.
+    pub(crate) next: Vec<Following>,
 }
 
 impl Following {
@@ -165,7 +168,8 @@ impl JobSpec {
             missing,
             gpus: Vec::new(),
             place: None,
-            next: None,
+            next: Vec::new(),
+            submits: None,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed};
@@ -19,7 +20,7 @@ pub(crate) const LOCAL: &str = "local";
 pub(crate) type Executors = BTreeMap<String, ExecutorSettings>;
 
 /// Where jobs run, and how they get there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ExecutorSettings {
     /// How many of its jobs there are at once, of one run.
     pub(crate) max_jobs: Option<u32>,
@@ -31,7 +32,7 @@ pub(crate) struct ExecutorSettings {
 }
 
 /// What is asked to run jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SchedulerSettings {
     /// Commands of the user.
     Command(CommandTemplates),
@@ -39,7 +40,7 @@ pub(crate) enum SchedulerSettings {
 }
 
 /// What `sbatch` is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SlurmSettings {
     pub(crate) partition: Option<String>,
     /// How much time a job has, in Slurm's own words.
@@ -49,7 +50,7 @@ pub(crate) struct SlurmSettings {
 }
 
 /// Commands of a shell with `{...}` in them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommandTemplates {
     /// Submits a job, and prints its id.
     pub(crate) submit: String,
