@@ -327,8 +327,10 @@ fn two_trainings(project: &Sandbox) {
 fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
     let project = project("");
     two_trainings(&project);
+    project.write("hold", "");
     let ended = project.pipeline(&format!("{RUN} --detach"));
     assert!(ended.success().contains("simclr left, train skipped"), "{ended}");
+    fs::remove_file(project.path("hold")).expect("ours");
     eventually("the ends of the jobs", || {
         (1..=3).all(|job| project.read(&format!("queue/{job}/status")) == "0\n")
     });
@@ -346,7 +348,9 @@ fn what_a_job_cannot_submit_the_next_run_does() {
         "submit = \"./sched submit {script}\"",
         "submit = \"[ -z $SCHEDULED ] || exit 1; SCHEDULED=1 ./sched submit {script}\"",
     );
+    project.write("hold", "");
     project.pipeline(&format!("{RUN} --detach")).success();
+    fs::remove_file(project.path("hold")).expect("ours");
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (1, 1));
     let ended = project.pipeline(RUN);

@@ -263,6 +263,27 @@ fn ctrl_c_twice_cancels_the_tasks_of_an_array() {
 }
 
 #[test]
+fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
+    let Some(slurm) = slurm() else { return };
+    let more = "\n[stages.other]\nkind = \"train\"\nseed = 5\ndata = \"data\"\ninit = \"simclr\"\narchitecture = \"resnet8\"\n";
+    let project = project(&slurm, more);
+    let all = "run experiment.toml --executor slurm";
+    let left = project.pipeline(&format!("{all} --detach"));
+    assert!(left.success().contains("simclr left"), "{left}");
+    let is_there =
+        |name: &str| names(&project.cache("heads/training")).iter().any(|one| one == name);
+    let deadline = Instant::now() + LIMIT;
+    while !(is_there("evaluate") && is_there("other")) {
+        assert!(Instant::now() < deadline, "the jobs have ended");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let ended = wait(project.start(all));
+    assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    assert_eq!(steps(&project), 4 * 40, "each once");
+}
+
+#[test]
 fn a_job_that_is_preempted_goes_on_and_is_started_once() {
     let Some(slurm) = slurm() else { return };
     for (more, said) in [
@@ -276,10 +297,7 @@ fn a_job_that_is_preempted_goes_on_and_is_started_once() {
         let run = project.start(RUN);
         let first = job(&run);
         works(&project);
-        let other = ask(
-            "sbatch --parsable --partition=urgent --mem=4000M --nodelist=n1 --output=/dev/null --wrap=true",
-        );
-        assert!(other.status.success(), "{other:?}");
+        preempt();
         wait_for(&run, said);
         ask(&format!("scontrol update jobid={first} starttime=now"));
         let ended = wait(run);
@@ -291,18 +309,46 @@ fn a_job_that_is_preempted_goes_on_and_is_started_once() {
 }
 
 #[test]
+fn what_a_job_went_on_with_when_it_was_preempted_gets_a_job_of_its_own() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    let options = "options = [\"--mem=4000M\", \"--nodelist=n1\"]";
+    project.edit("options = [\"--mem=50M\"]", options);
+    project.write("steps", "100");
+    let run = project.start("run experiment.toml train --executor slurm");
+    let first = job(&run);
+    wait_for(&run, "train (train) runs");
+    preempt();
+    wait_for(&run, "a job that went on after another stage is replaced by a new one");
+    let ended = wait(run);
+    assert_eq!(ended.success(), "data ran, simclr ran, train ran");
+    assert_eq!(steps(&project), 200, "no step was done twice: {ended}");
+    assert_ne!(jobs(&ended.stderr)["train"], first);
+}
+
+/// Takes the first node away from what runs there.
+fn preempt() {
+    let taken = ask(
+        "sbatch --parsable --partition=urgent --mem=4000M --nodelist=n1 --output=/dev/null --wrap=true",
+    );
+    assert!(taken.status.success(), "{taken:?}");
+}
+
+#[test]
 fn a_job_that_takes_more_memory_than_it_has_says_so() {
     let Some(slurm) = slurm() else { return };
     if !slurm.join("cgroup.conf").exists() {
         return skipped("this Slurm does not limit memory: it has no groups of processes");
     }
     // A line without an end is all in memory.
-    let project =
-        dressed(Sandbox::new(&sweep(2, "head -c 300M /dev/zero | tail -n 1 | wc -c")), &slurm);
-    project.edit("n = [0, 1]", "n = [0]");
+    let project = dressed(Sandbox::new(&sweep(1, "exec tail -n 1 /dev/zero")), &slurm);
+    let attempts = "executor = \"slurm\", attempts = { count = 2, on = [\"out-of-memory\"] } }";
+    project.edit("executor = \"slurm\" }", attempts);
     let ended = wait(project.start("run experiment.toml"));
     assert_eq!(ended.code(), Some(1), "{ended}");
-    assert!(ended.stderr.contains("memory"), "{ended}");
+    for said in ["out of memory", "this was attempt 2 of 2"] {
+        assert!(ended.stderr.contains(said), "{said}: {ended}");
+    }
 }
 
 #[test]

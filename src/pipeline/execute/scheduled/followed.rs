@@ -411,7 +411,7 @@ impl Followed {
         cache: &Cache,
         knowledge: &mut Knowledge,
     ) -> anyhow::Result<Option<JobEnd>> {
-        let (key, token) = (self.key(), self.token());
+        let (key, token, inherits) = (self.key(), self.token(), self.inherits());
         let At::Submitted(job) = &mut self.at else { return Ok(None) };
         match Place::of_job(&job.folder.spec()) {
             Ok(Some(place)) if place.token == token => job.removed = None,
@@ -436,7 +436,13 @@ impl Followed {
             }
         }
         let state = job.state(knowledge);
-        job.show(state.as_ref(), knowledge.answers, &terms.name, &self.reporter);
+        let is_back = job.show(state.as_ref(), knowledge.answers, &terms.name, &self.reporter);
+        if is_back && inherits {
+            // What starts again is the job before it, which has ended.
+            let folder = job.folder.clone();
+            self.replace(cache, &folder, "a job that went on after another stage")?;
+            return Ok(None);
+        }
         let is_known = matches!(state, Some(JobState::Queued | JobState::Running));
         let is_unasked = job.id.is_some() && knowledge.answers == job.since;
         // That it works counts for more than what a scheduler says.
@@ -590,28 +596,30 @@ impl Submitted {
         knowledge.states.get(self.id.as_ref()?).cloned()
     }
 
-    /// Reports that it waits again, where it does.
+    /// Reports that it waits again, where it does. Returns whether that is news.
     fn show(
         &mut self,
         state: Option<&JobState>,
         answers: u64,
         executor: &str,
         reporter: &Reporter,
-    ) {
+    ) -> bool {
+        let mut is_back = false;
         match state {
             Some(JobState::Running) => {
                 self.runs_since.get_or_insert(answers);
             }
             Some(JobState::Queued) if self.runs_since.is_some_and(|since| answers > since) => {
-                self.runs_since = None;
+                (self.runs_since, is_back) = (None, true);
                 let job = self.id.clone().unwrap_or_default();
                 reporter.note(format!("its job {job} was put back into the queue"));
                 reporter.event(JobEvent::Queued { executor: executor.to_owned(), job });
             }
             Some(JobState::Queued) => {}
-            Some(JobState::Ended(_)) | None => return,
+            Some(JobState::Ended(_)) | None => return false,
         }
         self.was_seen = true;
+        is_back
     }
 
     /// Passes on what it says. Returns whether its process has begun or ended.

@@ -26,14 +26,14 @@ use super::executor::{Executor, Report};
 use super::handle::{Handle, Kill, Waker, spawn};
 use super::job::{JobEnd, JobEvent};
 use super::spec::JobSpec;
-use crate::cache::{Cache, JobFolder};
+use crate::cache::Cache;
 use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use command::CommandScheduler;
 use followed::Followed;
 use scheduler::{JobState, Scheduler, Submission, Trouble};
 use slurm::Slurm;
-use together::script;
+use together::{Width, script};
 
 pub(crate) use followed::QueuedJob;
 pub(crate) use line::{JobEnding, JobLine};
@@ -109,7 +109,8 @@ impl Scheduled {
         let name = terms.name.clone();
         let scheduler = scheduler(&terms.settings);
         let knowledge = Knowledge::new();
-        let desk = Desk { terms, cache, scheduler, knowledge, jobs: Vec::new(), alone: false };
+        let desk =
+            Desk { terms, cache, scheduler, knowledge, jobs: Vec::new(), width: Width::Wide };
         spawn(&name, move || desk.work(&receiver))?;
         Ok(Self { orders, waker })
     }
@@ -184,8 +185,7 @@ struct Desk {
     scheduler: Box<dyn Scheduler>,
     knowledge: Knowledge,
     jobs: Vec<Followed>,
-    /// Whether it has refused an array: from then on, each job goes alone.
-    alone: bool,
+    width: Width,
 }
 
 /// What a scheduler said last.
@@ -453,9 +453,13 @@ mod tests {
         stages: &[&str],
     ) -> (Desk, Vec<(Wish, Receiver<Report>)>) {
         let manifest = folder.join("experiment.toml");
-        let stage = "kind = \"command\"\nrun = [\"echo\", \"${n}\"]\n";
+        let stage = |name: &str| {
+            format!("[stages.{name}]\nkind = \"command\"\nrun = [\"{name}\", \"${{n}}\"]\n")
+        };
         let text = format!(
-            "[experiment]\nname = \"x\"\n[matrix]\nn = [1, 2, 3, 4, 5]\n[stages.a]\n{stage}[stages.b]\n{stage}"
+            "[experiment]\nname = \"x\"\n[matrix]\nn = [1, 2, 3, 4, 5]\n{}{}",
+            stage("a"),
+            stage("b")
         );
         std::fs::write(&manifest, text).expect("ours");
         let place = folder.join("cache");
@@ -483,7 +487,7 @@ mod tests {
             scheduler: Box::new(scheduler),
             knowledge: Knowledge::new(),
             jobs,
-            alone: false,
+            width: Width::Wide,
         };
         (desk, followers)
     }
@@ -515,16 +519,21 @@ mod tests {
         }
     }
 
-    /// Takes arrays, and remembers of each submission whose it was, and how many tasks it has.
+    /// What was submitted: the stage, of an array the first one, and its tasks.
+    type Taken = Vec<(String, Option<Tasks>)>;
+
+    /// Takes arrays, and remembers what it has taken.
     #[derive(Default)]
     struct Arraying {
-        taken: Arc<Mutex<Vec<(String, Option<Tasks>)>>>,
-        refuses_arrays: bool,
+        taken: Arc<Mutex<Taken>>,
+        /// It refuses what is larger.
+        widest: Option<usize>,
     }
 
     impl Scheduler for Arraying {
         fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
-            if self.refuses_arrays && job.tasks.is_some() {
+            let count = job.tasks.map_or(1, |tasks| tasks.count);
+            if self.widest.is_some_and(|widest| count > widest) {
                 return Err(Trouble::Refused("Invalid job array specification".to_owned()));
             }
             let mut taken = self.taken.lock().expect("one thread");
@@ -586,9 +595,26 @@ mod tests {
         desk.jobs.retain(|job| job.id().is_none_or(|id| id != "1_2"));
         turn(&mut desk);
         turn(&mut desk);
-        expected.push(one("a@n=5"));
+        expected.push(one("b@n=1"));
         assert_eq!(*taken.lock().expect("one thread"), expected);
         desk.jobs.retain(|job| job.id().is_none());
+        turn(&mut desk);
+        expected.extend([one("a@n=5"), one("b@n=2")]);
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+    }
+
+    #[test]
+    fn where_only_few_may_wait_no_more_wait_than_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scheduler = Arraying { widest: Some(2), ..Arraying::default() };
+        let taken = Arc::clone(&scheduler.taken);
+        let (mut desk, _followers) = desk(scheduler, Some(2), folder.path(), &SWEEP);
+        turn(&mut desk);
+        turn(&mut desk);
+        let mut expected = vec![several("a@n=1", 2, None)];
+        assert_eq!(*taken.lock().expect("one thread"), expected);
+        desk.jobs.retain(|job| job.id().is_none());
+        turn(&mut desk);
         turn(&mut desk);
         expected.push(several("b@n=1", 2, None));
         assert_eq!(*taken.lock().expect("one thread"), expected);
@@ -597,7 +623,7 @@ mod tests {
     #[test]
     fn where_arrays_are_refused_each_goes_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let scheduler = Arraying { refuses_arrays: true, ..Arraying::default() };
+        let scheduler = Arraying { widest: Some(1), ..Arraying::default() };
         let taken = Arc::clone(&scheduler.taken);
         let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
         turn(&mut desk);

@@ -19,6 +19,17 @@ use crate::launcher::JOB_SUBCOMMAND;
 use crate::manifest::{ExecutorSettings, Stage, Takes};
 use crate::shell;
 
+/// How much is handed over at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// All that is ready: those that may not run yet wait in an array.
+    Wide,
+    /// No more than may run, once a scheduler has refused more.
+    Narrow,
+    /// One by one, once it has refused an array.
+    One,
+}
+
 /// A job that is about to be submitted.
 struct Member {
     /// Its place among those of the desk.
@@ -39,26 +50,33 @@ impl Desk {
     /// How many of its jobs a scheduler with arrays may still take. `None` for all.
     fn free(&self) -> Option<usize> {
         self.scheduler.arrays()?;
-        let most = usize::try_from(self.terms.settings.max_jobs?).unwrap_or(usize::MAX);
+        let most = self.most_at_once()?;
+        let is_wide = self.width == Width::Wide;
         let mut sizes: HashMap<&str, usize> = HashMap::new();
         for array in self.jobs.iter().filter_map(Followed::array) {
             *sizes.entry(array).or_default() += 1;
         }
-        let taken: usize = sizes.values().map(|size| (*size).min(most)).sum();
-        (taken > 0).then(|| most.saturating_sub(taken))
+        let counted = |size: &usize| if is_wide { (*size).min(most) } else { *size };
+        let taken: usize = sizes.values().map(counted).sum();
+        (taken > 0 || !is_wide).then(|| most.saturating_sub(taken))
+    }
+
+    /// How many of its jobs run at once, where that is limited.
+    fn most_at_once(&self) -> Option<usize> {
+        self.terms.settings.max_jobs.map(|most| usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// Submits what is made, as far as there is room for it, and ends those that are refused.
     pub(super) fn submit(&mut self) {
         let most = match self.scheduler.arrays() {
-            Some(arrays) if !self.alone => arrays.most,
+            Some(arrays) if self.width != Width::One => arrays.most,
             _ => 1,
         };
         let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
         let mut made: Vec<usize> = places.collect();
         let mut ended = Vec::new();
         while let Some(&first) = made.first() {
-            let free = self.free().unwrap_or(usize::MAX);
+            let (free, width) = (self.free().unwrap_or(usize::MAX), self.width);
             if free == 0 || self.knowledge.takes_none() {
                 break;
             }
@@ -68,6 +86,10 @@ impl Desk {
             made = together.split_off(together.len().min(free).min(most));
             made.extend(others);
             ended.extend(self.submit_together(&together));
+            // The next time.
+            if self.width != width {
+                break;
+            }
         }
         ended.sort_unstable_by_key(|(place, _)| *place);
         for (place, end) in ended.into_iter().rev() {
@@ -91,6 +113,7 @@ impl Desk {
             return ended;
         }
         let is_array = members.len() > 1;
+        let waits = self.most_at_once().is_some_and(|most| members.len() > most);
         match self.hand_over(&members) {
             Ok(Ok(taken)) => {
                 for (index, Member { place, folder, .. }) in members.into_iter().enumerate() {
@@ -102,11 +125,13 @@ impl Desk {
                 self.knowledge.has_taken_one();
                 self.knowledge.is_old();
             }
-            // Its administrator wants none, or only small ones.
+            // There may be a limit on how many jobs of somebody wait.
+            Ok(Err(Trouble::Refused(_))) if waits => self.width = Width::Narrow,
+            // Its administrator may want no arrays.
             Ok(Err(Trouble::Refused(words)))
                 if is_array && words.to_lowercase().contains("array") =>
             {
-                self.alone = true;
+                self.width = Width::One;
             }
             Ok(Err(trouble @ Trouble::Refused(_))) => {
                 let end = || JobEnd::failed(refused(&self.terms.name, &trouble));
@@ -146,9 +171,8 @@ impl Desk {
         let lines = script(settings, array.map(|array| array.index), &jobs)?;
         let folder = &members[0].folder;
         folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
-        let most = settings.max_jobs.and_then(|most| usize::try_from(most).ok());
         let count = members.len();
-        let at_once = most.filter(|most| *most < count);
+        let at_once = self.most_at_once().filter(|most| *most < count);
         let tasks = array.map(|_| Tasks { count, at_once });
         let (stage, key) = (first.stage(), first.key().to_string());
         let submitted =
