@@ -62,6 +62,11 @@ impl Cache {
         Lock::try_take(&self.layout.lock(&format!("job-{key}")))
     }
 
+    /// Whether somebody has that right.
+    pub(crate) fn is_job_locked(&self, key: &StageKey) -> bool {
+        Lock::is_taken(&self.layout.lock(&format!("job-{key}")))
+    }
+
     /// Makes the job of a key, with what it is to do and what must stay for it. `None` where there is one. For whoever has the lock of
     /// the job.
     pub(crate) fn begin_job(

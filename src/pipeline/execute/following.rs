@@ -23,7 +23,7 @@ use crate::manifest::Stage;
 use crate::plan::{self, Facts, PlanState};
 use crate::stage_name::StageName;
 
-/// How long a job tries to submit what it made ready: it has an allocation meanwhile.
+/// How long a job waits for its own receipt, or tries to submit what it made ready: it has an allocation meanwhile.
 const SUBMISSION: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -140,9 +140,7 @@ fn work_on(
 fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result<Option<JobSpec>> {
     let Some(place) = &before.place else { return Ok(None) };
     // Whoever follows it asks the scheduler for the same job.
-    let Some(receipt) = cache.job(&before.work.key).and_then(|folder| folder.submitted()) else {
-        return Ok(None);
-    };
+    let Some(receipt) = receipt(cache, &before.work.key) else { return Ok(None) };
     let place = Place { inherits: true, ..Place::new(&place.executor, None) };
     let spec = JobSpec { place: Some(place), ..spec.clone() };
     let key = spec.work.key;
@@ -155,6 +153,20 @@ fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result
     };
     folder.set_submitted(&receipt)?;
     Ok(Some(spec))
+}
+
+/// What is remembered of the submission of a job. Whoever submits it right now writes that in a moment.
+fn receipt(cache: &Cache, key: &StageKey) -> Option<Vec<u8>> {
+    let began = Instant::now();
+    loop {
+        // Before it is looked for: nobody lets go of the job without having written it.
+        let is_submitted_now = cache.is_job_locked(key) && began.elapsed() < SUBMISSION;
+        let receipt = cache.job(key)?.submitted();
+        if receipt.is_some() || !is_submitted_now {
+            return receipt;
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 /// Submits these, as a run does that does not wait for them. What cannot be submitted from here, the next run submits.
