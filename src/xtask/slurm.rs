@@ -160,7 +160,7 @@ PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=1:00:00 State=UP
         let began = Instant::now();
         loop {
             let mut command = Command::new("sinfo");
-            command.args(["--noheader", "--Node", "--format=%T"]);
+            command.args(["--noheader", "--Node", "--partition=main", "--format=%T"]);
             let output = command.env("SLURM_CONF", self.folder.join("slurm.conf")).output()?;
             let states = String::from_utf8_lossy(&output.stdout).into_owned();
             if states.lines().count() == 2 && states.lines().all(|state| state == "idle") {
