@@ -102,7 +102,8 @@ fn works(project: &Sandbox) {
 
 #[test]
 fn what_learns_runs_as_jobs_and_the_rest_here() {
-    let project = project("");
+    // How many cores its allocation has is not what a job asks for.
+    let project = project("").set("NSLOTS", "1");
     let ended = project.pipeline(RUN);
     assert_eq!(ended.success(), "data ran, simclr ran, train ran, evaluate ran");
     assert_snapshot!(project.filter(&ended.stderr), @r"
@@ -529,6 +530,17 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
     let ended = run.wait();
     assert_eq!(ended.code(), Some(1), "{ended}");
     assert!(ended.stderr.contains("its job 3 had too little time"), "{ended}");
+}
+
+#[test]
+fn a_job_that_hears_of_its_time_before_it_works_goes_on() {
+    let project = project("");
+    project.edit(
+        "kind = \"command\"\nsubmit",
+        "kind = \"command\"\nsetup = \"kill -USR1 $$\"\nsubmit",
+    );
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data ran, simclr ran");
+    assert_eq!(submitted(&project), 1);
 }
 
 #[test]

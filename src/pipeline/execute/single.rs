@@ -72,7 +72,7 @@ struct Process<'r> {
 
 impl Process<'_> {
     /// Runs one of them. Returns how it ended, and the one after it.
-    fn run(&mut self, mut spec: JobSpec) -> anyhow::Result<(JobExit, Option<JobSpec>)> {
+    fn run(&mut self, spec: JobSpec) -> anyhow::Result<(JobExit, Option<JobSpec>)> {
         let cache = Arc::clone(&self.cache);
         let key = spec.work.key;
         let mut journal = None;
@@ -89,7 +89,6 @@ impl Process<'_> {
                 print_into(&folder)?;
             }
             journal = Some(Journal::begin(&folder)?);
-            take_allocated_cores(&mut spec);
         }
         self.reporter.event(&RunEvent::Begin { experiment: spec.experiment.clone(), stages: 1 });
         let say = |text: &str| {
@@ -109,7 +108,12 @@ impl Process<'_> {
         let JobSpec { declaration, place, .. } = spec.clone();
         let started = Instant::now();
         let limit = declaration.execution.timeout_seconds.map(Duration::from_secs);
-        self.supervisor.watch(&declaration.name, executor.start(spec.clone())?, limit);
+        // What comes next is compared with what this one has asked for, and not with what it was given.
+        let mut given = spec.clone();
+        if journal.is_some() {
+            take_allocated_cores(&mut given);
+        }
+        self.supervisor.watch(&declaration.name, executor.start(given)?, limit);
         let end = self.wait(&declaration, key, &mut journal);
         self.supervisor.forget(&declaration.name);
         let mut next = None;

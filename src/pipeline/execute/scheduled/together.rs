@@ -229,6 +229,8 @@ pub(super) fn script(
         }
     };
     lines.push("exec >> \"$pipeline_job/output\" 2>&1".to_owned());
+    // That its time is nearly up would end it without a word, before its process listens to that.
+    lines.push("trap '' USR1".to_owned());
     lines.extend(settings.setup.as_deref().map(|setup| setup.trim_end().to_owned()));
     let program = quoted(&program(settings)?);
     lines.push(format!(
