@@ -66,6 +66,10 @@ impl Slurm {
         }
         slurm.start_munge()?;
         fs::write(slurm.folder.join("slurm.conf"), slurm.configuration())?;
+        let prolog = slurm.folder.join("prolog");
+        let is_allowed = slurm.folder.join("no-launch");
+        fs::write(&prolog, format!("#!/bin/sh\n! [ -e {} ]\n", is_allowed.display()))?;
+        set_mode(&prolog, 0o755)?;
         if limits_memory() {
             fs::write(slurm.folder.join("cgroup.conf"), "ConstrainRAMSpace=yes\n")?;
         }
@@ -138,6 +142,7 @@ KillWait=5
 MinJobAge=300
 JobRequeue=1
 MaxArraySize=10001
+Prolog={folder}/prolog
 AccountingStorageType=accounting_storage/none
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 RealMemory=4000 State=UNKNOWN
 PreemptType=preempt/partition_prio

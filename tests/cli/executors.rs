@@ -218,6 +218,23 @@ fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
 }
 
 #[test]
+fn a_job_that_is_held_is_shown_as_that() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    project.write("queue/1/state", "PSUSP\n");
+    run.wait_for("simclr: its job 1 is held: PSUSP");
+    let status = || project.pipeline("status experiment.toml simclr");
+    let line = "simclr is held as job 1 of fake, submitted just now: PSUSP\n";
+    eventually("the status", || status().stdout.contains(line));
+    project.write("queue/1/state", "PEND\n");
+    eventually("the status", || status().stdout.contains("simclr is queued as job 1 of fake"));
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+}
+
+#[test]
 fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
     let project = project("slow").set("FAKE_LEARN_STEPS", "200");
     let run = project.start(&format!("{RUN} simclr"));
@@ -502,7 +519,8 @@ fn a_job_that_is_killed_is_noticed() {
 fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
     let project = project("slow");
     let run = project.start(&format!("{RUN} simclr"));
-    works(&project);
+    // Its process has heard of one more than the first by then.
+    eventually("some steps", || steps(&project) > 10);
     // Some schedulers send it to all processes of a job.
     kill_process(worker(&project), Signal::USR1).expect("ours");
     kill_process(process(&project, 1), Signal::USR1).expect("ours");

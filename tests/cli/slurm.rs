@@ -447,6 +447,25 @@ fn a_job_whose_node_fails_is_requeued_by_slurm_and_started_once() {
 }
 
 #[test]
+fn a_job_that_slurm_holds_as_it_could_not_be_started_says_so() {
+    let Some(slurm) = slurm() else { return };
+    let project = dressed(Sandbox::new(&sweep(1, "true")), &slurm);
+    fs::write(slurm.join("no-launch"), "").expect("ours");
+    let run = project.start("run experiment.toml");
+    wait_for(&run, "is held: launch failed requeued held; `scontrol release ");
+    fs::remove_file(slurm.join("no-launch")).expect("ours");
+    let job = job(&run);
+    let status = project.pipeline("status experiment.toml");
+    assert!(status.stdout.contains(&format!("is held as job {job} of slurm")), "{status}");
+    // The node is drained by that, too.
+    ask("scontrol update nodename=n1,n2 state=resume");
+    ask(&format!("scontrol release {job}"));
+    start_again(&job);
+    let ended = wait(run);
+    assert!(ended.status.success(), "{ended}");
+}
+
+#[test]
 fn slurm_is_restarted_and_nothing_is_lost() {
     let Some(slurm) = slurm() else { return };
     let project = project(&slurm, "");

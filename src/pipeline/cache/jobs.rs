@@ -7,6 +7,7 @@
 //!   script        what the scheduler starts
 //!   task          which task of which array it was submitted as, where it was
 //!   submitted     the id that the scheduler gave it
+//!   held          why the scheduler holds it, where somebody who follows it has heard that
 //!   events        what the job reports, a line each; its end is the last one
 //!   ended         that it does not go on
 //!   output        what its script printed
@@ -145,7 +146,22 @@ impl JobFolder {
 
     /// Remembers which task of an array it is going to be, or that it is none.
     pub(crate) fn set_task(&self, content: Option<&[u8]>) -> anyhow::Result<()> {
-        let place = self.place.join("task");
+        self.set("task", content)
+    }
+
+    /// Remembers why the scheduler holds it, or that it does not.
+    pub(crate) fn set_held(&self, why: Option<&str>) -> anyhow::Result<()> {
+        self.set("held", why.map(str::as_bytes))
+    }
+
+    /// What was remembered of that.
+    pub(crate) fn held(&self) -> Option<String> {
+        fs::read_to_string(self.place.join("held")).ok()
+    }
+
+    /// Writes one of its files, or removes it.
+    fn set(&self, name: &str, content: Option<&[u8]>) -> anyhow::Result<()> {
+        let place = self.place.join(name);
         match content {
             Some(content) => durable::write_file(&place, content),
             None => match disk::remove_file(&place) {

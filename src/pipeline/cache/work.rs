@@ -96,6 +96,9 @@ impl WorkFolder {
 
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        let _ = self.clear();
+        // It is not there where another process was given the lock meanwhile, and works in the same place.
+        if self.own.path().exists() {
+            let _ = self.clear();
+        }
     }
 }

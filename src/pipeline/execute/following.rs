@@ -71,7 +71,7 @@ impl Run<'_> {
 }
 
 /// Begins what becomes ready with the result of a job: submits it where nobody else does, or makes the job of the same allocation that
-/// its process goes on with. `say` is told what cannot be done.
+/// its process goes on with. `say` is told what cannot be done, and what it waits for.
 pub(super) fn begin(
     before: &JobSpec,
     made: &KnownResult,
@@ -81,7 +81,7 @@ pub(super) fn begin(
 ) -> anyhow::Result<Option<JobSpec>> {
     let mut ready = Vec::new();
     for following in &before.next {
-        ready.extend(work_on(before, following, made, cache, index)?);
+        ready.extend(work_on(before, following, made, cache, index, say)?);
     }
     if let ([_], [spec]) = (&before.next[..], &ready[..])
         && fits_into(&spec.declaration, &before.declaration)
@@ -104,20 +104,17 @@ fn work_on(
     made: &KnownResult,
     cache: &Cache,
     index: &Arc<StatIndex>,
+    say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Option<JobSpec>> {
-    let Following { declaration, folder, outside, results, next } = following;
-    cache.pin(results.iter().map(|(_, key)| Pinned::Key(*key)), |_| {})?;
-    let mut known = HashMap::from([(&before.declaration.name, made.clone())]);
-    for (stage, key) in results {
-        let Some(record) = cache.usable(key) else { return Ok(None) };
-        known.insert(stage, record.into());
-    }
+    let Some(mut known) = read_beside(following, cache, say)? else { return Ok(None) };
+    known.insert(&before.declaration.name, made.clone());
+    let Following { declaration, folder, outside, next, .. } = following;
     let result_of = |input: &StageName| match known.get(input) {
         Some(result) => InputResult::Made { key: result.key, digest: result.output.digest },
         None => InputResult::Unknown,
     };
     let parts = key::parts(declaration, outside, result_of);
-    cache.pin([Pinned::Key(StageKey::of(&parts))], |_| {})?;
+    cache.pin([Pinned::Key(StageKey::of(&parts))], |text| say(text.to_owned()))?;
     let facts = CacheFacts::of_results(cache, &before.experiment, Arc::clone(index)).that_last();
     let PlanState::Dirty { reason, key, parts } = plan::decide(&declaration.name, parts, &facts)
     else {
@@ -134,6 +131,18 @@ fn work_on(
         |input| known.get(input).cloned(),
     )?;
     Ok(Some(JobSpec { next, submits: before.submits.clone(), ..spec }))
+}
+
+/// What a stage reads beside the result of the one before it, which stays from now on. `None` where some of it is gone.
+fn read_beside<'f>(
+    following: &'f Following,
+    cache: &Cache,
+    say: &mut dyn FnMut(String),
+) -> anyhow::Result<Option<HashMap<&'f StageName, KnownResult>>> {
+    let results = &following.results;
+    cache.pin(results.iter().map(|(_, key)| Pinned::Key(*key)), |text| say(text.to_owned()))?;
+    let known = results.iter().map(|(stage, key)| Some((stage, cache.usable(key)?.into())));
+    Ok(known.collect())
 }
 
 /// Makes this the job that goes on in the same allocation. `None` where somebody else does it, or nobody knows which job that is.
@@ -169,6 +178,11 @@ fn receipt(cache: &Cache, key: &StageKey) -> Option<Vec<u8>> {
     }
 }
 
+/// Why what becomes ready is left for the next run, in words.
+pub(super) fn left(why: &str) -> String {
+    format!("what becomes ready with it is left to the next run: {why}")
+}
+
 /// Submits these, as a run does that does not wait for them. What cannot be submitted from here, the next run submits.
 fn submit(
     specs: Vec<JobSpec>,
@@ -188,7 +202,7 @@ fn submit(
                 match handle.poll() {
                     Some(Report::Event(_)) => {}
                     Some(Report::End(JobEnd::Failed { message, .. })) => {
-                        say(message);
+                        say(left(&message));
                         return false;
                     }
                     Some(Report::End(_)) => return false,
@@ -202,4 +216,40 @@ fn submit(
         std::thread::sleep(POLL);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_next_says_that_it_waits_for_whoever_cleans() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (manifest, place) = (folder.path().join("x.toml"), folder.path().join("cache"));
+        let text = "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nrun = [\"a\"]\n";
+        std::fs::write(&manifest, text).expect("ours");
+        let cache = Cache::open(&place).expect("a cache");
+        cache.prepare().expect("writable");
+        let spec = crate::testing::job(&manifest, &place, "a").expect("a job");
+        let spec: JobSpec = serde_json::from_value(spec).expect("a job");
+        let results = vec![(spec.declaration.name.clone(), spec.work.key)];
+        let (declaration, folder) = (spec.declaration, spec.folder);
+        let following =
+            Following { declaration, folder, outside: Vec::new(), results, next: Vec::new() };
+        let cleans = Lock::take(&cache.layout().lock("pins")).expect("nobody has it");
+        let ((sender, said), following, cache) = (channel(), &following, &cache);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(move || {
+                read_beside(following, cache, &mut |text| sender.send(text).expect("it is heard"))
+                    .map(|known| known.is_some())
+            });
+            let said = said.recv_timeout(Duration::from_secs(30)).expect("it says so");
+            assert_eq!(said, "waits for another process, which cleans this cache");
+            drop(cleans);
+            let is_there = waits.join().expect("no panic").expect("readable");
+            assert!(!is_there, "it has no result");
+        });
+    }
 }

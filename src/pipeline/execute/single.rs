@@ -117,13 +117,14 @@ impl Process<'_> {
         let end = self.wait(&declaration, key, &mut journal);
         self.supervisor.forget(&declaration.name);
         let mut next = None;
+        if let JobEnd::Ran { result, .. } = &end
+            && journal.is_some()
+            && !self.supervisor.stopping()
+        {
+            // Before its last word: whoever hears that finds what comes next.
+            next = self.begin_next(&spec, result, &mut journal);
+        }
         if let Some(journal) = &mut journal {
-            if let JobEnd::Ran { result, .. } = &end
-                && !self.supervisor.stopping()
-            {
-                // Before its last word: whoever hears that finds what comes next.
-                next = self.begin_next(&spec, result);
-            }
             let time_up = self.supervisor.was_asked_by(SIGUSR1);
             let inherits = place.as_ref().is_some_and(|place| place.inherits);
             let advanced =
@@ -151,15 +152,20 @@ impl Process<'_> {
     }
 
     /// Begins what becomes ready with a result. Returns what this process goes on with.
-    fn begin_next(&mut self, spec: &JobSpec, result: &KnownResult) -> Option<JobSpec> {
+    fn begin_next(
+        &mut self,
+        spec: &JobSpec,
+        result: &KnownResult,
+        journal: &mut Option<Journal>,
+    ) -> Option<JobSpec> {
+        let (cache, index) = (Arc::clone(&self.cache), Arc::clone(&self.index));
         let mut say = |text: String| {
-            let stage = spec.declaration.name.clone();
-            let text = format!("what becomes ready with it waits for the next run: {text}");
-            self.reporter.event(&RunEvent::Note { stage, text });
+            let event = JobEvent::Worker(Event::Note { text });
+            self.pass_on(event, &spec.declaration, spec.work.key, journal);
         };
-        let next = following::begin(spec, result, &self.cache, &self.index, &mut say);
+        let next = following::begin(spec, result, &cache, &index, &mut say);
         next.unwrap_or_else(|error| {
-            say(format!("{error:#}"));
+            say(following::left(&format!("{error:#}")));
             None
         })
     }

@@ -11,7 +11,8 @@ use crate::shell;
 /// How long a command may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The words with which schedulers say that a job has ended, and that it waits. With any other one, it runs.
+/// The words with which schedulers say that a job has ended, that it waits, and that it does so until somebody lets it go. With any
+/// other one, it runs.
 const ENDED: [&str; 12] = [
     "C",
     "F",
@@ -26,10 +27,8 @@ const ENDED: [&str; 12] = [
     "ENDED",
     "GONE",
 ];
-const QUEUED: [&str; 13] = [
-    "Q", "H", "W", "PD", "QW", "HQW", "PEND", "PENDING", "QUEUED", "PSUSP", "HELD", "WAIT",
-    "WAITING",
-];
+const QUEUED: [&str; 9] = ["Q", "W", "PD", "QW", "PEND", "PENDING", "QUEUED", "WAIT", "WAITING"];
+const HELD: [&str; 5] = ["H", "HQW", "EQW", "PSUSP", "HELD"];
 
 /// Asks by commands of a shell.
 pub(super) struct CommandScheduler(pub(super) CommandTemplates);
@@ -126,6 +125,8 @@ fn state(line: &str) -> Option<(&str, JobState)> {
         JobState::Ended(Ended::with_word(word, Failing::Failure))
     } else if QUEUED.contains(&upper.as_str()) {
         JobState::Queued
+    } else if HELD.contains(&upper.as_str()) {
+        JobState::Held(word.to_owned())
     } else {
         JobState::Running
     };
@@ -159,6 +160,7 @@ mod tests {
             ("12.serv Q", Some(("12", JobState::Queued))),
             ("12 qw user", Some(("12", JobState::Queued))),
             ("12 PEND", Some(("12", JobState::Queued))),
+            ("12 Eqw", Some(("12", JobState::Held("Eqw".to_owned())))),
             ("12 RUN", Some(("12", JobState::Running))),
             ("12 r", Some(("12", JobState::Running))),
             ("12 E", Some(("12", JobState::Running))),

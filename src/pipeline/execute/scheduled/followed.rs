@@ -58,6 +58,8 @@ struct Submitted {
     read: u64,
     /// Where it runs: how often the scheduler had answered when that was heard. An older answer may say that it waits.
     runs_since: Option<u64>,
+    /// Why its scheduler holds it, as that was said last.
+    held: Option<String>,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     was_seen: bool,
     /// How its process ended last.
@@ -80,6 +82,9 @@ pub(crate) struct QueuedJob {
     pub(crate) job: String,
     /// When it took it: seconds since 1970, UTC.
     pub(crate) since: u64,
+    /// Why it waits until somebody lets it go, and what to do, where that was heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<String>,
 }
 
 impl QueuedJob {
@@ -94,13 +99,18 @@ impl QueuedJob {
             Some(ending) => matches!(ending, JobEnding::Stopped { .. }),
             None => !folder.has_begun(),
         };
-        Self::submitted(folder).filter(|_| waits)
+        let job = Self::submitted(folder).filter(|_| waits)?;
+        Some(Self { held: folder.held(), ..job })
     }
 
     /// In one line, after the name of the stage.
     pub(crate) fn line(&self) -> String {
-        let Self { executor, job, since } = self;
-        format!("is queued as job {job} of {executor}, submitted {}", format::ago(*since))
+        let Self { executor, job, since, held } = self;
+        let submitted = format!("as job {job} of {executor}, submitted {}", format::ago(*since));
+        match held {
+            None => format!("is queued {submitted}"),
+            Some(why) => format!("is held {submitted}: {why}"),
+        }
     }
 }
 
@@ -320,6 +330,7 @@ impl Followed {
             id,
             read: 0,
             runs_since: None,
+            held: None,
             was_seen,
             ending: None,
             gone: None,
@@ -443,7 +454,7 @@ impl Followed {
             self.replace(cache, &folder, "a job that went on after another stage")?;
             return Ok(None);
         }
-        let is_known = matches!(state, Some(JobState::Queued | JobState::Running));
+        let is_known = !matches!(state, None | Some(JobState::Ended(_)));
         let is_unasked = job.id.is_some() && knowledge.answers == job.since;
         // That it works counts for more than what a scheduler says.
         let works = Lock::is_taken(&cache.layout().lock(&key.to_string()));
@@ -596,7 +607,7 @@ impl Submitted {
         knowledge.states.get(self.id.as_ref()?).cloned()
     }
 
-    /// Reports that it waits again, where it does. Returns whether that is news.
+    /// Reports that it waits again or is held, where it is. Returns whether it waits again.
     fn show(
         &mut self,
         state: Option<&JobState>,
@@ -609,17 +620,37 @@ impl Submitted {
             Some(JobState::Running) => {
                 self.runs_since.get_or_insert(answers);
             }
-            Some(JobState::Queued) if self.runs_since.is_some_and(|since| answers > since) => {
+            Some(JobState::Queued | JobState::Held(_))
+                if self.runs_since.is_some_and(|since| answers > since) =>
+            {
                 (self.runs_since, is_back) = (None, true);
                 let job = self.id.clone().unwrap_or_default();
                 reporter.note(format!("its job {job} was put back into the queue"));
                 reporter.event(JobEvent::Queued { executor: executor.to_owned(), job });
             }
-            Some(JobState::Queued) => {}
+            Some(JobState::Queued | JobState::Held(_)) => {}
             Some(JobState::Ended(_)) | None => return false,
         }
         self.was_seen = true;
+        self.hold(state, reporter);
         is_back
+    }
+
+    /// Says that it is held, where that is news; and in its folder, for whoever looks.
+    fn hold(&mut self, state: Option<&JobState>, reporter: &Reporter) {
+        let held = match state {
+            Some(JobState::Held(why)) => Some(why.clone()),
+            _ => None,
+        };
+        if held == self.held {
+            return;
+        }
+        if let Some(why) = &held {
+            let job = self.id.as_deref().unwrap_or_default();
+            reporter.note(format!("its job {job} is held: {why}"));
+        }
+        let _ = self.folder.set_held(held.as_deref());
+        self.held = held;
     }
 
     /// Passes on what it says. Returns whether its process has begun or ended.
@@ -653,7 +684,8 @@ fn ran(record: Record) -> JobEnd {
 
 fn receipt_of(terms: &Terms, id: &str) -> anyhow::Result<Vec<u8>> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let receipt = QueuedJob { executor: terms.name.clone(), job: id.to_owned(), since };
+    let (executor, job) = (terms.name.clone(), id.to_owned());
+    let receipt = QueuedJob { executor, job, since, held: None };
     Ok(serde_json::to_vec(&receipt)?)
 }
 

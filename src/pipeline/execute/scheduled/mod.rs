@@ -350,7 +350,7 @@ impl Desk {
         };
         let states = states.filter(|states| !states.is_empty() || ids.len() == 1);
         let lives = |id: &String| match states.as_ref().map(|states| states.get(id)) {
-            Some(state) => matches!(state, Some(JobState::Queued | JobState::Running)),
+            Some(state) => !matches!(state, None | Some(JobState::Ended(_))),
             None => true,
         };
         for job in &mut unwanted {

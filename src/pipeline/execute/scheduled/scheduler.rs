@@ -84,6 +84,8 @@ pub(super) struct Tasks {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JobState {
     Queued,
+    /// In the queue until somebody lets it go: why, and what to do, in words.
+    Held(String),
     Running,
     Ended(Ended),
 }

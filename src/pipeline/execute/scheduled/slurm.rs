@@ -63,8 +63,8 @@ impl Scheduler for Slurm {
             answer => answer?,
         };
         let known = lines.lines().filter_map(|line| {
-            let mut fields = line.splitn(3, '|');
-            Some((fields.next()?.to_owned(), state(fields.next()?)))
+            let (id, state, _) = listed(line)?;
+            Some((id.to_owned(), state))
         });
         let known: HashMap<String, JobState> = known.collect();
         Ok(known.into_iter().filter(|(id, _)| ids.contains(id)).collect())
@@ -98,11 +98,9 @@ impl Scheduler for Slurm {
     fn find(&self, token: &str) -> Result<Option<String>, Trouble> {
         let lines = queue(&[])?;
         let job = lines.lines().find_map(|line| {
-            let mut fields = line.splitn(3, '|');
-            let (id, state_word) = (fields.next()?, fields.next()?);
-            let has_token = fields.next()?.split(' ').any(|word| word == token);
-            let lives = !matches!(state(state_word), JobState::Ended(_));
-            (has_token && lives).then(|| array_of(id).to_owned())
+            let (id, state, comment) = listed(line)?;
+            let has_token = comment.split(' ').any(|word| word == token);
+            (has_token && !matches!(state, JobState::Ended(_))).then(|| array_of(id).to_owned())
         });
         Ok(job)
     }
@@ -150,10 +148,10 @@ impl Slurm {
     }
 }
 
-/// All jobs, also those that ended a few minutes ago, as far as these options choose them: id, state and comment.
+/// All jobs, also those that ended a few minutes ago, as far as these options choose them.
 fn queue(options: &[String]) -> Result<String, Trouble> {
     let mut command = Command::new("squeue");
-    command.args(["--noheader", "--states=all", "--array", "--format=%i|%T|%k"]).args(options);
+    command.args(["--noheader", "--states=all", "--array", "--format=%i|%T|%r|%k"]).args(options);
     // Whatever it says instead of an answer, the jobs go on.
     asked(command, LIMIT).map_err(|trouble| Trouble::Away(trouble.words().to_owned()))
 }
@@ -165,6 +163,22 @@ fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
         }
         other => other,
     })
+}
+
+/// What a line of that says: the id, the state, and the comment.
+fn listed(line: &str) -> Option<(&str, JobState, &str)> {
+    let mut fields = line.splitn(4, '|');
+    let (id, state, reason) = (fields.next()?, state(fields.next()?), fields.next()?);
+    // "JobHeldUser", "JobHoldMaxRequeue", "launch failed requeued held".
+    let is_held = ["held", "hold"].iter().any(|word| reason.to_lowercase().contains(word));
+    let state = match state {
+        JobState::Queued if is_held => {
+            let reason = reason.replace('_', " ");
+            JobState::Held(format!("{reason}; `scontrol release {id}` lets it go"))
+        }
+        state => state,
+    };
+    Some((id, state, fields.next()?))
 }
 
 /// The array of a task, or the job itself.
@@ -215,6 +229,22 @@ mod tests {
         for word in ["RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT", "A_LATER_STATE"] {
             assert_eq!(state(word), JobState::Running, "{word}");
         }
+    }
+
+    #[test]
+    fn a_job_that_is_held_is_not_only_queued() {
+        let release =
+            |why: &str| JobState::Held(format!("{why}; `scontrol release 5_1` lets it go"));
+        for (line, expected) in [
+            ("5_1|PENDING|launch failed requeued held|a b", release("launch failed requeued held")),
+            ("5_1|PENDING|JobHeldAdmin|a b", release("JobHeldAdmin")),
+            ("5_1|PENDING|JobHoldMaxRequeue|a b", release("JobHoldMaxRequeue")),
+            ("5_1|PENDING|BeginTime|a b", JobState::Queued),
+            ("5_1|RUNNING|None|a b", JobState::Running),
+        ] {
+            assert_eq!(listed(line), Some(("5_1", expected, "a b")), "{line}");
+        }
+        assert_eq!(listed("slurm_load_jobs error"), None);
     }
 
     #[test]
