@@ -384,11 +384,12 @@ kind! {
     only if (method: [Method::Elr, Method::ElrPlus]) {
         /// How much of a target stays when a sample comes again: beta of the paper, which has 0.7 for CIFAR-10 and 0.9 for CIFAR-100 and for asymmetric noise.
         target_momentum: f64 = 0.7, in BELOW_ONE;
-        /// What the term is multiplied by: lambda of the paper, which has 3 for CIFAR-10, 7 for CIFAR-100 and 1 for asymmetric noise. From the first step on: in the authors' code of
-        /// ELR+ it rises over 40 000 steps for CIFAR-100.
+        /// What the term is multiplied by: lambda of the paper, which has 3 for CIFAR-10, 7 for CIFAR-100 and 1 for asymmetric noise.
         regularization: f64 = 3.0, in NOT_NEGATIVE;
     }
     only if (method: [Method::ElrPlus]) {
+        /// Steps in which `regularization` rises from nearly 0; 0 for none. The authors' code has 40 000 for CIFAR-100 and none for CIFAR-10.
+        regularization_ramp_up: u64 = 0;
         /// How much of the average of a network stays in a step: gamma of the paper.
         average_momentum: f64 = 0.997, in BELOW_ONE;
         /// Steps in which that rises from nearly 0.
@@ -494,6 +495,9 @@ impl Rules for Train {
         }
         if self.select_best == SelectBest::Last {
             effective.remove("select-best");
+        }
+        if self.regularization_ramp_up == 0 {
+            effective.remove("regularization-ramp-up");
         }
         if self.method.mixup(self.mixup) == self.method.mixup(None) {
             effective.remove("mixup");
@@ -708,6 +712,17 @@ mod tests {
         }
         let given = read(json!({"validation-labels": "given"}));
         assert_eq!([given.check(&["data"]).len(), given.check(&["data", "labels"]).len()], [1, 0]);
+    }
+
+    #[test]
+    fn a_term_of_elr_plus_that_does_not_rise_is_not_in_the_key() {
+        let key = |steps: u64| {
+            kind::key_parameters(&read(
+                json!({"method": "elr-plus", "regularization-ramp-up": steps}),
+            ))
+        };
+        assert!(!key(0).contains_key("regularization-ramp-up"));
+        assert_eq!(key(7)["regularization-ramp-up"], json!(7));
     }
 
     #[test]

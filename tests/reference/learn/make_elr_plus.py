@@ -25,12 +25,18 @@ BETA = 0.7
 STRENGTH = 3.0
 AVERAGE_MOMENTUM = 0.9
 RAMP_UP = 10
+STRENGTH_RAMP_UP = 8
 
 
 def mixing(stream):
     """The share of a row's own image, and the partners."""
     partners = (torch.arange(BATCH) * 7 + 3 + stream) % BATCH
     return fill((BATCHES,), 3100, 0.5, 1.0).double()[stream], partners
+
+
+def risen(step, ramp_up):
+    """The share of its value that a number has risen to."""
+    return math.exp(-5 * (1 - min((step + 1) / ramp_up, 1)) ** 2)
 
 
 def trajectory():
@@ -50,7 +56,8 @@ def trajectory():
         mix = lambda rows: share * rows + (1 - share) * rows[partners]
         with torch.no_grad():
             seen = [torch.softmax(one(images), 1) for one in averages]
-        momentum = AVERAGE_MOMENTUM * math.exp(-5 * (1 - min((step + 1) / RAMP_UP, 1)) ** 2)
+        momentum = AVERAGE_MOMENTUM * risen(step, RAMP_UP)
+        strength = STRENGTH * risen(step, STRENGTH_RAMP_UP)
         measured = [[], []]
         for number, (network, average, rule) in enumerate(zip(networks, averages, rules)):
             logits = network(mix(images))
@@ -61,7 +68,7 @@ def trajectory():
             regularizer = torch.log(1 - (mix(kept.clone()) * p).sum(1)).mean()
             cross_entropy = F.cross_entropy(logits, mix(y))
             rule.zero_grad()
-            (cross_entropy + STRENGTH * regularizer).backward()
+            (cross_entropy + strength * regularizer).backward()
             if step == 0:
                 # Of the last layer, as in make_methods.py.
                 of_layer = network.fc.named_parameters()
