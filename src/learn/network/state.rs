@@ -77,6 +77,24 @@ impl State {
         Ok(())
     }
 
+    /// Moves its numbers by this share of the way towards those of another state of the same network, in place. Counters are
+    /// taken over.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn move_towards(&self, other: &Self, share: f64) -> anyhow::Result<()> {
+        let _no_gradients = tch::no_grad_guard();
+        for (own, other) in self.tensors.iter().zip(&other.tensors) {
+            let mut own = own.tensor.shallow_clone();
+            if own.f_kind()? == Kind::Int64 {
+                own.f_copy_(&other.tensor)?;
+            } else {
+                let _ = own.f_lerp_(&other.tensor, share)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The tensors, as a forward pass takes them.
     pub fn values(&self) -> Values {
         Values(self.tensors.iter().map(|named| named.tensor.shallow_clone()).collect())

@@ -14,9 +14,11 @@ use fixture::{
     supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_stages::KindConfig;
+use pipeline_stages::formats::weights_file;
 use pipeline_stages::message::{Event, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
+use tch::{Kind, Tensor};
 
 /// Runs a stage once, and asks it to stop after it reported its progress this often. Returns whether it was stopped.
 fn run(request: &Request, stop_after: Option<usize>) -> bool {
@@ -94,9 +96,10 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         meta_training(&json!({
             "method": "finetune", "select-best": "validation", "validation-labels": "given",
         })),
+        meta_training(&json!({"select-best": "average", "average-epochs": 2})),
         meta_training(&json!({"method": "finetune", "mixup": 0.4})),
         divided_training(),
-        meta_training(&json!({"method": "elr-plus", "average-ramp-up": 5})),
+        meta_training(&json!({"method": "elr-plus", "regularization-ramp-up": 0.5})),
         truncated_training(),
         meta_training(&json!({"meta-optimizer": "sgd"})),
         meta_training(&json!({"meta-optimizer": "adam", "meta-samples": "training"})),
@@ -193,6 +196,41 @@ fn the_best_on_the_samples_held_out_is_kept() {
         clean.0 == given.0 && clean.1 != given.1,
         "the labels of a validation change no training"
     );
+}
+
+#[test]
+fn the_mean_of_the_last_epochs_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let model = |epochs: u64, select: &str| {
+        let stage = meta_training(&json!({
+            "method": "co-teaching", "epochs": epochs, "learning-rate": 0.1, "schedule": "constant",
+            "select-best": select, "average-epochs": 3,
+        }));
+        let name = format!("{select}-{epochs}");
+        assert!(!run(&request(folder.path(), &stage, &name), None));
+        folder.path().join(name)
+    };
+    let tensor = |model: &Path, file: &str, name: &str| {
+        let tensors = Tensor::read_safetensors(model.join(file)).unwrap();
+        tensors.into_iter().find(|(found, _)| found == name).unwrap().1
+    };
+    // With a constant learning rate, a shorter run is the beginning of a longer one.
+    for (epochs, last_ones) in [(5, vec![3, 4, 5]), (2, vec![1, 2])] {
+        let mean = model(epochs, "average");
+        let last_ones: Vec<_> = last_ones.into_iter().map(|one| model(one, "last")).collect();
+        for (network, name) in
+            [(0, "fc.weight"), (0, "bn1.running_mean"), (1, "fc.weight"), (1, "bn1.running_mean")]
+        {
+            let file = weights_file(network);
+            let [.., last] = &last_ones[..] else { panic!("there are some") };
+            let ones: Vec<_> = last_ones.iter().map(|one| tensor(one, &file, name)).collect();
+            let expected = Tensor::stack(&ones, 0).mean_dim(0, false, Kind::Float);
+            let away = |model| (tensor(model, &file, name) - &expected).abs().max();
+            let [of_mean, of_last] = [&mean, last].map(|one| away(one).double_value(&[]));
+            assert!(of_mean < 1e-6 && of_last > 1e-3, "{name}: {of_mean}, {of_last}");
+        }
+    }
 }
 
 #[test]

@@ -340,7 +340,7 @@ mod tests {
         let learner = setup.learner().unwrap();
         let state = learner.network.state();
         // Names of one maker are not those of another one.
-        for name in ["u", "optimizer", "best", "network-2"] {
+        for name in ["u", "optimizer", "kept", "network-2"] {
             let _ = setup.per_sample(name, &[]).unwrap();
             let _ = setup.tensor(name, &[1], Kind::Int64).unwrap();
             let _ = setup.copy_of(name, state).unwrap();

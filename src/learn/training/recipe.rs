@@ -74,7 +74,7 @@ pub struct Recipe {
     pub chosen: Chosen,
 }
 
-/// After which evaluation the networks become the artifact; of equal ones after the first.
+/// Which networks become the artifact: those after an evaluation, of equal ones after the first, or a mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chosen {
     /// The last one.
@@ -83,6 +83,8 @@ pub enum Chosen {
     BestOnValidation,
     /// The best one on the test set.
     BestOnTest,
+    /// The mean of those after each of this many last epochs.
+    MeanOfLast(u32),
 }
 
 /// How long a training is.
@@ -151,6 +153,7 @@ impl Recipe {
             chosen: match parameters.select_best {
                 SelectBest::Last => Chosen::Last,
                 SelectBest::Validation => Chosen::BestOnValidation,
+                SelectBest::Average => Chosen::MeanOfLast(parameters.average_epochs),
             },
         }
     }

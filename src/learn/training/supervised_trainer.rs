@@ -1,7 +1,7 @@
 //! Training a classifier by a method: batches in, one step of the method each, evaluations on the way, a model out.
 //!
 //! Owns time: the learning rate of every step, evaluations, checkpoints, curves. What is learned, and with what, is the
-//! method's. What becomes the model is the last step's network, or the best one on the way where the recipe asks for it.
+//! method's. What becomes the model is the last step's network, or the best one or a mean on the way where the recipe asks for it.
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::Kind;
@@ -40,8 +40,8 @@ pub struct SupervisedTrainer<'a> {
     state: StateTensors,
     sums: EpochSums,
     curves: Curves,
-    /// The networks at their best, where that is what is chosen.
-    best: Vec<State>,
+    /// The networks at their best, or their mean, where that is what is chosen.
+    kept: Vec<State>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
     steps: CapturedStep<'a, StepBatch>,
@@ -70,8 +70,8 @@ impl<'a> SupervisedTrainer<'a> {
             "no samples are held out, and the model is to be the best one on them: \
              connect 'split', or set select-best = \"last\""
         );
-        let best = match recipe.chosen {
-            Chosen::BestOnValidation | Chosen::BestOnTest => {
+        let kept = match recipe.chosen {
+            Chosen::BestOnValidation | Chosen::BestOnTest | Chosen::MeanOfLast(_) => {
                 let networks = method.networks().into_iter();
                 networks.map(State::copy).collect::<anyhow::Result<_>>()?
             }
@@ -86,7 +86,7 @@ impl<'a> SupervisedTrainer<'a> {
         let tensors = state.list();
         let tensors = tensors.iter().map(|(_, tensor)| *tensor);
         let steps = CapturedStep::of(context, data.device, tensors)?;
-        Ok(Self { recipe, context, data, method, state, sums, curves, best, recorder, steps })
+        Ok(Self { recipe, context, data, method, state, sums, curves, kept, recorder, steps })
     }
 
     /// Trains to the end.
@@ -205,16 +205,17 @@ impl<'a> SupervisedTrainer<'a> {
 
     /// What becomes the artifact.
     fn chosen(&self) -> Vec<&State> {
-        match self.best_evaluation() {
-            Some(_) => self.best.iter().collect(),
-            None => self.method.networks(),
+        let is_mean = matches!(self.recipe.chosen, Chosen::MeanOfLast(_));
+        match is_mean || self.best_evaluation().is_some() {
+            true => self.kept.iter().collect(),
+            false => self.method.networks(),
         }
     }
 
     /// The evaluation that says what is chosen, where it is not the last one.
     fn best_evaluation(&self) -> Option<&EvaluationRow> {
         match self.recipe.chosen {
-            Chosen::Last => None,
+            Chosen::Last | Chosen::MeanOfLast(_) => None,
             Chosen::BestOnValidation => self.curves.evaluations.best_validation(),
             Chosen::BestOnTest => self.curves.evaluations.best_test(),
         }
@@ -222,8 +223,17 @@ impl<'a> SupervisedTrainer<'a> {
 
     /// Keeps the networks as they are now.
     fn keep(&self) -> anyhow::Result<()> {
-        let mut networks = self.best.iter().zip(self.method.networks());
+        let mut networks = self.kept.iter().zip(self.method.networks());
         networks.try_for_each(|(kept, now)| kept.copy_from(now))
+    }
+
+    /// Takes the networks as they are after an epoch into the mean, where that is what is chosen.
+    fn keep_mean(&self, at: StepPosition) -> anyhow::Result<()> {
+        let Chosen::MeanOfLast(epochs) = self.recipe.chosen else { return Ok(()) };
+        let first = at.length.epochs().saturating_sub(u64::from(epochs));
+        let Some(before) = at.epoch.checked_sub(first) else { return Ok(()) };
+        let mut networks = self.kept.iter().zip(self.method.networks());
+        networks.try_for_each(|(mean, now)| mean.move_towards(now, 1.0 / (before + 1) as f64))
     }
 
     fn evaluation_due(&self, at: StepPosition) -> bool {
@@ -249,11 +259,11 @@ impl Trainer for SupervisedTrainer<'_> {
         let mut tensors = self.state.list();
         tensors.push(self.sums.state_tensor());
         tensors.extend(self.recorder.iter().flat_map(Recorder::state_tensors));
-        for (number, network) in self.best.iter().enumerate() {
+        for (number, network) in self.kept.iter().enumerate() {
             let before = before_names(number);
             let named = network.tensors().iter();
             tensors
-                .extend(named.map(|named| (format!("best.{before}{}", named.name), &named.tensor)));
+                .extend(named.map(|named| (format!("kept.{before}{}", named.name), &named.tensor)));
         }
         tensors
     }
@@ -325,6 +335,9 @@ impl Trainer for SupervisedTrainer<'_> {
                     self.keep()?;
                 }
             }
+        }
+        if at.ends_epoch() {
+            self.keep_mean(at)?;
         }
         if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch {
             let sums = self.sums.read()?;

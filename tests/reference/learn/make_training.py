@@ -1,4 +1,4 @@
-"""Training in PyTorch 2.11: a trajectory, schedules, the projection head, a linear probe, nearest neighbours.
+"""Training in PyTorch 2.11: a trajectory, a mean of networks, schedules, the projection head, a linear probe, nearest neighbours.
 
     python3 tests/reference/learn/make_training.py     (needs torch; writes training.json beside itself)
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from networks import ARCHITECTURES, fill, fill_network
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 torch.set_num_threads(1)
 
@@ -44,6 +45,17 @@ def trajectory():
         rule.step()
         losses.append(loss.item())
     return losses
+
+
+def mean_of_networks():
+    """The mean of three: a trained tensor and running statistics, by name."""
+    networks = [ARCHITECTURES["resnet8"]() for _ in range(3)]
+    mean = AveragedModel(networks[0], use_buffers=True)
+    for network, offset in zip(networks, (0, 500, 900)):
+        fill_network(network, offset)
+        mean.update_parameters(network)
+    state = mean.module.state_dict()
+    return {name: state[name].flatten().tolist() for name in ("fc.weight", "bn1.running_var")}
 
 
 def rates(make, steps):
@@ -199,6 +211,7 @@ def nearest_neighbours():
 
 vectors = {
     "trajectory": trajectory(),
+    "mean_of_networks": mean_of_networks(),
     "schedules": schedules(),
     "projector": projector(),
     "linear_probe": linear_probe(),

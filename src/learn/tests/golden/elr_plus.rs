@@ -56,7 +56,7 @@ fn elr_plus_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let parameters: Train = serde_json::from_value(json!({
         "method": "elr-plus", "architecture": "resnet8", "weight-decay": 0.0, "momentum": 0.9,
-        "average-momentum": 0.9, "average-ramp-up": 10, "regularization-ramp-up": 8,
+        "average-momentum": 0.9, "average-ramp-up": 0.5, "regularization-ramp-up": 0.4,
     }))
     .expect("they are right");
     let recipe = Recipe::of(&parameters);

@@ -80,7 +80,11 @@ fn runs() -> Vec<Run> {
         run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
         run("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4})), None),
         run("dividemix", divided_training(), None),
-        run("elr-plus", meta_training(&json!({"method": "elr-plus"})), None),
+        run(
+            "elr-plus",
+            meta_training(&json!({"method": "elr-plus", "regularization-ramp-up": 0.5})),
+            None,
+        ),
         run("truncated-loss", truncated_training(), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),

@@ -173,6 +173,24 @@ fn twenty_steps_of_training_follow_pytorch() {
 }
 
 #[test]
+fn the_mean_of_networks_is_that_of_pytorch() {
+    let made = [0, 500, 900].map(|first_stream| {
+        let network = Classifier::new(Architecture::Resnet8, 3, 10, 0, Device::Cpu);
+        let network = network.expect("it builds");
+        fill_state(network.state(), first_stream);
+        network
+    });
+    let mean = made[0].state().copy().expect("it is copied");
+    for (number, network) in made.iter().enumerate() {
+        mean.move_towards(network.state(), 1.0 / (number + 1) as f64).expect("it moves");
+    }
+    for (name, expected) in TRAINING["mean_of_networks"].as_object().expect("a table") {
+        let named = mean.tensors().iter().find(|named| named.name == *name).expect(name);
+        assert_close(&flat(&named.tensor), &numbers(expected), 1e-6, name);
+    }
+}
+
+#[test]
 fn a_linear_probe_learns_as_pytorch_does() {
     let expected = &TRAINING["linear_probe"];
     let features = fill(&[24, 6], 60, 0.0, 2.0);
