@@ -98,7 +98,7 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
         ("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4}))),
         ("dividemix", divided_training()),
-        ("elr-plus", meta_training(&json!({"method": "elr-plus", "average-ramp-up": 5}))),
+        ("elr-plus", meta_training(&json!({"method": "elr-plus", "regularization-ramp-up": 0.5}))),
         ("truncated-loss", truncated_training()),
         ("sop", meta_training(&json!({"method": "sop", "consistency": 0.9}))),
     ]
@@ -383,7 +383,21 @@ fn replayed_stages() -> Vec<(&'static str, KindConfig)> {
             with(json!({"method": "co-teaching", "forget-rate": 0.3, "forget-epochs": 2})),
         ),
         ("mixup", with(json!({"method": "finetune", "mixup": 0.4}))),
-        ("elr-plus", with(json!({"method": "elr-plus", "average-ramp-up": 5}))),
+        ("elr-plus", with(json!({"method": "elr-plus", "regularization-ramp-up": 0.5}))),
+        // Small batches: most of them are full, whichever samples are labelled.
+        (
+            "dividemix",
+            with(json!({
+                "method": "dividemix", "warmup-epochs": 1, "ramp-up-epochs": 2, "batch-size": 2,
+            })),
+        ),
+        (
+            "truncated-loss",
+            with(json!({
+                "method": "truncated-loss", "loss": "generalized-cross-entropy", "q": 0.7,
+                "learning-rate": 0.1, "prune-below": 0.33, "prune-after": 1, "prune-every": 1,
+            })),
+        ),
         ("supervised", {
             stage(json!({"kind": "pretrain-supervised", "parameters": {
                 "architecture": "resnet8-fast", "updates": 20, "batch-size": 9, "normalise": "dataset",
