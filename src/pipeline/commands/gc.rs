@@ -1,6 +1,7 @@
 //! `pipeline gc`: removes what nothing needs from the cache. Also how a cache with a limit cleans itself.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -283,6 +284,17 @@ pub(super) fn limit(cache: &Cache, of_user: Option<u64>) -> anyhow::Result<Optio
     })
 }
 
+/// Whether another cleaning on the same day would come no further. What was interrupted, or in another's way, would.
+fn would_end_alike(cleaned: &anyhow::Result<Cleaned>) -> bool {
+    let is_refused = |error: &io::Error| {
+        matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+    };
+    match cleaned {
+        Ok(cleaned) => !cleaned.stopped,
+        Err(error) => error.chain().any(|cause| cause.downcast_ref().is_some_and(is_refused)),
+    }
+}
+
 /// At the end of a run: lets a cache that takes more room than it may clean itself, once a day. Never fails; what it did is said
 /// in a line.
 pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
@@ -293,7 +305,9 @@ pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
         let mut runs = UsesOfRuns::default();
         let stop = Stop::listen()?;
         let cleaned = cache.clean(wish, &mut || runs.look(cache), &stop.wanted);
-        look.done();
+        if would_end_alike(&cleaned) {
+            look.done();
+        }
         let cleaned = cleaned?;
         let freed = cleaned.freed();
         let left = cleaned.before.saturating_sub(freed);
@@ -311,5 +325,51 @@ pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
     match clean() {
         Ok(line) => line.iter().for_each(|line| note(&format!("cache: {line}"))),
         Err(error) => note(&format!("cache: not cleaned: {error:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_way_does_not_use_up_the_look_of_a_day() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        cache.set_limit(Limit::Bytes(1)).expect("writable");
+        let failed = cache.layout().failed(&StageKey::of(&[]));
+        fs::create_dir_all(&failed).expect("writable");
+        fs::write(failed.join("half"), "x".repeat(10_000)).expect("writable");
+        let busy = File::create(cache.layout().lock("gc")).expect("writable");
+        busy.lock().expect("free");
+        keep_limit(&cache, None);
+        assert!(failed.exists(), "somebody else cleans");
+        drop(busy);
+        // It cannot be known what is in use.
+        let pins = cache.layout().root().join("pins");
+        fs::rename(&pins, pins.with_extension("away")).expect("writable");
+        fs::write(&pins, "").expect("writable");
+        keep_limit(&cache, None);
+        assert!(failed.exists(), "it failed");
+        fs::remove_file(&pins).expect("writable");
+        fs::rename(pins.with_extension("away"), &pins).expect("writable");
+        keep_limit(&cache, None);
+        assert!(!failed.exists());
+        assert!(cache.daily_look().is_none(), "it is done for today");
+    }
+
+    #[test]
+    fn what_does_not_change_in_a_day_is_said_once_a_day() {
+        let cleaned = |stopped| Cleaned { items: Vec::new(), before: 0, left: Vec::new(), stopped };
+        assert!(would_end_alike(&Ok(cleaned(false))));
+        assert!(!would_end_alike(&Ok(cleaned(true))), "it was interrupted");
+        let failed = |kind| Err(io::Error::from(kind)).context("cannot write");
+        assert!(would_end_alike(&failed(ErrorKind::PermissionDenied)));
+        assert!(would_end_alike(&failed(ErrorKind::ReadOnlyFilesystem)));
+        assert!(!would_end_alike(&failed(ErrorKind::StorageFull)));
+        assert!(!would_end_alike(&Err(anyhow::anyhow!("somebody cleans this cache already"))));
     }
 }
