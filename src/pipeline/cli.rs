@@ -14,7 +14,7 @@ use crate::cache::Durability;
 use crate::complete;
 use crate::format;
 use crate::launcher::JOB_SUBCOMMAND;
-use crate::manifest::{Limits, Override, is_manifest};
+use crate::manifest::{Limits, MOST_CORES, Override, is_manifest};
 use crate::progress::Style;
 use crate::shell;
 
@@ -322,7 +322,7 @@ pub(crate) struct MachineArguments {
     #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<u16>,
     /// The cores that all stages together may take [default: those of the machine]
-    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_CORES)))]
     pub(crate) cpus: Option<u32>,
     /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
     #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
@@ -341,8 +341,13 @@ fn gpu_numbers(text: &str) -> Result<GpuNumbers, String> {
         return Ok(GpuNumbers(Vec::new()));
     }
     let numbers = text.split(',').map(|number| number.trim().parse());
-    let numbers: Result<_, _> = numbers.collect();
-    numbers.map(GpuNumbers).map_err(|_| "write their numbers, as in 0,1,3, or none".to_owned())
+    let numbers: Vec<u32> = numbers
+        .collect::<Result<_, _>>()
+        .map_err(|_| "write their numbers, as in 0,1,3, or none".to_owned())?;
+    match (1..numbers.len()).find(|place| numbers[..*place].contains(&numbers[*place])) {
+        Some(again) => Err(format!("it has the GPU {} twice", numbers[again])),
+        None => Ok(GpuNumbers(numbers)),
+    }
 }
 
 fn memory(text: &str) -> Result<u64, String> {

@@ -44,7 +44,10 @@ pub(crate) const WHOLE_GPU: u32 = 1000;
 /// The most hours, or days, in the time of a job: what is longer is a slip.
 const MOST_HOURS: u64 = 100_000;
 /// The most GPUs that a stage can take.
-const MOST_GPUS: u32 = 1024;
+pub(super) const MOST_GPUS: u32 = 1024;
+/// The most cores that a stage, or a run, can take, and threads of a worker: what is more is a slip, and as many threads as
+/// somebody can write bring a machine down.
+pub(crate) const MOST_CORES: u32 = 1024;
 
 /// How a stage is run: none of this can change a result.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -174,7 +177,7 @@ pub(super) fn read_for_all(
     let execution = read_settings(table, defaults, mistakes);
     let mut right = Right(mistakes);
     let limits = Limits {
-        cpus: right.of(table, "cpus", |name, value| whole_number(name, value, 1, u32::MAX.into())),
+        cpus: right.of(table, "cpus", cores),
         gpus: right.of(table, "gpus", |_, value| gpu_numbers(value)),
         memory: right.of(table, "memory", size),
     };
@@ -194,7 +197,7 @@ pub(super) fn read_for_one(
     let own_threads = table.get("threads").and(execution.execution.threads);
     let mut right = Right(mistakes);
     execution.takes = Takes {
-        cpus: right.of(table, "cpus", |name, value| whole_number(name, value, 1, u32::MAX.into())),
+        cpus: right.of(table, "cpus", cores),
         gpus: right.of(table, "gpus", |_, value| gpus(value)),
         memory: right.of(table, "memory", size),
     };
@@ -249,7 +252,7 @@ fn read_settings(
     let mut number = |name: &'static str, low: u64, high: u64| {
         right.of(table, name, |name, value| whole_number(name, value, low, high))
     };
-    let threads = number("threads", 1, u32::MAX.into());
+    let threads = number("threads", 1, MOST_CORES.into());
     let checkpoint_seconds = number("checkpoint-seconds", 0, u64::MAX);
     let timeout_seconds: Option<u64> = number("timeout-seconds", 1, u64::MAX);
     let device = right.of(table, "device", |_, value| device(value));
@@ -323,6 +326,11 @@ fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+/// A number of cores.
+fn cores(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {
+    whole_number(name, value, 1, MOST_CORES.into())
+}
+
 /// An amount of memory, in bytes.
 fn size(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {
     let help = format!("write a number with a unit: {name} = \"8 GB\"");
@@ -380,11 +388,13 @@ fn gpu_numbers(value: &Value<'_>) -> Result<Vec<u32>, Mistake> {
         let help = "gpus = [0, 1] for these two, [] for none; how many a stage takes is in its own execution = { gpus = 1 }";
         return Err(Mistake::at(value.span(), title).help(help));
     };
-    let numbers = items.iter().map(|item| {
+    let mut numbers = BTreeSet::new();
+    for item in items {
         let number = whole_number("gpus", item, 0, u64::from(MOST_GPUS) - 1)?;
-        Ok(u32::try_from(number).unwrap_or(u32::MAX))
-    });
-    let numbers: BTreeSet<u32> = numbers.collect::<Result<_, Mistake>>()?;
+        if !numbers.insert(u32::try_from(number).unwrap_or(u32::MAX)) {
+            return Err(Mistake::at(item.span(), format!("'gpus' has the GPU {number} twice")));
+        }
+    }
     Ok(numbers.into_iter().collect())
 }
 

@@ -51,7 +51,7 @@ use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 pub(crate) use config::Config;
-pub(crate) use execution::{Failing, Limits, StageExecution, Takes, WHOLE_GPU};
+pub(crate) use execution::{Failing, Limits, MOST_CORES, StageExecution, Takes, WHOLE_GPU};
 pub(crate) use executors::{
     CommandTemplates, ExecutorSettings, Executors, LOCAL, SchedulerSettings, SlurmSettings,
     unknown_executor,

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
 use super::super::execution::{
-    ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, STAGE_EXECUTION_KEYS,
+    ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, MOST_CORES, MOST_GPUS,
+    STAGE_EXECUTION_KEYS,
 };
 use super::super::executors::{EXECUTOR_KEYS, EXECUTOR_KINDS};
 use super::super::lints::{LINT_KEYS, Lint};
@@ -120,7 +121,7 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             "anyOf": [{ "enum": ["auto", "cpu", "cuda"] }, true],
         }),
         "threads" => described(
-            whole(1, u32::MAX.into()),
+            whole(1, MOST_CORES.into()),
             "The threads of a data set of image files, and of a stage that trains or evaluates; in another stage, also the cores that it takes. By default its cpus, or else all cores that the run may use, and its part of them beside a GPU.",
         ),
         "checkpoint-seconds" => {
@@ -135,21 +136,28 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             1,
         ),
         "cpus" if in_a_stage => described(
-            whole(1, u32::MAX.into()),
+            whole(1, MOST_CORES.into()),
             "The cores that it takes, and its threads. By default one; a download takes none, and a data set of image files or a stage that trains takes all, or its part of them beside a GPU.",
         ),
         "cpus" => described(
-            whole(1, u32::MAX.into()),
+            whole(1, MOST_CORES.into()),
             "The cores that all stages together may take. By default, and at most, those of the machine.",
         ),
         "gpus" if in_a_stage => described(
-            templated(object(json!({ "type": "number", "minimum": 0 }))),
+            templated(object(json!({
+                "type": "number",
+                "minimum": 0,
+                "maximum": MOST_GPUS,
+                "if": { "exclusiveMinimum": 1 },
+                "then": { "type": "integer" },
+            }))),
             "The GPUs that it takes: a part of one (0.25), or a whole number. By default one for a stage that trains, where there is one.",
         ),
         "gpus" => json!({
             "description": "The numbers of the GPUs that stages may use. By default all; [] for none.",
             "type": "array",
-            "items": { "type": "integer", "minimum": 0 },
+            "items": { "type": "integer", "minimum": 0, "maximum": MOST_GPUS - 1 },
+            "uniqueItems": true,
         }),
         "memory" => {
             let about = match in_a_stage {

@@ -181,6 +181,10 @@ fn what_one_text_shows_to_be_wrong_is_refused() {
         ("[defaults.train]\nkind = 'train'\n", "kind"),
         ("[experimnt]\nname = 'x'\n", "experimnt"),
         ("[execution]\nthreads = '${x}'\n", "threads"),
+        ("[execution]\nthreads = 1025\n", "threads"),
+        ("[execution]\ncpus = 1025\n", "cpus"),
+        ("[execution]\ngpus = [1024]\n", "gpus"),
+        ("[execution]\ngpus = [0, 1, 0]\n", "gpus"),
         ("[lint]\nallow = ['all']\n", "allow"),
         ("[tracking]\nwandb = 'x'\n", "wandb"),
         ("[matrix]\nrate = 3\n", "rate"),
@@ -197,6 +201,28 @@ fn what_one_text_shows_to_be_wrong_is_refused() {
         ("[matrix]\na = [1]\n[stages.a]\nkind = 'split'\n", false),
     ] {
         assert_eq!(refused(text).is_none(), is_right, "{text}");
+    }
+}
+
+#[test]
+fn what_a_stage_takes_is_accepted_as_the_reader_accepts_it() {
+    for (takes, is_right) in [
+        ("gpus = 0", true),
+        ("gpus = 0.25", true),
+        ("gpus = 1.0", true),
+        ("gpus = 1024", true),
+        ("gpus = 1.5", false),
+        ("gpus = -1", false),
+        ("gpus = 1025", false),
+        ("cpus = 1024", true),
+        ("cpus = 1025", false),
+        ("threads = 1024", true),
+        ("threads = 1025", false),
+    ] {
+        let text =
+            format!("{HEAD}[stages.a]\nkind = 'command'\nrun = ['x']\nexecution = {{ {takes} }}\n");
+        assert_eq!(refused(&text).is_none(), is_right, "{takes}");
+        assert_eq!(parse(Path::new("x.toml"), &text, &[]).is_ok(), is_right, "{takes}");
     }
 }
 

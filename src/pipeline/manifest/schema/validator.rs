@@ -43,6 +43,10 @@ pub(super) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), S
             "minItems" => {
                 value.as_array().is_none_or(|items| items.len() as f64 >= number(operand))
             }
+            "uniqueItems" => {
+                let items = value.as_array().map_or(&[][..], Vec::as_slice);
+                (1..items.len()).all(|place| !items[..place].contains(&items[place]))
+            }
             "minProperties" => {
                 value.as_object().is_none_or(|items| items.len() as f64 >= number(operand))
             }

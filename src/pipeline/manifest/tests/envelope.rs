@@ -367,7 +367,7 @@ fn nul_in_the_folder_of_event_files() {
 #[test]
 fn too_many_threads() {
     assert_snapshot!(shown_after_head("[execution]\nthreads = 5000000000\n"), @r##"
-    error: 'threads' must be at most 4294967295, but is 5000000000
+    error: 'threads' must be at most 1024, but is 5000000000
      --> x.toml:9:11
       |
     9 | threads = 5000000000

@@ -29,6 +29,7 @@ fn what_a_stage_takes() {
         ("gpus = 0.3333", gpus(333), 0, 9),
         ("gpus = 0.001", gpus(1), 0, 9),
         ("gpus = 0", gpus(0), 0, 9),
+        ("cpus = 1024", Takes { cpus: Some(1024), ..none }, 0, 1024),
         ("memory = '8 GB'", Takes { memory: Some(8_000_000_000), ..none }, 0, 9),
         ("memory = '1.5GiB'", Takes { memory: Some(3 << 29), ..none }, 0, 9),
         ("priority = -7", none, -7, 9),
@@ -45,7 +46,7 @@ fn what_all_stages_together_may_take() {
     for (lines, expected) in [
         ("", none.clone()),
         ("cpus = 3", Limits { cpus: Some(3), ..none.clone() }),
-        ("gpus = [3, 0, 3]", Limits { gpus: Some(vec![0, 3]), ..none.clone() }),
+        ("gpus = [3, 0]", Limits { gpus: Some(vec![0, 3]), ..none.clone() }),
         ("gpus = []", Limits { gpus: Some(vec![]), ..none.clone() }),
         ("memory = '1 TB'", Limits { memory: Some(1_000_000_000_000), ..none.clone() }),
     ] {
@@ -87,6 +88,8 @@ fn how_often_a_stage_is_tried() {
 fn amounts_that_are_none_are_mistakes() {
     for (execution, mistake) in [
         ("cpus = 0", "'cpus' must be at least 1, but is 0"),
+        ("cpus = 1025", "'cpus' must be at most 1024, but is 1025"),
+        ("threads = 100000", "'threads' must be at most 1024, but is 100000"),
         ("cpus = 0.5", "'cpus' must be a whole number, but is a number with a fraction"),
         ("cpus = 2, threads = 3", "3 threads are more than the 2 'cpus' of the stage"),
         ("gpus = 1.5", "a part of one GPU, or a whole number up to 1024, but is 1.5"),
@@ -118,6 +121,9 @@ fn amounts_that_are_none_are_mistakes() {
     }
     for (lines, mistake) in [
         ("cpus = 0", "'cpus' must be at least 1, but is 0"),
+        ("cpus = 1025", "'cpus' must be at most 1024, but is 1025"),
+        ("threads = 100000", "'threads' must be at most 1024, but is 100000"),
+        ("gpus = [3, 0, 3]", "'gpus' has the GPU 3 twice"),
         ("gpus = 1", "must be a list of the GPUs that a run may use, but is a whole number"),
         ("gpus = [-1]", "'gpus' must be a whole number from 0, but is -1"),
         ("memory = true", "'memory' must be a size, but is true"),
