@@ -12,7 +12,7 @@ use super::damage::InputFolder;
 use super::layout::Bucket;
 use super::lock::Lock;
 use super::pins::Pinned;
-use super::record::Record;
+use super::record::{Record, Unreadable};
 use super::withdrawal::Withdrawn;
 use super::work::WorkFolder;
 use super::{Cache, disk, durable, store};
@@ -189,7 +189,8 @@ impl Claim {
             cache.pin([Pinned::Key(key), Pinned::Artifact(*digest)], |_| {})
         };
         // After a power cut an older record of the key may be back, which says that its artifact is on the disk.
-        let lasts = cache.lazy.is_none() || cache.record(&key).is_some();
+        let has_older = || cache.read_record(&key).err() != Some(Unreadable::Missing);
+        let lasts = cache.lazy.is_none() || has_older();
         let output = store::commit(layout, work, lasts, pin, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;

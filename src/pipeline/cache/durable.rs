@@ -184,14 +184,14 @@ pub(crate) fn path_of_open(folder: impl AsFd) -> Option<PathBuf> {
 
 /// Makes renames in a folder last.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    disk::sync(&File::open(path)?)
+    disk::sync(&disk::open(path)?)
 }
 
 /// Makes a name in a folder last, and with it the folder, which another process may just have made.
 fn sync_name(folder: &Path) -> io::Result<()> {
     /// The folders that this process has made last, by path and by what the path leads to: once is enough.
     static LASTING: Mutex<BTreeSet<(PathBuf, u64, u64)>> = Mutex::new(BTreeSet::new());
-    let open = File::open(folder)?;
+    let open = disk::open(folder)?;
     disk::sync(&open)?;
     let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) else {
         return Ok(());

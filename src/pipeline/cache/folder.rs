@@ -12,10 +12,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
+use super::disk;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
 
 /// Nothing that is opened here is waited for: a FIFO in the place of a file does not block.
@@ -42,8 +41,7 @@ impl Folder {
     /// # Errors
     /// When there is none, or something else has its name.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let descriptor = openat(CWD, path, READ | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Self { descriptor, path: path.to_owned() })
+        Ok(Self { descriptor: disk::open_folder(path, READ)?, path: path.to_owned() })
     }
 
     /// Where it was when it was opened: for messages.

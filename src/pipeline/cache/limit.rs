@@ -1,11 +1,10 @@
 //! How much room a cache may take: a file in it. Once a day, whoever ends a run looks whether it does.
 
-use std::fs;
 use std::io;
 
 use anyhow::{Context, anyhow};
 
-use super::{Cache, Lock, durable, sweep};
+use super::{Cache, Lock, disk, durable, sweep};
 
 /// A limit of a cache itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl Cache {
     /// When its file cannot be read.
     pub(crate) fn limit(&self) -> anyhow::Result<Option<Limit>> {
         let path = self.layout().limit();
-        let text = match fs::read_to_string(&path) {
+        let text = match disk::read_text(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.with_context(|| format!("cannot read {}", path.display()))?,
         };

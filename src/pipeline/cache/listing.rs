@@ -12,11 +12,10 @@ use anyhow::Context;
 use pipeline_stages::path_text;
 use serde::{Deserialize, Serialize};
 
-use super::durable;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
 use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
-use super::parallel;
+use super::{disk, durable, parallel};
 use crate::difference::{Difference, How};
 use crate::digest::{Digest, Encoder};
 
@@ -180,7 +179,7 @@ impl Listing {
 
     /// Reads the listing of an artifact. `None` when there is none that is whole.
     pub(crate) fn read(path: &Path, digest: &Digest) -> Option<Self> {
-        let listing: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let listing: Self = serde_json::from_slice(&disk::read(path).ok()?).ok()?;
         (listing.digest() == *digest).then_some(listing)
     }
 

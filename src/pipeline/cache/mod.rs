@@ -102,7 +102,7 @@ impl Cache {
     /// When another version of this program made it, with another layout.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         let layout = Layout::new(root.to_owned());
-        match fs::read(layout.version()) {
+        match disk::read(&layout.version()) {
             Ok(text) => check_version(root, &String::from_utf8_lossy(&text))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -172,18 +172,26 @@ impl Cache {
         Record::read(&self.layout.record(key), key)
     }
 
-    /// All records, and the files in their place that are damaged.
+    /// All records, and what there is in their place that cannot be read: files, and folders of such.
     pub(crate) fn records(&self) -> (Vec<Record>, Vec<(PathBuf, Unreadable)>) {
-        let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
-        let shards = list(self.layout.bucket(Bucket::Records));
-        let files = shards.flat_map(|shard| list(shard.path()));
         let (mut records, mut unreadable) = (Vec::new(), Vec::new());
-        for path in files.map(|file| file.path()) {
+        let mut list = |folder: PathBuf| {
+            let names = disk::list(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            names.unwrap_or_else(|error| {
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                    unreadable.push((folder, Unreadable::Inaccessible));
+                }
+                Vec::new()
+            })
+        };
+        let shards = list(self.layout.bucket(Bucket::Records));
+        let files: Vec<_> = shards.iter().flat_map(|shard| list(shard.path())).collect();
+        for path in files.iter().map(fs::DirEntry::path) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let Some(name) = name.strip_suffix(".json") else { continue };
             match name.parse().ok().map(|key| Record::read(&path, &key)) {
                 Some(Ok(record)) => records.push(record),
-                Some(Err(Unreadable::Missing | Unreadable::Inaccessible)) => {}
+                Some(Err(Unreadable::Missing)) => {}
                 Some(Err(why)) => unreadable.push((path, why)),
                 None => unreadable.push((path, Unreadable::Damaged)),
             }
@@ -276,7 +284,7 @@ impl Cache {
 
     /// The key that a stage had last.
     pub(crate) fn head(&self, experiment: &str, stage: &str) -> Option<StageKey> {
-        fs::read_to_string(self.layout.head(experiment, stage)).ok()?.trim().parse().ok()
+        disk::read_text(&self.layout.head(experiment, stage)).ok()?.trim().parse().ok()
     }
 
     /// A folder to run a recorded stage again in. `None` where another process does that right now.

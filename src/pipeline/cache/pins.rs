@@ -242,7 +242,7 @@ fn job_pins(layout: &Layout) -> io::Result<Vec<LivePin>> {
             continue;
         }
         let place = entry.path();
-        let text = fs::read_to_string(place.join("pins"));
+        let text = disk::read_text(&place.join("pins"));
         // It has just ended.
         if text.is_err() && !place.exists() {
             continue;

@@ -2,7 +2,6 @@
 //!
 //! A record proves itself: its file begins with a checksum of the rest of it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -12,8 +11,8 @@ use pipeline_stages::message::{Metrics, RanOn};
 use serde::{Deserialize, Serialize};
 
 use super::durability::LazyRun;
-use super::durable;
 use super::store::Stored;
+use super::{disk, durable};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
@@ -119,7 +118,7 @@ impl Record {
     /// # Errors
     /// When there is none, its file is damaged, or of another version.
     pub(crate) fn read(path: &Path, key: &StageKey) -> Result<Self, Unreadable> {
-        let text = fs::read(path).map_err(|error| match error.kind() {
+        let text = disk::read(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Missing,
             _ => Unreadable::Inaccessible,
         })?;
@@ -209,8 +208,9 @@ fn is_whole(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
+    use super::*;
     use crate::digest::Encoder;
 
     fn record() -> Record {

@@ -343,18 +343,20 @@ impl Cache {
         ensure!(self.layout().version().exists(), "nothing has been kept in this cache yet");
         let folder = self.layout().bucket(Bucket::Indexes);
         let found = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let mut found: Vec<_> = found
+        let place = self.layout().index(asked);
+        let mut others: Vec<_> = found
+            .filter(|one| one.path() != place)
             .filter_map(|one| Some((one.metadata().ok()?.modified().ok()?, one.path())))
             .collect();
-        found.sort_unstable();
-        let too_many = found.len().saturating_sub(MOST_INDEXES);
-        found.iter().take(too_many).for_each(|(_, path)| durable::forget_file(path));
-        durable::write_disposable(&self.layout().index(asked), content)
+        others.sort_unstable();
+        let too_many = (others.len() + 1).saturating_sub(MOST_INDEXES);
+        others.iter().take(too_many).for_each(|(_, path)| durable::forget_file(path));
+        durable::write_disposable(&place, content)
     }
 
     /// What every index of this cache was made with, until something is removed.
     pub(crate) fn generation(&self) -> String {
-        fs::read_to_string(self.layout().generation()).unwrap_or_default()
+        disk::read_text(&self.layout().generation()).unwrap_or_default()
     }
 }
 

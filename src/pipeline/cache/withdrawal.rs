@@ -7,12 +7,12 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
 use super::pins::Pinned;
-use super::record::Record;
+use super::record::{Record, Unreadable};
 use super::{Cache, disk, durable, stamp, store};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -43,7 +43,14 @@ impl Cache {
         if damaged.is_empty() {
             return Ok(Vec::new());
         }
-        let (records, _) = self.records();
+        let (records, unreadable) = self.records();
+        if let Some((path, _)) = unreadable.iter().find(|(_, why)| *why == Unreadable::Inaccessible)
+        {
+            bail!(
+                "cannot read {}: whether it was made from what is damaged is not known",
+                path.display()
+            );
+        }
         let mut withdrawn = Vec::new();
         for (index, from) in made_from(&records, damaged) {
             let record = &records[index];
@@ -84,7 +91,7 @@ impl Cache {
     pub(crate) fn withdrawn(&self, key: &StageKey) -> Option<Withdrawn> {
         let place = self.layout.withdrawn(key);
         let record = Record::read(&place, key).ok()?;
-        let reason = fs::read_to_string(place.with_extension("reason")).unwrap_or_default();
+        let reason = disk::read_text(&place.with_extension("reason")).unwrap_or_default();
         Some(Withdrawn { record, reason: reason.trim().to_owned() })
     }
 
@@ -107,8 +114,10 @@ impl Cache {
         let Some(_lock) = Lock::try_take(&self.layout.lock(&key.to_string()))? else {
             return Ok(Restored::Replaced);
         };
-        if self.record(key).is_some() {
-            return Ok(Restored::Replaced);
+        match self.read_record(key) {
+            Ok(_) => return Ok(Restored::Replaced),
+            Err(Unreadable::Inaccessible) => bail!("cannot read the record that there is of {key}"),
+            Err(_) => {}
         }
         let Ok(record) = Record::read(&place, key) else { return Ok(Restored::ArtifactGone) };
         // Whoever cleans leaves it where it is from here on.

@@ -1,20 +1,21 @@
 //! Faults between the changes of a cache, for tests: a change that fails, a disk that is full, the death of the process, a power
-//! cut.
+//! cut, and what only a file system does that another machine serves.
 //!
 //! A process that has died changes nothing any more: all its changes fail, those of its destructors, too. A power cut also undoes
 //! what was not synced: [`Cut::write_image`] makes a cache as it may be found afterwards. Each name that changed since its folder was
 //! synced leads to what it led to then, or to what it leads to now; the names of a rename change together. A file whose content was
 //! not synced has the synced content, or the new one, or a part of it, or zeros. Permissions are not modelled.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, linkat, openat, readlinkat, statat};
 
 use super::{At, Change};
 
@@ -29,11 +30,22 @@ pub(in crate::cache) enum Fault {
     Death,
     /// The same, and what was not synced may be lost.
     PowerCut,
+    /// The answer to one change of names is lost, and the server is asked again: it was done, and is said to be impossible.
+    AskedTwice,
+    /// The same, and all that is said is that the server does not answer.
+    NoAnswer,
+    /// A file that is removed is open still: until it is closed, its folder has it under another name, which cannot be removed.
+    Open,
+    /// Once, what is to be opened was replaced on the server meanwhile.
+    Stale,
 }
+
+/// How the names begin of removed files that are open still.
+const SILLY: &[u8] = b".nfs";
 
 /// What a fault leaves.
 pub(in crate::cache) struct Cut {
-    /// How many changes there were, refused ones included.
+    /// How many changes there were that it can befall, refused ones included.
     pub(in crate::cache) changes: u64,
     disk: Option<Disk>,
 }
@@ -48,6 +60,20 @@ struct Faults {
 
 thread_local! {
     static FAULTS: RefCell<Option<Faults>> = const { RefCell::new(None) };
+    static KNOWS_FLAGS: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Acts as on a file system that can neither rename without replacing nor exchange names.
+pub(in crate::cache) fn without_flags<T>(act: impl FnOnce() -> T) -> T {
+    KNOWS_FLAGS.set(false);
+    let result = act();
+    KNOWS_FLAGS.set(true);
+    result
+}
+
+/// Whether names can be changed in ways that only some file systems know.
+pub(super) fn knows_flags() -> bool {
+    KNOWS_FLAGS.get()
 }
 
 /// Acts, with a fault after so many changes. What is below `root` by now counts as synced.
@@ -82,7 +108,8 @@ pub(super) fn perform<T>(
     change: &Change<'_>,
     act: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
-    let refused = FAULTS.with_borrow_mut(|faults| faults.as_mut()?.refuse(change));
+    let met = FAULTS.with_borrow_mut(|faults| faults.as_mut().map(|faults| faults.meet(change)));
+    let Met { refused, answer } = met.unwrap_or_default();
     if let Some(error) = refused {
         return Err(error);
     }
@@ -91,7 +118,24 @@ pub(super) fn perform<T>(
         let disk = faults.as_mut().and_then(|faults| faults.disk.as_mut());
         disk.map_or(Ok(()), |disk| disk.note(change))
     })?;
-    Ok(done)
+    answer.map_or(Ok(done), Err)
+}
+
+/// What a fault does to a change.
+#[derive(Default)]
+struct Met {
+    /// It does not happen.
+    refused: Option<io::Error>,
+    /// It happens, and this is what is said of it.
+    answer: Option<io::Error>,
+}
+
+/// Looks for what is to be opened.
+pub(super) fn look_up() -> io::Result<()> {
+    let is_stale = FAULTS.with_borrow_mut(|faults| {
+        faults.as_mut().is_some_and(|faults| faults.fault == Fault::Stale && faults.is_now())
+    });
+    if is_stale { Err(io::Error::from_raw_os_error(libc::ESTALE)) } else { Ok(()) }
 }
 
 /// As [`std::fs::remove_dir_all`], one change for each name.
@@ -107,11 +151,45 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 impl Faults {
+    /// Whether it befalls this change, the next one.
+    fn is_now(&mut self) -> bool {
+        self.changes += 1;
+        self.changes - 1 == self.after
+    }
+
+    fn meet(&mut self, change: &Change<'_>) -> Met {
+        let error = |number| Some(io::Error::from_raw_os_error(number));
+        match self.fault {
+            Fault::AskedTwice | Fault::NoAnswer if matches!(change, Change::Names(_)) => {
+                let answer = match self.fault {
+                    Fault::NoAnswer => libc::EIO,
+                    _ if change.makes() => libc::EEXIST,
+                    _ => libc::ENOENT,
+                };
+                Met { answer: error(answer).filter(|_| self.is_now()), refused: None }
+            }
+            Fault::Open => {
+                let Some((at, name)) = change.removed_file() else { return Met::default() };
+                let is_silly = name.as_bytes().starts_with(SILLY);
+                if !is_silly && self.is_now() {
+                    let silly = at.path.with_file_name(OsStr::from_bytes(SILLY));
+                    let kept = linkat(at.folder, at.path, at.folder, silly, AtFlags::empty());
+                    kept.expect("a name that nothing has");
+                }
+                Met { refused: error(libc::EBUSY).filter(|_| is_silly), answer: None }
+            }
+            Fault::Failure | Fault::Full | Fault::Death | Fault::PowerCut => {
+                Met { refused: self.refuse(change), answer: None }
+            }
+            _ => Met::default(),
+        }
+    }
+
     fn refuse(&mut self, change: &Change<'_>) -> Option<io::Error> {
         let error = |number| Some(io::Error::from_raw_os_error(number));
         let died = || Some(io::Error::other("the process has died"));
-        let (is_now, happened) = (self.changes == self.after, self.changes >= self.after);
-        self.changes += 1;
+        let is_now = self.is_now();
+        let happened = self.changes > self.after;
         if let (true, Change::Bytes(file, bytes)) = (is_now, change) {
             let mut file: &File = file;
             let _ = file.write_all(&bytes[..bytes.len() / 2]);
@@ -129,11 +207,23 @@ impl Change<'_> {
     fn takes_room(&self) -> bool {
         match self {
             Self::Bytes(..) | Self::Content => true,
-            Self::Names([at, ..]) => statat(at.folder, at.path, AtFlags::SYMLINK_NOFOLLOW).is_err(),
-            Self::Names([]) | Self::Properties | Self::Over | Self::Sync(_) | Self::SyncAll => {
-                false
-            }
+            Self::Names(_) => self.makes(),
+            Self::Properties | Self::Over | Self::Sync(_) | Self::SyncAll => false,
         }
+    }
+
+    /// Whether there is a name afterwards that nothing has now, and none goes.
+    fn makes(&self) -> bool {
+        let Self::Names([at, ..]) = self else { return false };
+        statat(at.folder, at.path, AtFlags::SYMLINK_NOFOLLOW).is_err()
+    }
+
+    /// The file that it removes, with its name.
+    fn removed_file(&self) -> Option<(At<'_>, &OsStr)> {
+        let Self::Names([at]) = self else { return None };
+        let stat = statat(at.folder, at.path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Some((*at, at.path.file_name()?)).filter(|_| is_file)
     }
 }
 

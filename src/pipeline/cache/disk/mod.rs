@@ -1,5 +1,5 @@
 //! Every change of a cache. No other file of the orchestrator changes one, but for the logs of stages; what workers write into an output
-//! or a checkpoint counts only after a commit.
+//! or a checkpoint counts only after a commit. What decides whether a result counts is opened here, too.
 //!
 //! Tests put faults between these changes: see `faults`. Does not depend on what is changed.
 
@@ -10,12 +10,15 @@ pub(super) mod faults;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Mode, RenameFlags, fchmod, linkat, renameat, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fchmod, linkat, openat, renameat, renameat_with, stat,
+};
+use rustix::io::Errno;
 
 /// A name: below an open folder, or anywhere.
 #[derive(Debug, Clone, Copy)]
@@ -66,22 +69,62 @@ const fn are_on() -> bool {
     false
 }
 
+#[cfg(not(test))]
+fn look_up() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(test))]
+const fn knows_flags() -> bool {
+    true
+}
+
 #[cfg(test)]
-use faults::{are_on, perform};
+use faults::{are_on, knows_flags, look_up, perform};
+
+/// Opens a file or a folder to read it, or to make it last. A link is followed.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    look_up()?;
+    File::open(path)
+}
+
+/// Opens a folder that is not a link.
+pub(super) fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    look_up()?;
+    Ok(openat(CWD, path, flags | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    look_up()?;
+    fs::read(path)
+}
+
+/// Lists a folder.
+pub(super) fn list(path: &Path) -> io::Result<fs::ReadDir> {
+    look_up()?;
+    fs::read_dir(path)
+}
+
+/// Reads a text.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    look_up()?;
+    fs::read_to_string(path)
+}
 
 /// Makes a file that nothing has the name of yet.
 pub(super) fn create_file<'a>(at: impl Into<At<'a>>, mode: u32) -> io::Result<File> {
-    use rustix::fs::OFlags;
     let at = at.into();
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     perform(&Change::Names(&[at]), || {
-        let open = || rustix::fs::openat(at.folder, at.path, flags, Mode::from_raw_mode(mode));
+        let open = || openat(at.folder, at.path, flags, Mode::from_raw_mode(mode));
         Ok(rustix::io::retry_on_intr(open)?.into())
     })
 }
 
 /// Opens a file that is not a link to write it, and makes it where it is missing.
 pub(super) fn open_or_create(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    look_up()?;
     options.custom_flags(libc::O_NOFOLLOW);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -178,28 +221,46 @@ pub(super) fn rename<'a>(from: impl Into<At<'a>>, to: impl Into<At<'a>>) -> io::
     })
 }
 
-/// Moves something to a name that nothing has.
+/// Moves a file to a name that nothing has.
 pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    perform(&Change::Names(&[from.into(), to.into()]), || {
-        use rustix::io::Errno;
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // Not every file system can do that.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                linkat(CWD, from, CWD, to, AtFlags::empty())?;
-                // The other name is swept out one day.
-                let _ = fs::remove_file(from);
-                Ok(())
+    match rename_with(from, to, RenameFlags::NOREPLACE) {
+        Err(error) if is_unknown(&error) => {
+            match add_name(from, to) {
+                // A server that is asked twice says that the name is taken: it is, by this file.
+                Err(_) if are_one_file(from, to) => {}
+                other => other?,
             }
-            other => Ok(other?),
+            // It has its name, and is one that others may know by now. The temporary one is swept out one day.
+            let _ = remove_file(from);
+            Ok(())
         }
-    })
+        other => other,
+    }
 }
 
 /// Gives each of two the name of the other.
 pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    perform(&Change::Names(&[one.into(), other.into()]), || {
-        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+    rename_with(one, other, RenameFlags::EXCHANGE)
+}
+
+/// Moves something as not every file system can do it.
+fn rename_with(from: &Path, to: &Path, how: RenameFlags) -> io::Result<()> {
+    perform(&Change::Names(&[from.into(), to.into()]), || match knows_flags() {
+        true => Ok(renameat_with(CWD, from, CWD, to, how)?),
+        false => Err(Errno::INVAL.into()),
     })
+}
+
+/// Whether a file system does not know a flag.
+fn is_unknown(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP))
+}
+
+/// Whether two names are of one file.
+fn are_one_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Removes a file or a link.

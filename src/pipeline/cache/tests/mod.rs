@@ -133,8 +133,8 @@ fn damage(cache: &Cache, digest: &Digest, path: &str, text: &str) {
 
 /// Checks everything in the store, as `verify --all`.
 fn verify(cache: &Cache) -> anyhow::Result<()> {
-    let (_, damaged) = cache.records();
-    for (file, _) in damaged {
+    let (_, unreadable) = cache.records();
+    for (file, _) in unreadable.into_iter().filter(|(_, why)| *why == Unreadable::Damaged) {
         cache.quarantine_record(&file)?;
     }
     let checked = Check::new(cache, cache.artifacts()).run(&Watch::default());
