@@ -132,7 +132,8 @@ fn executable(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = message.get("target")?;
     let kinds = target.get("kind")?.as_array()?;
-    let is_program = kinds.iter().any(|kind| kind == "bin" || kind == "test");
+    // A library is a program as its tests.
+    let is_program = kinds.iter().any(|kind| kind == "bin" || kind == "test" || kind == "lib");
     let path = message.get("executable")?.as_str()?;
     is_program.then(|| {
         (target.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(), path.into())

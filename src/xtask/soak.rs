@@ -1,6 +1,8 @@
-//! `cargo xtask soak`: the two stories of the command line that go by chance, again and again, with new seeds each time: the model that
-//! runs everything again (`tests/cli/model.rs`), and sixteen processes with kills (`tests/cli/crowd.rs`).
+//! `cargo xtask soak`: the tests that go by chance, again and again, with new seeds each time: two stories of the command line, the
+//! model that runs everything again (`tests/cli/model.rs`) and sixteen processes with kills (`tests/cli/crowd.rs`); and a cache with a
+//! fault at any change (`cache/tests/chance.rs`).
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,8 +12,11 @@ use clap::Args;
 use crate::cargo::{self, built};
 use crate::checkout::Checkout;
 
-/// The tests.
-const TESTS: [&str; 2] = ["model::", "crowd::"];
+/// The tests: how cargo builds them, what their program is called, and which of its tests they are.
+const TESTS: [(&[&str], &str, &[&str]); 2] = [
+    (&["--test", "cli"], "cli", &["model::", "crowd::"]),
+    (&["--lib"], "pipeline", &["cache::tests::chance::"]),
+];
 
 /// How many rounds of each there are before the time is looked at again.
 const ROUNDS: u64 = 5;
@@ -32,35 +37,40 @@ pub struct Options {
 /// # Errors
 /// When the build or a test fails.
 pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
-    let mut build = Command::new(cargo::program());
-    build
-        .args(["test", "-p", "pipeline", "--test", "cli", "--no-run"])
-        .current_dir(checkout.root());
-    let (_, program) = built(build)?
-        .into_iter()
-        .find(|(name, _)| name == "cli")
-        .context("cargo built no test called cli")?;
+    let programs = TESTS.map(|(target, name, tests)| {
+        let mut build = Command::new(cargo::program());
+        build
+            .args(["test", "-p", "pipeline", "--no-run"])
+            .args(target)
+            .current_dir(checkout.root());
+        let found = built(build)?.into_iter().find(|(found, _)| found == name);
+        let (_, program) = found.with_context(|| format!("cargo built no test called {name}"))?;
+        Ok((program, tests))
+    });
+    let programs: Vec<(PathBuf, _)> = programs.into_iter().collect::<Result<_>>()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let first = options.seed.unwrap_or(now);
     let (began, mut figures) = (Instant::now(), Figures::default());
     for seed in (first..).step_by(ROUNDS as usize) {
-        let output = Command::new(&program)
-            .args(TESTS)
-            .arg("--nocapture")
-            .env("PIPELINE_SEED", seed.to_string())
-            .env("PIPELINE_ROUNDS", ROUNDS.to_string())
-            .current_dir(checkout.root())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("the tests do not start")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        figures.add(&text);
-        ensure!(
-            output.status.success(),
-            "{text}\nit failed ({}) after {}; again: cargo xtask soak --seed {seed} --minutes 0",
-            output.status,
-            figures.shown(began.elapsed())
-        );
+        for (program, tests) in &programs {
+            let output = Command::new(program)
+                .args(*tests)
+                .arg("--nocapture")
+                .env("PIPELINE_SEED", seed.to_string())
+                .env("PIPELINE_ROUNDS", ROUNDS.to_string())
+                .current_dir(checkout.root())
+                .stderr(Stdio::inherit())
+                .output()
+                .context("the tests do not start")?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            figures.add(&text);
+            ensure!(
+                output.status.success(),
+                "{text}\nit failed ({}) after {}; again: cargo xtask soak --seed {seed} --minutes 0",
+                output.status,
+                figures.shown(began.elapsed())
+            );
+        }
         println!("seed {seed}: {}", figures.shown(began.elapsed()));
         if began.elapsed() >= Duration::from_secs(options.minutes * 60) {
             break;
