@@ -144,46 +144,89 @@ impl Run<'_> {
         running.filter(|name| *name != failed && is_beside(name)).collect()
     }
 
-    /// Which of the stages that run had the most memory, in words: `\nthe largest stage then was train, with 12 GB; beside it ran
-    /// evaluate`. How much each had of a GPU is not known.
+    /// Which of the stages that run had the most of what ran out, in words.
     fn who_was_large(&self, failed: &StageName, lack: Lack, others: &[&StageName]) -> String {
-        let named = |names: &mut dyn Iterator<Item = &StageName>| {
-            in_short(names.map(StageName::as_str), MOST_BESIDE)
-        };
-        let on_its_gpu = matches!(lack, Lack::PartOfGpu | Lack::WholeGpu);
-        if lack != Lack::Memory {
-            let names = named(&mut others.iter().copied());
-            return match (others.is_empty(), on_its_gpu) {
-                (true, true) => "\nnothing else of this run was on its GPU".to_owned(),
-                (true, false) => "\nnothing ran beside it".to_owned(),
-                (false, true) => format!("\non the same GPU ran {names}"),
-                (false, false) => format!("\nbeside it ran {names}"),
+        let had = [failed].into_iter().chain(others.iter().copied()).map(|name| {
+            let before = self.facts.last(name).map(|record| record.usage);
+            let (size, of) = match lack {
+                Lack::Memory => match self.supervisor.memory(name) {
+                    Some(seen) => (Some(seen), ""),
+                    // Who has just begun may have had the most in its last run.
+                    None => (before.and_then(|usage| usage.peak_memory), " in its last run"),
+                },
+                // How much each has of a GPU now is not known.
+                _ => (before.and_then(|usage| usage.gpu_memory), " of a GPU in its last run"),
             };
-        }
-        let sizes = [failed].into_iter().chain(others.iter().copied()).map(|name| {
-            // Who has just begun may have had the most in its last run.
-            let before = || self.facts.last(name).and_then(|record| record.usage.peak_memory);
-            let seen = self.supervisor.memory(name);
-            let when = if seen.is_some() { "" } else { " in its last run" };
-            (seen.or_else(before).unwrap_or(0), name, when)
+            Had { name, size: size.unwrap_or(0), of }
         });
-        let mut sizes: Vec<(u64, &StageName, &str)> = sizes.collect();
-        // Stable: the one that failed is the first among equals.
-        sizes.sort_by_key(|(size, ..)| Reverse(*size));
-        let Some(((size, largest, when), rest)) = sizes.split_first() else {
-            return String::new();
+        let on_its_gpu = matches!(lack, Lack::PartOfGpu | Lack::WholeGpu);
+        in_words(had.collect(), on_its_gpu)
+    }
+}
+
+/// How much memory a stage had.
+struct Had<'a> {
+    name: &'a StageName,
+    /// In bytes; 0 where it is not known.
+    size: u64,
+    /// Of what, and when.
+    of: &'static str,
+}
+
+/// Who had the most, of the stage that failed and those that ran beside it, or `on_its_gpu`: `\nthe largest stage then was train, with
+/// 12 GB; beside it ran evaluate`. The one that failed is the first.
+fn in_words(mut had: Vec<Had<'_>>, on_its_gpu: bool) -> String {
+    let Some(failed) = had.first().map(|had| had.name) else { return String::new() };
+    // Stable: the one that failed is the first among equals.
+    had.sort_by_key(|had| Reverse(had.size));
+    let (largest, rest) = (&had[0], &had[1..]);
+    let names = in_short(rest.iter().map(|had| had.name.as_str()), MOST_BESIDE);
+    let beside = match (rest.is_empty(), on_its_gpu) {
+        (true, true) => "nothing else of this run was on its GPU".to_owned(),
+        (true, false) => "nothing ran beside it".to_owned(),
+        (false, true) => format!("on the same GPU ran {names}"),
+        (false, false) => format!("beside it ran {names}"),
+    };
+    let who = if largest.name == failed { "this one" } else { largest.name.as_str() };
+    match largest.size {
+        0 => format!("\n{beside}"),
+        size => {
+            let size = format::bytes(size);
+            format!("\nthe largest stage then was {who}, with {size}{}; {beside}", largest.of)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_named_as_far_as_sizes_are_known() {
+        let names: Vec<StageName> =
+            ["failed", "other", "third"].map(|name| name.parse().expect("a name")).into();
+        let said = |sizes: &[u64], on_its_gpu| {
+            let had = names.iter().zip(sizes);
+            let had = had.map(|(name, &size)| Had { name, size, of: " of a GPU in its last run" });
+            in_words(had.collect(), on_its_gpu)
         };
-        let beside = match rest.is_empty() {
-            true => "nothing ran beside it".to_owned(),
-            false => format!("beside it ran {}", named(&mut rest.iter().map(|(_, name, _)| *name))),
-        };
-        let who = if *largest == failed { "this one" } else { largest.as_str() };
-        match size {
-            0 => format!("\n{beside}"),
-            size => {
-                let size = format::bytes(*size);
-                format!("\nthe largest stage then was {who}, with {size}{when}; {beside}")
-            }
+        for (sizes, on_its_gpu, words) in [
+            (&[0][..], false, "nothing ran beside it"),
+            (&[0], true, "nothing else of this run was on its GPU"),
+            (&[0, 0], false, "beside it ran other"),
+            (&[0, 0, 0], true, "on the same GPU ran other, third"),
+            (
+                &[5_000_000_000, 5_000_000_000],
+                true,
+                "the largest stage then was this one, with 5.0 GB of a GPU in its last run; on the same GPU ran other",
+            ),
+            (
+                &[0, 1, 8_000_000_000],
+                true,
+                "the largest stage then was third, with 8.0 GB of a GPU in its last run; on the same GPU ran other, failed",
+            ),
+        ] {
+            assert_eq!(said(sizes, on_its_gpu), format!("\n{words}"));
         }
     }
 }
