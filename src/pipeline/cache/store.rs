@@ -149,7 +149,7 @@ fn make_read_only(
     Ok(())
 }
 
-/// Makes the content of an artifact in the store last.
+/// Makes an artifact in the store last: its content, and that it is there.
 pub(super) fn sync_artifact(layout: &Layout, digest: &Digest) -> anyhow::Result<()> {
     let place = layout.artifact(digest);
     let sync = || -> anyhow::Result<()> {
@@ -164,7 +164,8 @@ pub(super) fn sync_artifact(layout: &Layout, digest: &Digest) -> anyhow::Result<
                 disk::sync(&artifact.open_below(path)?)?;
             }
         }
-        Ok(disk::sync(&top)?)
+        disk::sync(&top)?;
+        Ok(durable::sync_folder(&layout.bucket(Bucket::Store))?)
     };
     sync().with_context(|| format!("cannot flush {} to disk", place.display()))
 }

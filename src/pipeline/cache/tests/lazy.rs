@@ -122,6 +122,32 @@ fn a_full_commit_of_what_a_lazy_run_left_lasts() {
     });
 }
 
+/// Whoever finds what a lazy run left waits until it is on the disk, with its name.
+#[test]
+fn what_counts_for_a_full_run_lasts() {
+    if boot().is_none() {
+        return;
+    }
+    let claims = |cache: &Cache| {
+        make(&lazy(cache), "a", &[], A)?;
+        match cache.claim(&key("a"))? {
+            Lookup::Hit(_) => Ok(()),
+            Lookup::Busy | Lookup::Claim(_) => bail!("it is whole"),
+        }
+    };
+    let receives = |cache: &Cache| {
+        make(&lazy(cache), "other", &[], A)?;
+        super::walk::receive_a(cache)
+    };
+    for act in [&claims as &dyn Fn(&Cache) -> anyhow::Result<()>, &receives] {
+        cut_everywhere(&|_| (), act, &|cache, is_done, place| {
+            let counts = cache.usable(&key("a")).is_some();
+            assert!(!is_done || counts, "{place}: it is lost");
+            check_and_go_on(cache, place);
+        });
+    }
+}
+
 #[test]
 fn what_was_not_flushed_counts_after_a_check() {
     let Some(boot) = boot() else { return };

@@ -84,7 +84,7 @@ fn always(_: &Cache) -> bool {
 }
 
 /// Receives the result of `a`.
-fn receive_a(cache: &Cache) -> anyhow::Result<()> {
+pub(super) fn receive_a(cache: &Cache) -> anyhow::Result<()> {
     let mut record = Record::for_test("a", parts("a", &[]), digest_of_a());
     record.output.extent = Extent { files: 2, bytes: 5 };
     let Reception::Ready(incoming) = cache.receive(&record)? else { bail!("it is here") };
