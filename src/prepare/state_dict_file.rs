@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::{ModelInfo, TensorFile, WEIGHTS_FILE};
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::architecture::EncoderArchitecture;
 use pipeline_stages::state_dict::encoder;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -63,8 +63,8 @@ pub fn write_state_dict(artifact: &Path, file: &Path) -> anyhow::Result<()> {
 /// The names of the tensors of the artifact's encoder in PyTorch's order. Empty where its architecture is not known here.
 fn order(artifact: &Path) -> Vec<String> {
     let Ok(info) = ModelInfo::read(artifact) else { return Vec::new() };
-    let known = Architecture::ALL.iter().find(|known| known.name() == info.architecture);
-    let tensors = known.map(|architecture| encoder(*architecture, info.input.channels));
+    let known = EncoderArchitecture::named(&info.architecture);
+    let tensors = known.map(|architecture| encoder(architecture, info.input.channels));
     tensors.into_iter().flatten().map(|tensor| tensor.name).collect()
 }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use crate::ArtifactType;
 use crate::formats::{DatasetInfo, FeaturesInfo, ImageShape, ModelInfo, Storage};
-use crate::kinds::architecture::Architecture;
+use crate::kinds::architecture::EncoderArchitecture;
 
 /// What is known of an artifact. `None` if it is known only from the artifact itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     /// The architecture of its encoder.
-    pub architecture: Option<Architecture>,
+    pub architecture: Option<EncoderArchitecture>,
     /// The channels of its images, or of those that its network takes.
     pub channels: Option<u32>,
     /// Its images, or those that its network takes as they are.
@@ -86,10 +86,7 @@ impl Known {
     fn of_model(info: &ModelInfo) -> Self {
         let takes_as_they_are = info.input_crop.is_none();
         Self {
-            architecture: Architecture::ALL
-                .iter()
-                .copied()
-                .find(|architecture| architecture.name() == info.architecture),
+            architecture: EncoderArchitecture::named(&info.architecture),
             channels: u32::try_from(info.input.channels).ok(),
             images: takes_as_they_are.then_some(Images::Pixels),
             image_size: ImageSize::of(info.input).filter(|_| takes_as_they_are),

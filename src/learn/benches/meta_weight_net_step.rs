@@ -68,7 +68,7 @@ fn main() -> anyhow::Result<()> {
     let parameters: Train =
         serde_json::from_value(serde_json::json!({ "method": "meta-weight-net" }))?;
     let mut recipe = Recipe { precision, ..Recipe::of(&parameters) };
-    recipe.data.architecture = Architecture::Resnet18;
+    recipe.architecture = Architecture::Resnet18;
     let setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
     let mut setup = Setup { validation: &[0], noisy: true, ..setup };
     let mut method = MetaWeightNet::new(&parameters, &mut setup)?;

@@ -335,7 +335,12 @@ mod tests {
 
     #[test]
     fn a_model_has_one_crop_in_training_and_everywhere_else() {
-        let crops = [None, Some(InputCrop::CropThenResize), Some(InputCrop::ResizeThenCrop)];
+        let crops = [
+            None,
+            Some(InputCrop::CropThenResize),
+            Some(InputCrop::ResizeThenCrop),
+            Some(InputCrop::ResizeThenCropBicubic),
+        ];
         for storage in [Storage::Encoded, Storage::Pixels] {
             let folder = tempfile::tempdir().unwrap();
             let samples = samples(folder.path(), storage);

@@ -38,8 +38,8 @@ impl Body for PretrainSupervised {
 
 fn recipe(parameters: &PretrainSupervised) -> Recipe {
     Recipe {
+        architecture: parameters.architecture,
         data: DataRecipe {
-            architecture: parameters.architecture,
             init_port: "init",
             batch_size: parameters.batch_size,
             sampling: Sampling::Uniform,

@@ -1,14 +1,17 @@
-//! Networks: a residual encoder, with a classifier or with a projection head on top; a net that weighs samples.
+//! Networks: a residual encoder, with a classifier or with a projection head on top; an encoder of any architecture, frozen; a net
+//! that weighs samples.
 //!
 //! Does not depend on losses, optimizers or files.
 
 pub mod forward_mode;
+mod frozen;
 mod layer;
 mod pass;
 mod resnet;
 mod state;
 #[cfg(test)]
 mod state_dict;
+mod vit;
 mod weighting;
 pub mod weights;
 
@@ -16,6 +19,7 @@ use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use tch::{Device, Kind, Tensor};
 
+pub use frozen::FrozenEncoder;
 pub use layer::{BatchNorm, Bias, Convolution, Linear};
 pub use pass::{Mode, Pass, Record};
 pub use resnet::{Encoder, feature_count};
@@ -130,15 +134,6 @@ impl Classifier {
     fn logits(&self, pass: &Pass, images: &Tensor) -> anyhow::Result<Tensor> {
         let features = self.encoder.forward(pass, images)?;
         Ok(self.fc.forward(pass, &features)?.f_to_kind(Kind::Float)?)
-    }
-
-    /// Images [N,C,H,W] -> features of the encoder, float [N,F].
-    ///
-    /// # Errors
-    /// When the images have another number of channels.
-    pub fn features(&self, images: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
-        let pass = Pass::new(self.state.values(), mode, self.precision);
-        self.encoder.forward(&pass, images)
     }
 
     /// All tensors: those of the encoder, then `fc`.

@@ -7,7 +7,7 @@
 //! DivideMix (Li et al., 2020; He et al., "Identity mappings in deep residual networks", 2016), with that one's names.
 
 use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::state_dict::{self, Layers};
+use pipeline_stages::state_dict::residual::{self, Layers};
 use tch::Tensor;
 
 use super::layer::{BatchNorm, Bias, Convolution};
@@ -34,7 +34,7 @@ fn initial(architecture: Architecture) -> [Initial; 2] {
 
 /// How many features the encoder of this architecture produces.
 pub fn feature_count(architecture: Architecture) -> i64 {
-    state_dict::feature_count(architecture) as i64
+    pipeline_stages::state_dict::feature_count(architecture) as i64
 }
 
 /// A residual encoder.
@@ -113,7 +113,7 @@ enum Shortcut {
 impl Block {
     fn new(
         builder: &mut Builder,
-        block: &state_dict::Block,
+        block: &residual::Block,
         initial: Initial,
     ) -> anyhow::Result<Self> {
         let layers = (1..).zip(&block.convolutions).map(|(index, convolution)| {
@@ -125,16 +125,16 @@ impl Block {
         });
         let layers = layers.collect::<anyhow::Result<_>>()?;
         let shortcut = match block.shortcut {
-            state_dict::Shortcut::Identity => Shortcut::Identity,
-            state_dict::Shortcut::Subsample { added } => {
+            residual::Shortcut::Identity => Shortcut::Identity,
+            residual::Shortcut::Subsample { added } => {
                 let (added, before) = (added as i64, added as i64 / 2);
                 Shortcut::Subsample { before, behind: added - before }
             }
-            state_dict::Shortcut::BareProjection(projection) => {
+            residual::Shortcut::BareProjection(projection) => {
                 let name = "shortcut.0".to_owned();
                 Shortcut::BareProjection(bare(builder, name, projection, initial)?)
             }
-            state_dict::Shortcut::Projection(projection) => {
+            residual::Shortcut::Projection(projection) => {
                 let names = [0, 1].map(|index| format!("downsample.{index}"));
                 let (convolution, norm) = normalised(builder, names, projection, initial)?;
                 Shortcut::Projection(convolution, norm)
@@ -196,7 +196,7 @@ impl Shortcut {
 fn normalised(
     builder: &mut Builder,
     [convolution, norm]: [String; 2],
-    layer: state_dict::Convolution,
+    layer: residual::Convolution,
     initial: Initial,
 ) -> anyhow::Result<(Convolution, BatchNorm)> {
     let convolution = bare(builder, convolution, layer, initial)?;
@@ -207,7 +207,7 @@ fn normalised(
 fn pre_activated(
     builder: &mut Builder,
     [convolution, norm]: [String; 2],
-    layer: state_dict::Convolution,
+    layer: residual::Convolution,
     initial: Initial,
 ) -> anyhow::Result<(Convolution, BatchNorm)> {
     let norm = batch_norm(builder, norm, layer.inputs)?;
@@ -217,7 +217,7 @@ fn pre_activated(
 fn bare(
     builder: &mut Builder,
     name: String,
-    layer: state_dict::Convolution,
+    layer: residual::Convolution,
     initial: Initial,
 ) -> anyhow::Result<Convolution> {
     let [inputs, outputs, kernel, stride] =

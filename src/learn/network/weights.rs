@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use pipeline_stages::formats::{ModelInfo, TensorFile, write_tensors};
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::architecture::EncoderArchitecture;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
@@ -19,9 +19,8 @@ use crate::network::{NamedTensor, bytes_of};
 ///
 /// # Errors
 /// When this version has none of that name.
-pub fn architecture(info: &ModelInfo) -> anyhow::Result<Architecture> {
-    let mut known = Architecture::ALL.iter().copied();
-    known.find(|architecture| architecture.name() == info.architecture).with_context(|| {
+pub fn architecture(info: &ModelInfo) -> anyhow::Result<EncoderArchitecture> {
+    EncoderArchitecture::named(&info.architecture).with_context(|| {
         format!("the weights are of a '{}', which this version does not support", info.architecture)
     })
 }

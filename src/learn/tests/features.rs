@@ -2,12 +2,18 @@
 
 use std::path::Path;
 
-use pipeline_stages::formats::{FeatureFile, Part, Samples};
+use pipeline_learn::network::{FrozenEncoder, weights};
+use pipeline_stages::formats::{FeatureFile, InputCrop, ModelInfo, Part, Samples, WEIGHTS_FILE};
+use pipeline_stages::kinds::architecture::Transformer;
+use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
 
 use crate::fixture::{
-    SAMPLES, SHAPE, features, learn_stage, pretraining, probe, request, with_input, write_inputs,
+    SAMPLES, SHAPE, features, learn_stage, pretraining, probe, request, stage, training,
+    with_input, write_inputs,
 };
 
 fn run(request: &Request) -> anyhow::Result<Metrics> {
@@ -96,4 +102,81 @@ fn a_pass_that_is_stopped_leaves_nothing_that_counts() {
     let error = pipeline_learn::run(learn_stage(&request), &context).unwrap_err();
     assert!(error.is::<Stopped>(), "{error:#}");
     assert!(FeatureFile::open(&folder.path().join("stopped")).is_err());
+}
+
+/// Writes the artifact `vit`: a vision transformer for grey images with arbitrary weights.
+fn write_vision_transformer(folder: &Path) {
+    let transformer = Transformer::VitTiny;
+    let encoder =
+        FrozenEncoder::new(transformer.into(), SHAPE.channels, Precision::F32, Device::Cpu)
+            .unwrap();
+    let _no_gradients = tch::no_grad_guard();
+    for named in encoder.state().tensors() {
+        let count = named.tensor.numel() as i64;
+        let values = Tensor::arange(count, (Kind::Float, Device::Cpu)).sin() * 0.1;
+        named.tensor.shallow_clone().copy_(&values.reshape(named.tensor.size()));
+    }
+    let folder = folder.join("vit");
+    std::fs::create_dir_all(&folder).unwrap();
+    weights::write(&folder.join(WEIGHTS_FILE), "weights", encoder.state().tensors()).unwrap();
+    let info = ModelInfo {
+        architecture: transformer.to_string(),
+        input: SHAPE,
+        input_crop: Some(InputCrop::ResizeThenCropBicubic),
+        features: 192,
+        input_mean: vec![0.5],
+        input_std: vec![0.5],
+        ..ModelInfo::default()
+    };
+    info.write(&folder).unwrap();
+}
+
+#[test]
+fn a_vision_transformer_sees_images_of_224_pixels_where_nothing_else_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    write_vision_transformer(folder.path());
+    let [usual, large, small] = [None, Some(224), Some(32)].map(|side| {
+        let stage = stage(
+            json!({"kind": "features", "parameters": {"image-size": side, "batch-size": 20}}),
+        );
+        let output = format!("features-{side:?}");
+        let request = request(folder.path(), &stage, &output);
+        run(&with_input(request, "weights", &folder.path().join("vit"))).unwrap();
+        let file = FeatureFile::open(&folder.path().join(output)).unwrap();
+        let (rows, shape) = file.rows(Part::Train).unwrap();
+        assert_eq!(shape, [SAMPLES, 192]);
+        rows.to_vec()
+    });
+    assert!(usual == large && usual != small);
+
+    let probes = [("weights", "vit"), ("features", "features-None")].map(|(port, from)| {
+        let request = request(folder.path(), &probe("knn", "none"), &format!("probe-of-{from}"));
+        run(&with_input(request, port, &folder.path().join(from))).unwrap()
+    });
+    assert_eq!(probes[0], probes[1]);
+}
+
+#[test]
+fn a_vision_transformer_is_not_trained_and_takes_whole_patches() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    write_vision_transformer(folder.path());
+    let refused = |stage, port, words: &str| {
+        let request = request(folder.path(), &stage, "refused");
+        let error = run(&with_input(request, port, &folder.path().join("vit"))).unwrap_err();
+        assert!(format!("{error:#}").contains(words), "{error:#}");
+    };
+    refused(training("none"), "init", "vision transformers are not trained here");
+    let uneven = json!({"kind": "features", "parameters": {"image-size": 100}});
+    refused(stage(uneven), "weights", "set image-size to a multiple of 16");
+    refused(probe("linear", "crop-flip"), "weights", "these are resized");
+    let mut info = ModelInfo::read(&folder.path().join("vit")).unwrap();
+    info.architecture = Transformer::Dinov2Small.to_string();
+    info.write(&folder.path().join("vit")).unwrap();
+    refused(
+        features(),
+        "weights",
+        "'cls_token' is F32 with the shape [1, 1, 192], but the network needs",
+    );
 }

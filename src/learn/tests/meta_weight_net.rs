@@ -62,7 +62,7 @@ impl Trial {
         parameters.as_object_mut().expect("a table").extend(changes);
         let parameters: Train = serde_json::from_value(parameters).expect("they are right");
         let mut recipe = Recipe { precision, ..Recipe::of(&parameters) };
-        recipe.data.architecture = architecture;
+        recipe.architecture = architecture;
         let setup = Setup::new(&recipe, 3, 10, 0, Device::Cpu);
         let mut setup = Setup { validation: &[0], noisy: true, ..setup };
         let method = MetaWeightNet::new(&parameters, &mut setup).expect("builds");

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use pipeline_stages::formats::WEIGHTS_FILE;
+use pipeline_stages::formats::{ModelInfo, WEIGHTS_FILE};
 use tch::{Device, Kind, Tensor};
 
 use super::batch::Batch;
@@ -197,7 +197,7 @@ impl<'a> Setup<'a> {
         let (recipe, number) = (self.recipe, self.learners);
         let network = Classifier::numbered(
             number,
-            recipe.data.architecture,
+            recipe.architecture,
             self.channels,
             self.classes,
             self.seed,
@@ -205,6 +205,10 @@ impl<'a> Setup<'a> {
         )?
         .with_precision(recipe.precision);
         if let Some(init) = self.init {
+            let initial = weights::architecture(&ModelInfo::read(init)?)?;
+            if let Some(problem) = recipe.architecture.problem_with(initial) {
+                bail!(problem);
+            }
             let encoder = network.state().tensors().iter();
             let encoder = encoder.filter(|named| !Classifier::in_head(&named.name));
             weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
@@ -305,7 +309,7 @@ mod tests {
         let average = setup.copy_of("average", first.network.state()).unwrap();
         let targets = setup.per_sample("targets", &[2]).unwrap();
         let threshold = setup.tensor("threshold", &[], Kind::Double).unwrap();
-        let alone = Classifier::new(recipe.data.architecture, 3, 2, 7, Device::Cpu).unwrap();
+        let alone = Classifier::new(recipe.architecture, 3, 2, 7, Device::Cpu).unwrap();
         let [one, other, copy] =
             [first.network.state(), second.network.state(), &average].map(weights);
         assert_eq!(one, weights(alone.state()));

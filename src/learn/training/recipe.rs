@@ -15,8 +15,6 @@ use super::schedule::Schedule;
 /// What an encoder is shown, and how: in a training of a classifier, or frozen below a probe.
 #[derive(Debug, Clone)]
 pub struct DataRecipe {
-    /// The encoder.
-    pub architecture: Architecture,
     /// The port of the encoder that it starts from.
     pub init_port: &'static str,
     /// Samples a step.
@@ -42,6 +40,8 @@ pub struct DataRecipe {
 /// How a classifier is trained.
 #[derive(Debug, Clone)]
 pub struct Recipe {
+    /// The encoder.
+    pub architecture: Architecture,
     /// What it is shown.
     pub data: DataRecipe,
     /// The loss of a sample.
@@ -109,8 +109,8 @@ impl Recipe {
     /// The recipe of a `train` stage.
     pub fn of(parameters: &Train) -> Self {
         Self {
+            architecture: parameters.architecture,
             data: DataRecipe {
-                architecture: parameters.architecture,
                 init_port: "init",
                 batch_size: parameters.batch_size,
                 sampling: parameters.sampling,

@@ -139,7 +139,7 @@ impl<'a> SupervisedTrainer<'a> {
             weights::write(&output.join(weights_file(number)), "model", tensors)?;
         }
         let training = training_record(parameters, self.context.seed);
-        let info = self.data.model_info(self.recipe.data.architecture, training)?;
+        let info = self.data.model_info(self.recipe.architecture, training)?;
         ModelInfo { further_networks: networks.len().saturating_sub(1), ..info }.write(output)
     }
 
@@ -156,7 +156,7 @@ impl<'a> SupervisedTrainer<'a> {
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join(CLASSIFIER_FILE), "classifier", classifier)?;
         let training = training_record(parameters, self.context.seed);
-        let info = self.data.model_info(self.recipe.data.architecture, training)?;
+        let info = self.data.model_info(self.recipe.architecture, training)?;
         ModelInfo { classes: Vec::new(), ..info }.write(output)
     }
 

@@ -88,7 +88,7 @@ impl TrainingData {
         let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
 
         let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
-        let initial = init.as_deref().map(|path| check_init(path, recipe.architecture, &samples));
+        let initial = init.as_deref().map(|path| initial(path, &samples));
         let initial = initial.transpose()?;
         let normalisation = normalisation(recipe, &info, &samples, initial.as_ref())?;
         let crop = initial.and_then(|initial| initial.input_crop);
@@ -410,19 +410,9 @@ fn gather(labels: &[i64], batch: &[u32], device: Device) -> anyhow::Result<Tenso
     upload(&chosen, device)
 }
 
-fn check_init(
-    artifact: &Path,
-    architecture: Architecture,
-    samples: &Samples,
-) -> anyhow::Result<ModelInfo> {
+/// What the initial weights say of themselves.
+fn initial(artifact: &Path, samples: &Samples) -> anyhow::Result<ModelInfo> {
     let info = ModelInfo::read(artifact)?;
-    ensure!(
-        info.architecture == architecture.name(),
-        "the initial weights are of a {}, but this stage trains a {architecture}: \
-         set architecture = \"{}\" here, or train the initial weights with '{architecture}'",
-        info.architecture,
-        info.architecture
-    );
     ensure!(
         info.input.channels == samples.image.channels,
         "the initial weights take images with {} channels, but the data set has {}",

@@ -389,8 +389,20 @@ fn value_mistake(kind: &KindInfo, field: &Field, value: &Value<'_>) -> Option<Mi
         DeValue::String(line) if (kind.name, field.name.as_str()) == ("command", "run") => {
             Some(line_mistake(value, line))
         }
-        _ => type_mistake(field, value).or_else(|| range_mistake(field, value)),
+        _ => type_mistake(field, value)
+            .map(|mistake| mistake.help(meaning_elsewhere(field, value).unwrap_or_default()))
+            .or_else(|| range_mistake(field, value)),
     }
+}
+
+/// Which kind takes a value that this one does not, for the same parameter, and what it means there.
+fn meaning_elsewhere(field: &Field, value: &Value<'_>) -> Option<String> {
+    let given = value.get_ref().as_str()?;
+    KINDS.iter().find_map(|kind| {
+        let same = (kind.fields)().iter().find(|other| other.name == field.name)?;
+        let choice = same.value_type.choices().iter().find(|choice| choice.name == given)?;
+        Some(format!("'{}' takes it: {}", kind.name, choice.about))
+    })
 }
 
 /// The mistake of a command that is one line of text, as in a shell.

@@ -9,14 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use anyhow::{anyhow, bail, ensure};
-use pipeline_stages::kinds::architecture::Architecture;
-use pipeline_stages::state_dict::{self, ElementType, TensorSpec};
+use pipeline_stages::kinds::architecture::EncoderArchitecture;
+use pipeline_stages::state_dict::{self, ElementType, TensorSpec, residual};
 use pipeline_stages::text::{in_short, shortened};
 
 use crate::checkpoint::{Entry, Leaf, Tensor};
 
-/// A layer that every architecture has, and that shows the prefix.
-const STEM: &str = "conv1.weight";
 /// The keys of a state dict in whole checkpoints.
 const CONTAINERS: &[&str] = &["state_dict", "model_state_dict", "model", "net", "network", "state"];
 /// Common names of the attribute of an encoder in modules. Prefixes of these and of [`CONTAINERS`] are
@@ -62,15 +60,16 @@ impl<'e> Selection<'e> {
     /// another shape or too much, and what would fit.
     pub(super) fn find(
         entries: &'e [Entry<'e>],
-        architecture: Architecture,
+        architecture: EncoderArchitecture,
         prefix: Option<&str>,
     ) -> anyhow::Result<Self> {
         let names = Names::of(entries);
-        let candidates = names.candidates(prefix)?;
+        let candidates = names.candidates(architecture, prefix)?;
         ensure!(
             candidates.len() <= MOST_CANDIDATES,
-            "{} tensors in the file are called '{STEM}' after some prefix: choose one with prefix = \"...\"",
-            candidates.len()
+            "{} tensors in the file are called '{}' after some prefix: choose one with prefix = \"...\"",
+            candidates.len(),
+            state_dict::stem(architecture)
         );
         let fitting: Vec<&String> =
             candidates.iter().filter(|prefix| names.fits(architecture, prefix)).collect();
@@ -78,7 +77,7 @@ impl<'e> Selection<'e> {
             fitting.iter().copied().filter(|prefix| is_known(prefix)).collect();
         let chosen = match (fitting.as_slice(), known.as_slice()) {
             ([only], _) | (_, [only]) => *only,
-            ([], _) => return Err(names.why_not(architecture, &candidates)),
+            ([], _) => return Err(names.why_not(architecture, &candidates, prefix)),
             (several, _) => bail!(
                 "the file has several encoders: choose one with prefix = \"...\": {}",
                 quoted(several.iter().map(|prefix| prefix.trim_end_matches('.')))
@@ -86,7 +85,7 @@ impl<'e> Selection<'e> {
         };
         let others = fitting.iter().filter(|prefix| **prefix != chosen);
         Ok(Self {
-            channels: names.channels(chosen),
+            channels: names.channels(architecture, chosen),
             layers: names.layers(architecture, chosen),
             others: others.map(|prefix| (*prefix).clone()).collect(),
             prefix: chosen.clone(),
@@ -103,40 +102,49 @@ impl<'e> Names<'e> {
         Self(tensors.map(|entry| (entry.name.as_str(), &entry.leaf)).collect())
     }
 
-    /// Every prefix that an encoder could have; only the given one, if any.
-    fn candidates(&self, given: Option<&str>) -> anyhow::Result<BTreeSet<String>> {
-        let prefixes = self.0.keys().filter_map(|name| name.strip_suffix(STEM));
-        let all: BTreeSet<String> = prefixes
-            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
-            .filter(|prefix| !in_a_stage(prefix))
-            .map(str::to_owned)
-            .collect();
+    /// Every prefix that an encoder of this architecture could have; only the given one, if any.
+    fn candidates(
+        &self,
+        architecture: EncoderArchitecture,
+        given: Option<&str>,
+    ) -> anyhow::Result<BTreeSet<String>> {
+        let stem = state_dict::stem(architecture);
+        let whose = match architecture {
+            EncoderArchitecture::Residual(_) => "torchvision's",
+            EncoderArchitecture::Transformer(_) => "timm's",
+        };
         ensure!(
             !self.0.is_empty(),
-            "the file has no encoder with torchvision's names: it has no tensors"
+            "the file has no encoder with {whose} names: it has no tensors"
         );
+        let all = self.prefixes(architecture);
         ensure!(
             !all.is_empty(),
-            "the file has no encoder with torchvision's names: no tensor in it is called '{STEM}', after any prefix; it has {}",
-            quoted(self.0.keys().copied())
+            "the file has no encoder with {whose} names: no tensor in it is called '{stem}', after any prefix; it has {}{}",
+            quoted(self.0.keys().copied()),
+            self.what_fits(given)
         );
         let Some(given) = given else { return Ok(all) };
-        let given = given.trim_end_matches('.');
-        let is_given = |prefix: &&String| {
-            let prefix = prefix.trim_end_matches('.');
-            match prefix.strip_suffix(given) {
-                _ if given.is_empty() => prefix.is_empty() || CONTAINERS.contains(&prefix),
-                Some(before) => before.is_empty() || before.ends_with('.'),
-                None => false,
-            }
-        };
-        let chosen: BTreeSet<String> = all.iter().filter(is_given).cloned().collect();
+        let chosen: BTreeSet<String> =
+            all.iter().filter(|prefix| is_given(prefix, given)).cloned().collect();
         ensure!(
             !chosen.is_empty(),
-            "the file has no '{given}.{STEM}'; encoders have the prefix {}",
+            "the file has no '{}.{stem}'; encoders have the prefix {}",
+            given.trim_end_matches('.'),
             quoted(all.iter().map(|prefix| prefix.trim_end_matches('.')))
         );
         Ok(chosen)
+    }
+
+    /// What is before the names of the layer that shows an encoder of this architecture.
+    fn prefixes(&self, architecture: EncoderArchitecture) -> BTreeSet<String> {
+        let stem = state_dict::stem(architecture);
+        let prefixes = self.0.keys().filter_map(|name| name.strip_suffix(stem));
+        prefixes
+            .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            .filter(|prefix| !residual::is_in_a_block(prefix))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The names with a prefix, without it.
@@ -154,27 +162,32 @@ impl<'e> Names<'e> {
     }
 
     /// The number of channels of the images of an encoder: one or three, from its first layer.
-    fn channels(&self, prefix: &str) -> usize {
-        let stem = self.tensor(prefix, STEM);
+    fn channels(&self, architecture: EncoderArchitecture, prefix: &str) -> usize {
+        let stem = self.tensor(prefix, state_dict::stem(architecture));
         let channels = stem.and_then(|found| found.tensor.shape.get(1).copied());
         channels.filter(|channels| *channels == 1).unwrap_or(3)
     }
 
-    fn layers(&self, architecture: Architecture, prefix: &str) -> Vec<Layer<'e>> {
-        let specs = state_dict::encoder(architecture, self.channels(prefix));
+    fn layers(&self, architecture: EncoderArchitecture, prefix: &str) -> Vec<Layer<'e>> {
+        let specs = state_dict::encoder(architecture, self.channels(architecture, prefix));
         specs
             .into_iter()
             .map(|spec| Layer { found: self.tensor(prefix, &spec.name), spec })
             .collect()
     }
 
-    fn fits(&self, architecture: Architecture, prefix: &str) -> bool {
+    fn fits(&self, architecture: EncoderArchitecture, prefix: &str) -> bool {
         let fit = Fit::of(self, architecture, prefix);
         fit.problems() == 0
     }
 
     /// Why no prefix fits, for the one with the fewest problems.
-    fn why_not(&self, architecture: Architecture, candidates: &BTreeSet<String>) -> anyhow::Error {
+    fn why_not(
+        &self,
+        architecture: EncoderArchitecture,
+        candidates: &BTreeSet<String>,
+        given: Option<&str>,
+    ) -> anyhow::Error {
         let fits = candidates.iter().map(|prefix| (prefix, Fit::of(self, architecture, prefix)));
         let Some((prefix, fit)) = fits.min_by_key(|(_, fit)| fit.problems()) else {
             return anyhow!("the file has no encoder");
@@ -183,18 +196,25 @@ impl<'e> Names<'e> {
             "" => "without a prefix".to_owned(),
             prefix => format!("under the prefix '{prefix}'"),
         };
-        let mut problem = format!("the encoder {place} is not a {architecture}: ");
-        problem += &fit.words();
-        let fitting = Architecture::ALL
-            .iter()
-            .copied()
-            .filter(|other| candidates.iter().any(|prefix| self.fits(*other, prefix)));
+        let (words, others) = (fit.words(), self.what_fits(given));
+        anyhow!("the encoder {place} is not a {architecture}: {words}{others}")
+    }
+
+    /// The architectures that fit, as the end of a message; only under the given prefix, if any.
+    fn what_fits(&self, given: Option<&str>) -> String {
+        let is_wanted = |prefix: &String| given.is_none_or(|given| is_given(prefix, given));
+        let fitting = EncoderArchitecture::all().filter(|architecture| {
+            let prefixes = self.prefixes(*architecture);
+            let mut wanted = prefixes.iter().filter(|prefix| is_wanted(prefix));
+            prefixes.len() <= MOST_CANDIDATES
+                && wanted.any(|prefix| self.fits(*architecture, prefix))
+        });
         let fitting: Vec<String> =
-            fitting.map(|other| format!("architecture = \"{other}\"")).collect();
-        if !fitting.is_empty() {
-            problem += &format!("; {} would fit", fitting.join(" or "));
+            fitting.map(|architecture| format!("architecture = \"{architecture}\"")).collect();
+        if fitting.is_empty() {
+            return String::new();
         }
-        anyhow!(problem)
+        format!("; {} would fit", fitting.join(" or "))
     }
 }
 
@@ -209,9 +229,9 @@ struct Fit {
 }
 
 impl Fit {
-    fn of(names: &Names<'_>, architecture: Architecture, prefix: &str) -> Self {
+    fn of(names: &Names<'_>, architecture: EncoderArchitecture, prefix: &str) -> Self {
         let mut fit = Self::default();
-        let specs = state_dict::encoder(architecture, names.channels(prefix));
+        let specs = state_dict::encoder(architecture, names.channels(architecture, prefix));
         for spec in &specs {
             let full = format!("{prefix}{}", spec.name);
             match names.0.get(full.as_str()) {
@@ -222,7 +242,7 @@ impl Fit {
             }
         }
         let wanted: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let layers = names.after(prefix).filter(|layer| is_of_an_encoder(layer));
+        let layers = names.after(prefix).filter(|layer| state_dict::has_layer(architecture, layer));
         let extra = layers.filter(|layer| !wanted.contains(layer));
         fit.extra = extra.map(|layer| format!("{prefix}{layer}")).collect();
         fit
@@ -265,21 +285,14 @@ fn mismatch(name: &str, spec: &TensorSpec, tensor: &Tensor<'_>) -> Option<String
     (!same_type).then(|| format!("'{name}' has elements of the type {}", tensor.element.name()))
 }
 
-/// Whether a name after the prefix is that of an encoder's layer, not of a head or something else.
-fn is_of_an_encoder(name: &str) -> bool {
-    let first = name.split('.').next().unwrap_or_default();
-    first == "conv1" || first == "bn1" || is_stage(first)
-}
-
-/// `layer1`, `layer2`, ...
-fn is_stage(part: &str) -> bool {
-    let digits = part.strip_prefix("layer").unwrap_or_default();
-    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
-}
-
-/// Whether a prefix is that of a block, whose first layer has the same name as the stem.
-fn in_a_stage(prefix: &str) -> bool {
-    prefix.split('.').any(is_stage)
+/// Whether a prefix is the one that the user gave, which may be its end.
+fn is_given(prefix: &str, given: &str) -> bool {
+    let (prefix, given) = (prefix.trim_end_matches('.'), given.trim_end_matches('.'));
+    match prefix.strip_suffix(given) {
+        _ if given.is_empty() => prefix.is_empty() || CONTAINERS.contains(&prefix),
+        Some(before) => before.is_empty() || before.ends_with('.'),
+        None => false,
+    }
 }
 
 fn is_known(prefix: &str) -> bool {

@@ -1,13 +1,13 @@
 //! Which prefix is chosen, and the message if none fits.
 
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::architecture::{Architecture, EncoderArchitecture, Transformer};
 use pipeline_stages::state_dict::{self, ElementType};
 
 use super::layers::Selection;
 use crate::checkpoint::{Element, Entry, Leaf, Tensor};
 
 /// The names of an encoder with a prefix.
-fn encoder(architecture: Architecture, prefix: &str) -> Vec<Entry<'static>> {
+fn encoder(architecture: impl Into<EncoderArchitecture>, prefix: &str) -> Vec<Entry<'static>> {
     let specs = state_dict::encoder(architecture, 3).into_iter();
     specs
         .map(|spec| {
@@ -31,15 +31,19 @@ fn float(name: &str, shape: &[usize]) -> Entry<'static> {
 
 fn find(
     entries: &[Entry<'_>],
-    architecture: Architecture,
+    architecture: impl Into<EncoderArchitecture>,
     prefix: Option<&str>,
 ) -> Result<String, String> {
-    let found = Selection::find(entries, architecture, prefix);
+    let found = Selection::find(entries, architecture.into(), prefix);
     found.map(|selection| selection.prefix).map_err(|error| error.to_string())
 }
 
 #[track_caller]
-fn assert_refused(entries: &[Entry<'_>], architecture: Architecture, parts: &[&str]) {
+fn assert_refused(
+    entries: &[Entry<'_>],
+    architecture: impl Into<EncoderArchitecture>,
+    parts: &[&str],
+) {
     let problem = find(entries, architecture, None).unwrap_err();
     for part in parts {
         assert!(problem.contains(part), "'{part}' is not in: {problem}");
@@ -121,7 +125,7 @@ fn a_missing_layer_is_named() {
 fn counters_may_be_missing() {
     let mut entries = encoder(Architecture::Resnet32, "");
     entries.retain(|entry| !entry.name.ends_with("num_batches_tracked"));
-    let selection = Selection::find(&entries, Architecture::Resnet32, None).unwrap();
+    let selection = Selection::find(&entries, Architecture::Resnet32.into(), None).unwrap();
     assert_eq!(selection.layers.iter().filter(|layer| layer.found.is_none()).count(), 31);
 }
 
@@ -209,8 +213,94 @@ fn types_and_damage_are_named() {
 fn grey_images_have_one_channel() {
     let mut entries = encoder(Architecture::Resnet8, "");
     entries[0] = float("conv1.weight", &[16, 1, 3, 3]);
-    let selection = Selection::find(&entries, Architecture::Resnet8, None).unwrap();
+    let selection = Selection::find(&entries, Architecture::Resnet8.into(), None).unwrap();
     assert_eq!(selection.channels, 1);
     entries[0] = float("conv1.weight", &[16, 4, 3, 3]);
     assert_refused(&entries, Architecture::Resnet8, &["must have [16, 3, 3, 3]"]);
+}
+
+#[test]
+fn vision_transformers_are_found_behind_any_prefix_without_what_is_not_of_an_encoder() {
+    for (prefix, transformer) in
+        ["", "module.", "state_dict.model.", "teacher.backbone."].iter().zip(Transformer::ALL)
+    {
+        let mut entries = encoder(*transformer, prefix);
+        let wanted = entries.len();
+        for (name, shape) in [
+            ("head.weight", &[1000, 384][..]),
+            ("head_dist.bias", &[1000]),
+            ("mask_token", &[1, 384]),
+        ] {
+            entries.push(float(&format!("{prefix}{name}"), shape));
+        }
+        let selection = Selection::find(&entries, (*transformer).into(), None).unwrap();
+        assert_eq!((selection.prefix.as_str(), selection.channels), (*prefix, 3));
+        assert_eq!(selection.layers.len(), wanted);
+        assert!(selection.layers.iter().all(|layer| layer.found.is_some()));
+    }
+}
+
+#[test]
+fn another_vision_transformer_is_refused_with_the_one_that_would_fit() {
+    let wide = encoder(Transformer::VitSmall, "");
+    assert_refused(
+        &wide,
+        Transformer::VitTiny,
+        &[
+            "the encoder without a prefix is not a vit_tiny_patch16_224",
+            "'cls_token' has the shape [1, 1, 384], but must have [1, 1, 192]",
+            "; architecture = \"vit_small_patch16_224\" would fit",
+        ],
+    );
+    let scaled = encoder(Transformer::Dinov2Small, "");
+    let words = ["'blocks.0.ls1.gamma'", "architecture = \"vit_small_patch14_dinov2\" would fit"];
+    assert_refused(&scaled, Transformer::VitSmall, &words);
+    let plain = encoder(Transformer::VitBase, "");
+    let words = ["it has no 'blocks.0.ls1.gamma'", "\"vit_base_patch16_224\" would fit"];
+    assert_refused(&plain, Transformer::Dinov2Base, &words);
+}
+
+#[test]
+fn what_a_vision_transformer_lacks_or_has_too_much_is_named() {
+    let mut shallow = encoder(Transformer::VitTiny, "");
+    shallow.retain(|entry| !entry.name.starts_with("blocks.11."));
+    assert_refused(
+        &shallow,
+        Transformer::VitTiny,
+        &["it has no 'blocks.11.norm1.weight'", "8 more"],
+    );
+    for (name, shape) in [
+        ("blocks.12.norm1.weight", &[192][..]),
+        ("register_tokens", &[1, 4, 192]),
+        ("dist_token", &[1, 1, 192]),
+        ("blocks.0.attn.q_norm.weight", &[64]),
+    ] {
+        let mut entries = encoder(Transformer::VitTiny, "");
+        entries.push(float(name, shape));
+        assert_refused(&entries, Transformer::VitTiny, &[&format!("it also has '{name}'")]);
+    }
+    let mut finer = encoder(Transformer::VitTiny, "");
+    finer[1] = float("pos_embed", &[1, 577, 192]);
+    let words = ["'pos_embed' has the shape [1, 577, 192], but must have [1, 197, 192]"];
+    assert_refused(&finer, Transformer::VitTiny, &words);
+}
+
+#[test]
+fn an_encoder_of_the_other_kind_is_suggested() {
+    assert_refused(
+        &encoder(Transformer::Dinov2Small, "backbone."),
+        Architecture::Resnet50At224,
+        &[
+            "no encoder with torchvision's names: no tensor in it is called 'conv1.weight'",
+            "; architecture = \"vit_small_patch14_dinov2\" would fit",
+        ],
+    );
+    assert_refused(
+        &encoder(Architecture::Resnet18, ""),
+        Transformer::VitTiny,
+        &[
+            "no encoder with timm's names: no tensor in it is called 'patch_embed.proj.weight'",
+            "; architecture = \"resnet18\" would fit",
+        ],
+    );
 }

@@ -18,7 +18,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::formats::{
     ImageShape, InputCrop, ModelInfo, NamedTensor, WEIGHTS_FILE, write_tensors,
 };
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::architecture::{Architecture, EncoderArchitecture};
 use pipeline_stages::kinds::{ImportWeights, InputNormalisation};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::state_dict::{ElementType, TensorSpec, feature_count, image_size};
@@ -74,7 +74,7 @@ fn import(stage: &ImportWeights, path: &Path, context: &Context) -> anyhow::Resu
 
 fn check_channels(stage: &ImportWeights, channels: usize) -> anyhow::Result<()> {
     ensure!(
-        stage.normalise == InputNormalisation::None || channels == 3,
+        stage.normalise != InputNormalisation::Imagenet || channels == 3,
         "normalise = \"imagenet\" is for images of three channels, but this encoder takes {channels}"
     );
     Ok(())
@@ -104,14 +104,21 @@ fn model_info(
     })
 }
 
-/// How images of any size become inputs of a network for large images: as for ImageNet's models, or SimCLR's.
+/// How images of any size become inputs of a network for large images: as for ImageNet's models, SimCLR's, or vision transformers.
 fn input_crop(stage: &ImportWeights) -> Option<InputCrop> {
-    let large =
-        matches!(stage.architecture, Architecture::Resnet18At224 | Architecture::Resnet50At224);
-    large.then_some(match stage.normalise {
-        InputNormalisation::Imagenet => InputCrop::ResizeThenCrop,
-        InputNormalisation::None => InputCrop::CropThenResize,
-    })
+    use Architecture::{Resnet18At224, Resnet50At224};
+    match (stage.architecture, stage.normalise) {
+        (EncoderArchitecture::Transformer(_), _) => Some(InputCrop::ResizeThenCropBicubic),
+        (EncoderArchitecture::Residual(Resnet18At224 | Resnet50At224), normalise) => {
+            Some(match normalise {
+                InputNormalisation::None => InputCrop::CropThenResize,
+                InputNormalisation::Imagenet | InputNormalisation::Half => {
+                    InputCrop::ResizeThenCrop
+                }
+            })
+        }
+        (EncoderArchitecture::Residual(_), _) => None,
+    }
 }
 
 /// The little-endian bytes of a tensor in the type that a layer has.
@@ -144,10 +151,10 @@ fn dtype(element: ElementType) -> Dtype {
     }
 }
 
-/// Weights and biases: all tensors except running statistics and counters.
+/// All tensors except running statistics and counters.
 fn parameter_count(selection: &Selection<'_>) -> usize {
     let specs = selection.layers.iter().map(|layer| &layer.spec);
     let trained =
-        specs.filter(|spec| spec.name.ends_with(".weight") || spec.name.ends_with(".bias"));
+        specs.filter(|spec| spec.element == ElementType::F32 && !spec.name.contains(".running_"));
     trained.map(|spec| spec.shape.iter().product::<usize>()).sum()
 }

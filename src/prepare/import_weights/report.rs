@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use pipeline_stages::formats::write_json;
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::architecture::EncoderArchitecture;
 use pipeline_stages::worker::Context;
 use serde::Serialize;
 
@@ -100,7 +100,7 @@ impl Report {
     }
 
     /// Notes a summary for people.
-    pub(super) fn note(&self, architecture: Architecture, context: &Context) {
+    pub(super) fn note(&self, architecture: EncoderArchitecture, context: &Context) {
         let place = match self.prefix.as_str() {
             "" => "names without a prefix".to_owned(),
             prefix => format!("names with the prefix '{prefix}'"),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use pipeline_stages::ArtifactType::{Directory, File, Weights};
-use pipeline_stages::formats::{ModelInfo, NamedTensor, TensorFile, write_tensors};
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::formats::{InputCrop, ModelInfo, NamedTensor, TensorFile, write_tensors};
+use pipeline_stages::kinds::architecture::{Architecture, EncoderArchitecture, Transformer};
 use pipeline_stages::state_dict::{self, ElementType};
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -278,10 +278,14 @@ fn a_checkpoint_that_does_not_fit_is_an_error_with_the_reason() {
 }
 
 /// A network of this program, whose tensors `change` can modify.
-fn own_network(test: &Fixture, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
+fn own_network(
+    test: &Fixture,
+    architecture: impl Into<EncoderArchitecture>,
+    change: impl Fn(&str, &mut Vec<u8>),
+) -> PathBuf {
     let folder = test.folder().join("own");
     std::fs::create_dir_all(&folder).unwrap();
-    let specs = state_dict::encoder(Architecture::Resnet8, 1);
+    let specs = state_dict::encoder(architecture, 1);
     let tensors: Vec<NamedTensor<'_>> = specs
         .iter()
         .map(|spec| {
@@ -301,7 +305,7 @@ fn own_network(test: &Fixture, change: impl Fn(&str, &mut Vec<u8>)) -> PathBuf {
 #[test]
 fn an_artifact_can_be_imported_too() {
     let mut test = Fixture::new();
-    let folder = own_network(&test, |_, _| ());
+    let folder = own_network(&test, Architecture::Resnet8, |_, _| ());
     let from = [("source", Weights, folder.as_path())];
     let (output, metrics) =
         test.run_on("import-weights", parameters(&json!({})), &from, 0, None).unwrap();
@@ -314,9 +318,28 @@ fn an_artifact_can_be_imported_too() {
 }
 
 #[test]
+fn a_vision_transformer_is_for_inputs_as_its_source_makes_them() {
+    let mut test = Fixture::new();
+    let folder = own_network(&test, Transformer::VitTiny, |_, _| ());
+    let from = [("source", File, folder.as_path())];
+    let vit = parameters(&json!({"architecture": "vit_tiny_patch16_224", "normalise": "half"}));
+    let (output, metrics) = test.run_on("import-weights", vit, &from, 0, None).unwrap();
+    let info = ModelInfo::read(&output).unwrap();
+    assert_eq!((info.features, info.input.height), (192, 224));
+    assert_eq!(info.input_crop, Some(InputCrop::ResizeThenCropBicubic));
+    assert_eq!((info.input_mean, info.input_std), (vec![0.5], vec![0.5]));
+    // timm's 5,717,416, without its classifier and two channels of each patch.
+    assert_eq!(metrics["parameters"], f64::from(5_717_416 - 193_000 - 2 * 16 * 16 * 192));
+    let other = parameters(&json!({"architecture": "resnet18"}));
+    let error = test.run_on("import-weights", other, &from, 0, None).unwrap_err();
+    let words = "architecture = \"vit_tiny_patch16_224\" would fit";
+    assert!(format!("{error:#}").contains(words), "{error:#}");
+}
+
+#[test]
 fn infinite_numbers_and_nan_are_refused() {
     let mut test = Fixture::new();
-    let folder = own_network(&test, |name, bytes| {
+    let folder = own_network(&test, Architecture::Resnet8, |name, bytes| {
         if name == "layer2.0.bn1.weight" {
             bytes[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
         }

@@ -31,6 +31,8 @@ pub enum InputCrop {
     /// The shorter side resized (bilinear, antialiased) to 256/224 of the size of the input, then the
     /// centre square.
     ResizeThenCrop,
+    /// The same with a bicubic filter.
+    ResizeThenCropBicubic,
 }
 
 /// `model.json`: what is needed to rebuild the network around its tensors.

@@ -1,9 +1,11 @@
 //! `features`: what a frozen encoder makes of every image.
 
+use super::architecture::EncoderArchitecture;
 use super::precision::Precision;
 use crate::kind::{Problem, Rules};
 use crate::known::{Known, KnownInputs, differing};
 use crate::parameter::AT_LEAST_ONE;
+use crate::state_dict::transformer::Size;
 
 kind! {
     /// Computes the features of every image with a frozen encoder, for probes and for correcting labels.
@@ -25,7 +27,7 @@ kind! {
         data: One[Dataset];
     }
     parameters {
-        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images 224.
+        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images and for vision transformers 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
         /// The precision of the encoder's matrix products and convolutions.
         precision: Precision = Precision::F32;
@@ -38,7 +40,7 @@ kind! {
 
 impl Rules for Features {
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
-        encoder_problems(inputs)
+        encoder_problems(inputs, self.image_size)
     }
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
@@ -46,14 +48,28 @@ impl Rules for Features {
     }
 }
 
-/// What does not fit between the encoder at the port `weights` and the images at the port `data`.
-pub(super) fn encoder_problems(inputs: &KnownInputs) -> Vec<Problem> {
+/// What does not fit between the encoder at the port `weights` and the images at the port `data`, of which it sees squares of
+/// this side.
+pub(super) fn encoder_problems(inputs: &KnownInputs, image_size: Option<u32>) -> Vec<Problem> {
     let (data, weights) = (inputs.at("data"), inputs.at("weights"));
-    let problem = |(of_weights, own)| {
+    let mut problems = Vec::new();
+    if let Some((of_weights, own)) = differing(weights.channels, data.channels) {
         let message = format!(
             "the encoder takes images with {of_weights} channels, but the data set has {own}"
         );
-        Problem::new("weights", message)
-    };
-    differing(weights.channels, data.channels).map(problem).into_iter().collect()
+        problems.push(Problem::new("weights", message));
+    }
+    if let (Some(side), Some(EncoderArchitecture::Transformer(encoder))) =
+        (image_size, weights.architecture)
+    {
+        let patch = Size::of(encoder).patch as u32;
+        if side % patch != 0 {
+            let message = format!(
+                "{encoder} sees patches of {patch}x{patch} pixels: {side} is not a multiple of {patch}, as {} is",
+                side.div_ceil(patch) * patch
+            );
+            problems.push(Problem::new("image-size", message));
+        }
+    }
+    problems
 }

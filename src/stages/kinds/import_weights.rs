@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::architecture::Architecture;
+use super::architecture::EncoderArchitecture;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::known::{Known, KnownInputs};
 
@@ -11,8 +11,11 @@ choices! {
     pub enum InputNormalisation {
         /// To [0, 1] and nothing else: SimCLR's checkpoints of the reference protocol.
         None,
-        /// To [0, 1], then by ImageNet's mean (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225): torchvision's weights.
+        /// To [0, 1], then by ImageNet's mean (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225): torchvision's weights, and
+        /// those of DINOv2, DINO and DeiT.
         Imagenet,
+        /// To [-1, 1], by a mean and a standard deviation of 0.5: timm's vision transformers from Google (`augreg`).
+        Half,
     }
 }
 
@@ -22,6 +25,7 @@ impl InputNormalisation {
         match self {
             Self::None => (vec![0.0; channels], vec![1.0; channels]),
             Self::Imagenet => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
+            Self::Half => (vec![0.5; channels], vec![0.5; channels]),
         }
     }
 }
@@ -32,9 +36,12 @@ kind! {
     /// Reads what PyTorch saves (`.pth.tar`, `.pt`, `.pth`, `.ckpt`, `.bin`; its zip format and the one
     /// before), pickles of NumPy arrays, and safetensors; the format is detected from the content. Nothing
     /// in a file is run: objects that are not tensors are not read. The names of the layers must be
-    /// torchvision's, behind any prefix; those of `preact-resnet18` are the ones of DivideMix's code. Every layer of the architecture must exist in its shape;
+    /// torchvision's, behind any prefix; those of `preact-resnet18` are the ones of DivideMix's code, those of vision transformers the ones of
+    /// timm, which DINO's, DINOv2's and DeiT's files have too. Every layer of the architecture must exist in its shape;
     /// classifiers, projection heads and the state of optimizers are left out. `import.json` in the
     /// artifact names what was used, renamed, ignored and missing.
+    ///
+    /// Vision transformers are for `features` and `probe`: they are not trained here.
     ///
     /// Set either the port `source` or the parameter `path`.
     ImportWeights = "import-weights", version 2, seeded false, output Weights;
@@ -44,7 +51,7 @@ kind! {
     }
     parameters {
         /// The encoder in the checkpoint.
-        architecture: Architecture;
+        architecture: EncoderArchitecture;
         /// How the pixels were scaled when it was trained.
         normalise: InputNormalisation;
         /// A file or a folder of your own, relative to the manifest, instead of `source`.

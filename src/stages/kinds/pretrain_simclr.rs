@@ -90,6 +90,6 @@ impl Rules for PretrainSimclr {
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
         let channels = inputs.at("data").channels;
-        Known { architecture: Some(self.architecture), channels, ..Known::default() }
+        Known { architecture: Some(self.architecture.into()), channels, ..Known::default() }
     }
 }

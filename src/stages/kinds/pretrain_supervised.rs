@@ -94,7 +94,7 @@ impl Rules for PretrainSupervised {
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
         let channels = inputs.at("data").channels;
-        Known { architecture: Some(self.architecture), channels, ..Known::default() }
+        Known { architecture: Some(self.architecture.into()), channels, ..Known::default() }
     }
 }
 

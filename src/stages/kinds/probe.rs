@@ -1,10 +1,11 @@
 //! `probe`: how good the features of an encoder are.
 
+use super::architecture::EncoderArchitecture;
 use super::features::encoder_problems;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, image_problems};
 use crate::kind::{Problem, Rules};
-use crate::known::{KnownInputs, differing};
+use crate::known::{Images, KnownInputs, differing};
 use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -47,7 +48,7 @@ kind! {
         ///
         /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it.
         batch_size: u64 = 1024, in AT_LEAST_ONE;
-        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images 224.
+        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images and for vision transformers 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
         /// The precision of the encoder's matrix products and convolutions.
         precision: Precision = Precision::F32;
@@ -83,7 +84,17 @@ impl Rules for Probe {
             ProbeClassifier::Linear => image_problems(data, Normalise::Auto, self.augmentation),
             ProbeClassifier::Knn => Vec::new(),
         };
-        problems.extend(encoder_problems(inputs));
+        problems.extend(encoder_problems(inputs, self.image_size));
+        let usual_side =
+            inputs.at("weights").architecture.and_then(EncoderArchitecture::usual_side);
+        let is_pixels = data.images != Some(Images::Encoded);
+        if self.moves() && is_pixels && self.image_size.is_none() && usual_side.is_some() {
+            problems.push(Problem::new(
+                "augmentation",
+                "'crop-flip' (the default) moves small images by 4 pixels, and a vision transformer sees them resized to 224: use \
+                 \"random-resized-crop\" or \"resize-crop-flip\", or \"none\" to see every image alike",
+            ));
+        }
         if let Some((of_features, own)) = differing(features.classes, data.classes) {
             let message = format!(
                 "the features are of a data set with {of_features} classes, but this one has {own}"
@@ -107,9 +118,7 @@ impl Rules for Probe {
                 return vec![Problem::new("features", message)];
             }
         }
-        let moves = self.classifier == ProbeClassifier::Linear
-            && self.augmentation == Augmentation::CropFlip;
-        if moves && self.image_size.is_some() {
+        if self.moves() && self.image_size.is_some() {
             return vec![Problem::new(
                 "augmentation",
                 "'crop-flip' (the default) moves small images by 4 pixels: with 'image-size', use \
@@ -121,6 +130,11 @@ impl Rules for Probe {
 }
 
 impl Probe {
+    /// Whether training images are moved by a few pixels.
+    fn moves(&self) -> bool {
+        self.classifier == ProbeClassifier::Linear && self.augmentation == Augmentation::CropFlip
+    }
+
     /// Of parameters that say what an encoder sees, and how it computes.
     fn problems_with_features(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -517,13 +517,8 @@ impl Rules for Train {
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, init) = (inputs.at("data"), inputs.at("init"));
         let mut problems = image_problems(data, self.normalise, self.augmentation);
-        if let Some((of_init, own)) = differing(init.architecture, Some(self.architecture)) {
-            let message = format!(
-                "the initial weights are of a {of_init}, but this stage trains a {own}: \
-                 set architecture = \"{of_init}\" here, or train the initial weights with '{own}'"
-            );
-            problems.push(Problem::new("init", message));
-        }
+        let other = init.architecture.and_then(|initial| self.architecture.problem_with(initial));
+        problems.extend(other.map(|message| Problem::new("init", message)));
         if let Some((of_init, own)) = differing(init.channels, data.channels) {
             let message = format!(
                 "the initial weights take images with {of_init} channels, but the data set has {own}"
@@ -541,7 +536,7 @@ impl Rules for Train {
                 Augmentation::RandomResizedCrop | Augmentation::ResizeCropFlip
             );
         Known {
-            architecture: Some(self.architecture),
+            architecture: Some(self.architecture.into()),
             channels,
             classes,
             images: images.filter(|images| !resizes && *images == Images::Pixels),

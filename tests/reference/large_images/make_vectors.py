@@ -52,10 +52,10 @@ def centre_then_resize(image, side):
     return resize(F.center_crop(image, crop), [side, side], InterpolationMode.BICUBIC)
 
 
-def resize_then_centre(image, side):
-    """ImageNet: the shorter side to 256/224 of the input, bilinear (the default)."""
+def resize_then_centre(image, side, mode):
+    """The shorter side to 256/224 of the input: for ImageNet's models bilinear (the default), for DINOv2's bicubic."""
     shorter = int(np.floor(side * 256 / 224 + 0.5))
-    return F.center_crop(resize(image, shorter, InterpolationMode.BILINEAR), side)
+    return F.center_crop(resize(image, shorter, mode), side)
 
 
 def frames():
@@ -76,7 +76,12 @@ def frames():
                 "shape": [height, width],
                 "side": side,
                 "crop_then_resize": summary(centre_then_resize(image, side)),
-                "resize_then_crop": summary(resize_then_centre(image, side)),
+                "resize_then_crop": summary(
+                    resize_then_centre(image, side, InterpolationMode.BILINEAR)
+                ),
+                "resize_then_crop_bicubic": summary(
+                    resize_then_centre(image, side, InterpolationMode.BICUBIC)
+                ),
                 "random_crop": {
                     "offset": [top, left],
                     "flipped": summary(F.hflip(F.crop(whole, top, left, side, side))),

@@ -146,7 +146,9 @@ def fill_network(network, first_stream=0):
         for stream, (name, tensor) in enumerate(network.state_dict().items(), first_stream):
             if name.endswith("num_batches_tracked"):
                 continue
-            if tensor.dim() > 1:
+            if name in ("cls_token", "pos_embed"):
+                tensor.copy_(fill(tensor.shape, stream))
+            elif tensor.dim() > 1:
                 bound = math.sqrt(6.0 / math.prod(tensor.shape[1:]))
                 tensor.copy_(fill(tensor.shape, stream, -bound, bound))
             elif name.endswith(("running_var", "weight")):

@@ -17,6 +17,7 @@ use pipeline_stages::formats::{
     SampleSplit, Samples, SplitIndices, check_labels, weights_file, write_metrics,
 };
 use pipeline_stages::kinds::Evaluate;
+use pipeline_stages::kinds::architecture::EncoderArchitecture;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
@@ -255,7 +256,12 @@ fn check_classes(model: &[String], dataset: &[String]) -> anyhow::Result<()> {
 
 /// Rebuilds the networks of a classifier from its artifact.
 fn load(model: &Path, info: &ModelInfo, device: Device) -> anyhow::Result<Vec<Classifier>> {
-    let architecture = weights::architecture(info)?;
+    let EncoderArchitecture::Residual(architecture) = weights::architecture(info)? else {
+        anyhow::bail!(
+            "the model is a {}, which is not a classifier here: its model.json is damaged",
+            info.architecture
+        );
+    };
     let (channels, classes) = (info.input.channels, info.classes.len());
     let load = |number| {
         let network = Classifier::new(architecture, channels, classes, 0, device)?;

@@ -4,17 +4,18 @@
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{FeatureFile, Part, Samples, WEIGHTS_FILE};
-use pipeline_stages::kinds::architecture::Architecture;
+use pipeline_stages::kinds::architecture::EncoderArchitecture;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::kinds::{
     Augmentation, Normalise, Sampling, ValidationLabels, ValidationTransform,
 };
 use pipeline_stages::message::{Progress, Unit};
+use pipeline_stages::state_dict::feature_count;
 use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::augment::batched::{to_device, upload};
-use crate::network::{Classifier, Mode, feature_count, weights};
+use crate::network::{Classifier, FrozenEncoder, weights};
 use crate::training::recipe::DataRecipe;
 use crate::training::training_data::TrainingData;
 
@@ -23,21 +24,21 @@ pub const ENCODER: &str = "weights";
 /// The port of features that were computed before.
 pub const STORED: &str = "features";
 
-/// What a frozen encoder is shown. Without a batch size, nothing is trained.
+/// What a frozen encoder is shown. Without a batch size, nothing is trained; without an image size, images have the usual one of the
+/// encoder.
 pub fn data_recipe(
-    architecture: Architecture,
+    architecture: EncoderArchitecture,
     batch_size: Option<u64>,
     image_size: Option<u32>,
     augmentation: Augmentation,
 ) -> DataRecipe {
     DataRecipe {
-        architecture,
         init_port: ENCODER,
         batch_size: batch_size.unwrap_or(1),
         sampling: Sampling::Uniform,
         samples_per_epoch: None,
         augmentation,
-        image_size,
+        image_size: image_size.or(architecture.usual_side()),
         normalise: Normalise::Auto,
         validation_transform: ValidationTransform::Plain,
         validation_labels: ValidationLabels::Clean,
@@ -57,7 +58,7 @@ pub struct FeatureSource<'a> {
 }
 
 enum Origin {
-    Encoder(Classifier),
+    Encoder(FrozenEncoder),
     Stored { train: StoredPart, test: StoredPart },
 }
 
@@ -74,24 +75,20 @@ impl<'a> FeatureSource<'a> {
     /// # Errors
     /// When the weights are damaged, or not of this architecture.
     pub fn of_encoder(
-        architecture: Architecture,
+        architecture: EncoderArchitecture,
         precision: Precision,
         batch_size: Option<u64>,
         data: &'a TrainingData,
         context: &'a Context,
     ) -> anyhow::Result<Self> {
         let channels = data.image().channels;
-        let classes = data.classes.len();
-        let network = Classifier::new(architecture, channels, classes, 0, data.device)?
-            .with_precision(precision);
-        let encoder = network.state().tensors().iter();
-        let encoder = encoder.filter(|named| !Classifier::in_head(&named.name));
+        let encoder = FrozenEncoder::new(architecture, channels, precision, data.device)?;
         let file = context.input(ENCODER)?.join(WEIGHTS_FILE);
-        weights::read_into(&file, encoder, Classifier::in_head)?;
+        weights::read_into(&file, encoder.state().tensors(), Classifier::in_head)?;
         let batch_size = batch_size.map(usize::try_from).transpose()?;
         Ok(Self {
-            origin: Origin::Encoder(network),
-            dimension: feature_count(architecture),
+            origin: Origin::Encoder(encoder),
+            dimension: i64::try_from(feature_count(architecture))?,
             batch_size: batch_size.unwrap_or_else(|| data.evaluation_batch()),
             data,
             context,
@@ -133,11 +130,10 @@ impl<'a> FeatureSource<'a> {
     /// # Errors
     /// When there is no encoder.
     pub fn of_images(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let Origin::Encoder(network) = &self.origin else {
+        let Origin::Encoder(encoder) = &self.origin else {
             anyhow::bail!("features that were computed before are not of these images");
         };
-        let _no_gradients = tch::no_grad_guard();
-        network.features(images, Mode::Evaluate)
+        encoder.features(images)
     }
 
     /// The features, float [B,F], and the clean labels, int64 [B], of samples of one part, not augmented.

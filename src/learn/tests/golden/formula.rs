@@ -27,7 +27,7 @@ pub fn fill_state(state: &State, first_stream: usize) {
         let (name, shape, stream) = (&named.name, named.tensor.size(), first_stream + index);
         let values = if name.ends_with("num_batches_tracked") {
             continue;
-        } else if name.starts_with("weighting.") {
+        } else if name.starts_with("weighting.") || name == "cls_token" || name == "pos_embed" {
             fill(&shape, stream, -1.0, 1.0)
         } else if shape.len() > 1 {
             let bound = (6.0 / shape[1..].iter().product::<i64>() as f64).sqrt();

@@ -12,6 +12,7 @@ mod networks;
 mod purification;
 mod results;
 mod training;
+mod vit;
 
 use std::sync::{LazyLock, Mutex};
 

@@ -43,6 +43,11 @@ kind = "import-weights"
 path = "d"
 architecture = "resnet50-224"
 normalise = "imagenet"
+[stages.vit]
+kind = "import-weights"
+path = "d"
+architecture = "vit_small_patch14_dinov2"
+normalise = "imagenet"
 [stages.classifier]
 kind = "train"
 data = "cifar"
@@ -78,6 +83,26 @@ fn stages_that_do_not_fit_together() {
         ),
         ("kind = \"train\"\ndata = \"cifar\"\ninit = \"encoder\"\narchitecture = \"resnet8\"", ""),
         ("kind = \"train\"\ndata = \"cifar\"\ninit = \"imported\"", "of a resnet50-224"),
+        (
+            "kind = \"train\"\ndata = \"cifar\"\ninit = \"vit\"\nmethod = \"elr\"",
+            "of a vit_small_patch14_dinov2, and vision transformers are not trained here: use their features",
+        ),
+        ("kind = \"features\"\ndata = \"cifar\"\nweights = \"vit\"", ""),
+        ("kind = \"features\"\ndata = \"cifar\"\nweights = \"vit\"\nimage-size = 518", ""),
+        (
+            "kind = \"features\"\ndata = \"photos\"\nweights = \"vit\"\nimage-size = 256",
+            "sees patches of 14x14 pixels: 256 is not a multiple of 14, as 266 is",
+        ),
+        ("kind = \"probe\"\ndata = \"cifar\"\nweights = \"vit\"\nclassifier = \"knn\"", ""),
+        ("kind = \"probe\"\ndata = \"cifar\"\nweights = \"vit\"\naugmentation = \"none\"", ""),
+        (
+            "kind = \"probe\"\ndata = \"cifar\"\nweights = \"vit\"",
+            "a vision transformer sees them resized to 224",
+        ),
+        (
+            "kind = \"probe\"\ndata = \"photos\"\nweights = \"vit\"",
+            "encoded files that are resized",
+        ),
         ("kind = \"train\"\ndata = \"cifar\"\ninit = \"classifier\"", ""),
         (
             "kind = \"train\"\ndata = \"grey\"\ninit = \"classifier\"",
@@ -172,15 +197,15 @@ fn they_are_shown_at_the_port() {
     );
     assert_snapshot!(shown(&text), @r##"
 error: the initial weights are of a resnet8, but this stage trains a resnet18: set architecture = "resnet8" here, or train the initial weights with 'resnet18'
-  --> x.toml:54:8
+  --> x.toml:59:8
    |
-54 | init = "encoder"
+59 | init = "encoder"
    |        ^^^^^^^^^
 
 error: holdout = 1000 leaves nothing to train on: the data set has 500 training samples
-  --> x.toml:55:9
+  --> x.toml:60:9
    |
-55 | [stages.split]
+60 | [stages.split]
    |         ^^^^^
    |
    = help: holdout: How many training samples are held out. By default 1000.

@@ -44,6 +44,26 @@ error: 3 mistakes in x.toml; nothing was run
 }
 
 #[test]
+fn what_another_kind_takes_is_explained() {
+    assert_snapshot!(shown_of_train(r##"method = "meta-weight-net"
+meta-samples = "training"
+meta-loss = "mae"
+architecture = "vit_small_patch16_224"
+"##), @r#"
+error: 'vit_small_patch16_224' is not a value of 'architecture'
+  --> x.toml:14:16
+   |
+14 | architecture = "vit_small_patch16_224"
+   |                ^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, preact-resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
+   = help: 'import-weights' takes it: ViT-S/16, not trained here: patches of 16 pixels in images of 224. 384 features.
+
+error: 1 mistake in x.toml; nothing was run
+"#);
+}
+
+#[test]
 fn text_for_numbers() {
     assert_snapshot!(shown_of_train(r##"epochs = "3"
 learning-rate = "fast"

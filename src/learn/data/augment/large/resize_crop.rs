@@ -1,12 +1,13 @@
 //! Which part of an image the network sees, and at which scale.
 //!
-//! Two ways, with torchvision's geometry (its offsets round halves to the even number). A model has one of them:
+//! Three ways, with torchvision's geometry (its offsets round halves to the even number). A model has one of them:
 //! that of its augmentation, else that of its initial encoder.
 //!
 //! | way | training | validation, test, use | filter |
 //! |---|---|---|---|
 //! | as SimCLR's encoders | `RandomResizedCrop`: area 0.08 to 1, aspect 3/4 to 4/3 | `CenterCrop` to 0.875 of the height and of the width, then `Resize` to a square | bicubic |
 //! | as ImageNet's | `Resize` of the shorter side to 256/224 of the input, then `RandomCrop` | the same with `CenterCrop` | bilinear, the default of torchvision's `Resize` |
+//! | as DINOv2's evaluation | | as ImageNet's | bicubic |
 //!
 //! Training without a random part has the centre crop of the model. All are antialiased.
 
@@ -77,16 +78,21 @@ impl ResizeCrop {
                 let part = Crop { top, left, height: part[0], width: part[1] };
                 Self::scaled(part, [side, side], [0, 0], side, Filter::Bicubic)
             }
-            InputCrop::ResizeThenCrop => {
-                let shorter = height.min(width);
-                let resized_shorter = (side * 256 + 112) / 224;
-                let resized =
-                    [height, width].map(|length| resized_shorter * length / shorter.max(1));
-                let offset = resized.map(|length| centred(length, side));
-                let part = Crop { top: 0, left: 0, height, width };
-                Self::scaled(part, resized, offset, side, Filter::Bilinear)
+            InputCrop::ResizeThenCrop => Self::centre_of_resized(shape, side, Filter::Bilinear),
+            InputCrop::ResizeThenCropBicubic => {
+                Self::centre_of_resized(shape, side, Filter::Bicubic)
             }
         }
+    }
+
+    fn centre_of_resized(shape: ImageShape, side: usize, filter: Filter) -> Self {
+        let ImageShape { height, width, .. } = shape;
+        let shorter = height.min(width);
+        let resized_shorter = (side * 256 + 112) / 224;
+        let resized = [height, width].map(|length| resized_shorter * length / shorter.max(1));
+        let offset = resized.map(|length| centred(length, side));
+        let part = Crop { top: 0, left: 0, height, width };
+        Self::scaled(part, resized, offset, side, filter)
     }
 
     fn scaled(
@@ -235,6 +241,7 @@ mod tests {
                 for (key, crop) in [
                     ("crop_then_resize", InputCrop::CropThenResize),
                     ("resize_then_crop", InputCrop::ResizeThenCrop),
+                    ("resize_then_crop_bicubic", InputCrop::ResizeThenCropBicubic),
                 ] {
                     assert_renders(&ResizeCrop::centre(shape, side, crop), &case, &case[key], key);
                 }

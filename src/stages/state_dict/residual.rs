@@ -1,29 +1,11 @@
 //! The residual networks: one table of their layers, and the tensors that result from it, with the names of
-//! torchvision's ResNets, or of DivideMix's for the pre-activation network, and in the order of PyTorch's `state_dict`.
-//!
-//! Files of other programs are checked against these tensors, and `src/learn/network/` builds its networks from the same
-//! table. Does not depend on files or on a tensor library.
+//! torchvision's ResNets, or of DivideMix's for the pre-activation network.
 
+use super::tensor::{ElementType, TensorSpec};
 use crate::kinds::architecture::Architecture;
 
-/// What a network needs under one name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// As in `layer1.0.conv1.weight`.
-    pub name: String,
-    /// The length of each dimension; none for a scalar.
-    pub shape: Vec<usize>,
-    pub element: ElementType,
-}
-
-/// The type of the elements of a tensor of a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ElementType {
-    /// Weights and running statistics.
-    F32,
-    /// Counters: `num_batches_tracked`.
-    I64,
-}
+/// The weight of the first convolution, which every one of them has.
+pub const STEM: &str = "conv1.weight";
 
 /// The layers of an encoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,14 +180,21 @@ pub fn encoder(architecture: Architecture, image_channels: usize) -> Vec<TensorS
     tensors
 }
 
-/// How many features an encoder produces.
-pub fn feature_count(architecture: Architecture) -> usize {
-    Layers::of(architecture, 1).features()
+/// Whether a name is that of a layer of such an encoder, not of a head or something else.
+pub fn has_layer(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    first == "conv1" || first == "bn1" || is_stage(first)
 }
 
-/// Pixels along each side of the images that an architecture is made for.
-pub fn image_size(architecture: Architecture) -> usize {
-    Layers::of(architecture, 1).image_size
+/// Whether what is before a name of [`STEM`] is that of a block, whose first layer is called as the stem is.
+pub fn is_in_a_block(prefix: &str) -> bool {
+    prefix.split('.').any(is_stage)
+}
+
+/// `layer1`, `layer2`, ...
+fn is_stage(part: &str) -> bool {
+    let digits = part.strip_prefix("layer").unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// The tensors of a convolution and of the batch norm behind it.
@@ -262,7 +251,7 @@ mod tests {
         for &architecture in Architecture::ALL {
             let tensors = encoder(architecture, 1);
             let last = tensors.iter().rev().find(|spec| spec.name.ends_with(".running_var"));
-            assert_eq!(last.unwrap().shape, [feature_count(architecture)]);
+            assert_eq!(last.unwrap().shape, [Layers::of(architecture, 1).features()]);
         }
     }
 }
