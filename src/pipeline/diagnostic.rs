@@ -115,7 +115,15 @@ impl Sources {
 
     /// Whether `span` is in a file, not on the command line.
     pub(crate) fn is_in_file(&self, span: &Span) -> bool {
-        self.locate(span).is_some_and(|(source, _)| matches!(source.origin, Origin::File(_)))
+        self.file_of(span).is_some()
+    }
+
+    /// The name of the file that `span` is in. `None` on the command line.
+    pub(crate) fn file_of(&self, span: &Span) -> Option<&str> {
+        match &self.locate(span)?.0.origin {
+            Origin::File(name) => Some(name),
+            Origin::CommandLine => None,
+        }
     }
 
     /// The name and the text of every file, with as many stars in place of what is secret.
@@ -270,6 +278,16 @@ impl Mistakes {
     /// The first [`MOST_SHOWN`] of them as text: per mistake its title, its place, a caret and what to
     /// do, then the number of all. Ends with a newline.
     pub(crate) fn render(&self, colour: Colour) -> String {
+        // The file could not be read: there is no place to show, and no mistake in it.
+        if self.sources.all.is_empty() {
+            let words = |mistake: &Mistake| {
+                let parts = std::iter::once(&mistake.title).chain(&mistake.helps);
+                let line = parts.map(String::as_str).collect::<Vec<_>>().join("; ");
+                let line = Group::with_title(Level::ERROR.primary_title(line));
+                colour.renderer().render(&[line]) + "\n"
+            };
+            return self.list.iter().map(words).collect();
+        }
         let shown = self.list.get(..MOST_SHOWN).unwrap_or(&self.list);
         let mut text = self.sources.show(Level::ERROR, shown, colour);
         let count = match self.list.len() {
@@ -314,6 +332,18 @@ impl Colour {
     }
 }
 
+/// A title that repeats a long value: its beginning and its end.
+fn in_short(title: String) -> String {
+    const END: usize = 200;
+    let length = title.chars().count();
+    if length <= 4 * END {
+        return title;
+    }
+    let start: String = title.chars().take(2 * END).collect();
+    let end: String = title.chars().skip(length - END).collect();
+    format!("{start} … {end}")
+}
+
 /// A place to be shown, in its text, and the words beside it.
 type Annotation<'a> = (AnnotationKind, Range<usize>, Option<&'a str>);
 
@@ -323,7 +353,7 @@ impl Sources {
         let renderer = colour.renderer();
         let mut text = String::new();
         for mistake in mistakes {
-            let title = self.without_secrets(mistake, &mistake.title);
+            let title = in_short(self.without_secrets(mistake, &mistake.title));
             let title = level.clone().primary_title(title);
             let mut group = title.elements(self.snippets(mistake));
             for help in &mistake.helps {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cache::{Cache, Listing, Record, StatIndex, Unreadable};
+use crate::diagnostic::{Mistake, Mistakes};
 use crate::difference::{Difference, Differences, How};
 use crate::digest::Digest;
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
-use crate::outside::OutsidePlaces;
+use crate::outside::{OutsidePlaces, Unusable};
 use crate::plan::{Blocked, Facts, NoResult};
 use crate::remote::SharedCache;
 use crate::stage_name::StageName;
@@ -53,11 +54,7 @@ impl<'a> CacheFacts<'a> {
                 continue;
             }
             let digests = facts.digests(declaration, manifest.folder_of(declaration));
-            let digests = digests.map_err(|error| Blocked {
-                line: declaration.line,
-                file: declaration.file.as_ref().map(|file| file.name.clone()),
-                message: format!("{error:#}"),
-            });
+            let digests = digests.map_err(|unusable| blocked(manifest, declaration, unusable));
             facts.outside.insert(declaration.name.clone(), digests);
         }
         facts
@@ -108,19 +105,17 @@ impl CacheFacts<'_> {
     /// Fails if something cannot be read.
     ///
     /// # Errors
-    /// Every stage that is blocked, with its line.
-    pub(crate) fn refuse_blocked(&self, manifest: &Manifest) -> anyhow::Result<()> {
-        let path = manifest.path.display().to_string();
-        let blocked =
-            self.outside.iter().filter_map(|(name, found)| Some((name, found.as_ref().err()?)));
-        let mut blocked: Vec<_> = blocked.collect();
-        blocked.sort_by_key(|(_, blocked)| (blocked.file.clone(), blocked.line));
-        let lines = blocked.into_iter().map(|(name, Blocked { line, file, message })| {
-            let path = file.as_ref().unwrap_or(&path);
-            format!("{path}:{line}: stage '{name}': {message}")
+    /// What is wrong, each at its place.
+    pub(crate) fn refuse_blocked(&self, manifest: &Manifest) -> Result<(), Mistakes> {
+        let blocked = self.outside.values().filter_map(|found| found.as_ref().err());
+        let mistakes = blocked.map(|Blocked { message, help, span, .. }| {
+            Mistake::at(span.clone(), message.clone()).help(help.clone())
         });
-        let lines: Vec<_> = lines.collect();
-        if lines.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(lines.join("\n"))) }
+        let mistakes: Vec<_> = mistakes.collect();
+        if mistakes.is_empty() {
+            return Ok(());
+        }
+        Err(Mistakes::new(manifest.sources.clone(), mistakes))
     }
 
     /// The files and folders outside the cache that these stages read: where they are, and what is in them, which is not for
@@ -170,7 +165,7 @@ impl CacheFacts<'_> {
         &mut self,
         declaration: &Stage,
         folder: &Path,
-    ) -> anyhow::Result<Vec<OutsideDigest>> {
+    ) -> Result<Vec<OutsideDigest>, Unusable> {
         let found = OutsidePlaces::of(declaration).look(folder, self.cache, &self.index)?;
         let digests = found.into_iter().map(|outside| {
             let digest = outside.digest();
@@ -180,6 +175,19 @@ impl CacheFacts<'_> {
         });
         Ok(digests.collect())
     }
+}
+
+/// That a stage cannot run, with the place of the value that names what it cannot use.
+fn blocked(manifest: &Manifest, declaration: &Stage, unusable: Unusable) -> Blocked {
+    let Unusable { parameter, path, message, help } = unusable;
+    let sources = &manifest.sources;
+    let span = declaration.places.find_text(parameter, &path, sources);
+    let (line, file) = match sources.file_of(&span) {
+        Some(file) => (sources.line(&span), Some(file.to_owned())),
+        None => (declaration.line, declaration.file.as_ref().map(|file| file.name.clone())),
+    };
+    let file = file.filter(|file| Path::new(file) != manifest.path);
+    Blocked { line, file, message, help, span }
 }
 
 impl Facts for CacheFacts<'_> {

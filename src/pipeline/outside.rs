@@ -1,15 +1,19 @@
 //! Files and folders outside the cache that stages read: where they are, and what is there now.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
-use pipeline_stages::kind::{Counts, OutsidePath};
+use pipeline_stages::kind::{Counts, OutsidePath, PathForm};
 use pipeline_stages::left_out::LeftOut;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Listing, Place, Snapshot, StatIndex, Touch};
 use crate::difference::{Difference, How};
 use crate::digest::{Digest, Encoder};
-use crate::manifest::Stage;
+use crate::manifest::{Stage, nearest};
+
+/// In a folder of more files than this, near names are not looked for.
+const MOST_NAMES: usize = 10_000;
 
 /// What a stage reads outside the cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,35 @@ struct OutsidePlace {
     /// Whether it may be missing.
     optional: bool,
     counts: Counts,
+    /// What says how the manifest names it, and what it must be: only where a stage is planned.
+    #[serde(skip)]
+    named: Named,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Named {
+    parameter: &'static str,
+    form: PathForm,
+}
+
+/// Why a file or folder outside the cache cannot be used.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    /// The parameter that names it.
+    pub(crate) parameter: &'static str,
+    /// As the manifest names it.
+    pub(crate) path: String,
+    pub(crate) message: String,
+    /// What to do, where that is known.
+    pub(crate) help: String,
+}
+
+impl std::error::Error for Unusable {}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 /// A file or folder outside the cache that a stage reads, at one moment.
@@ -41,10 +74,8 @@ impl OutsidePlaces {
     /// Those of a stage.
     pub(crate) fn of(declaration: &Stage) -> Self {
         let paths = declaration.stage.outside_paths().into_iter();
-        let places = paths.map(|OutsidePath { path, optional, counts, .. }| OutsidePlace {
-            path,
-            optional,
-            counts,
+        let places = paths.map(|OutsidePath { path, parameter, optional, form, counts }| {
+            OutsidePlace { path, optional, counts, named: Named { parameter, form } }
         });
         Self { places: places.collect(), ignore: declaration.stage.ignore().to_vec() }
     }
@@ -62,20 +93,63 @@ impl OutsidePlaces {
         folder: &Path,
         cache: &Cache,
         index: &StatIndex,
-    ) -> anyhow::Result<Vec<Outside>> {
+    ) -> Result<Vec<Outside>, Unusable> {
         let left_out = LeftOut::with(&self.ignore);
-        let look = |OutsidePlace { path, optional, counts }: &OutsidePlace| {
+        let look = |OutsidePlace { path, optional, counts, named }: &OutsidePlace| {
             let (whole, path) = (folder.join(path), path.clone());
             if *optional && matches!(whole.try_exists(), Ok(false)) {
                 return Ok(Outside { path, content: None });
             }
+            named.check(&path, &whole)?;
             let place = Place { path: &whole, left_out, cache: cache.layout().root() };
-            let snapshot = Snapshot::of_outside(&place)?;
-            let listing = snapshot.listing(&place, *counts, index)?;
-            Ok(Outside { path, content: Some((snapshot, listing)) })
+            let content = Snapshot::of_outside(&place).and_then(|snapshot| {
+                let listing = snapshot.listing(&place, *counts, index)?;
+                Ok((snapshot, listing))
+            });
+            let content = content.map_err(|error| {
+                named.unusable(&path, format!("{error:#}"), near(folder, &path).unwrap_or_default())
+            })?;
+            Ok(Outside { path, content: Some(content) })
         };
         self.places.iter().map(look).collect()
     }
+}
+
+impl Named {
+    /// Refuses what is not what it must be. What cannot be read is not known here.
+    fn check(&self, path: &str, whole: &Path) -> Result<(), Unusable> {
+        let Ok(found) = fs::metadata(whole) else { return Ok(()) };
+        let (wanted, is) = match self.form {
+            PathForm::Folder if !found.is_dir() => ("a folder", "is a file"),
+            PathForm::File if found.is_dir() => ("a file", "is a folder"),
+            _ => return Ok(()),
+        };
+        let message =
+            format!("'{}' must be {wanted}, but {} {is}", self.parameter, whole.display());
+        Err(self.unusable(path, message, String::new()))
+    }
+
+    fn unusable(&self, path: &str, message: String, help: String) -> Unusable {
+        Unusable { parameter: self.parameter, path: path.to_owned(), message, help }
+    }
+}
+
+/// A path like this one that exists: the first part of it that does not has another name in its folder.
+fn near(folder: &Path, path: &str) -> Option<String> {
+    let whole = folder.join(path);
+    let mut ancestors: Vec<&Path> = whole.ancestors().collect();
+    ancestors.reverse();
+    let missing = ancestors.into_iter().find(|path| fs::symlink_metadata(path).is_err())?;
+    let wrong = missing.file_name()?.to_str()?;
+    let entries = fs::read_dir(missing.parent()?).ok()?.take(MOST_NAMES).flatten();
+    let names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let name = nearest(wrong, names.iter().map(String::as_str))?;
+    let there = missing.with_file_name(name).join(whole.strip_prefix(missing).ok()?);
+    // Joined to nothing, a path ends in a slash.
+    let there: PathBuf = there.components().collect();
+    let shown = there.strip_prefix(folder).unwrap_or(&there);
+    there.exists().then(|| format!("did you mean '{}'?", shown.display()))
 }
 
 impl Outside {

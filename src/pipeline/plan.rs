@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 
 use crate::cache::Record;
+use crate::diagnostic::Span;
 use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
@@ -49,14 +50,20 @@ pub(crate) enum NoResult {
 }
 
 /// Why a stage cannot run, regardless of the others: a file outside the cache that it reads cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Blocked {
-    /// The line of its file where the stage starts.
+    /// The line that names the file; where the stage starts, if that is on the command line.
     pub(crate) line: usize,
-    /// That file, if it is not the manifest itself.
+    /// The file of this line, if it is not the manifest itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file: Option<String>,
     pub(crate) message: String,
+    /// What to do, where that is known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) help: String,
+    /// Where the value is.
+    #[serde(skip)]
+    pub(crate) span: Span,
 }
 
 /// Whether a stage must run.
@@ -530,7 +537,7 @@ mod tests {
         let mut world = Memory::default();
         world.run(CHAIN, by_key);
         let b: StageName = "b".parse().expect("a name");
-        world.blocked.insert(b, Blocked { line: 7, file: None, message: "gone".to_owned() });
+        world.blocked.insert(b, Blocked { message: "gone".to_owned(), ..Blocked::default() });
         assert_eq!(world.states(CHAIN), "a fresh\nb blocked: gone\nc waits on b: ?\nother fresh");
         let plan = world.plan(CHAIN);
         assert!(!plan.is_all_fresh());

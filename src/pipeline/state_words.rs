@@ -19,10 +19,12 @@ pub(crate) fn state_reason(state: &PlanState) -> String {
             };
             format!("on {}{known}", names_in_words(on))
         }
-        PlanState::Blocked(Blocked { line, file, message }) => match file {
-            None => format!("line {line}: {message}"),
-            Some(file) => format!("{file}:{line}: {message}"),
-        },
+        PlanState::Blocked(Blocked { line, file, message, help, .. }) => {
+            let place =
+                file.as_ref().map_or(format!("line {line}"), |file| format!("{file}:{line}"));
+            let help = if help.is_empty() { String::new() } else { format!("; {help}") };
+            format!("{place}: {message}{help}")
+        }
     }
 }
 

@@ -127,8 +127,22 @@ pub struct OutsidePath {
     /// what to do. If it is missing, that enters the key in place of its content. A missing path that is not
     /// optional is a mistake.
     pub optional: bool,
+    /// What it must be.
+    pub form: PathForm,
     /// What of it counts.
     pub counts: Counts,
+}
+
+/// What a path must lead to, where it exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PathForm {
+    /// A file or a folder.
+    #[default]
+    Any,
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
 }
 
 /// What counts of files and folders outside the cache, in addition to names and bytes.
@@ -144,7 +158,13 @@ pub enum Counts {
 impl OutsidePath {
     /// A path that must exist.
     pub(crate) fn required(parameter: &'static str, path: impl Into<String>) -> Self {
-        Self { path: path.into(), parameter, optional: false, counts: Counts::Content }
+        let (form, counts) = (PathForm::Any, Counts::Content);
+        Self { path: path.into(), parameter, optional: false, form, counts }
+    }
+
+    /// A file that must exist.
+    pub(crate) fn file(parameter: &'static str, path: impl Into<String>) -> Self {
+        Self { form: PathForm::File, ..Self::required(parameter, path) }
     }
 
     /// A path that a program of the user reads. It must exist.

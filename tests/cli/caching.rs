@@ -57,7 +57,7 @@ fn one_edit_runs_the_stage_and_its_descendants() {
     report  waiting  on count
     other   fresh
 
-    words: 1 would run, 2 more if what they read changes, 1 are fresh
+    words: 1 would run, 2 more if what they read changes, 1 is fresh
     "#);
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
@@ -99,7 +99,7 @@ fn an_output_that_is_the_same_stops_there() {
     report  waiting  on count
     other   fresh
 
-    words: 1 would run, 2 more if what they read changes, 1 are fresh
+    words: 1 would run, 2 more if what they read changes, 1 is fresh
     "#);
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 0
@@ -274,7 +274,7 @@ fn another_seed_runs_what_draws() {
     train     waiting  on simclr; seed: 7 -> 8
     evaluate  waiting  on train
 
-    training: 2 would run, 1 more if what they read changes, 1 are fresh
+    training: 2 would run, 1 more if what they read changes, 1 is fresh
     ");
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data fresh, simclr ran, train ran, evaluate ran");
 }
@@ -328,11 +328,17 @@ files = ["script.sh", "settings"]
     ");
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"script ran");
     std::fs::remove_file(project.path("script.sh")).expect("it exists");
-    assert_snapshot!(project.pipeline("run experiment.toml"), @r"
+    assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 2
     --- stderr
-    error: experiment.toml:5: stage 'script': cannot read [project]/script.sh: No such file or directory (os error 2)
-    ");
+    error: cannot read [project]/script.sh: No such file or directory (os error 2)
+     --> experiment.toml:8:10
+      |
+    8 | files = ["script.sh", "settings"]
+      |          ^^^^^^^^^^^
+
+    error: 1 mistake in experiment.toml; nothing was run
+    "#);
 }
 
 #[test]

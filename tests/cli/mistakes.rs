@@ -88,11 +88,7 @@ fn a_manifest_that_is_missing_or_cannot_be_read() {
     assert_snapshot!(project.pipeline("run other.toml"), @r"
     status 2
     --- stderr
-    error: cannot read other.toml: No such file or directory (os error 2)
-     |
-     = help: `pipeline init` writes a manifest to start from
-
-    error: 1 mistake in other.toml; nothing was run
+    error: cannot read other.toml: No such file or directory (os error 2); `pipeline init` writes a manifest to start from
     ");
     assert_snapshot!(project.pipeline("run ."), @r"
     status 2

@@ -182,15 +182,21 @@ fn what_has_no_content_that_lasts_is_refused_at_its_line() {
     project.write("src/main.py", "1\n");
     let made = std::process::Command::new("mkfifo").arg(project.path("src/pipe")).status();
     assert!(made.expect("mkfifo runs").success());
-    assert_snapshot!(plan(&project), @r#"copy  blocked  line 4: [project]/src/pipe is a named pipe: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
+    assert_snapshot!(plan(&project), @r#"copy  blocked  line 6: [project]/src/pipe is a named pipe: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
     assert_snapshot!(project.pipeline("run experiment.toml"), @r#"
     status 2
     --- stderr
-    error: experiment.toml:4: stage 'copy': [project]/src/pipe is a named pipe: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file
+    error: [project]/src/pipe is a named pipe: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file
+     --> experiment.toml:6:10
+      |
+    6 | files = ["src"]
+      |          ^^^^^
+
+    error: 1 mistake in experiment.toml; nothing was run
     "#);
     project.edit("[\"src\"]", "[\"/proc/kmsg\"]");
     if cfg!(target_os = "linux") {
-        assert_snapshot!(plan(&project), @r#"copy  blocked  line 4: /proc/kmsg is made up by the kernel whenever it is read: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
+        assert_snapshot!(plan(&project), @r#"copy  blocked  line 6: /proc/kmsg is made up by the kernel whenever it is read: it does not have lasting content, and only files and folders on a disk can be read from outside the cache; copy what the stage needs of it into a file"#);
     }
 }
 
@@ -245,7 +251,7 @@ fn a_stage_that_writes_into_its_input_fails_and_the_input_is_made_again() {
     a  fresh
     b  dirty  no earlier run
 
-    writer: 1 would run, 1 are fresh
+    writer: 1 would run, 1 is fresh
     "#);
 }
 

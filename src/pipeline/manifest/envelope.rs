@@ -34,6 +34,9 @@ pub(super) const TABLES: [&str; 10] = [
     "defaults",
     "stages",
 ];
+/// What is wrong with a file that other manifests include.
+pub(super) const NO_EXPERIMENT: &str = "the manifest does not have [experiment]";
+
 /// The keys of the table `[experiment]`.
 pub(super) const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[tracking]`.
@@ -69,9 +72,8 @@ pub(super) fn read<'t, 'i>(
         Some(value) => read_experiment(value, has_seed_template(root), mistakes),
         None => {
             if !misspelt.contains(&"experiment") {
-                let title = "the manifest does not have [experiment]";
                 mistakes.push(
-                    Mistake::at(0..0, title)
+                    Mistake::at(0..0, NO_EXPERIMENT)
                         .help("start it with: [experiment] and, below it, name = \"...\""),
                 );
             }

@@ -8,7 +8,7 @@ const LONGEST_LIST: usize = 40;
 
 /// The candidate that is nearest to `given`, if one is near: a few letters apart (hyphens and
 /// underscores count as one), or made of the same initials (`lr` for `learning-rate`).
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     given: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -58,7 +58,7 @@ pub(crate) use executors::{
 };
 pub(crate) use file::read as read_bytes;
 pub(crate) use fit::{Fit, Misfit};
-pub(crate) use hint::did_you_mean;
+pub(crate) use hint::{did_you_mean, nearest};
 pub(crate) use lints::Lint;
 pub(crate) use matrix::Placeholders;
 pub(crate) use overrides::Override;
@@ -337,8 +337,23 @@ fn read_text(
     let mut found = Vec::new();
     let read = read_document(path, &document.root, &included, settings, sources, &mut found);
     let read = read.map(|(manifest, graph)| (Manifest { aliases, ..manifest }, graph));
-    mistakes.extend(found.into_iter().filter(|mistake| !document.is_guess(mistake)));
+    found.retain(|mistake| !document.is_guess(mistake));
+    if document.root.contains_key("stages") {
+        mistakes.extend(part_of_others(&mut found));
+    }
+    mistakes.extend(found);
     read
+}
+
+/// The one mistake of a file that is a part of other manifests: what it lacks is in these.
+fn part_of_others(found: &mut Vec<Mistake>) -> Option<Mistake> {
+    let place = found.iter().position(|mistake| mistake.title() == envelope::NO_EXPERIMENT)?;
+    if found.len() == 1 {
+        return None;
+    }
+    let mistake = found.swap_remove(place);
+    found.clear();
+    Some(mistake.help("if other manifests include this file, name one of them; more mistakes of it are shown when it has [experiment]"))
 }
 
 /// What holds for all stages.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::Span;
+use crate::diagnostic::{Sources, Span};
 
 /// The places of a stage's values. They are not part of what a stage is: all places are equal.
 #[derive(Debug, Clone, Default)]
@@ -51,5 +51,12 @@ impl Places {
         let Some(place) = self.values.get(key) else { return self.header.clone() };
         let item = item.and_then(|item| place.items.get(item));
         item.unwrap_or(&place.whole).clone()
+    }
+
+    /// The place of the item of a list that has this text in it, else as [`Self::find`].
+    pub(crate) fn find_text(&self, key: &str, text: &str, sources: &Sources) -> Span {
+        let items = self.values.get(key).into_iter().flat_map(|place| &place.items);
+        let item = items.enumerate().find(|(_, span)| sources.text(span).contains(text));
+        self.find(key, item.map(|(item, _)| item))
     }
 }

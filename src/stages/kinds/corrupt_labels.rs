@@ -206,7 +206,7 @@ impl Rules for CorruptLabels {
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
         let file = self.matrix.iter().filter(|_| self.noise == Noise::Matrix);
-        file.map(|path| OutsidePath::required("matrix", path)).collect()
+        file.map(|path| OutsidePath::file("matrix", path)).collect()
     }
 
     // With `pairs` for any noise: keys had it before groups of parameters existed. Of a file the content is in the key,
@@ -298,7 +298,7 @@ mod tests {
         let file = |path: &str| json!({"noise": "matrix", "matrix": path});
         assert_eq!(key(file("a.csv")), key(file("b/c.txt")));
         let outside = |parameters| stage(parameters).outside_paths();
-        assert_eq!(outside(file("a.csv")), [OutsidePath::required("matrix", "a.csv")]);
+        assert_eq!(outside(file("a.csv")), [OutsidePath::file("matrix", "a.csv")]);
         assert_eq!(outside(json!({"rate": 0.5, "matrix": "a.csv"})), []);
     }
 

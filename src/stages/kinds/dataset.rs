@@ -1,7 +1,7 @@
 //! `dataset`: images and labels in common formats, into the format of artifacts.
 
 use super::class_names;
-use crate::kind::{Cores, OutsidePath, Problem, Rules};
+use crate::kind::{Cores, OutsidePath, PathForm, Problem, Rules};
 use crate::known::{ImageSize, Images, Known, KnownInputs};
 use crate::parameter::AT_LEAST_ONE;
 
@@ -138,8 +138,9 @@ impl Rules for Dataset {
     fn outside_paths(&self) -> Vec<OutsidePath> {
         // One can look at a manifest before one has its data, which may have to be requested.
         let optional = matches!(self.format, DatasetFormat::Imagenet32 | DatasetFormat::Clothing1m);
+        let form = PathForm::Folder;
         let paths = self.path.iter().map(|path| OutsidePath::required("path", path));
-        paths.map(|path| OutsidePath { optional, ..path }).collect()
+        paths.map(|path| OutsidePath { optional, form, ..path }).collect()
     }
 
     // The folder's content is in the key; its path is not.

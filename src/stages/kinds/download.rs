@@ -221,7 +221,7 @@ impl Rules for Download {
         // one looks at the manifest.
         let optional = self.url.0.len() > 1 || self.instructions.is_some();
         let local = self.url.0.iter().filter_map(|url| Self::local_path(url));
-        local.map(|path| OutsidePath { optional, ..OutsidePath::required("url", path) }).collect()
+        local.map(|path| OutsidePath { optional, ..OutsidePath::file("url", path) }).collect()
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
@@ -337,7 +337,7 @@ mod tests {
 
         let unverified = download(serde_json::json!({"url": "file:x.zip", "unverified": true}));
         assert!(key(&unverified).contains_key("url"));
-        assert_eq!(unverified.outside_paths(), [OutsidePath::required("url", "x.zip")]);
+        assert_eq!(unverified.outside_paths(), [OutsidePath::file("url", "x.zip")]);
         for other in ["https://example.org/x.zip", "file:elsewhere/x.zip"] {
             let mirrors =
                 download(serde_json::json!({"url": ["file:x.zip", other], "unverified": true}));
