@@ -96,11 +96,11 @@ pub(crate) enum Command {
     Report(ReportArguments),
     /// Write an experiment to a folder for others, or the artifact of one stage
     ///
-    /// `export MANIFEST DIR [STAGE]...` writes what ran, with what, and what it produced: an RO-Crate 1.1 (Process Run Crate
+    /// `export [MANIFEST] DIR [STAGE]...` writes what ran, with what, and what it produced: an RO-Crate 1.1 (Process Run Crate
     /// 0.5) has the manifest, every fresh stage with its parameters, inputs, results and times, and the artifacts that are
     /// numbers, tables and plots. Others are described by their digests.
     ///
-    /// `export MANIFEST STAGE DIR` writes the files of one artifact, which are yours then: writable, and independent of the
+    /// `export [MANIFEST] STAGE DIR` writes the files of one artifact, which are yours then: writable, and independent of the
     /// cache. With `--format torch`, weights are a state dict for PyTorch. Where the first word after the manifest is a stage
     /// and the last one is not, this is meant, without a --format too.
     Export(ExportArguments),
@@ -287,7 +287,7 @@ pub(crate) struct RunArguments {
     /// Run this stage again even if it has a result, and show whether the bytes are the same; several, by patterns too
     #[arg(long, value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
     pub(crate) force: Vec<String>,
-    /// In the table at the end, show every instance of a stage, however many there are
+    /// In the tables at the end, show every instance of a stage and every row of a summary, however many there are
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -537,16 +537,14 @@ pub(crate) struct ReportArguments {
 
 #[derive(Debug, Args)]
 #[command(override_usage = "\
-pipeline export [OPTIONS] MANIFEST DIR [STAGE]...\n       \
-pipeline export [OPTIONS] MANIFEST STAGE DIR")]
+pipeline export [OPTIONS] [MANIFEST] DIR [STAGE]...\n       \
+pipeline export [OPTIONS] [MANIFEST] STAGE DIR")]
 pub(crate) struct ExportArguments {
-    /// The manifest, a `.toml` file
-    #[arg(add = ArgValueCompleter::new(complete::manifest_or_stage))]
-    manifest: PathBuf,
-    /// The folder to write, one that does not exist or is empty, and stages: before it the one whose artifact is written, or
-    /// after it those that are described, with what they need [default: all]
-    #[arg(value_name = "DIR|STAGE", required = true, add = ArgValueCompleter::new(complete::stages))]
-    words: Vec<OsString>,
+    /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]; the folder to write,
+    /// one that does not exist or is empty; and stages: before it the one whose artifact is written, or after it those that are
+    /// described, with what they need [default: all]
+    #[arg(value_name = "MANIFEST|DIR|STAGE", required = true, add = ArgValueCompleter::new(complete::manifest_or_stage))]
+    arguments: Vec<OsString>,
     #[command(flatten)]
     with: WithArguments,
     /// The format [default: ro-crate, or files where one stage is named before DIR]
@@ -563,8 +561,18 @@ pub(crate) struct ExportArguments {
 impl ExportArguments {
     /// The manifest without stages, as other commands take it.
     pub(crate) fn manifest(&self) -> ManifestArguments {
-        let first = Some(self.manifest.clone());
+        let first = self.named().map(Path::to_owned);
         ManifestArguments { first, rest: Vec::new(), with: self.with.clone() }
+    }
+
+    /// The manifest, where it is named.
+    fn named(&self) -> Option<&Path> {
+        self.arguments.first().map(Path::new).filter(|first| is_manifest(first))
+    }
+
+    /// The folder and the stages.
+    fn words(&self) -> &[OsString] {
+        self.arguments.get(usize::from(self.named().is_some())..).unwrap_or_default()
     }
 
     /// The manifest with the stages of a crate.
@@ -574,16 +582,16 @@ impl ExportArguments {
 
     /// The folder of a crate.
     pub(crate) fn folder(&self) -> &Path {
-        self.words.first().map_or(Path::new(""), Path::new)
+        self.words().first().map_or(Path::new(""), Path::new)
     }
 
     fn stages(&self) -> Vec<String> {
-        self.words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+        self.words().iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     /// The stage of an artifact, and the folder for it.
     pub(crate) fn stage_and_folder(&self) -> Option<(Cow<'_, str>, &Path)> {
-        match self.words.as_slice() {
+        match self.words() {
             [stage, folder] => Some((stage.to_string_lossy(), Path::new(folder))),
             _ => None,
         }
@@ -591,10 +599,10 @@ impl ExportArguments {
 
     /// The command, without where things are on this machine.
     pub(crate) fn command(&self) -> String {
-        let name = self.manifest.file_name().unwrap_or_default();
-        let (words, stages) =
-            ([name.to_string_lossy().into_owned(), "DIR".to_owned()], self.stages());
-        let words = words.iter().chain(&stages).map(|word| format!(" {}", shell::quoted(word)));
+        let name = self.named().and_then(Path::file_name);
+        let name = name.map(|name| name.to_string_lossy().into_owned());
+        let words = name.into_iter().chain(["DIR".to_owned()]).chain(self.stages());
+        let words = words.map(|word| format!(" {}", shell::quoted(&word)));
         let all = if self.all { " --all" } else { "" };
         format!("pipeline export{}{all}", words.collect::<String>())
     }
@@ -748,6 +756,11 @@ pub(crate) struct KindsArguments {
     /// The kind to explain
     #[arg(add = ArgValueCompleter::new(complete::kinds))]
     pub(crate) kind: Option<String>,
+    /// Of the kind, only this input or parameter
+    pub(crate) parameter: Option<String>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "parameter")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -448,6 +448,19 @@ fn differing<T: PartialEq>(old: T, new: T) -> Option<(T, T)> {
     (old != new).then_some((old, new))
 }
 
+impl Change {
+    /// The port, and what happened to an instance among all of a stage there, if it was added or removed.
+    pub(crate) fn among_instances(&self) -> Option<(&str, &'static str)> {
+        let Self::Input { port, old, new, .. } = self else { return None };
+        let (port, _) = port.split_once('@')?;
+        match (old, new) {
+            (Some(_), Some(_)) => None,
+            (None, _) => Some((port, "are new")),
+            (Some(_), None) => Some((port, "were removed")),
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

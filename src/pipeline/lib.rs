@@ -53,6 +53,7 @@ mod shell;
 mod signing;
 mod stage_name;
 mod state_words;
+mod summaries;
 mod table;
 #[doc(hidden)]
 pub mod testing;

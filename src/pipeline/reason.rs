@@ -1,5 +1,6 @@
 //! Why a stage must run: a type, so that a record can keep it and a command can explain it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,26 @@ pub(crate) enum Reason {
     Changed { changes: Vec<Change> },
 }
 
+/// Each change; of instances that were added to a port or removed from it, only how many there are, where there are several.
+fn in_words(changes: &[Change]) -> Vec<String> {
+    let group =
+        |change: &Change| change.among_instances().map(|(port, verb)| (port.to_owned(), verb));
+    let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    for instance in changes.iter().filter_map(group) {
+        *counts.entry(instance).or_default() += 1;
+    }
+    let texts = changes.iter().filter_map(|change| {
+        let Some((port, verb)) = group(change) else { return Some(change.to_string()) };
+        // All of them are where the first one is.
+        match counts.insert((port.clone(), verb), 0) {
+            Some(0) => None,
+            Some(1) | None => Some(change.to_string()),
+            Some(count) => Some(format!("{count} instances of input '{port}' {verb}")),
+        }
+    });
+    texts.collect()
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,9 +65,11 @@ impl fmt::Display for Reason {
             }
             Self::Forced => f.write_str("asked for with --force"),
             Self::Changed { changes } => {
-                let shown = changes.iter().take(MOST_CHANGES).map(Change::to_string);
-                f.write_str(&shown.collect::<Vec<_>>().join("; "))?;
-                match changes.len().saturating_sub(MOST_CHANGES) {
+                let mut texts = in_words(changes);
+                let others = texts.len().saturating_sub(MOST_CHANGES);
+                texts.truncate(MOST_CHANGES);
+                f.write_str(&texts.join("; "))?;
+                match others {
                     0 => Ok(()),
                     1 => f.write_str("; and 1 other change"),
                     others => write!(f, "; and {others} other changes"),

@@ -41,7 +41,7 @@ fn an_experiment_is_a_crate() {
     for (arguments, words) in [
         ("experiment.toml full", "full is not empty: name a new folder"),
         ("experiment.toml experiment.toml", "cannot be a new folder"),
-        ("experiment.txt out", "the first argument is the manifest"),
+        ("experiment.txt out", "no manifest is named"),
     ] {
         let refused = project.pipeline(&format!("export {arguments}"));
         assert_eq!(refused.code(), Some(2), "{refused}");
@@ -218,7 +218,7 @@ fn the_artifact_of_a_stage_becomes_ordinary_files() {
             "text out --format torch",
             "text produces directory; --format torch is for weights and models",
         ),
-        ("out --format files", "pipeline export MANIFEST STAGE DIR"),
+        ("out --format files", "pipeline export [MANIFEST] STAGE DIR"),
         ("txet out --format files", "did you mean 'text'?"),
     ] {
         let refused = project.pipeline(&format!("export experiment.toml {arguments}"));

@@ -86,7 +86,7 @@ fn status_counts_instances() {
     train  command  12: 12 blocked; last run just now, [time] in all, 46 B
     evaluate  command  12: 12 waiting; last run just now, [time] in all, 116 B
 
-    12 of train are blocked; the first, line 14: cannot read [project]/note: No such file or directory (os error 2)
+    12 of train are blocked; the first, line 17: cannot read [project]/note: No such file or directory (os error 2)
     cache: [project]/cache
     ");
 }
@@ -186,7 +186,7 @@ fn metrics_are_a_table() {
       simclr   0.9   1     1  0.9000    2  3  4  5
       simclr   0.9   2     1  0.9000    2  3  4  5
 
-    `pipeline metrics experiment.toml evaluate@rate=0.9 --all` shows more metrics
+    `pipeline metrics experiment.toml evaluate@rate=0.9 --all` shows more
     ");
     assert_snapshot!(project.pipeline("metrics experiment.toml evaluate@rate=0.9 --all").printed(), @r"
     evaluate

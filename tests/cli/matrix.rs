@@ -102,6 +102,7 @@ fn a_sweep_runs_and_a_new_seed_runs_only_what_is_new() {
     evaluate  6: 4 fresh, 2 ran
 
     sweep: 9 fresh, 4 ran in [time]
+    `pipeline metrics experiment.toml evaluate` shows what was measured
     ");
     let all = project.pipeline("run experiment.toml --all evaluate@seed=1");
     assert!(all.stdout.contains("\nevaluate@rate=0.9,seed=1  fresh"), "{all}");

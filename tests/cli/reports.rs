@@ -245,8 +245,28 @@ fn kinds() {
     evaluate             -> metrics    Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     probe                -> metrics    Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
 
-    `pipeline kinds KIND` explains one.
+    `pipeline kinds KIND` explains one, `pipeline kinds KIND NAME` an input or parameter of it.
     "#);
+    assert_snapshot!(project.pipeline("kinds train epochs").printed(), @r"
+    parameters
+      epochs = integer, at least 1 [default: 120]
+          Passes over the training samples.
+    ");
+    assert_snapshot!(project.pipeline("kinds evaluate model").printed(), @r"
+    inputs
+      model = model
+          The classifier.
+    ");
+    assert_snapshot!(project.pipeline("kinds train epoch").stderr, @"error: 'train' does not have 'epoch'; did you mean 'epochs'?");
+    let json = project.pipeline("kinds --json").json();
+    assert_eq!(json[0]["name"], "download");
+    let train = project.pipeline("kinds train --json").json();
+    let epochs = train["parameters"].as_array().expect("a list");
+    let epochs = epochs.iter().find(|one| one["name"] == "epochs").expect("it has one");
+    assert_eq!(
+        (&epochs["default"], &epochs["required"]),
+        (&serde_json::json!(120), &serde_json::json!(false))
+    );
     assert_snapshot!(project.pipeline("kinds unpack"), @r#"
     status 0
     --- stdout

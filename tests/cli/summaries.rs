@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::support::Sandbox;
+use crate::support::{Ended, Sandbox};
 
 const SWEEP: &str = r#"
 [experiment]
@@ -50,10 +50,46 @@ fn table(project: &Sandbox, stage: &str) -> String {
     std::fs::read_to_string(path).expect("a table")
 }
 
+/// The tables of summaries that a run shows, below the table of the stages.
+fn shown(ended: &Ended) -> &str {
+    let below = ended.stdout.split_once("\nsummary: ").map(|(_, tables)| tables);
+    let tables = below.and_then(|below| below.rsplit_once("\n\nsweep: "));
+    tables.unwrap_or_else(|| panic!("{ended}")).0
+}
+
 #[test]
 fn a_sweep_ends_in_a_table_and_a_new_seed_runs_only_what_is_new() {
     let project = Sandbox::new(SWEEP);
-    project.pipeline("run experiment.toml").success();
+    let ended = project.pipeline("run experiment.toml");
+    ended.success();
+    assert_snapshot!(shown(&ended), @r"
+    accuracy
+      init     rate = 0.2     rate = 0.5
+      scratch  48.7 ± 10.0    39.7 ± 10.0
+      simclr   68.7 ± 10.0 *  59.7 ± 10.0 *
+      Mean of accuracy (%) over seed ± half of its 95 % t-interval; n = 3. * marks the best.
+
+    summary: accuracy: difference from init = scratch
+      init    rate = 0.2   rate = 0.5
+      simclr  +20.0 ± 0.0  +20.0 ± 0.0
+      Mean paired difference of accuracy (%) over seed from init = scratch ± half of its 95 % t-interval; pairs = 3.
+
+    at-half: accuracy
+      init     value
+      scratch  0.397 ± 0.100
+      simclr   0.597 ± 0.100 *
+      Mean of accuracy over seed ± half of its 95 % t-interval; n = 3. Only rate = 0.5. * marks the best.
+    ");
+    let fresh = project.pipeline("run experiment.toml");
+    assert_eq!(shown(&fresh), shown(&ended));
+    assert_snapshot!(fresh.success(), @"score 12:, summary fresh, at-half fresh");
+    let scores = project.pipeline("run experiment.toml score");
+    assert!(
+        scores
+            .stdout
+            .ends_with("\n`pipeline metrics experiment.toml score` shows what was measured\n"),
+        "{scores}"
+    );
     assert_snapshot!(table(&project, "summary"), @r#"
     ## accuracy
 
@@ -76,8 +112,8 @@ fn a_sweep_ends_in_a_table_and_a_new_seed_runs_only_what_is_new() {
     let more = "--set matrix.seed=[1,2,3,4]";
     assert_snapshot!(project.pipeline(&format!("plan experiment.toml {more}")).printed(), @r#"
     score    16: 12 fresh, 4 to run
-    summary  waiting  on 4 of score; input 'of@init=scratch,rate=0.2,seed=4' is new; input 'of@init=scratch,rate=0.5,seed=4' is new; input 'of@init=simclr,rate=0.2,seed=4' is new; input 'of@init=simclr,rate=0.5,seed=4' is new
-    at-half  waiting  on score@init=scratch,rate=0.5,seed=4, score@init=simclr,rate=0.5,seed=4; input 'of@init=scratch,rate=0.5,seed=4' is new; input 'of@init=simclr,rate=0.5,seed=4' is new
+    summary  waiting  on 4 of score; 4 instances of input 'of' are new
+    at-half  waiting  on score@init=scratch,rate=0.5,seed=4, score@init=simclr,rate=0.5,seed=4; 2 instances of input 'of' are new
 
     sweep: 6 would run, 12 are fresh
     "#);
@@ -128,15 +164,22 @@ fn a_failed_point_stops_a_summary_unless_it_may_be_missing() {
     [project]/cache/store/[digest]
     "#);
     assert_snapshot!(project.pipeline("metrics experiment.toml at-half").printed(), @r#"
-    at-half  best-mean  0.5967
-             failed     1
-             groups     2
-             runs       5
+    at-half  best-mean    0.5967
+             failed-runs  1
+             groups       2
+             runs         5
+
+    at-half: accuracy
+      init     value
+      scratch  0.400 ± 0.508 (n = 2, 1 failed)
+      simclr   0.597 ± 0.100 (n = 3) *
+      Mean of accuracy over seed ± half of its 95 % t-interval. Only rate = 0.5. Failed, and not in the numbers: init=scratch,rate=0.5,seed=2. * marks the best.
     "#);
     assert_snapshot!(project.pipeline("results experiment.toml at-half").printed(), @r#"
     at-half
-      runs  failed  best-mean  key           current
-      5     1       0.5967     [digest]  yes
+      runs  failed-runs  best-mean  key           current
+      5     1            0.5967     [digest]  yes
+
     `--all` shows more metrics
     "#);
     assert_snapshot!(project.pipeline("why experiment.toml at-half").printed(), @r#"
@@ -164,7 +207,7 @@ fn a_result_that_is_made_again_is_not_missing() {
     project.edit("allow-missing = true", "allow-missing = true\nscale = 100");
     let ended = project.pipeline("run experiment.toml --keep-going --jobs 2");
     assert!(ended.stderr.contains("it was moved to quarantine/"), "{ended}");
-    assert!(ended.stdout.contains("runs 5, failed 1"), "{ended}");
+    assert!(ended.stdout.contains("runs 5, failed-runs 1"), "{ended}");
 }
 
 #[test]

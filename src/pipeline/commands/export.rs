@@ -21,7 +21,10 @@ const MOST_LINKS: usize = 5;
 
 pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     let manifest = arguments.manifest();
-    ensure!(manifest.named().is_some(), "the first argument is the manifest, a .toml file");
+    ensure!(
+        !arguments.folder().as_os_str().is_empty(),
+        "name the folder to write, after the manifest"
+    );
     let project = Project::open(&manifest)?;
     project.cache.pin_everything(note);
     let weights_as = match arguments.format {
@@ -31,7 +34,7 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
         Some(ExportFormat::Torch) => Weights::StateDict,
     };
     let Some((stage, folder)) = arguments.stage_and_folder() else {
-        bail!("this format is of one artifact: pipeline export MANIFEST STAGE DIR");
+        bail!("this format is of one artifact: pipeline export [MANIFEST] STAGE DIR");
     };
     export_artifact(&project, arguments, project.find(&stage)?, folder, weights_as)
 }

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use pipeline_stages::parameter::{Condition, Field, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info};
+use serde_json::{Value, json};
 
-use super::{did_you_mean, print};
+use super::{did_you_mean, print, print_json};
 use crate::cli::KindsArguments;
 use crate::table;
 
@@ -14,17 +15,86 @@ use crate::table;
 const WIDTH: usize = 92;
 
 pub(crate) fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
-    match &arguments.kind {
-        None => print(&list())?,
-        Some(name) => match kind_info(name) {
-            Some(kind) => print(&explain(kind))?,
-            None => {
-                let names = KINDS.iter().map(|kind| kind.name);
-                bail!("there is no kind '{name}'; {}", did_you_mean(name, names))
-            }
-        },
+    let kind = arguments.kind.as_deref().map(find).transpose()?;
+    match (kind, &arguments.parameter) {
+        (None, _) if arguments.json => {
+            print_json(&KINDS.iter().map(to_json).collect())?;
+        }
+        (None, _) => print(&list())?,
+        (Some(kind), _) if arguments.json => print_json(&to_json(kind))?,
+        (Some(kind), None) => print(&explain(kind))?,
+        (Some(kind), Some(name)) => print(&explain_one(kind, name)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn find(name: &str) -> anyhow::Result<&'static KindInfo> {
+    let unknown = || {
+        let names = KINDS.iter().map(|kind| kind.name);
+        anyhow!("there is no kind '{name}'; {}", did_you_mean(name, names))
+    };
+    kind_info(name).ok_or_else(unknown)
+}
+
+/// One input or parameter of a kind.
+fn explain_one(kind: &KindInfo, name: &str) -> anyhow::Result<String> {
+    let (ports, fields) = ((kind.ports)(), (kind.fields)());
+    if let Some(port) = ports.iter().find(|port| port.name() == name) {
+        return Ok(format!("inputs\n{}", explain_port(port)));
+    }
+    let Some(field) = fields.iter().find(|field| field.name == name) else {
+        let names: Vec<String> = ports
+            .iter()
+            .map(Port::name)
+            .chain(fields.iter().map(|field| field.name.clone()))
+            .collect();
+        let hint = did_you_mean(name, names.iter().map(String::as_str));
+        bail!("'{}' does not have '{name}'; {hint}", kind.name)
+    };
+    Ok(format!("{}\n{}", group_title(field), explain_field(field)))
+}
+
+/// A kind for programs. What a value can be is in words here; `pipeline schema` has it in full.
+fn to_json(kind: &KindInfo) -> Value {
+    let ports = (kind.ports)();
+    let inputs = ports.iter().map(|port| {
+        let accepts: Vec<_> = port.accepts.iter().map(ArtifactType::to_string).collect();
+        json!({
+            "name": port.name(),
+            "about": port.about,
+            "optional": matches!(port.shape, PortShape::Optional | PortShape::OptionalMany),
+            "accepts": accepts,
+        })
+    });
+    let fields = (kind.fields)();
+    let parameters = fields.iter().map(|field| {
+        let choices = field.value_type.choices().iter();
+        let choices = choices.map(|choice| json!({ "name": choice.name, "about": choice.about }));
+        let mut parameter = json!({
+            "name": field.name,
+            "about": field.about,
+            "type": field.value_type.to_string(),
+            "required": field.default.is_none(),
+            "default": field.default,
+            "changes-result": field.role == Role::Result,
+            "choices": choices.collect::<Vec<_>>(),
+        });
+        if let Some(range) = field.range {
+            parameter["range"] = json!(range.to_string());
+        }
+        if !field.only_if.is_empty() {
+            parameter["only-with"] = json!(Condition::all_in_words(&field.only_if));
+        }
+        parameter
+    });
+    json!({
+        "name": kind.name,
+        "about": (kind.about)(),
+        "output": kind.output.to_string(),
+        "seeded": kind.seeded,
+        "inputs": inputs.collect::<Vec<_>>(),
+        "parameters": parameters.collect::<Vec<_>>(),
+    })
 }
 
 fn list() -> String {
@@ -33,7 +103,10 @@ fn list() -> String {
         let first = (kind.about)().lines().next().unwrap_or("").trim().to_owned();
         rows.push(vec![kind.name.to_owned(), format!("-> {}", kind.output), first]);
     }
-    format!("{}\n`pipeline kinds KIND` explains one.\n", table::plain(&rows))
+    format!(
+        "{}\n`pipeline kinds KIND` explains one, `pipeline kinds KIND NAME` an input or parameter of it.\n",
+        table::plain(&rows)
+    )
 }
 
 /// Everything about one kind. Also the source of the kinds' reference in the docs.

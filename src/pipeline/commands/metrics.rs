@@ -12,6 +12,7 @@ use crate::format;
 use crate::instances::{self, Row, names_in_words};
 use crate::plan::Plan;
 use crate::stage_name::StageName;
+use crate::summaries::{self, MOST_ROWS, Tables};
 use crate::table;
 
 /// The most metrics that have a column, where the kind does not have a list of the most important ones.
@@ -53,7 +54,17 @@ fn to_text(
     // Of a stage with one result, all metrics are shown.
     for row in instances::rows(measured, 1) {
         match row {
-            Row::One(name, record) => lines.extend(lines_of(name, record)),
+            Row::One(name, record) => {
+                lines.extend(lines_of(name, record));
+                let kind = project.manifest.stage(name).map(|stage| stage.stage.info().name);
+                if kind.is_some_and(summaries::is_summary) {
+                    blocks.push(table::plain(&std::mem::take(&mut lines)));
+                    let most = if arguments.all { usize::MAX } else { MOST_ROWS };
+                    let tables = Tables::read(&project.cache, [(name, record.output.digest)], most);
+                    is_shortened |= !tables.shortened.is_empty();
+                    blocks.push(tables.into_text());
+                }
+            }
             Row::Many(template, records) => {
                 blocks.push(table::plain(&std::mem::take(&mut lines)));
                 let kind = records.first().and_then(|(name, _)| project.manifest.stage(name));
@@ -69,7 +80,7 @@ fn to_text(
     blocks.push(table::plain(&lines));
     if is_shortened {
         let all = arguments.manifest.command_again("metrics");
-        blocks.push(format!("`{all} --all` shows more metrics\n"));
+        blocks.push(format!("`{all} --all` shows more\n"));
     }
     let without = chosen.iter().copied().filter(|name| result(plan, name).is_none());
     let without: Vec<_> = without.collect();

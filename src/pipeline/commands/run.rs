@@ -22,6 +22,7 @@ use crate::plan_index::{Asked, Found, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::remote::LivePush;
 use crate::stage_name::StageName;
+use crate::summaries::{self, MOST_ROWS, Tables};
 use crate::table::Table;
 use crate::tracking;
 
@@ -173,7 +174,8 @@ fn run_stages(
         let ended = EndedRun {
             experiment: &project.manifest.experiment.name,
             summary: &summary,
-            headline: &|name| kinds.get(name).map_or(&[], |info| info.headline),
+            cache: &cache,
+            kind: &|name| kinds.get(name).copied(),
             runs_without: &|name| stage(name).is_some_and(|stage| stage.allows_missing()),
         };
         print_coloured(&table(&ended, arguments))
@@ -202,10 +204,9 @@ fn nothing_to_do(
     let mut reporter = progress::reporter(arguments.progress);
     reporter.event(&RunEvent::Begin { experiment: experiment.clone(), stages: stages.len() });
     report_fresh(stages.iter(), &mut *reporter);
-    let mut headlines: HashMap<StageName, &'static [&'static str]> = HashMap::new();
+    let mut kinds: HashMap<StageName, &'static KindInfo> = HashMap::new();
     let ended = stages.into_iter().map(|stage| {
-        let headline = stage.info().map_or(&[][..], |info| info.headline);
-        headlines.insert(stage.name.clone(), headline);
+        kinds.extend(stage.info().map(|info| (stage.name.clone(), info)));
         let outcome = Outcome::Fresh { digest: stage.digest, metrics: stage.metrics };
         (stage.name, outcome)
     });
@@ -218,7 +219,8 @@ fn nothing_to_do(
         let ended = EndedRun {
             experiment: &experiment,
             summary: &summary,
-            headline: &|name| headlines.get(name).copied().unwrap_or_default(),
+            cache,
+            kind: &|name| kinds.get(name).copied(),
             runs_without: &|_| false,
         };
         print_coloured(&table(&ended, arguments))?;
@@ -230,22 +232,26 @@ fn nothing_to_do(
 struct EndedRun<'a> {
     experiment: &'a str,
     summary: &'a Summary,
-    /// The metrics of a stage that matter most.
-    headline: &'a dyn Fn(&StageName) -> &'static [&'static str],
+    cache: &'a Cache,
+    kind: &'a dyn Fn(&StageName) -> Option<&'static KindInfo>,
     /// Whether a stage runs without inputs that have failed.
     runs_without: &'a dyn Fn(&StageName) -> bool,
 }
 
 /// A line for each stage. A stage of many instances has one with their counts, and one for each that failed, unless
-/// `all` are shown.
+/// `all` are shown. Below, the tables of summaries.
 fn table(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
+    let mut measured = None;
     let stages = run.summary.stages.iter().map(|(name, outcome)| (name, outcome));
     for line in instances::rows(stages, instances::most(arguments.all)) {
         match line {
             Row::One(name, outcome) => rows.push(row(run, name, outcome)),
             Row::Many(template, instances) => {
                 let outcomes = instances.iter().map(|(_, outcome)| *outcome);
+                if outcomes.clone().any(has_metrics) {
+                    measured = Some(template);
+                }
                 rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
                 let shown = instances.into_iter().filter(|(_, outcome)| is_always_shown(outcome));
                 rows.extend(shown.map(|(name, outcome)| row(run, name, outcome)));
@@ -253,7 +259,46 @@ fn table(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
         }
     }
     let table = Table::new(&rows).states(1).ends_in_words().for_output();
-    format!("\n{table}\n{}\n", closing(run, arguments))
+    let summaries = summary_tables(run, arguments);
+    let hint = match measured.filter(|_| summaries.is_empty() && run.summary.complete()) {
+        Some(stage) => {
+            let metrics = arguments.manifest.command("metrics", &[stage]);
+            format!("`{metrics}` shows what was measured\n")
+        }
+        None => String::new(),
+    };
+    format!("\n{table}\n{summaries}{}\n{hint}", closing(run, arguments))
+}
+
+/// The tables of those stages that have one now, with an empty line after each, and how to see the rest of them.
+fn summary_tables(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
+    let stages = run.summary.stages.iter().filter_map(|(name, outcome)| match outcome {
+        Outcome::Fresh { digest, .. } | Outcome::Ran { digest, .. } => Some((name, *digest)),
+        _ => None,
+    });
+    let is_summary =
+        |name: &StageName| (run.kind)(name).is_some_and(|info| summaries::is_summary(info.name));
+    let most = if arguments.all { usize::MAX } else { MOST_ROWS };
+    let tables = Tables::read(run.cache, stages.filter(|(name, _)| is_summary(name)), most);
+    let shortened = Vec::from_iter(tables.shortened.iter().copied());
+    let mut text = tables.into_text();
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    if !shortened.is_empty() {
+        let metrics = arguments.manifest.command("metrics", &shortened);
+        text.push_str(&format!("`{metrics} --all` shows all rows\n\n"));
+    }
+    text
+}
+
+fn has_metrics(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Fresh { metrics, .. }
+        | Outcome::Remote { metrics, .. }
+        | Outcome::Ran { metrics, .. } => !metrics.is_empty(),
+        _ => false,
+    }
 }
 
 /// Whether the outcome of one of many instances has a line: a failure, and a run that did not reproduce its result.
@@ -281,7 +326,7 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
 }
 
 fn row(run: &EndedRun<'_>, name: &StageName, outcome: &Outcome) -> Vec<String> {
-    let headline = (run.headline)(name);
+    let headline = (run.kind)(name).map_or(&[][..], |info| info.headline);
     let (result, time, remark) = match outcome {
         Outcome::Fresh { metrics, .. } => {
             ("fresh", String::new(), format::headline(metrics, headline))

@@ -39,7 +39,7 @@ pub(crate) enum Style {
     Plain,
     /// One JSON object per event, a line each, on standard output. Failures are on standard error, too.
     Json,
-    /// Nothing but failures and the table at the end.
+    /// Nothing but failures and the tables at the end.
     None,
 }
 

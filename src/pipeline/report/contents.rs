@@ -10,11 +10,11 @@ use pipeline_stages::formats::NoiseReport;
 use serde::Serialize;
 
 use super::csv::{Counts, Numbers, rounded};
-use super::markdown::{self, Section};
 use super::pictures::{self, DataImages, WrongLabel};
 use super::stage::StageReport;
 use crate::cache::Cache;
-use crate::visible;
+use crate::summaries::markdown::{self, Section};
+use crate::{summaries, visible};
 
 /// A larger file is left out.
 const LARGEST: u64 = 8 << 20;
@@ -153,7 +153,7 @@ impl Contents {
         if let Some(views) = self.bytes(folder, "views.png").as_deref().and_then(pictures::views) {
             self.views = self.image(room, "views.png", views);
         }
-        if kind == "summarize" {
+        if summaries::is_summary(kind) {
             self.read_summary(folder, room);
         }
     }

@@ -4,7 +4,6 @@
 
 mod contents;
 mod csv;
-mod markdown;
 mod page;
 mod pictures;
 mod runs;

@@ -100,7 +100,10 @@ fn warn_of_percent(
 }
 
 fn headline(metrics: &[OfMetric<'_>], runs: &[Run], failed: &[Point]) -> Metrics {
-    let mut headline = Metrics::of_counts([("runs", runs.len()), ("failed", failed.len())]);
+    let mut headline = Metrics::of_counts([("runs", runs.len())]);
+    if !failed.is_empty() {
+        headline.insert_count("failed-runs", failed.len() as u64);
+    }
     let Some(first) = metrics.first() else { return headline };
     headline.insert_count("groups", first.groups.len() as u64);
     let means = first.groups.iter().filter_map(|group| group.statistics).map(|it| it.mean);

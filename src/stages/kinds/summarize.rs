@@ -40,8 +40,8 @@ kind! {
     ///   column is bold, or of the row if there is only one. After `versus`, a second table has the differences;
     /// - `plot.svg`: lines with bands where the last of `columns` has at least three values, all numbers; otherwise bars with
     ///   whiskers. With several metrics one per metric, `plot-METRIC.svg`;
-    /// - `metrics.json`: `runs`, `failed`, `groups`, and of the first metric `best-mean`, if it is known what is better.
-    Summarize = "summarize", version 5, seeded false, output Metrics;
+    /// - `metrics.json`: `runs`, `groups`, `failed-runs` where some have failed, and of the first metric `best-mean`, if it is known what is better.
+    Summarize = "summarize", version 6, seeded false, output Metrics;
     ports {
         /// The stage whose instances are summarized.
         of: Instances[Metrics];
@@ -77,7 +77,7 @@ kind! {
         title: Option<String> = None;
     }
     execution {}
-    headline ["runs", "failed", "best-mean"]
+    headline ["runs", "failed-runs", "best-mean"]
 }
 
 /// The columns of `summary.csv` and `runs.csv` beside the axes: an axis cannot have one of these names.
@@ -330,7 +330,7 @@ impl Rules for Summarize {
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
-        self.reference.iter().map(|path| OutsidePath::required("reference", path)).collect()
+        self.reference.iter().map(|path| OutsidePath::file("reference", path)).collect()
     }
 }
 

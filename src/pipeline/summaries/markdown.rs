@@ -4,25 +4,25 @@ use serde::Serialize;
 
 /// A section of a summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Section {
-    pub(super) title: String,
-    pub(super) header: Vec<String>,
-    pub(super) rows: Vec<Vec<Cell>>,
+pub(crate) struct Section {
+    pub(crate) title: String,
+    pub(crate) header: Vec<String>,
+    pub(crate) rows: Vec<Vec<Cell>>,
     /// Which columns have numbers.
-    pub(super) numbers: Vec<bool>,
-    pub(super) notes: Vec<String>,
+    pub(crate) numbers: Vec<bool>,
+    pub(crate) notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Cell {
-    pub(super) text: String,
+pub(crate) struct Cell {
+    pub(crate) text: String,
     /// Whether a part of it is bold: the best of its column.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) best: bool,
+    pub(crate) best: bool,
 }
 
 /// The sections of a text. What is not a title or a table is a note.
-pub(super) fn sections(text: &str) -> Vec<Section> {
+pub(crate) fn sections(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(title) = line.strip_prefix("## ") {
