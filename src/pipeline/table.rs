@@ -19,8 +19,8 @@ pub(crate) struct Table {
     names: usize,
     states: Option<usize>,
     ends_in_words: bool,
-    /// A column that is left out where the others do not have room, before the column of the states.
-    optional: Option<usize>,
+    /// The columns that are left out where the others do not have room, first the first of them.
+    optional: Vec<usize>,
 }
 
 impl Table {
@@ -28,7 +28,8 @@ impl Table {
     pub(crate) fn new(rows: &[Vec<String>]) -> Self {
         let cell = |cell: &String| visible::line(cell).trim_end().to_owned();
         let rows = rows.iter().map(|row| row.iter().map(cell).collect());
-        Self { rows: rows.collect(), names: 0, states: None, ends_in_words: false, optional: None }
+        let optional = Vec::new();
+        Self { rows: rows.collect(), names: 0, states: None, ends_in_words: false, optional }
     }
 
     /// The names are in this column.
@@ -46,9 +47,9 @@ impl Table {
         Self { ends_in_words: true, ..self }
     }
 
-    /// This column, which is before that of the states, is left out where there is not room for it.
-    pub(crate) fn optional(self, column: usize) -> Self {
-        Self { optional: Some(column), ..self }
+    /// These columns are left out in this order, as far as there is not room for them.
+    pub(crate) fn optional(self, columns: impl IntoIterator<Item = usize>) -> Self {
+        Self { optional: columns.into_iter().collect(), ..self }
     }
 
     /// Its lines on standard output, where they fit to the terminal, if it is one.
@@ -79,12 +80,16 @@ impl Table {
                 }
             }
         }
-        if let Some(column) = self.optional.filter(|_| self.width() > width) {
-            self.rows
-                .iter_mut()
-                .filter(|row| row.len() > column)
-                .for_each(|row| drop(row.remove(column)));
-            self.states = self.states.map(|states| states - 1);
+        let mut left_out = Vec::new();
+        for column in std::mem::take(&mut self.optional) {
+            if self.width() <= width {
+                break;
+            }
+            let place = column - left_out.iter().filter(|&&other| other < column).count();
+            let rows = self.rows.iter_mut().filter(|row| row.len() > place);
+            rows.for_each(|row| drop(row.remove(place)));
+            self.states = self.states.map(|states| states - usize::from(place < states));
+            left_out.push(column);
         }
         self.shorten(&names, width, LEAST);
         self
@@ -287,11 +292,17 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_optional_goes_first() {
+    fn columns_that_are_optional_go_first() {
         let rows: &[&[&str]] = &[&["train", "train", "fresh"], &["all", "evaluate", "3: 1 fresh"]];
-        let narrow = |width| shown(table(rows).states(2).optional(1), width);
+        let narrow = |width| shown(table(rows).states(2).optional([1]), width);
         assert_eq!(narrow(27), "train  train     fresh\nall    evaluate  3: 1 fresh");
         assert_eq!(narrow(26), "train  fresh\nall    3: 1 fresh");
+        let rows: &[&[&str]] =
+            &[&["train", "kind", "fresh", "now", "4 B"], &["all", "kind", "dirty", "never"]];
+        let narrow = |width| shown(table(rows).states(2).optional([1, 4, 3]), width);
+        assert_eq!(narrow(24), "train  fresh  now  4 B\nall    dirty  never");
+        assert_eq!(narrow(20), "train  fresh  now\nall    dirty  never");
+        assert_eq!(narrow(14), "train  fresh\nall    dirty");
     }
 
     #[test]

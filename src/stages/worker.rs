@@ -304,6 +304,7 @@ fn serve_request(
     program: &str,
     run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> anyhow::Result<()> {
+    name_process();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -337,7 +338,7 @@ fn serve_request(
         Err(error) if error.is::<Stopped>() => Event::Stopped,
         Err(error) => {
             // For the log, which outlives the terminal.
-            let message = format!("{:#}", with_disk_advice(error));
+            let message = in_words(&with_disk_advice(error));
             write_log(&format!("{LAST_WORDS}{message}"));
             let signal = lock(&context.signal).take();
             Event::Failed { message, signal }
@@ -352,6 +353,13 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Names this process in lists of processes (`ps`, `top`). A program that was started from an open file is called `exe` there.
+pub fn name_process() {
+    // It has 15 letters, the most that the system keeps.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_name(c"pipeline worker");
 }
 
 /// Writes a line to the log. The log can be on a full disk, which must not end the worker.
@@ -370,15 +378,30 @@ pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match io_error_kind(&error) {
         Some(FileTooLarge) => anyhow!(
-            "{error:#}\na file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if \
-             it is that of the file system, use another file system; nothing that was committed is lost"
+            "{}\na file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if \
+             it is that of the file system, use another file system; nothing that was committed is lost",
+            in_words(&error)
         ),
         Some(StorageFull | QuotaExceeded) => anyhow!(
-            "{error:#}\nthe disk is full: free some space, or, if the cache is on it, use another one \
-             with --cache; nothing that was committed is lost"
+            "{}\nthe disk is full: free some space, or, if the cache is on it, use another one \
+             with --cache; nothing that was committed is lost",
+            in_words(&error)
         ),
         _ => error,
     }
+}
+
+/// An error with its causes in one line. A cause that the text before it ends in is not repeated: that of a library may say what its own
+/// cause is.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// The kind of the I/O error behind an error, if any.

@@ -401,7 +401,7 @@ fn what_was_made_from_a_damaged_artifact_does_not_count_until_it_is_restored() {
     report  waiting  on count
     other   fresh
 
-    words: 1 would run, 2 more if what they read changes, 1 are fresh
+    words: 1 would run, 2 more if what they read changes, 1 is fresh
     ");
     assert_snapshot!(project.pipeline("verify experiment.toml --restore"), @r"
     status 0

@@ -21,12 +21,10 @@ fn within(project: &Sandbox, folder: &str, arguments: &str) -> Ended {
 }
 
 #[test]
-fn the_nearest_manifest_is_taken_and_named() {
+fn the_nearest_manifest_is_taken() {
     let project = project();
     assert_snapshot!(project.pipeline("run --progress none"), @r"
     status 0
-    --- stderr
-    manifest: pipeline.toml
     --- stdout
 
     stage  result  time  metrics
@@ -39,23 +37,17 @@ fn the_nearest_manifest_is_taken_and_named() {
     ");
     assert_snapshot!(within(&project, "below/further", "metrics"), @r"
     status 0
-    --- stderr
-    manifest: ../../pipeline.toml
     --- stdout
     report  words  6
     ");
     assert_snapshot!(within(&project, "below/further", "path words count"), @r"
     status 0
-    --- stderr
-    manifest: ../../pipeline.toml
     --- stdout
     words	[project]/cache/store/[digest]
     count	[project]/cache/store/[digest]
     ");
     assert_snapshot!(within(&project, "below/further", "verify report"), @r"
     status 0
-    --- stderr
-    manifest: ../../pipeline.toml
     --- stdout
     report  intact  [digest]  13 B
 
@@ -64,8 +56,6 @@ fn the_nearest_manifest_is_taken_and_named() {
     project.write("below/pipeline.toml", WORDS.replace("words", "others"));
     assert_snapshot!(within(&project, "below/further", "plan others"), @r"
     status 0
-    --- stderr
-    manifest: ../pipeline.toml
     --- stdout
     others  dirty  no earlier run
 
@@ -75,18 +65,35 @@ fn the_nearest_manifest_is_taken_and_named() {
     assert_snapshot!(within(&project, "below/further", "plan missing.toml"), @r"
     status 2
     --- stderr
-    error: cannot read missing.toml: No such file or directory (os error 2)
-     |
-     = help: `pipeline init` writes a manifest to start from
-
-    error: 1 mistake in missing.toml; nothing was run
+    error: cannot read missing.toml: No such file or directory (os error 2); `pipeline init` writes a manifest to start from
     ");
     assert_snapshot!(project.pipeline("plan words pipeline.toml"), @r"
     status 2
     --- stderr
-    manifest: pipeline.toml
     error: pipeline.toml has no stage 'pipeline.toml'; a manifest is named before stages
     ");
+}
+
+#[test]
+fn export_takes_it_too() {
+    let project = project();
+    project.pipeline("run").success();
+    assert_eq!(
+        within(&project, "below", "export out").printed(),
+        "out: 4 stages, the artifacts of 1 of them\n"
+    );
+    assert_eq!(
+        within(&project, "below", "export words text").printed(),
+        "text: words, directory\n"
+    );
+    assert!(project.path("below/text/text").exists());
+}
+
+#[test]
+fn a_command_that_does_not_exist_has_a_near_name() {
+    let refused = project().pipeline("rnu");
+    assert_eq!(refused.code(), Some(2), "{refused}");
+    assert!(refused.stderr.contains("a similar subcommand exists: 'run'"), "{refused}");
 }
 
 #[test]
@@ -123,7 +130,6 @@ fn what_to_type_next_keeps_the_options() {
     assert_snapshot!(project.pipeline(&format!("run report {set}")), @r#"
     status 1
     --- stderr
-    manifest: pipeline.toml
           words (command) runs: no earlier run
     done  words in [time]
           count (command) runs: no earlier run
@@ -141,8 +147,6 @@ fn what_to_type_next_keeps_the_options() {
     "#);
     assert_snapshot!(project.pipeline(&format!("metrics report {set}")), @r#"
     status 0
-    --- stderr
-    manifest: pipeline.toml
     --- stdout
     no result yet: report (`pipeline run report --cache below/c --set 'stages.report.shell="false"'`)
     "#);
@@ -154,7 +158,6 @@ fn what_to_type_next_keeps_the_options() {
     assert_snapshot!(project.pipeline(&format!("verify --rerun report {set}")), @r#"
     status 2
     --- stderr
-    manifest: pipeline.toml
     error: 'report' has no result to compare with: no earlier run; `pipeline run report --cache below/c --set 'stages.report.shell="false"'` makes it
     "#);
 }
@@ -165,8 +168,6 @@ fn verify_takes_stages() {
     project.pipeline("run").success();
     assert_snapshot!(project.pipeline("verify words other"), @r"
     status 0
-    --- stderr
-    manifest: pipeline.toml
     --- stdout
     words  intact  [digest]  19 B
     other  intact  [digest]  6 B

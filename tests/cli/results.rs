@@ -86,6 +86,10 @@ fn results_under_all_parameters() {
     for (arguments, error) in [
         ("--where epoch=3", "error: no result has a parameter or an axis 'epoch'; "),
         ("--sort accurac", "error: no result has 'accurac'; did you mean 'accuracy'?\n"),
+        (
+            "--sort nope",
+            "error: no result has 'nope'; there are: rate, train.environment.EPOCHS, accuracy, epochs-done\n",
+        ),
         ("nothing", "error: experiment.toml has no stage 'nothing'; "),
     ] {
         let ended = project.pipeline(&format!("results experiment.toml {arguments}"));
@@ -219,4 +223,34 @@ shell = "echo '{\"accuracy\": 0.5}' > $PIPELINE_OUTPUT/metrics.json"
       -       command       echo 2 > $PIPELINE_OUTPUT/weights  0.5000    [digest]
       simclr  command       echo 1 > $PIPELINE_OUTPUT/weights  0.5000    [digest]
     "#);
+}
+
+#[test]
+fn an_axis_and_what_it_sets_are_one_column() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "columns"
+
+[matrix]
+lr = [0.1]
+
+[stages.score]
+kind = "command"
+output = "metrics"
+environment = { rate = "0.2" }
+run = ["sh", "-c", 'echo "{{\"accuracy\": $1}}" > {output}/metrics.json', "sh", "${lr}"]
+"#,
+    );
+    project.pipeline("run experiment.toml").success();
+    project.edit("lr = [0.1]", "lr = [0.1, 0.3]\nrate = [0.5]");
+    project.edit("rate = \"0.2\"", "rate = \"${rate}\"");
+    project.pipeline("run experiment.toml").success();
+    assert_snapshot!(project.pipeline("results experiment.toml").printed(), @r"
+    score
+      lr   rate  accuracy  key           current
+      0.1  0.2   0.1000    [digest]
+      0.1  0.5   0.1000    [digest]  yes
+      0.3  0.5   0.3000    [digest]  yes
+    ");
 }

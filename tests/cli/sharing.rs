@@ -278,7 +278,7 @@ fn what_was_withdrawn_here_does_not_come_back_by_itself() {
     count  dirty    its record was withdrawn: it was made from the artifact [digest], which is damaged
     more   waiting  on count
 
-    paper: 1 would run, 1 more if what they read changes, 1 are fresh
+    paper: 1 would run, 1 more if what they read changes, 1 is fresh
     ");
 }
 

@@ -208,7 +208,7 @@ fn a_sweep_without_a_matrix_replaces_only_its_own_values() {
     second@X=1  dirty  no earlier run
     second@X=2  dirty  no earlier run
 
-    plain: 2 would run, 1 are fresh
+    plain: 2 would run, 1 is fresh
     ");
     // The values of defaults can be of any depth, too.
     assert_snapshot!(plan("--sweep defaults.command.environment.Q=1,2 second"), @"
@@ -216,7 +216,7 @@ fn a_sweep_without_a_matrix_replaces_only_its_own_values() {
     second@Q=1  dirty  no earlier run
     second@Q=2  dirty  no earlier run
 
-    plain: 2 would run, 1 are fresh
+    plain: 2 would run, 1 is fresh
     ");
 }
 

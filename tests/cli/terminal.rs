@@ -68,6 +68,34 @@ fn shown_on((mut window, end): (File, OwnedFd), project: &Sandbox, arguments: &s
 }
 
 #[test]
+fn the_nearest_manifest_is_named_where_somebody_reads_it() {
+    let project = Sandbox::new("");
+    project.write("pipeline.toml", TRAINING);
+    let (mut window, end) = terminal();
+    let mut command = project.command("status");
+    let errors = end.try_clone().expect("a descriptor");
+    let mut child = command.stdout(end).stderr(errors).spawn().expect("it starts");
+    drop(command);
+    child.wait().expect("it ends");
+    let mut shown = Vec::new();
+    let _ = window.read_to_end(&mut shown);
+    assert!(String::from_utf8_lossy(&shown).starts_with("manifest: pipeline.toml"), "{shown:?}");
+    assert_eq!(project.pipeline("status").stderr, "");
+}
+
+#[test]
+fn tables_fit_to_forty_columns() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("");
+    for arguments in ["run experiment.toml", "run experiment.toml", "status experiment.toml"] {
+        let shown = shown_on(sized_terminal(40, 24), &project, arguments);
+        let table = shown.lines().take_while(|line| !line.starts_with("training: "));
+        let table = table.take_while(|line| !line.starts_with("cache: "));
+        let wide: Vec<_> = table.filter(|line| line.chars().count() > 40).collect();
+        assert_eq!(wide, [""; 0], "{arguments}: {shown}");
+    }
+}
+
+#[test]
 fn names_are_escaped_but_in_json() {
     let project = Sandbox::new(HOSTILE);
     // They clear the screen, turn letters round, and begin a line.

@@ -54,12 +54,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use clap_complete::CompleteEnv;
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::in_short;
 use pipeline_stages::url::blanked;
-use pipeline_stages::worker::{file_size_limit_is_an_error, with_disk_advice};
+use pipeline_stages::worker::{file_size_limit_is_an_error, in_words, with_disk_advice};
 
 use crate::cache::Cache;
 use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
@@ -107,7 +108,7 @@ pub(crate) fn main() -> ExitCode {
     });
     let arguments = match arguments {
         Ok(arguments) => arguments,
-        Err(error) => return report_arguments(error),
+        Err(error) => return report_arguments(with_near_command(error, &command)),
     };
     let result = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
@@ -506,13 +507,16 @@ fn folder_of(manifest: &Path) -> PathBuf {
     }
 }
 
-/// The `pipeline.toml` of this folder, or of the nearest one above, as a relative path. A note names it.
+/// The `pipeline.toml` of this folder, or of the nearest one above, as a relative path. On a terminal, a note names it.
 fn nearest_manifest(stages: &[String]) -> anyhow::Result<PathBuf> {
     let folder = std::env::current_dir().context("no current folder")?;
     let mut path = PathBuf::from(manifest::DEFAULT_NAME);
     for above in folder.ancestors() {
         if above.join(manifest::DEFAULT_NAME).is_file() {
-            note(&format!("manifest: {}", path.display()));
+            // Not in a script, and not where a program reads the output.
+            if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+                note(&format!("manifest: {}", path.display()));
+            }
             return Ok(path);
         }
         path = Path::new("..").join(path);
@@ -613,6 +617,19 @@ pub(crate) fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print_exact(visible::json(&format!("{value:#}\n")).as_bytes()).map(drop)
 }
 
+/// An error about a command that does not exist, with the one that is near: letters that are swapped, too.
+fn with_near_command(mut error: clap::Error, known: &clap::Command) -> clap::Error {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let names = known.get_subcommands().filter(|command| !command.is_hide_set());
+    if let Some(near) = manifest::nearest(given, names.map(clap::Command::get_name)) {
+        let near = ContextValue::Strings(vec![near.to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, near);
+    }
+    error
+}
+
 /// What is wrong with the arguments, or the help that they ask for.
 fn report_arguments(error: clap::Error) -> ExitCode {
     let text = error.to_string();
@@ -643,7 +660,7 @@ fn report_error(error: anyhow::Error) -> ExitCode {
         Some(mistakes) => visible::coloured(&mistakes.render(colour_of_errors())),
         None => {
             let error = with_disk_advice(error);
-            format!("error: {}\n", visible::text(&format!("{error:#}")))
+            format!("error: {}\n", visible::text(&in_words(&error)))
         }
     };
     // Where standard error is closed, nobody reads it.

@@ -116,13 +116,18 @@ fn closing(plan: &Plan) -> String {
     }
     let there =
         if remote == 0 { String::new() } else { format!(" ({remote} of them on the remote)") };
+    let are = if fresh == 1 { "is" } else { "are" };
     let mut text = match open {
         0 if runs == 0 && blocked.is_empty() => {
-            return format!("all {fresh} stages are fresh{there}; nothing would run");
+            let all = match fresh {
+                1 => "the only stage is fresh".to_owned(),
+                _ => format!("all {fresh} stages are fresh"),
+            };
+            return format!("{all}{there}; nothing would run");
         }
-        0 => format!("{runs} would run, {fresh} are fresh{there}"),
+        0 => format!("{runs} would run, {fresh} {are} fresh{there}"),
         _ => format!(
-            "{runs} would run, {open} more if what they read changes, {fresh} are fresh{there}"
+            "{runs} would run, {open} more if what they read changes, {fresh} {are} fresh{there}"
         ),
     };
     if !blocked.is_empty() {

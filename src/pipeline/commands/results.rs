@@ -8,14 +8,16 @@ use anyhow::bail;
 use pipeline_stages::metrics::Number;
 use pipeline_stages::path_text::PathText;
 use pipeline_stages::point::canonical;
+use pipeline_stages::text::in_short;
 use serde_json::{Value, json};
 
 use super::metrics::{NOTHING, columns};
 use super::recorded::{AllRecorded, Recorded, Setting, shown};
-use super::{Project, did_you_mean, note, print, print_json, print_raw};
+use super::{MOST_LISTED, Project, did_you_mean, note, print, print_json, print_raw};
 use crate::cache::Record;
 use crate::cli::ResultsArguments;
 use crate::format;
+use crate::manifest;
 use crate::pattern::Pattern;
 use crate::table;
 use crate::usage::{self, Usage};
@@ -128,11 +130,15 @@ fn sort(
     };
     if !results.is_empty() && results.iter().all(|result| value(result).is_none()) {
         let metrics = results.iter().flat_map(|result| result.record.metrics.keys());
-        let names: BTreeSet<&str> = metrics.map(String::as_str).collect();
+        let mut names: Vec<String> =
+            differing(results).into_iter().map(|column| column.head).collect();
+        names.extend(metrics.collect::<BTreeSet<_>>().into_iter().cloned());
         if names.is_empty() {
             bail!("no result has '{by}'");
         }
-        bail!("no result has '{by}'; {}", did_you_mean(by, names.into_iter()));
+        let near = manifest::did_you_mean(by, names.iter().map(String::as_str));
+        let hint = near.unwrap_or_else(|| format!("there are: {}", in_short(&names, MOST_LISTED)));
+        bail!("no result has '{by}'; {hint}");
     }
     results.sort_by(|one, other| {
         let values = match (value(one), value(other)) {
@@ -232,18 +238,47 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
         Some((last, setting.is_entry(), Column { head: setting.to_string(), cells }))
     });
     let settings: Vec<_> = settings.collect();
-    let mut found: Vec<(String, Column)> = Vec::new();
-    let axes_shown = axes.len();
-    for (name, is_entry, column) in axes.into_iter().chain(settings) {
+    let mut found: Vec<(String, Column)> =
+        axes.into_iter().map(|(name, _, column)| (name, column)).collect();
+    let axes_shown = found.len();
+    for (name, is_entry, column) in settings {
+        let (axes, others) = found.split_at_mut(axes_shown);
         // `environment = { RATE = "${rate}" }` is the axis under another name.
-        let is_shown = found.iter().enumerate().any(|(place, (other, shown))| {
-            shown.cells == column.cells && (*other == name || is_entry && place < axes_shown)
+        let of_axis = axes.iter_mut().find(|(axis, shown)| match *axis == name {
+            true => shown.agrees_with(&column),
+            false => is_entry && shown.cells == column.cells,
         });
-        if !is_shown {
+        if let Some((_, axis)) = of_axis {
+            // Results from before the axis existed have the value of the parameter.
+            axis.cells = column.cells;
+            continue;
+        }
+        let is_shown =
+            others.iter().any(|(other, shown)| *other == name && shown.cells == column.cells);
+        if !is_shown && !follows_from(axes, &column) {
             found.push((name, column));
         }
     }
     found.into_iter().map(|(_, column)| column).collect()
+}
+
+impl Column {
+    /// Whether another one has the same value wherever this has one.
+    fn agrees_with(&self, other: &Self) -> bool {
+        let mut pairs = self.cells.iter().zip(&other.cells);
+        pairs.all(|(own, other)| own.is_none() || own == other)
+    }
+}
+
+/// Whether the lists in a column differ only in the values of axes, as the arguments of a program do.
+fn follows_from(axes: &[(String, Column)], column: &Column) -> bool {
+    let without_axes = column.cells.iter().enumerate().map(|(place, cell)| {
+        let list = cell.as_ref().filter(|cell| cell.starts_with('['))?;
+        let values = axes.iter().filter_map(|(_, axis)| axis.cells[place].as_ref());
+        Some(values.fold(list.clone(), |list, value| list.replace(value.as_str(), "")))
+    });
+    let without_axes: Vec<_> = without_axes.collect();
+    without_axes.iter().all(Option::is_some) && is_same(&without_axes)
 }
 
 fn is_same(cells: &[Option<String>]) -> bool {
@@ -287,7 +322,7 @@ fn to_text(
         rows.push(table.iter().map(cell).collect());
     }
     let more = match left_out {
-        true => "`--all` shows more metrics\n",
+        true => "\n`--all` shows more metrics\n",
         false => "",
     };
     if arguments.format.markdown {

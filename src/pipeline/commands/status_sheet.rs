@@ -141,8 +141,14 @@ impl Sheet {
     pub(super) fn into_text(self) -> (String, String) {
         let rows: Vec<_> = self.rows.into_iter().map(|row| row.cells).collect();
         let lines = self.lines.iter().map(|line| format!("{line}\n")).collect();
-        (Table::new(&rows).states(2).optional(1).for_output(), lines)
+        (table(&rows).for_output(), lines)
     }
+}
+
+/// A table of such rows. In a narrow one, the kinds go first, and then what is at the end: all but names and states.
+pub(super) fn table(rows: &[Vec<String>]) -> Table {
+    let columns = rows.first().map_or(0, Vec::len);
+    Table::new(rows).states(2).optional([1].into_iter().chain((3..columns).rev()))
 }
 
 /// A line for each of these stages; one for many instances, which shows the first one's.

@@ -7,13 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::planner::Planner;
-use super::status_sheet::{LastRuns, Sheet, SheetRow, States};
+use super::status_sheet::{self, LastRuns, Sheet, SheetRow, States};
 use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
 use crate::activity::Activities;
 use crate::screen::{self, Page, Requests, Size};
 use crate::stage_name::StageName;
 use crate::state_words::ShownState;
-use crate::table::Table;
 use crate::width;
 
 /// How often it looks.
@@ -133,7 +132,7 @@ fn lines(project: &Project, sheet: &Sheet, size: Size) -> Vec<String> {
     // Only the table has colours; everything else is cut as it is.
     let plain = |line: &str| screen::cut(line, size);
     let mut lines = vec![plain(&title), String::new()];
-    lines.extend(Table::new(&cells).states(2).optional(1).for_page(size.width));
+    lines.extend(status_sheet::table(&cells).for_page(size.width));
     if !all_rows {
         let left_out = (0..ranks.len()).filter(|row| !kept_rows.contains(row));
         let left_out = left_out.filter_map(|row| sheet.rows.get(row + 1));

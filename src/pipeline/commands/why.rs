@@ -168,26 +168,34 @@ fn explain(
                 None => format!("{name} will run if the output of {names} changes"),
             };
             let roots = roots.get(name).map_or(&[][..], |roots| roots);
-            let shown = roots.len().min(MOST_NAMES);
-            for input in &roots[..shown] {
-                match plan.state(input) {
-                    Some(PlanState::Dirty { reason, key, .. }) => {
-                        let verb = if activities.runs(key) { "runs" } else { "will run" };
-                        let lines = reason_lines(project, reason);
-                        body.push_str(&format!("{input} {verb} because:\n{lines}"));
+            let mut shown: Vec<Together<'_>> = Vec::new();
+            let (mut later, mut running, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
+            for &input in roots {
+                let Some(state) = plan.state(input) else { continue };
+                let is_running = state.key().is_some_and(|key| activities.runs(&key));
+                let has_room = shown.len() < MOST_NAMES;
+                match shown.iter_mut().find(|together| together.takes(input, state, is_running)) {
+                    Some(together) => together.names.push(input),
+                    None if has_room => {
+                        shown.push(Together { state, is_running, names: vec![input] });
                     }
-                    Some(state @ PlanState::Blocked(_)) => body.push_str(&blocked(input, state)),
-                    _ => {}
+                    None if is_running => running.push(input),
+                    None if matches!(state, PlanState::Blocked(_)) => blocked.push(input),
+                    None => later.push(input),
                 }
             }
-            let (mut later, mut running, mut blocked) = (Vec::new(), Vec::new(), Vec::new());
-            for &input in &roots[shown..] {
-                match plan.state(input) {
-                    Some(PlanState::Dirty { key, .. }) if activities.runs(key) => &mut running,
-                    Some(PlanState::Blocked(_)) => &mut blocked,
-                    _ => &mut later,
+            for Together { state, is_running, names } in shown {
+                let names = names_in_words(names);
+                match state {
+                    PlanState::Dirty { reason, .. } => {
+                        let verb = if is_running { "runs" } else { "will run" };
+                        let lines = reason_lines(project, reason);
+                        body.push_str(&format!("{names} {verb} because:\n{lines}"));
+                    }
+                    state => {
+                        body.push_str(&format!("{names} cannot run:\n  {}\n", state_reason(state)))
+                    }
                 }
-                .push(input);
             }
             for (what, names) in
                 [("will run too", later), ("running now", running), ("cannot run", blocked)]
@@ -208,8 +216,26 @@ fn indented(lines: &str) -> String {
     lines.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-fn blocked(name: &StageName, state: &PlanState) -> String {
-    format!("{name} cannot run:\n  {}\n", state_reason(state))
+/// Instances of a stage that are in the same state for the same reason.
+struct Together<'p> {
+    state: &'p PlanState,
+    is_running: bool,
+    names: Vec<&'p StageName>,
+}
+
+impl Together<'_> {
+    /// Whether a stage is another one of them.
+    fn takes(&self, name: &StageName, state: &PlanState, is_running: bool) -> bool {
+        let has_same_reason = match (self.state, state) {
+            (PlanState::Dirty { reason, .. }, PlanState::Dirty { reason: other, .. }) => {
+                reason == other
+            }
+            (PlanState::Blocked(why), PlanState::Blocked(other)) => why == other,
+            _ => false,
+        };
+        let template = self.names.first().map(|first| first.template());
+        has_same_reason && is_running == self.is_running && template == Some(name.template())
+    }
 }
 
 /// The dirty and the blocked stages behind each waiting one, directly or not.

@@ -160,7 +160,9 @@ impl<'d, 't> Lookup<'d, 't> {
     fn fitting(&self, draft: &Draft<'t>, port: &Port) -> String {
         let later = self.later(draft);
         let fits = |other: &&Draft<'_>| {
-            !later.contains(other.text) && other.output.is_some_and(|output| port.takes(output))
+            !later.contains(other.text)
+                && !other.template.is_empty()
+                && other.output.is_some_and(|output| port.takes(output))
         };
         let mut stages: Vec<_> = self.drafts.iter().filter(fits).map(|one| one.template).collect();
         stages.dedup();

@@ -106,6 +106,10 @@ struct Parsed<'i> {
 fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> Parsed<'i> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut errors = typed(&errors, text);
+    // Where lines end in it, nothing after the first one is read as it is meant.
+    if let Some(first) = errors.iter().position(|error| error.fault == Fault::CarriageReturn) {
+        errors.truncate(first + 1);
+    }
     let unclosed = if errors.is_empty() { None } else { Unclosed::find(text) };
     // After any other error, parts of the tree are missing, and mistakes about the rest would be wrong.
     let is_local =
@@ -122,7 +126,13 @@ fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> P
         }
     }
     let broken = broken_places(&errors, text);
-    found.extend(errors.iter().filter_map(|error| syntax_mistake(error, text, &broken.tables)));
+    match errors.first().and_then(|first| other_language(first, text)) {
+        Some(mistake) => found = vec![mistake],
+        None => {
+            let mistakes = errors.iter();
+            found.extend(mistakes.filter_map(|error| syntax_mistake(error, text, &broken.tables)));
+        }
+    }
     mistakes.extend(found.into_iter().map(|mistake| mistake.moved(start)));
     let moved = |place: Span| place.start + start..place.end + start;
     let root = match start {
@@ -262,6 +272,27 @@ fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mi
         _ => words(*fault),
     };
     Some(Mistake::at(span.clone(), title).help(help))
+}
+
+/// The one mistake of a text that is not TOML, but another language for such files.
+fn other_language(first: &SyntaxError, text: &str) -> Option<Mistake> {
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let is_yaml = |line: &str| {
+        let key = line.split_once(':').filter(|(_, rest)| rest.is_empty() || rest.starts_with(' '));
+        let is_key = |key: &str| !key.is_empty() && !key.contains([' ', '=', '"', '[']);
+        line == "---" || line.starts_with("- ") || key.is_some_and(|(key, _)| is_key(key))
+    };
+    let language = match lines.clone().next() {
+        Some(line) if line.starts_with('{') => "JSON",
+        _ if lines.clone().filter(|line| is_yaml(line)).count() * 2 > lines.clone().count() => {
+            "YAML"
+        }
+        _ => return None,
+    };
+    let title = format!("a manifest is TOML, and this looks like {language}");
+    let help = "it has tables, [stages.train], and lines like epochs = 3; `pipeline init` writes one to start from";
+    Some(Mistake::at(first.span.clone(), title).help(help))
 }
 
 /// What is wrong, and what to do.

@@ -124,8 +124,8 @@ pub(super) fn type_mistake(field: &Field, value: &Value<'_>) -> Option<Mistake> 
         (DeValue::String(given), ParameterType::Choice(choices)) => {
             return Some(choice_mistake(name, choices, given, part.span()));
         }
-        (DeValue::Integer(integer), ParameterType::Integer { .. }) => {
-            integer_mistake(name, lowest(field), u64::MAX, part, integer)
+        (DeValue::Integer(integer), ParameterType::Integer { largest }) => {
+            integer_mistake(name, lowest(field), *largest, part, integer)
         }
         (DeValue::Integer(_) | DeValue::Float(_), ParameterType::Number) => {
             Mistake::at(part.span(), format!("'{name}' is outside the range of 64-bit numbers"))
@@ -191,7 +191,8 @@ pub(super) fn range_mistake(field: &Field, value: &Value<'_>) -> Option<Mistake>
         DeValue::Float(float) => float.as_str().parse().ok()?,
         _ => return None,
     };
-    let title = format!("'{}' must be {range}, but is {number}", field.name);
+    let finite = if number.is_finite() { "" } else { "a finite number " };
+    let title = format!("'{}' must be {finite}{range}, but is {number}", field.name);
     (!range.contains(number)).then(|| Mistake::at(value.span(), title).help(about(field)))
 }
 
@@ -231,8 +232,6 @@ fn integer_mistake(
 ) -> Mistake {
     let title = if integer.as_str().starts_with('-') {
         format!("'{name}' must be a whole number from {low}, but is {integer}")
-    } else if high == u64::MAX {
-        format!("'{name}' is too large: {integer}")
     } else {
         format!("'{name}' must be at most {high}, but is {integer}")
     };

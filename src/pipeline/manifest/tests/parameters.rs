@@ -158,7 +158,7 @@ fn numbers_out_of_range() {
        |
        = help: warmup: The share of the steps in which the learning rate rises linearly. By default 0.01.
 
-    error: 'q' must be above 0 and at most 1, but is NaN
+    error: 'q' must be a finite number above 0 and at most 1, but is NaN
       --> x.toml:15:5
        |
     15 | q = nan
@@ -196,7 +196,7 @@ fn negative_whole_numbers() {
 #[test]
 fn numbers_that_are_too_large() {
     assert_snapshot!(shown_of_train("epochs = 99999999999999999999\nbatch-size = 999999999999999999999999999999999999999999999\nlearning-rate = 1e999\nwarmup = 999999999999999999999999999999\n"), @r#"
-    error: 'epochs' is too large: 99999999999999999999
+    error: 'epochs' must be at most 4294967295, but is 99999999999999999999
       --> x.toml:11:10
        |
     11 | epochs = 99999999999999999999
@@ -204,7 +204,7 @@ fn numbers_that_are_too_large() {
        |
        = help: epochs: Passes over the training samples. By default 120.
 
-    error: 'batch-size' is too large: 999999999999999999999999999999999999999999999
+    error: 'batch-size' must be at most 18446744073709551615, but is 999999999999999999999999999999999999999999999
       --> x.toml:12:14
        |
     12 | batch-size = 999999999999999999999999999999999999999999999

@@ -458,3 +458,70 @@ error: unknown key 'x'
 error: 1 mistake in x.toml; nothing was run
 "##);
 }
+
+#[test]
+fn another_language_is_one_mistake() {
+    assert_snapshot!(shown("experiment:\n  name: a\nstages:\n  data:\n    kind: dataset\n    classes:\n      - cat\n      - dog\n"), @r#"
+error: a manifest is TOML, and this looks like YAML
+ --> x.toml:1:12
+  |
+1 | experiment:
+  |            ^
+  |
+  = help: it has tables, [stages.train], and lines like epochs = 3; `pipeline init` writes one to start from
+
+error: 1 mistake in x.toml; nothing was run
+"#);
+    assert_snapshot!(shown("{\n  \"experiment\": {\"name\": \"a\"},\n  \"stages\": {}\n}\n"), @r#"
+error: a manifest is TOML, and this looks like JSON
+ --> x.toml:1:1
+  |
+1 | {
+  | ^
+  |
+  = help: it has tables, [stages.train], and lines like epochs = 3; `pipeline init` writes one to start from
+
+error: 1 mistake in x.toml; nothing was run
+"#);
+}
+
+#[test]
+fn lines_that_end_in_a_carriage_return_are_one_mistake() {
+    assert_snapshot!(shown("[experiment]\rname = \"a\"\r[stages.data]\rkind = \"dataset\"\r"), @r#"
+error: a carriage return without a newline
+ --> x.toml:1:14
+  |
+1 | [experiment]␍name = "a"␍[stages.data]␍kind = "dataset"␍
+  |              ^
+  |
+  = help: save the file with line ends of one kind
+
+error: 1 mistake in x.toml; nothing was run
+"#);
+}
+
+#[test]
+fn a_part_of_other_manifests_says_so() {
+    assert_snapshot!(shown("[stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"data\"\nnoise = \"symmetric\"\nrat = 0.5\n"), @r#"
+error: the manifest does not have [experiment]
+ --> x.toml:1:1
+  |
+1 | [stages.noisy]
+  | ^
+  |
+  = help: start it with: [experiment] and, below it, name = "..."
+  = help: if other manifests include this file, name one of them; more mistakes of it are shown when it has [experiment]
+
+error: 1 mistake in x.toml; nothing was run
+"#);
+}
+
+#[test]
+fn a_long_value_is_not_repeated_in_full() {
+    let text = shown_after_head(&format!(
+        "[stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"{}\"\nnoise = \"symmetric\"\nrate = 0.5\n",
+        "x".repeat(3000)
+    ));
+    let title = text.lines().next().unwrap_or_default();
+    assert!(title.chars().count() < 700 && title.contains(" … "), "{title}");
+}
