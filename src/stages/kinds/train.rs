@@ -617,7 +617,24 @@ impl Rules for Train {
                 problems.push(Problem::new("estimation-epochs", message));
             }
         }
-        if self.validation_labels == ValidationLabels::Given && !connected.contains(&"labels") {
+        if !connected.contains(&"split") {
+            for (name, is_set) in [
+                ("select-best", self.select_best == SelectBest::Validation),
+                ("validation-labels", self.validation_labels == ValidationLabels::Given),
+                (
+                    "validation-transform",
+                    self.validation_transform == ValidationTransform::Training,
+                ),
+            ] {
+                if is_set {
+                    let message =
+                        "no samples are held out to be evaluated: connect 'split', or drop it";
+                    problems.push(Problem::new(name, message));
+                }
+            }
+        } else if self.validation_labels == ValidationLabels::Given
+            && !connected.contains(&"labels")
+        {
             problems.push(Problem::new(
                 "validation-labels",
                 "there are no given labels beside those of the data set: connect 'labels', or drop it",
@@ -715,7 +732,22 @@ mod tests {
             assert_eq!(key(json!({name: value}))[name], json!(value));
         }
         let given = read(json!({"validation-labels": "given"}));
-        assert_eq!([given.check(&["data"]).len(), given.check(&["data", "labels"]).len()], [1, 0]);
+        let check = |connected: &[&str]| given.check(connected).len();
+        assert_eq!([check(&["data", "split"]), check(&["data", "split", "labels"])], [1, 0]);
+    }
+
+    #[test]
+    fn what_is_for_samples_that_are_held_out_needs_some() {
+        for (name, value) in [
+            ("select-best", "validation"),
+            ("validation-labels", "given"),
+            ("validation-transform", "training"),
+        ] {
+            let stage = read(json!({name: value}));
+            let fields = stage.check(&["data", "labels"]).into_iter().map(|problem| problem.field);
+            assert_eq!(fields.collect::<Vec<_>>(), [name]);
+            assert!(stage.check(&["data", "labels", "split"]).is_empty(), "{name}");
+        }
     }
 
     #[test]
