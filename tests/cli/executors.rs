@@ -790,6 +790,36 @@ fn a_second_job_of_the_same_key_disturbs_nobody() {
 }
 
 #[test]
+fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    let (job, worker) = (process(&project, 1), worker(&project));
+    for process in [job, worker] {
+        kill_process(process, Signal::STOP).expect("ours");
+    }
+    // As a file server takes them from a machine that it has not heard of for long.
+    let key = names(&project.cache("jobs")).remove(0);
+    fs::remove_file(project.cache("locks").join(&key)).expect("ours");
+    let checkpoints = project.cache("partial").join(&key).join("checkpoint");
+    for name in names(&checkpoints).iter().filter(|name| name.ends_with(".lock")) {
+        fs::remove_file(checkpoints.join(name)).expect("ours");
+    }
+    let mut other = std::process::Command::new(project.cache("jobs").join(key).join("script"));
+    project.dress(&mut other);
+    assert_eq!(other.status().expect("a script").code(), Some(0), "it takes the work over");
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+    for process in [job, worker] {
+        // One that another worker has waited for is gone.
+        let _ = kill_process(process, Signal::CONT);
+    }
+    eventually("the end of the first one", || !project.read("queue/1/status").is_empty());
+    assert_ne!(project.read("queue/1/status"), "0\n", "it records nothing");
+    project.pipeline("verify experiment.toml").success();
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
+
+#[test]
 fn a_job_of_another_executor_that_has_ended_is_in_nobodys_way() {
     let project = project("die");
     project.write("hold", "");

@@ -216,7 +216,7 @@ impl Claim {
             usage,
             version: message::VERSION.to_owned(),
             lazy: cache.lazy.as_deref().cloned(),
-            received: false,
+            made_here: true,
         };
         // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.
         let _ = work.clear();

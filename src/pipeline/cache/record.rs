@@ -57,9 +57,10 @@ pub(crate) struct Record {
     /// The run that recorded it without waiting for the disk, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lazy: Option<LazyRun>,
-    /// Whether it came from a remote: then nobody here answers for it.
+    /// Whether the stage ran for this cache, so that whoever signs here answers for it. Not so of what came from a remote, and of
+    /// what was recorded before results could be signed: that may have come from one, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) received: bool,
+    pub(crate) made_here: bool,
 }
 
 /// What a run needs to know of a result: a part of its record.
@@ -157,7 +158,7 @@ impl Record {
             usage: Usage::default(),
             version: "0".to_owned(),
             lazy: None,
-            received: false,
+            made_here: true,
         }
     }
 

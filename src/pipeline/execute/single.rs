@@ -117,7 +117,8 @@ impl Process<'_> {
         let end = self.wait(&declaration, key, &mut journal);
         self.supervisor.forget(&declaration.name);
         let mut next = None;
-        if let JobEnd::Ran { result, .. } = &end
+        // Also where it finds its own result: it may have been ended between that and its submissions.
+        if let JobEnd::Ran { result, .. } | JobEnd::Reused(result) = &end
             && journal.is_some()
             && !self.supervisor.stopping()
         {

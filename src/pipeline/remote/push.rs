@@ -56,8 +56,8 @@ impl Pusher<'_> {
     pub(super) fn push(&self, record: &Record, what: What) -> Result<Pushed, NotPulled> {
         let name = Name::record(&record.key);
         // Where and when it waited for a disk is a matter of this cache, and so is where it came from.
-        let text = Record { lazy: None, received: false, ..record.clone() }.text()?;
-        let signer = self.signer.filter(|_| !record.received);
+        let text = Record { lazy: None, made_here: false, ..record.clone() }.text()?;
+        let signer = self.signer.filter(|_| record.made_here);
         if self.remote.size(&name)?.is_some() {
             let signs = match signer {
                 Some(signer) => self.sign_there(signer, &record.key, &name, &text)?,

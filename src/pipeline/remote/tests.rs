@@ -136,7 +136,7 @@ fn shared_by(remote: &Arc<Memory>, signing: Signing) -> SharedCache {
 
 /// A record as it is in the cache of whoever has pulled it.
 fn received(record: &Record) -> Record {
-    Record { received: true, ..record.clone() }
+    Record { made_here: false, ..record.clone() }
 }
 
 /// A cache in a folder of its own.

@@ -42,6 +42,14 @@ pub(super) struct Slurm(pub(super) SlurmSettings);
 impl Scheduler for Slurm {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
         let mut command = Command::new("sbatch");
+        // `--export` does not keep these from the new job: from within another job they would be those of that one, and it would
+        // ask for that one's requeue and take that one's cores for its own.
+        for (name, _) in std::env::vars_os() {
+            let is_of_a_job = name.as_encoded_bytes().starts_with(b"SLURM_");
+            if is_of_a_job && name != "SLURM_CONF" && name != "SLURM_CLUSTERS" {
+                command.env_remove(name);
+            }
+        }
         command.args(self.options(job)).arg(job.folder.script());
         let printed = asked(command, SUBMIT_LIMIT)?;
         // `ID;CLUSTER` where there are several clusters.
