@@ -589,7 +589,7 @@ fn a_record_counts_if_somebody_has_signed_its_bytes_and_its_key_who_is_trusted()
     };
     {
         let mut contents = remote.contents.lock().expect("ours");
-        let bytes_of = |record: &Record| record.text().expect("plain data");
+        let bytes_of = |record: &Record| received(record).text().expect("plain data");
         // Whoever can write can put any bytes anywhere: a whole record with other numbers, beside its signature and that of the
         // record before it.
         let other = Record { seconds: 9.0, ..changed.clone() };
