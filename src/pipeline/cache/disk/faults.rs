@@ -16,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, linkat, openat, readlinkat, statat};
+use rustix::io::Errno;
 
 use super::{At, Change};
 
@@ -173,8 +174,11 @@ impl Faults {
                 let is_silly = name.as_bytes().starts_with(SILLY);
                 if !is_silly && self.is_now() {
                     let silly = at.path.with_file_name(OsStr::from_bytes(SILLY));
-                    let kept = linkat(at.folder, at.path, at.folder, silly, AtFlags::empty());
-                    kept.expect("a name that nothing has");
+                    match linkat(at.folder, at.path, at.folder, silly, AtFlags::empty()) {
+                        // The folder is read-only to this user, who cannot remove the file either: it befalls the next one.
+                        Err(Errno::ACCESS) => self.after = self.changes,
+                        kept => kept.expect("a name that nothing has"),
+                    }
                 }
                 Met { refused: error(libc::EBUSY).filter(|_| is_silly), answer: None }
             }
