@@ -377,12 +377,12 @@ fn a_rerun_has_the_gpu_that_a_run_would_give_it() {
 
 #[test]
 fn limits_of_files_are_never_more_than_the_machine_has() {
-    let stage = stages(&[("large", "execution = { cpus = 4000 }")]);
-    let project = Sandbox::new(&format!("{stage}[execution]\ncpus = 9000\n"));
+    let stage = stages(&[("large", "execution = { cpus = 1000 }")]);
+    let project = Sandbox::new(&format!("{stage}[execution]\ncpus = 1024\n"));
     let ended = project.pipeline("run experiment.toml");
     assert_eq!((ended.code(), project.read("ran").as_str()), (Some(2), ""), "{ended}");
-    assert!(ended.stderr.contains("'large' takes 4000 cores"), "{ended}");
-    project.pipeline("run experiment.toml --cpus 4000").success();
+    assert!(ended.stderr.contains("'large' takes 1000 cores"), "{ended}");
+    project.pipeline("run experiment.toml --cpus 1000").success();
 }
 
 #[test]

@@ -8,7 +8,6 @@ use anyhow::bail;
 
 use crate::manifest::{Config, Override, Sharing};
 use crate::remote_address::Address;
-use crate::signing::Trust;
 
 /// The environment variable that sets the cache, unless an option does.
 const CACHE: &str = "PIPELINE_CACHE";
@@ -20,11 +19,9 @@ const REMOTE: &str = "PIPELINE_REMOTE";
 const EXECUTION: [(&str, &str); 2] =
     [("PIPELINE_DEVICE", "device"), ("PIPELINE_THREADS", "threads")];
 
-/// Reads the user's `config.toml`. Where its place is not known, nobody's results on a remote count: it may say that only some do.
+/// Reads the user's `config.toml`.
 pub(super) fn config() -> anyhow::Result<Config> {
-    let Some(path) = config_path() else {
-        return Ok(Config { trust: Trust::Signed(Vec::new()), ..Config::default() });
-    };
+    let Some(path) = config_path() else { return Ok(Config::default()) };
     let home = folder("HOME");
     Ok(Config::read(&path, home.as_deref().unwrap_or(Path::new("/")))?)
 }
