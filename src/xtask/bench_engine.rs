@@ -226,8 +226,8 @@ impl Bench<'_> {
         let path = match self.engine {
             Engine::Pipeline | Engine::PipelineLazy => {
                 let last = said.lines().last().unwrap_or_default().replace(',', "");
-                let expected = format!("engine: {ran} ran ");
-                ensure!(last.starts_with(&expected), "not '{expected}', but '{last}'");
+                let expected = format!(" {ran} ran ");
+                ensure!(last.contains(&expected), "not '{expected}', but '{last}'");
                 format!("cache/latest/engine/c{chain}/c")
             }
             _ => format!("out/c{chain}"),
