@@ -99,23 +99,35 @@ struct Down;
 impl Down {
     /// The machine of the node is gone, with its daemon and all that it ran for a job of a project.
     fn node(slurm: &Path, project: &Sandbox, job: &str) -> Self {
+        let down = Self::daemons(slurm, job);
+        processes_of_job(project).into_iter().for_each(kill);
+        down
+    }
+
+    /// The same, and what it ran stays.
+    fn daemons(slurm: &Path, job: &str) -> Self {
         let daemon = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
         kill(daemon.trim().parse().expect("a number"));
-        let folder = project.folder().display().to_string();
         let step = format!("slurmstepd: [{job}.");
         // Who watches the job, before the job.
         processes(|line| line.starts_with(&step)).into_iter().for_each(kill);
-        processes(|line| line.contains("__job") && line.contains(&folder))
-            .into_iter()
-            .for_each(kill);
         ask("scontrol update nodename=n1 state=down reason=test");
         Self
     }
 }
 
 fn kill(pid: i32) {
-    let pid = Pid::from_raw(pid).expect("not zero");
-    kill_process(pid, Signal::KILL).expect("we are root");
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("we are root");
+}
+
+/// The processes of the jobs of a project, without those that learn.
+fn processes_of_job(project: &Sandbox) -> Vec<i32> {
+    let folder = project.folder().display().to_string();
+    processes(|line| line.contains("__job") && line.contains(&folder))
 }
 
 /// The processes with such a command line.
@@ -463,6 +475,36 @@ fn a_job_that_slurm_holds_as_it_could_not_be_started_says_so() {
     start_again(&job);
     let ended = wait(run);
     assert!(ended.status.success(), "{ended}");
+}
+
+#[test]
+fn a_job_that_is_suspended_while_slurm_starts_it_on_another_node_goes_on_alone() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.write("steps", "100");
+    let run = project.start(RUN);
+    let number = job(&run);
+    works(&project);
+    let mut suspended = processes_of_job(&project);
+    let journal = project.read("journal");
+    let worker = journal.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
+    suspended.push(worker.expect("its number"));
+    // What is stopped when nobody watches it any more would be sent SIGHUP.
+    let down = Down::daemons(&slurm, &number);
+    suspended.iter().for_each(|pid| send(*pid, Signal::STOP));
+    let done = steps(&project);
+    wait_for(&run, &format!("its job {number} was put back into the queue"));
+    start_again(&number);
+    eventually("the end of the second one", || {
+        let state = ask(&format!("squeue --noheader --states=all --jobs={number} --format=%T"));
+        state.stdout == b"FAILED\n"
+    });
+    assert_eq!((steps(&project), run.is_running()), (done, true), "its key is held");
+    suspended.iter().for_each(|pid| send(*pid, Signal::CONT));
+    let ended = wait(run);
+    drop(down);
+    assert_eq!(ended.success(), "data ran, simclr ran");
+    assert_eq!(steps(&project), 100, "no step was done twice: {ended}");
 }
 
 #[test]
