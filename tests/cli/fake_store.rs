@@ -31,6 +31,8 @@ inputs = { data = "data" }
 pub enum Answer {
     /// As an object store does, or a server on the web that takes files.
     Plain,
+    /// As Apache takes files by WebDAV: into folders that were made, and moved to whole addresses.
+    WebDav,
     Status(u16, &'static str),
     /// The content is at this address.
     Elsewhere(String),
@@ -50,6 +52,8 @@ pub struct Request {
     pub query: String,
     /// Who asks.
     pub login: Option<String>,
+    /// Where a file is moved.
+    pub destination: Option<String>,
 }
 
 /// A store in a folder, which answers some requests in another way.
@@ -117,7 +121,7 @@ fn serve(
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first)?;
-    let (mut length, mut from, mut login) = (0, 0, None);
+    let (mut length, mut from, mut login, mut destination) = (0, 0, None, None);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -131,6 +135,8 @@ fn serve(
         }
         if line.starts_with("authorization: ") {
             login = value;
+        } else if line.starts_with("destination: ") {
+            destination = value;
         }
         if let Some(value) = line.strip_prefix("range: bytes=") {
             from = value.trim_end_matches('-').parse().expect("a number");
@@ -141,7 +147,7 @@ fn serve(
     let target = words.next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let name = path.strip_prefix("/lab/").unwrap_or_default().to_owned();
-    let request = Request { method, name, query: query.to_owned(), login };
+    let request = Request { method, name, query: query.to_owned(), login, destination };
     let file: PathBuf = top.join(&request.name);
     let body: Vec<u8>;
     let (mut location, mut most) = (String::new(), usize::MAX);
@@ -168,6 +174,12 @@ fn serve(
             most = after;
             if from == 0 { 200 } else { 206 }
         }
+        Answer::WebDav if !matches!(request.method.as_str(), "GET" | "HEAD") => {
+            let mut content = Vec::new();
+            reader.take(length).read_to_end(&mut content)?;
+            body = Vec::new();
+            web_dav(top, &request, &content)?
+        }
         Answer::Plain if matches!(request.method.as_str(), "MOVE" | "MKCOL") => {
             body = Vec::new();
             405
@@ -182,7 +194,7 @@ fn serve(
                 Err(_) => 412,
             }
         }
-        Answer::Plain => match fs::read(&file) {
+        Answer::Plain | Answer::WebDav => match fs::read(&file) {
             Ok(content) => {
                 body = content[from..].to_vec();
                 if from == 0 { 200 } else { 206 }
@@ -203,6 +215,29 @@ fn serve(
         stream.write_all(&body[..most.min(body.len())])?;
     }
     Ok(())
+}
+
+/// What Apache does with what it is sent, and its status.
+fn web_dav(top: &Path, request: &Request, content: &[u8]) -> std::io::Result<u16> {
+    let file = top.join(&request.name);
+    let has_folder = file.parent().is_some_and(Path::exists);
+    Ok(match request.method.as_str() {
+        "MKCOL" if file.exists() => 405,
+        "MKCOL" if has_folder => fs::create_dir(&file).map(|()| 201)?,
+        "PUT" if has_folder => fs::write(&file, content).map(|()| 201)?,
+        "MKCOL" | "PUT" => 409,
+        "DELETE" => fs::remove_file(&file).map(|()| 204)?,
+        _ if !file.exists() => 404,
+        _ => {
+            let address = request.destination.as_deref().unwrap_or_default();
+            let to = address.strip_prefix("http://").and_then(|whole| whole.split_once("/lab/"));
+            match to.map(|(_, name)| top.join(name)) {
+                None => 400,
+                Some(to) if to.exists() => 412,
+                Some(to) => fs::rename(&file, to).map(|()| 201)?,
+            }
+        }
+    })
 }
 
 /// Asks a run to stop, which ends soon.

@@ -80,20 +80,24 @@ fn a_second_user_gets_the_whole_table_and_every_byte() {
     assert!(ran.contains("2 ran"), "{ran}");
 }
 
-#[test]
-#[ignore = "needs an object store: cargo xtask test-remotes"]
-fn of_eight_pushes_at_once_one_wins() {
-    let users: Vec<Sandbox> = (0..8).map(|_| user(PAPER, "race")).collect();
+/// Eight users push the same at once, and one wins; another user gets what that one has sent.
+pub fn one_of_eight_pushes_wins(user: impl Fn() -> Sandbox, another: &Sandbox) {
+    let users: Vec<Sandbox> = (0..8).map(|_| user()).collect();
     users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
     let running: Vec<_> =
         users.iter().map(|user| user.start("push experiment.toml data")).collect();
     let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
     let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
     assert_eq!(winners.len(), 1, "{pushed:?}");
-    let another = user(PAPER, "race");
     another.pipeline("pull experiment.toml data").success();
     assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
     another.pipeline("verify experiment.toml data").success();
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn of_eight_pushes_at_once_one_wins() {
+    one_of_eight_pushes_wins(|| user(PAPER, "race"), &user(PAPER, "race"));
 }
 
 #[test]

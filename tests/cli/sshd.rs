@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::object_store::{PAPER, succeeded};
+use crate::object_store::{PAPER, one_of_eight_pushes_wins, succeeded};
 use crate::support::{Sandbox, eventually, walk};
 
 /// A user of a folder, by a host that the server knows.
@@ -81,14 +81,5 @@ fn a_push_whose_connection_or_process_ends_leaves_nothing_that_counts_and_the_ne
 #[ignore = "needs sshd: cargo xtask test-remotes"]
 fn of_eight_pushes_at_once_one_wins() {
     let folder = tempfile::tempdir().expect("a folder");
-    let users: Vec<Sandbox> = (0..8).map(|_| user(&folder, "lab")).collect();
-    users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
-    let running: Vec<_> =
-        users.iter().map(|user| user.start("push experiment.toml data")).collect();
-    let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
-    let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
-    assert_eq!(winners.len(), 1, "{pushed:?}");
-    let another = user(&folder, "lab");
-    another.pipeline("pull experiment.toml data").success();
-    assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
+    one_of_eight_pushes_wins(|| user(&folder, "lab"), &user(&folder, "lab"));
 }

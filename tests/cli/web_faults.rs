@@ -72,6 +72,24 @@ fn a_server_that_takes_files_without_moving_them_is_written() {
 }
 
 #[test]
+fn a_server_is_written_that_makes_no_folders_and_moves_to_whole_addresses_alone() {
+    // Where it may not move them either, folders are made for what it takes at once.
+    for moves in [true, false] {
+        let store = Store::start(move |request| match request.method.as_str() {
+            "MOVE" if !moves => Answer::Status(405, "not here"),
+            _ => Answer::WebDav,
+        });
+        let ann = store.reader();
+        ann.pipeline("run experiment.toml").success();
+        let pushed = ann.pipeline("push experiment.toml");
+        assert!(pushed.printed().starts_with("2 pushed"), "{pushed}");
+        let left = walk(store.folder.path());
+        assert!(!left.iter().any(|path| path.to_string_lossy().contains("/.new-")), "{left:?}");
+        gets_everything(&store.reader());
+    }
+}
+
+#[test]
 fn an_address_with_nothing_is_said() {
     let store = Store::start(|request| sends_files(&request.method));
     let bob = store.reader();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use crate::cutter::Cutter;
-use crate::object_store::{PAPER, succeeded};
+use crate::object_store::{PAPER, one_of_eight_pushes_wins, succeeded};
 use crate::support::{MANIFEST, Sandbox, eventually, walk};
 
 const WRITER: &str = "writers-token";
@@ -98,17 +98,7 @@ fn folders_are_made_and_files_without_moving_them_are_taken() {
 #[test]
 #[ignore = "needs nginx: cargo xtask test-remotes"]
 fn of_eight_pushes_at_once_one_wins() {
-    let users: Vec<Sandbox> = (0..8).map(|_| user(PAPER, "dav/race")).collect();
-    users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
-    let running: Vec<_> =
-        users.iter().map(|user| user.start("push experiment.toml data")).collect();
-    let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
-    let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
-    assert_eq!(winners.len(), 1, "{pushed:?}");
-    let another = user(PAPER, "mirror/race");
-    another.pipeline("pull experiment.toml data").success();
-    assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
-    another.pipeline("verify experiment.toml data").success();
+    one_of_eight_pushes_wins(|| user(PAPER, "dav/race"), &user(PAPER, "mirror/race"));
 }
 
 #[test]

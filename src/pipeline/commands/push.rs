@@ -42,11 +42,13 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
             shared.push(&project.cache, record, What::Result, &watch)
         })
     });
-    let (mut new, mut existed, mut failed) = (Vec::new(), 0, Vec::new());
+    let (mut new, mut existed) = (Vec::new(), 0);
+    let (mut unsigned, mut failed) = (Vec::new(), Vec::new());
     for ((name, record), pushed) in results.into_iter().zip(pushed) {
         match pushed {
             Ok(Pushed::New) => new.push((name, record.output)),
             Ok(Pushed::Existed) => existed += 1,
+            Ok(Pushed::Unsigned) => unsigned.push(name),
             Err(NotPulled::There(failure)) => failed.push((name, failure.reason)),
             Err(NotPulled::Here(error)) => failed.push((name, format!("{error:#}"))),
             Err(NotPulled::Stopped) => failed.push((name, "stopped".to_owned())),
@@ -62,7 +64,8 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
             "remote": address.to_string(),
             "pushed": new.collect::<Vec<_>>(),
             "bytes": bytes,
-            "existed": existed,
+            "existed": existed + unsigned.len(),
+            "unsigned": unsigned,
             "without": without,
             "failed": failed.collect::<Vec<_>>(),
         }))?;
@@ -71,7 +74,15 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
         if !without.is_empty() {
             note(&format!("without a result, and left out: {}", names_in_words(without)));
         }
-        let (new, size) = (new.len(), format::bytes(bytes));
+        if !unsigned.is_empty() {
+            let (have, them) = if unsigned.len() == 1 { ("has", "its") } else { ("have", "their") };
+            note(&format!(
+                "not signed by you: {} {have} another record there; once {them} file in records/ is removed there, a push sends and \
+                 signs yours",
+                names_in_words(unsigned.iter().copied())
+            ));
+        }
+        let (new, size, existed) = (new.len(), format::bytes(bytes), existed + unsigned.len());
         print(&format!("{new} pushed ({size}) to {address}, {existed} were there already\n"))?;
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -15,7 +15,7 @@ use super::transport::{Content, Failure, Put, Remote, get_all};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
 use crate::key::StageKey;
-use crate::signing::{Signer, Statement};
+use crate::signing::{MOST_SIGNATURE_BYTES, Signer, Statement};
 
 /// How many files of one artifact are sent at once.
 const MOST_AT_ONCE: usize = 8;
@@ -30,6 +30,8 @@ pub(crate) enum Pushed {
     New,
     /// A result of the key was there.
     Existed,
+    /// It was there with another record, which whoever pushes does not sign: who trusts only them does not get it.
+    Unsigned,
 }
 
 /// What is pushed of a result.
@@ -59,14 +61,11 @@ impl Pusher<'_> {
         let text = Record { lazy: None, made_here: false, ..record.clone() }.text()?;
         let signer = self.signer.filter(|_| record.made_here);
         if self.remote.size(&name)?.is_some() {
-            let signs = match signer {
-                Some(signer) => self.sign_there(signer, &record.key, &name, &text)?,
-                None => false,
-            };
+            let there = self.sign_there(signer, &record.key, &name, &text)?;
             let sends = what == What::Result
                 && self.has_same(record)?
                 && self.push_artifact(&record.output)?;
-            return Ok(if sends || signs { Pushed::New } else { Pushed::Existed });
+            return Ok(if sends && there == Pushed::Existed { Pushed::New } else { there });
         }
         if what == What::Result {
             self.push_artifact(&record.output)?;
@@ -77,26 +76,37 @@ impl Pusher<'_> {
         }
         Ok(match self.remote.put(&name, &Content::Bytes(&text))? {
             Put::New => Pushed::New,
-            Put::Existed => Pushed::Existed,
+            Put::Existed => self.sign_there(signer, &record.key, &name, &text)?,
         })
     }
 
+    /// Puts the signature of a statement there, unless it is there. Returns whether that is new.
     fn sign(&self, signer: &Signer, statement: &Statement) -> Result<bool, NotPulled> {
         let name = Name::signature(&statement.digest(), &signer.public().id());
-        let put = || self.remote.put(&name, &Content::Bytes(signer.sign(statement).as_bytes()));
-        Ok(self.remote.size(&name)?.is_none() && put()? == Put::New)
+        match get_all(self.remote, &name, MOST_SIGNATURE_BYTES)? {
+            Some(there) if signer.public().has_signed(statement, &there) => Ok(false),
+            Some(_) => Err(damaged_there(&name).into()),
+            None => {
+                let text = signer.sign(statement);
+                Ok(self.remote.put(&name, &Content::Bytes(text.as_bytes()))? == Put::New)
+            }
+        }
     }
 
-    /// Signs the record that is there, if it is this one. Returns whether that is new.
+    /// Signs the record that is there, if it is this one and somebody signs.
     fn sign_there(
         &self,
-        signer: &Signer,
+        signer: Option<&Signer>,
         key: &StageKey,
         name: &Name,
         text: &[u8],
-    ) -> Result<bool, NotPulled> {
-        let there = get_all(self.remote, name, MOST_RECORD_BYTES)?;
-        Ok(there.as_deref() == Some(text) && self.sign(signer, &Statement::new(key, text))?)
+    ) -> Result<Pushed, NotPulled> {
+        let Some(signer) = signer else { return Ok(Pushed::Existed) };
+        if get_all(self.remote, name, MOST_RECORD_BYTES)?.as_deref() != Some(text) {
+            return Ok(Pushed::Unsigned);
+        }
+        let is_new = self.sign(signer, &Statement::new(key, text))?;
+        Ok(if is_new { Pushed::New } else { Pushed::Existed })
     }
 
     /// Whether the record that is there has this artifact.

@@ -647,6 +647,32 @@ fn only_what_was_made_here_is_signed_also_where_it_is_already_there() {
     assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::New);
     assert!(is_known(&ann));
     assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::Existed);
+    // A record of before there were signatures does not say where it was made, and is sent without one.
+    let old = received(&make(&of_first, "old", model));
+    assert_eq!(push(&of_first, &old, signing(&of_ann, &[&ann])), Pushed::New);
+    let has_signature = |record: &Record| {
+        let text = received(record).text().expect("plain data");
+        let statement = crate::signing::Statement::new(&record.key, &text);
+        let name = Name::signature(&statement.digest(), &ann.public().id()).to_string();
+        remote.contents.lock().expect("ours").get(&name).cloned().map(|_| name)
+    };
+    assert_eq!(has_signature(&old), None);
+    // What somebody else has put there under the same key is not signed, and that is said.
+    let theirs = Record { seconds: 9.0, ..record.clone() };
+    assert_eq!(push(&of_first, &theirs, signing(&of_ann, &[&ann])), Pushed::Unsigned);
+    // A signature that was cut off is not taken for one.
+    let name = has_signature(&record).expect("it was signed");
+    remote.contents.lock().expect("ours").insert(name.clone(), b"AAAA".to_vec());
+    let by_ann = shared_by(&remote, signing(&of_ann, &[&ann]));
+    match by_ann.push(&of_first, &record, What::Result, &watch) {
+        Err(NotPulled::There(failure)) => {
+            assert_eq!(
+                failure.reason,
+                format!("{name} is damaged there: remove it there, and push again")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
     // To a second remote, he sends it without a signature.
     let elsewhere = Arc::new(Memory::default());
     let sent = shared_by(&elsewhere, signing(&of_bob, &[&bob]));

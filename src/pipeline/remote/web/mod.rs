@@ -8,6 +8,7 @@ mod client;
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pipeline_stages::url::WebUrl;
@@ -27,6 +28,8 @@ pub(super) struct Web {
     client: Client,
     /// Whether the server moves files, once that is known.
     moves: Mutex<Option<bool>>,
+    /// Whether it takes a whole address alone for the new name of a file, once one was refused.
+    whole_address: AtomicBool,
     /// The folders that were made, or were there.
     folders: Mutex<HashSet<String>>,
 }
@@ -34,7 +37,12 @@ pub(super) struct Web {
 impl Web {
     /// The folder of an address, with the logins of this user. No connection is made yet.
     pub(super) fn new(address: WebAddress) -> Self {
-        Self { client: Client::new(address), moves: Mutex::default(), folders: Mutex::default() }
+        Self {
+            client: Client::new(address),
+            moves: Mutex::default(),
+            whole_address: AtomicBool::new(false),
+            folders: Mutex::default(),
+        }
     }
 
     fn url(&self, name: &str) -> Result<WebUrl, Failure> {
@@ -59,11 +67,22 @@ impl Web {
 
     /// Gives a file another name, unless something has that. Returns the status of the answer.
     fn move_file(&self, from: &WebUrl, to: &WebUrl) -> Result<u16, Failure> {
-        // A path alone: behind a proxy, a server has another name than the one that it is asked by.
-        let to = HeaderValue::try_from(to.target())
-            .map_err(|_| Failure::away("the address cannot be in a header"))?;
-        let headers = [("destination", to), ("overwrite", HeaderValue::from_static("F"))];
-        Ok(self.write("MOVE", from, &headers)?.status())
+        let ask = |to: &str| {
+            let to = HeaderValue::try_from(to)
+                .map_err(|_| Failure::away("the address cannot be in a header"))?;
+            let headers = [("destination", to), ("overwrite", HeaderValue::from_static("F"))];
+            Ok(self.write("MOVE", from, &headers)?.status())
+        };
+        if !self.whole_address.load(Ordering::Relaxed) {
+            // A path alone: behind a proxy, a server has another name than the one that it is asked by.
+            let status = ask(to.target())?;
+            // Apache refuses that, and so do others that read RFC 2518.
+            if status != 400 {
+                return Ok(status);
+            }
+            self.whole_address.store(true, Ordering::Relaxed);
+        }
+        ask(&to.to_string())
     }
 
     fn write(&self, method: &str, url: &WebUrl, headers: Headers<'_>) -> Result<Answer, Failure> {
@@ -138,7 +157,14 @@ impl Web {
         if self.size(name)?.is_some() {
             return Ok(Put::Existed);
         }
-        match self.put_as(&self.url(name.as_str())?, content, &[if_new()])? {
+        let url = self.url(name.as_str())?;
+        let put = || self.put_as(&url, content, &[if_new()]);
+        let mut status = put()?;
+        // Not every server makes folders.
+        if status == 409 && self.make_folders(name.as_str())? {
+            status = put()?;
+        }
+        match status {
             200..=299 => Ok(Put::New),
             412 => Ok(Put::Existed),
             status => Err(self.refusal(status, content)),
