@@ -97,7 +97,11 @@ def comparisons(settings, ours):
         yield f"fine-tuning {architecture}, batch {settings.batch}", "images/s", competitors
 
     of = ["--architecture", "resnet18", "--batch", settings.simclr_batch]
-    competitors = {"PyTorch, plain": python("simclr.py", *of)}
+    competitors = {}
+    for way in ways:
+        if way != "no-tf32":
+            start = [] if way == "plain" else KEEP_MEMORY
+            competitors[f"PyTorch, {way}"] = [*start, *python("simclr.py", *of, "--way", way)]
     for precision in precisions:
         for work, name in [("simclr-compute", "without making views"), ("simclr", "end to end")]:
             command = [*ours, work, *common, *of, "--precision", precision]

@@ -23,15 +23,7 @@ def by_torchvision(settings):
 
 
 def by_kornia(settings):
-    import kornia.augmentation as K
-
-    views = K.AugmentationSequential(
-        K.RandomResizedCrop((32, 32), scale=(0.08, 1.0), resample="bicubic"),
-        K.RandomHorizontalFlip(p=0.5),
-        K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
-        K.RandomGrayscale(p=0.2),
-        same_on_batch=False,
-    )
+    views = common.kornia_views()
     images = torch.rand(settings.batch, 3, 32, 32, device=settings.device)
 
     def step():

@@ -6,6 +6,7 @@ outcome is a line {"items": images or views, "seconds": ...}. `src/learn/benches
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -48,6 +49,26 @@ def serve(step, items, settings):
     print("ready", flush=True)
     for _ in sys.stdin:
         print(json.dumps({"items": count * items, "seconds": lap(count)}), flush=True)
+
+
+def precision(settings):
+    """The context of a forward pass: autocast in the ways that end in bf16."""
+    if settings.way.endswith("bf16"):
+        return torch.autocast(torch.device(settings.device).type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def pixels(settings):
+    """Images of noise as one tensor on the device, u8 [IMAGES, 3, 32, 32]."""
+    return torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8, device=settings.device)
+
+
+def shuffled(settings):
+    """The indices of full batches, epoch after epoch, without end."""
+    while True:
+        for chosen in torch.randperm(IMAGES, device=settings.device).split(settings.batch):
+            if len(chosen) == settings.batch:
+                yield chosen
 
 
 def images():
@@ -110,4 +131,17 @@ def simclr_views():
             transforms.RandomGrayscale(p=0.2),
             transforms.ToTensor(),
         ]
+    )
+
+
+def kornia_views():
+    """The same in kornia, for a batch of floats from 0 to 1."""
+    import kornia.augmentation as K
+
+    return K.AugmentationSequential(
+        K.RandomResizedCrop((32, 32), scale=(0.08, 1.0), resample="bicubic"),
+        K.RandomHorizontalFlip(p=0.5),
+        K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+        K.RandomGrayscale(p=0.2),
+        same_on_batch=False,
     )

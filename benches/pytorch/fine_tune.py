@@ -8,8 +8,6 @@ with 32-bit floats on a GPU too, where PyTorch computes convolutions in TF32 oth
 `compiled` and `compiled-bf16` (those through torch.compile).
 """
 
-import contextlib
-
 import torch
 import torch.nn.functional as F
 
@@ -20,15 +18,13 @@ WAYS = ["plain", "channels-last", "no-tf32", "bf16", "compiled", "compiled-bf16"
 
 def from_memory(settings):
     """Batches of images that lie on the device, half of them flipped."""
-    pixels = torch.randint(256, (common.IMAGES, 3, 32, 32), dtype=torch.uint8, device=settings.device)
+    pixels = common.pixels(settings)
     labels = torch.arange(common.IMAGES, device=settings.device) % common.CLASSES
-    while True:
-        for chosen in torch.randperm(common.IMAGES, device=settings.device).split(settings.batch):
-            if len(chosen) == settings.batch:
-                batch = pixels[chosen].float().div_(255)
-                flipped = torch.rand(len(chosen), 1, 1, 1, device=settings.device) < 0.5
-                batch = torch.where(flipped, batch.flip(3), batch)
-                yield batch.contiguous(memory_format=torch.channels_last), labels[chosen]
+    for chosen in common.shuffled(settings):
+        batch = pixels[chosen].float().div_(255)
+        flipped = torch.rand(len(chosen), 1, 1, 1, device=settings.device) < 0.5
+        batch = torch.where(flipped, batch.flip(3), batch)
+        yield batch.contiguous(memory_format=torch.channels_last), labels[chosen]
 
 
 def from_loader(settings):
@@ -55,19 +51,13 @@ def main():
     ]
     optimizer = torch.optim.SGD(groups, lr=1e-3, momentum=0.9, fused=None if plain else True)
     forward = torch.compile(network) if settings.way.startswith("compiled") else network
-    device_type = torch.device(settings.device).type
-    precision = (
-        (lambda: torch.autocast(device_type, dtype=torch.bfloat16))
-        if settings.way.endswith("bf16")
-        else contextlib.nullcontext
-    )
     source = from_loader(settings) if plain else from_memory(settings)
 
     def step():
         batch, labels = next(source)
         batch = batch.to(settings.device, non_blocking=True)
         labels = labels.to(settings.device, non_blocking=True)
-        with precision():
+        with common.precision(settings):
             logits = forward(batch)
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()

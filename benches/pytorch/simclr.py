@@ -1,8 +1,11 @@
-"""Pre-training by SimCLR on images of 3x32x32, end to end, as it is usually done: views a second.
+"""Pre-training by SimCLR on images of 3x32x32, end to end: views a second.
 
-    python3 benches/pytorch/simclr.py [--architecture resnet18] ...     (needs torch, torchvision, pillow)
+    python3 benches/pytorch/simclr.py [--architecture resnet18] [--way plain] ...     (needs torch, torchvision, pillow, kornia)
 
-f32, row-major, eager; a data loader gives two views of every PIL image by torchvision's transforms; LARS around SGD.
+`--way plain` is how it is usually done: f32, row-major, eager; a data loader gives two views of every PIL image by
+torchvision's transforms; LARS around SGD. The others have the images in memory as one tensor, the views from kornia on the
+device, and LARS over all weights at once: `channels-last` (with the fused optimizer), `bf16` (under autocast), `compiled`
+and `compiled-bf16` (those through torch.compile).
 """
 
 import torch
@@ -10,6 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import common
+
+WAYS = ["plain", "channels-last", "bf16", "compiled", "compiled-bf16"]
 
 
 class Projector(nn.Module):
@@ -50,23 +55,60 @@ def rescale(adapted, trust=0.001, decay=1e-6):
             parameter.grad.mul_(trust * lengths[0] / lengths[1])
 
 
-def main():
-    settings = common.options(__doc__, ("--architecture", {"default": "resnet18"}))
-    network = Projector(settings.architecture).to(settings.device).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.9)
-    adapted = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+@torch.no_grad()
+def rescale_at_once(adapted, trust=0.001, decay=1e-6):
+    """The same without waiting for the device."""
+    gradients = [parameter.grad for parameter in adapted]
+    torch._foreach_add_(gradients, adapted, alpha=decay)
+    weights = torch.stack(torch._foreach_norm(adapted))
+    lengths = torch.stack(torch._foreach_norm(gradients))
+    factors = torch.where((weights > 0) & (lengths > 0), trust * weights / lengths, 1.0)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
+
+
+def from_memory(settings):
+    """Two views of each image of a batch, made on the device: [2 batch, 3, 32, 32]."""
+    pixels, views = common.pixels(settings), common.kornia_views()
+    for chosen in common.shuffled(settings):
+        batch = pixels[chosen].float().div_(255)
+        with torch.no_grad():
+            both = views(torch.cat([batch, batch])).clamp_(0, 1)
+        yield both.contiguous(memory_format=torch.channels_last)
+
+
+def from_loader(settings):
+    """The same from a loader of PIL images."""
     transform = common.simclr_views()
-    source = common.batches(
-        common.images(), lambda image: (transform(image), transform(image)), settings
+    pairs = common.batches(common.images(), lambda image: (transform(image), transform(image)), settings)
+    for views, _ in pairs:
+        yield torch.cat(views).to(settings.device, non_blocking=True)
+
+
+def main():
+    settings = common.options(
+        __doc__,
+        ("--architecture", {"default": "resnet18"}),
+        ("--way", {"default": "plain", "choices": WAYS}),
     )
+    plain = settings.way == "plain"
+    network = Projector(settings.architecture).to(settings.device).train()
+    if not plain:
+        network = network.to(memory_format=torch.channels_last)
+    fused = None if plain else True
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.9, fused=fused)
+    adapted = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    forward = torch.compile(network) if settings.way.startswith("compiled") else network
+    adapt = rescale if plain else rescale_at_once
+    source = from_loader(settings) if plain else from_memory(settings)
 
     def step():
-        (first, second), _ = next(source)
-        views = torch.cat([first, second]).to(settings.device, non_blocking=True)
-        loss = contrastive_loss(network(views))
+        views = next(source)
+        with common.precision(settings):
+            projections = forward(views)
+        loss = contrastive_loss(projections.float())
         optimizer.zero_grad()
         loss.backward()
-        rescale(adapted)
+        adapt(adapted)
         optimizer.step()
 
     common.serve(step, 2 * settings.batch, settings)
