@@ -134,7 +134,7 @@ macro_rules! kind {
         }
 
         /// The parameters as written in a manifest: each may be missing.
-        #[derive(serde::Deserialize)]
+        #[derive(Default, serde::Deserialize)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         struct RawParameters {
             $( #[serde(default = "Option::default")] $field: Option<$type>, )*

@@ -67,11 +67,11 @@ fn main() -> anyhow::Result<()> {
     tch::set_num_threads(threads);
     let parameters: Train =
         serde_json::from_value(serde_json::json!({ "method": "meta-weight-net" }))?;
-    let mut recipe = Recipe { precision, ..Recipe::of(&parameters) };
-    recipe.architecture = Architecture::Resnet18;
+    let architecture = Architecture::Resnet18;
+    let recipe = Recipe::of(&Train { architecture, precision, ..parameters });
     let setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
     let mut setup = Setup { validation: &[0], noisy: true, ..setup };
-    let mut method = MetaWeightNet::new(&parameters, &mut setup)?;
+    let mut method = MetaWeightNet::new(&mut setup)?;
     for step in 0..=steps {
         let (batch, meta) = (labelled(batch), labelled(batch));
         let length = RunLength { steps: steps + 1, steps_per_epoch: steps + 1 };

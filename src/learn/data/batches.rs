@@ -1,4 +1,4 @@
-//! Which samples a step uses, and in which order. Does not depend on images.
+//! Which samples a step uses, in which order, and with what they are mixed. Does not depend on images.
 
 use super::mixing::Mixing;
 use crate::random::{Purpose, Stream};
@@ -119,6 +119,15 @@ pub fn class_balanced(
     order
 }
 
+/// Mixes the samples that are trained on in every step of an epoch.
+pub fn mix(steps: &mut [StepSamples], alpha: f64, seed: u64, epoch: u32) {
+    for (step, samples) in (0u32..).zip(steps) {
+        let mut stream = Stream::new(seed, Purpose::Mixing, epoch, step);
+        let rows = samples.train.indices.len();
+        samples.train.mixing = Some(Mixing::draw(&mut stream, alpha, rows));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -158,6 +167,21 @@ mod tests {
         assert_ne!(epoch(1, 0), epoch(2, 0));
         let seen: std::collections::BTreeSet<u32> = (0..30).flat_map(|one| epoch(1, one)).collect();
         assert!(seen.len() > 90, "{}", seen.len());
+    }
+
+    #[test]
+    fn every_step_is_mixed_in_its_own_way() {
+        let mixed = |epoch| {
+            let mut steps = vec![StepSamples::from((0..20).collect::<Vec<u32>>()); 50];
+            mix(&mut steps, 0.4, 7, epoch);
+            steps.into_iter().map(|step| step.train.mixing.unwrap()).collect::<Vec<_>>()
+        };
+        let all = [mixed(0), mixed(1)].concat();
+        assert_eq!(mixed(0), all[..50]);
+        for (place, one) in all.iter().enumerate() {
+            let same = |other: &Mixing| one.share == other.share || one.partners == other.partners;
+            assert!(!all[..place].iter().any(same), "{place} is as another one");
+        }
     }
 
     proptest! {

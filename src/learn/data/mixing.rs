@@ -1,7 +1,6 @@
 //! With what the images of a step are mixed. Does not depend on images.
 
-use super::batches::StepSamples;
-use crate::random::{Purpose, Stream};
+use crate::random::Stream;
 
 /// The rows of a step, each mixed with another one: `share` of its own, and the rest of that of its partner.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,35 +25,12 @@ impl Mixing {
     }
 }
 
-/// Mixes the samples that are trained on in every step of an epoch.
-pub fn mix(steps: &mut [StepSamples], alpha: f64, seed: u64, epoch: u32) {
-    for (step, samples) in (0u32..).zip(steps) {
-        let mut stream = Stream::new(seed, Purpose::Mixing, epoch, step);
-        let rows = samples.train.indices.len();
-        samples.train.mixing = Some(Mixing::draw(&mut stream, alpha, rows));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn every_step_is_mixed_in_its_own_way() {
-        let mixed = |epoch| {
-            let mut steps = vec![StepSamples::from((0..20).collect::<Vec<u32>>()); 50];
-            mix(&mut steps, 0.4, 7, epoch);
-            steps.into_iter().map(|step| step.train.mixing.unwrap()).collect::<Vec<_>>()
-        };
-        let all = [mixed(0), mixed(1)].concat();
-        assert_eq!(mixed(0), all[..50]);
-        for (place, one) in all.iter().enumerate() {
-            let same = |other: &Mixing| one.share == other.share || one.partners == other.partners;
-            assert!(!all[..place].iter().any(same), "{place} is as another one");
-        }
-    }
+    use crate::random::Purpose;
 
     proptest! {
         #[test]

@@ -4,19 +4,14 @@
 //! is kept. The artifact's
 //! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier is beside it.
 
-use pipeline_stages::kinds::{
-    Keep, PretrainSupervised, Sampling, ValidationLabels, ValidationTransform,
-};
+use pipeline_stages::kinds::{Keep, PretrainSupervised, Train};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::methods::finetune::Finetune;
 use crate::training::decay;
-use crate::training::loss::SampleLoss;
 use crate::training::method::{Method, Setup};
-use crate::training::optimizer::Rule;
-use crate::training::recipe::{Chosen, DataRecipe, EarlyEnd, Length, Recipe};
-use crate::training::schedule::Schedule;
+use crate::training::recipe::{Chosen, EarlyEnd, Length, Recipe};
 use crate::training::supervised_trainer::SupervisedTrainer;
 use crate::training::training_data::TrainingData;
 use crate::{Body, device};
@@ -25,7 +20,7 @@ impl Body for PretrainSupervised {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = recipe(self);
-        let data = TrainingData::read(&recipe.data, context, device)?;
+        let data = TrainingData::read(&recipe.parameters, "init", context, device)?;
         let method = |setup: &mut Setup<'_>| Ok(Box::new(Finetune::new(setup)?) as Box<dyn Method>);
         let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
         trainer.run(self)?;
@@ -36,40 +31,46 @@ impl Body for PretrainSupervised {
     }
 }
 
-fn recipe(parameters: &PretrainSupervised) -> Recipe {
+/// As `train` with its defaults (cross-entropy, SGD with momentum 0.9, every sample once an epoch), but for what the stage says.
+fn recipe(stage: &PretrainSupervised) -> Recipe {
+    let &PretrainSupervised {
+        architecture,
+        updates,
+        batch_size,
+        learning_rate,
+        weight_decay,
+        schedule,
+        warmup,
+        step_every,
+        step_factor,
+        augmentation,
+        normalise,
+        precision,
+        evaluate_every,
+        stop_after,
+        stop_drop,
+        keep,
+    } = stage;
     Recipe {
-        architecture: parameters.architecture,
-        data: DataRecipe {
-            init_port: "init",
-            batch_size: parameters.batch_size,
-            sampling: Sampling::Uniform,
-            samples_per_epoch: None,
-            augmentation: parameters.augmentation,
-            image_size: None,
-            normalise: parameters.normalise,
-            validation_transform: ValidationTransform::Plain,
-            validation_labels: ValidationLabels::Clean,
-            track_test: true,
+        parameters: Train {
+            architecture,
+            batch_size,
+            learning_rate,
+            weight_decay,
+            schedule,
+            warmup,
+            step_every,
+            step_factor,
+            augmentation,
+            normalise,
+            precision,
+            evaluate_every,
+            ..Train::default()
         },
-        loss: SampleLoss::CrossEntropy,
-        views: 1,
-        mixup: None,
-        length: Length::Steps(parameters.updates),
-        rule: Rule::Sgd { momentum: 0.9 },
-        weight_decay: parameters.weight_decay,
+        length: Length::Steps(updates),
         decays: decay::all,
-        learning_rate: parameters.learning_rate,
-        schedule: Schedule::of(
-            parameters.schedule,
-            parameters.warmup,
-            parameters.step_every,
-            parameters.step_factor,
-        ),
-        precision: parameters.precision,
-        evaluate_every: parameters.evaluate_every,
-        sample_losses: false,
-        early_end: Some(EarlyEnd { after: parameters.stop_after, drop: parameters.stop_drop }),
-        chosen: match parameters.keep {
+        early_end: Some(EarlyEnd { after: stop_after, drop: stop_drop }),
+        chosen: match keep {
             Keep::Last => Chosen::Last,
             Keep::BestOnTest => Chosen::BestOnTest,
         },

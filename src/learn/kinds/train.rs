@@ -4,7 +4,6 @@ use pipeline_stages::kinds;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use crate::training::method::Setup;
 use crate::training::recipe::Recipe;
 use crate::training::supervised_trainer::SupervisedTrainer;
 use crate::training::training_data::TrainingData;
@@ -14,9 +13,8 @@ impl Body for kinds::Train {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = Recipe::of(self);
-        let data = TrainingData::read(&recipe.data, context, device)?;
-        let method = |setup: &mut Setup<'_>| methods::of(self, setup);
-        let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
+        let data = TrainingData::read(self, "init", context, device)?;
+        let mut trainer = SupervisedTrainer::new(&recipe, context, &data, methods::of)?;
         trainer.run(self)?;
         trainer.write_model(self)?;
         trainer.write_curves()

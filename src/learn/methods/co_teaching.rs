@@ -15,7 +15,6 @@
 //! is evaluated is the mean prediction of both, which the paper does not use. Left out: the change of Adam's momentum
 //! after 80 epochs.
 
-use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use crate::network::{Mode, State, mean_prediction};
@@ -49,10 +48,11 @@ impl CoTeaching {
     ///
     /// # Errors
     /// As [`Setup::learner`].
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         Ok(Self {
             learners: [setup.learner()?, setup.learner()?],
-            loss: setup.recipe.loss,
+            loss: SampleLoss::of(parameters),
             forget_rate: parameters.forget_rate,
             forget_epochs: f64::from(parameters.forget_epochs),
             remembered: 1.0,

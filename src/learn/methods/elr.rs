@@ -11,7 +11,6 @@
 //!
 //! The paper's l_i is the cross-entropy; here it is the loss of the stage. ELR+ is a method of its own.
 
-use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use crate::network::{Mode, State};
@@ -39,11 +38,12 @@ impl Elr {
     ///
     /// # Errors
     /// As [`Setup::learner`], and when there is no memory for the targets.
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         Ok(Self {
             learner: setup.learner()?,
-            loss: setup.recipe.loss,
-            targets: Targets::new("targets", parameters, setup)?,
+            loss: SampleLoss::of(parameters),
+            targets: Targets::new("targets", setup)?,
             regularization: parameters.regularization,
         })
     }
@@ -73,9 +73,9 @@ impl Targets {
     ///
     /// # Errors
     /// As [`Setup::per_sample`].
-    pub fn new(name: &str, parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(name: &str, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
         let targets = setup.per_sample(name, &[i64::try_from(setup.classes)?])?;
-        Ok(Self { targets, momentum: parameters.target_momentum })
+        Ok(Self { targets, momentum: setup.recipe.parameters.target_momentum })
     }
 
     /// Of all samples, float [N,K].

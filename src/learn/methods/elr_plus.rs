@@ -21,7 +21,6 @@
 //! images of pipelines/quickstart.toml. Test accuracy at 80 % symmetric noise, one seed: 60.3 % (gamma risen after 200 of 900 steps), where
 //! cross-entropy has 69.5 %. The accuracy of cross-entropy does not fall in so few epochs.
 
-use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use super::elr::{Targets, probabilities, regularizers};
@@ -60,10 +59,10 @@ struct Side {
 }
 
 impl Side {
-    fn new(number: usize, parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    fn new(number: usize, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
         let learner = setup.learner()?;
         let average = setup.copy_of(&format!("average-{number}"), learner.network.state())?;
-        let targets = Targets::new(&format!("targets-{number}"), parameters, setup)?;
+        let targets = Targets::new(&format!("targets-{number}"), setup)?;
         Ok(Self { learner, average, targets })
     }
 
@@ -91,12 +90,13 @@ impl ElrPlus {
     ///
     /// # Errors
     /// As [`Setup::learner`], and when there is no memory for the targets.
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         let scalar = || Tensor::f_ones([0i64; 0].as_slice(), (Kind::Float, setup.device));
         let (strength, moved) = (scalar()?, scalar()?);
         Ok(Self {
-            sides: [Side::new(1, parameters, setup)?, Side::new(2, parameters, setup)?],
-            loss: setup.recipe.loss,
+            sides: [Side::new(1, setup)?, Side::new(2, setup)?],
+            loss: SampleLoss::of(parameters),
             regularization: parameters.regularization,
             regularization_ramp_up: parameters.regularization_ramp_up,
             strength,

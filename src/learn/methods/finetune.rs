@@ -42,7 +42,13 @@ impl Finetune {
     /// # Errors
     /// As [`Setup::learner`].
     pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
-        Ok(Self { learner: setup.learner()?, loss: setup.recipe.loss, views: setup.recipe.views })
+        let parameters = &setup.recipe.parameters;
+        let loss = SampleLoss::of(parameters);
+        let views = match loss {
+            SampleLoss::JensenShannon { .. } => parameters.views,
+            _ => 1,
+        };
+        Ok(Self { learner: setup.learner()?, loss, views })
     }
 
     /// The classifier and what moves it.

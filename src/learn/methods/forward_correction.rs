@@ -14,7 +14,7 @@
 use std::path::Path;
 
 use pipeline_stages::formats::CurveTable;
-use pipeline_stages::kinds::{Train, Transition};
+use pipeline_stages::kinds::Transition;
 use tch::{Device, Kind, Tensor};
 
 use crate::network::{Mode, State};
@@ -44,7 +44,8 @@ impl ForwardCorrection {
     ///
     /// # Errors
     /// As [`Setup::learner`].
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         let learner = setup.learner()?;
         let classes = i64::try_from(setup.classes)?;
         let options = (Kind::Float, setup.device);

@@ -13,7 +13,7 @@ pub mod meta_weight_net;
 pub mod sop;
 pub mod truncated_loss;
 
-use pipeline_stages::kinds::{self, Train};
+use pipeline_stages::kinds;
 
 use self::co_teaching::CoTeaching;
 use self::divide_mix::DivideMix;
@@ -30,16 +30,16 @@ use crate::training::method::{Method, Setup};
 ///
 /// # Errors
 /// Those of the method: samples that it needs are missing, or libtorch cannot make its tensors.
-pub fn of(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn Method>> {
-    Ok(match parameters.method {
+pub fn of(setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn Method>> {
+    Ok(match setup.recipe.parameters.method {
         kinds::Method::Finetune => Box::new(Finetune::new(setup)?),
-        kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(parameters, setup)?),
-        kinds::Method::ForwardCorrection => Box::new(ForwardCorrection::new(parameters, setup)?),
-        kinds::Method::Elr => Box::new(Elr::new(parameters, setup)?),
-        kinds::Method::Sop => Box::new(Sop::new(parameters, setup)?),
-        kinds::Method::CoTeaching => Box::new(CoTeaching::new(parameters, setup)?),
-        kinds::Method::DivideMix => Box::new(DivideMix::new(parameters, setup)?),
-        kinds::Method::ElrPlus => Box::new(ElrPlus::new(parameters, setup)?),
-        kinds::Method::TruncatedLoss => Box::new(TruncatedLoss::new(parameters, setup)?),
+        kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(setup)?),
+        kinds::Method::ForwardCorrection => Box::new(ForwardCorrection::new(setup)?),
+        kinds::Method::Elr => Box::new(Elr::new(setup)?),
+        kinds::Method::Sop => Box::new(Sop::new(setup)?),
+        kinds::Method::CoTeaching => Box::new(CoTeaching::new(setup)?),
+        kinds::Method::DivideMix => Box::new(DivideMix::new(setup)?),
+        kinds::Method::ElrPlus => Box::new(ElrPlus::new(setup)?),
+        kinds::Method::TruncatedLoss => Box::new(TruncatedLoss::new(setup)?),
     })
 }

@@ -17,7 +17,6 @@
 //! classes are equally frequent.
 
 use anyhow::Context as _;
-use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use crate::data::batches::{SampleSet, StepSamples};
@@ -53,7 +52,8 @@ impl Sop {
     ///
     /// # Errors
     /// As [`Setup::learner`], and when there is no memory for u and v.
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         let learner = setup.learner()?;
         let classes = i64::try_from(setup.classes)?;
         let mut u = setup.per_sample("u", &[])?;

@@ -19,7 +19,6 @@
 //! (k = 0.3), cross-entropy 69.4 %. The accuracy of cross-entropy does not fall in so few epochs, and p_i is small.
 
 use anyhow::ensure;
-use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use crate::data::augment::batched::upload;
@@ -52,13 +51,14 @@ impl TruncatedLoss {
     ///
     /// # Errors
     /// As [`Setup::learner`].
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         let train: Vec<i64> = setup.train.iter().map(|&sample| i64::from(sample)).collect();
         let mut weights = setup.per_sample("weights", &[])?;
         let _ = weights.f_fill_(1.0)?;
         Ok(Self {
             learner: setup.learner()?,
-            loss: setup.recipe.loss,
+            loss: SampleLoss::of(parameters),
             weights,
             train: upload(&train, setup.device)?,
             prune_below: parameters.prune_below,

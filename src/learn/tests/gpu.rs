@@ -583,7 +583,8 @@ fn a_step_that_cannot_be_recorded_is_done_all_the_same() {
     let context = Context::for_test(waiting.clone());
     let device = pipeline_learn::device::prepare(&context.execution, Precision::F32);
     let recipe = Recipe::of(parameters);
-    let data = TrainingData::read(&recipe.data, &context, device.expect("a GPU")).expect("data");
+    let data =
+        TrainingData::read(parameters, "init", &context, device.expect("a GPU")).expect("data");
     let method = |setup: &mut Setup<'_>| {
         let method: Box<dyn Method> = Box::new(Waiting(Finetune::new(setup)?));
         Ok(method)

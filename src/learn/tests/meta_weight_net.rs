@@ -55,20 +55,20 @@ impl Trial {
 
     fn of(architecture: Architecture, changes: &Value, precision: Precision) -> Self {
         let mut parameters = json!({
-            "method": "meta-weight-net", "architecture": "resnet8", "meta-hidden": 8,
+            "method": "meta-weight-net", "meta-hidden": 8,
             "meta-learning-rate": 0.5, "q": 0.66, "weight-decay": 1e-3,
         });
         let changes = changes.as_object().expect("a table").clone();
         parameters.as_object_mut().expect("a table").extend(changes);
         let parameters: Train = serde_json::from_value(parameters).expect("they are right");
-        let mut recipe = Recipe { precision, ..Recipe::of(&parameters) };
-        recipe.architecture = architecture;
+        let parameters = Train { architecture, precision, ..parameters };
+        let recipe = Recipe::of(&parameters);
         let setup = Setup::new(&recipe, 3, 10, 0, Device::Cpu);
         let mut setup = Setup { validation: &[0], noisy: true, ..setup };
-        let method = MetaWeightNet::new(&parameters, &mut setup).expect("builds");
+        let method = MetaWeightNet::new(&mut setup).expect("builds");
         fill_state(method.learner().network.state(), 0);
         fill_state(method.weighting().state(), 500);
-        Self { method, loss: recipe.loss }
+        Self { method, loss: SampleLoss::of(&parameters) }
     }
 
     fn network(&self) -> &Classifier {

@@ -192,7 +192,7 @@ fn train_by(
     };
     let device = device::prepare(&context.execution, Precision::F32).unwrap();
     let recipe = Recipe::of(parameters);
-    let data = TrainingData::read(&recipe.data, &context, device).unwrap();
+    let data = TrainingData::read(parameters, "init", &context, device).unwrap();
     let mut trainer = SupervisedTrainer::new(&recipe, &context, &data, method).unwrap();
     match trainer.run(parameters) {
         Ok(()) => {
@@ -309,9 +309,8 @@ fn a_sample_looks_different_in_every_step_set_and_view() {
     let KindConfig::Learn(LearnStage::Train(parameters)) = &request.stage else {
         panic!("not a training")
     };
-    let data = &Recipe::of(parameters).data;
     let context = Context::for_test(request.clone());
-    let data = TrainingData::read(data, &context, tch::Device::Cpu).unwrap();
+    let data = TrainingData::read(parameters, "init", &context, tch::Device::Cpu).unwrap();
     let length = RunLength { steps: 10, steps_per_epoch: data.steps_per_epoch() };
     assert_eq!(length.steps_per_epoch, 5);
     let views = |epoch, step_of_epoch, steps_of_epoch, steps_before, come_again| {

@@ -194,19 +194,19 @@ impl<'a> Setup<'a> {
     /// # Errors
     /// When the initial weights do not fit, or libtorch cannot make the tensors.
     pub fn learner(&mut self) -> anyhow::Result<Learner> {
-        let (recipe, number) = (self.recipe, self.learners);
+        let (Recipe { parameters, decays, .. }, number) = (self.recipe, self.learners);
         let network = Classifier::numbered(
             number,
-            recipe.architecture,
+            parameters.architecture,
             self.channels,
             self.classes,
             self.seed,
             self.device,
         )?
-        .with_precision(recipe.precision);
+        .with_precision(parameters.precision);
         if let Some(init) = self.init {
             let initial = weights::architecture(&ModelInfo::read(init)?)?;
-            if let Some(problem) = recipe.architecture.problem_with(initial) {
+            if let Some(problem) = parameters.architecture.problem_with(initial) {
                 bail!(problem);
             }
             let encoder = network.state().tensors().iter();
@@ -214,8 +214,8 @@ impl<'a> Setup<'a> {
             weights::read_into(&init.join(WEIGHTS_FILE), encoder, Classifier::in_head)
                 .context("the initial weights do not fit")?;
         }
-        let (rule, decay) = (recipe.rule, recipe.weight_decay);
-        let optimizer = Optimizer::new(rule, decay, network.state(), recipe.decays)?;
+        let (rule, decay) = (Rule::of(parameters), parameters.weight_decay);
+        let optimizer = Optimizer::new(rule, decay, network.state(), *decays)?;
         self.state.add_learner(&before_names(number as usize), network.state(), &optimizer)?;
         self.learners += 1;
         Ok(Learner { network, optimizer })
@@ -309,7 +309,7 @@ mod tests {
         let average = setup.copy_of("average", first.network.state()).unwrap();
         let targets = setup.per_sample("targets", &[2]).unwrap();
         let threshold = setup.tensor("threshold", &[], Kind::Double).unwrap();
-        let alone = Classifier::new(recipe.architecture, 3, 2, 7, Device::Cpu).unwrap();
+        let alone = Classifier::new(parameters.architecture, 3, 2, 7, Device::Cpu).unwrap();
         let [one, other, copy] =
             [first.network.state(), second.network.state(), &average].map(weights);
         assert_eq!(one, weights(alone.state()));

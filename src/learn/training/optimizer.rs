@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use anyhow::{Context as _, ensure};
+use pipeline_stages::kinds::{self, Train};
 use tch::Tensor;
 
 use crate::network::{NamedTensor, State};
@@ -50,6 +51,14 @@ impl Rule {
     pub const ADAM: Self = Self::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     /// LARS as SimCLR uses it.
     pub const LARS: Self = Self::Lars { momentum: 0.9, trust: 0.001 };
+
+    /// The rule that a stage asks for.
+    pub fn of(parameters: &Train) -> Self {
+        match parameters.optimizer {
+            kinds::Optimizer::Sgd => Self::Sgd { momentum: parameters.momentum },
+            kinds::Optimizer::Adam => Self::ADAM,
+        }
+    }
 
     /// The names of the tensors that it keeps per parameter.
     fn slots(self) -> &'static [&'static str] {

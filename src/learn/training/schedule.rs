@@ -2,7 +2,7 @@
 //!
 //! Does not depend on any optimizer: a schedule is a function from the step to a number.
 
-use pipeline_stages::kinds;
+use pipeline_stages::kinds::{self, Train};
 
 /// How the learning rate goes over the steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,13 +26,15 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The schedule that a stage asks for, with the parameters of all of them.
-    pub fn of(schedule: kinds::Schedule, warmup: f64, every: u64, factor: f64) -> Self {
-        match schedule {
-            kinds::Schedule::WarmupCosine => Self::WarmupCosine { warmup },
+    /// The schedule that a stage asks for.
+    pub fn of(parameters: &Train) -> Self {
+        match parameters.schedule {
+            kinds::Schedule::WarmupCosine => Self::WarmupCosine { warmup: parameters.warmup },
             kinds::Schedule::Linear => Self::Linear,
             kinds::Schedule::Constant => Self::Constant,
-            kinds::Schedule::Step => Self::Step { every, factor },
+            kinds::Schedule::Step => {
+                Self::Step { every: parameters.step_every, factor: parameters.step_factor }
+            }
         }
     }
 

@@ -19,11 +19,11 @@ use super::loss::SampleLoss;
 use super::method::{Method, Setup, StepOutput, before_names};
 use super::recipe::{Chosen, Length, Recipe};
 use super::recorder::Recorder;
+use super::schedule::Schedule;
 use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
 use super::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
-use crate::data::batches::StepSamples;
-use crate::data::mixing::mix;
+use crate::data::batches::{StepSamples, mix};
 use crate::network::{Classifier, State, weights};
 use crate::training_record;
 
@@ -33,6 +33,7 @@ const CLASSIFIER_FILE: &str = "classifier.safetensors";
 /// A training by a method.
 pub struct SupervisedTrainer<'a> {
     recipe: &'a Recipe,
+    schedule: Schedule,
     context: &'a Context,
     data: &'a TrainingData,
     method: Box<dyn Method>,
@@ -78,7 +79,7 @@ impl<'a> SupervisedTrainer<'a> {
             Chosen::Last => Vec::new(),
         };
         let recorder = match recipe.length {
-            Length::Epochs(epochs) if recipe.sample_losses => {
+            Length::Epochs(epochs) if recipe.parameters.sample_losses => {
                 Some(data.recorder(epochs, method.has_weights())?)
             }
             _ => None,
@@ -86,7 +87,20 @@ impl<'a> SupervisedTrainer<'a> {
         let tensors = state.list();
         let tensors = tensors.iter().map(|(_, tensor)| *tensor);
         let steps = CapturedStep::of(context, data.device, tensors)?;
-        Ok(Self { recipe, context, data, method, state, sums, curves, kept, recorder, steps })
+        let schedule = Schedule::of(&recipe.parameters);
+        Ok(Self {
+            recipe,
+            schedule,
+            context,
+            data,
+            method,
+            state,
+            sums,
+            curves,
+            kept,
+            recorder,
+            steps,
+        })
     }
 
     /// Trains to the end.
@@ -104,7 +118,7 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        self.recipe.learning_rate * self.recipe.schedule.factor(at.time(), at.length.steps)
+        self.recipe.parameters.learning_rate * self.schedule.factor(at.time(), at.length.steps)
     }
 
     /// What the training said of itself so far.
@@ -139,7 +153,7 @@ impl<'a> SupervisedTrainer<'a> {
             weights::write(&output.join(weights_file(number)), "model", tensors)?;
         }
         let training = training_record(parameters, self.context.seed);
-        let info = self.data.model_info(self.recipe.architecture, training)?;
+        let info = self.data.model_info(self.recipe.parameters.architecture, training)?;
         ModelInfo { further_networks: networks.len().saturating_sub(1), ..info }.write(output)
     }
 
@@ -156,7 +170,7 @@ impl<'a> SupervisedTrainer<'a> {
         weights::write(&output.join(WEIGHTS_FILE), "weights", encoder)?;
         weights::write(&output.join(CLASSIFIER_FILE), "classifier", classifier)?;
         let training = training_record(parameters, self.context.seed);
-        let info = self.data.model_info(self.recipe.architecture, training)?;
+        let info = self.data.model_info(self.recipe.parameters.architecture, training)?;
         ModelInfo { classes: Vec::new(), ..info }.write(output)
     }
 
@@ -238,7 +252,7 @@ impl<'a> SupervisedTrainer<'a> {
 
     fn evaluation_due(&self, at: StepPosition) -> bool {
         let done = at.end_time();
-        let due = match self.recipe.evaluate_every {
+        let due = match self.recipe.parameters.evaluate_every {
             Some(steps) => done / steps > at.time() / steps,
             None => at.ends_epoch(),
         };
@@ -290,7 +304,7 @@ impl Trainer for SupervisedTrainer<'_> {
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
         let mut steps = self.method.select(epoch, self.data.batches(epoch)?)?;
-        if let Some(alpha) = self.recipe.mixup {
+        if let Some(alpha) = self.recipe.mixup() {
             mix(&mut steps, alpha, self.context.seed, epoch);
         }
         Ok(steps)
@@ -341,7 +355,7 @@ impl Trainer for SupervisedTrainer<'_> {
         }
         if (at.ends_epoch() || self.finished()) && self.curves.epochs.len() as u64 == at.epoch {
             let sums = self.sums.read()?;
-            check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+            check_finite(sums.get("loss"), at, self.recipe.parameters.learning_rate)?;
             let extra = self.method.row(&sums);
             self.curves.epochs.push(EpochRow::of(
                 &sums,
@@ -361,7 +375,7 @@ impl Trainer for SupervisedTrainer<'_> {
 
     fn report(&self, at: StepPosition) -> anyhow::Result<()> {
         let sums = self.sums.read()?;
-        check_finite(sums.get("loss"), at, self.recipe.learning_rate)?;
+        check_finite(sums.get("loss"), at, self.recipe.parameters.learning_rate)?;
         let values = [
             ("train-loss", sums.mean("loss", "samples")),
             ("train-accuracy", sums.mean("right-on-given-labels", "samples")),

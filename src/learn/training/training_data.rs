@@ -10,14 +10,14 @@ use pipeline_stages::formats::{
 };
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::{
-    Augmentation, Normalise, Sampling, ValidationLabels, ValidationTransform,
+    Augmentation, Normalise, Sampling, Train, ValidationLabels, ValidationTransform,
 };
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::batch::{Batch, Mixing, StepBatch};
 use super::method::Setup;
-use super::recipe::{DataRecipe, Recipe};
+use super::recipe::Recipe;
 use super::recorder::Recorder;
 use super::training_loop::{BatchSource, StepPosition};
 use crate::data::augment::Normalisation;
@@ -60,11 +60,16 @@ pub struct TrainingData {
 }
 
 impl TrainingData {
-    /// Reads the inputs of a stage.
+    /// Reads the inputs of a stage. The encoder that it starts from, if there is one, is at the port `init`.
     ///
     /// # Errors
     /// When an input is missing, damaged, or does not fit the others.
-    pub fn read(recipe: &DataRecipe, context: &Context, device: Device) -> anyhow::Result<Self> {
+    pub fn read(
+        parameters: &Train,
+        init: &str,
+        context: &Context,
+        device: Device,
+    ) -> anyhow::Result<Self> {
         let data = context.input("data")?;
         let info = DatasetInfo::read(data)?;
         let (samples, test_samples) =
@@ -79,20 +84,20 @@ impl TrainingData {
         labels.check(&samples.labels, classes)?;
         let Labels { labels: given, clean } = labels;
         check_labels(&test_samples.labels, "test labels", test_samples.labels.len(), classes)?;
-        let test_samples = recipe.track_test.then_some(test_samples);
+        let test_samples = parameters.track_test.then_some(test_samples);
         let test = test_samples.as_ref().map_or(0, |samples| samples.labels.len());
         let SampleSplit { train, validation } = match context.optional_input("split") {
             Some(input) => SplitIndices::read(&input.path)?.checked(count)?,
             None => SampleSplit::without_split(count, &info)?,
         };
-        let samples_per_epoch = samples_per_epoch(recipe, train.len())?;
+        let samples_per_epoch = samples_per_epoch(parameters, train.len())?;
 
-        let init = context.optional_input(recipe.init_port).map(|input| input.path.clone());
+        let init = context.optional_input(init).map(|input| input.path.clone());
         let initial = init.as_deref().map(|path| initial(path, &samples));
         let initial = initial.transpose()?;
-        let normalisation = normalisation(recipe, &info, &samples, initial.as_ref())?;
+        let normalisation = normalisation(parameters, &info, &samples, initial.as_ref())?;
         let crop = initial.and_then(|initial| initial.input_crop);
-        let (augmentation, image_size) = (recipe.augmentation, recipe.image_size);
+        let (augmentation, image_size) = (parameters.augmentation, parameters.image_size);
         let preprocess =
             Preprocess::for_training(&samples, augmentation, image_size, crop, normalisation)?;
         let note = |note| context.note(note);
@@ -111,12 +116,12 @@ impl TrainingData {
             init,
             device,
             seed: context.seed,
-            batch_size: usize::try_from(recipe.batch_size)?,
+            batch_size: usize::try_from(parameters.batch_size)?,
             samples_per_epoch,
-            sampling: recipe.sampling,
+            sampling: parameters.sampling,
             augmentation,
-            validation_transform: recipe.validation_transform,
-            validation_labels: recipe.validation_labels,
+            validation_transform: parameters.validation_transform,
+            validation_labels: parameters.validation_labels,
             preprocess,
             images,
             test_images,
@@ -373,24 +378,24 @@ pub fn small_batch_note(what: &str, count: usize, name: &str, size: usize) -> Op
     })
 }
 
-fn samples_per_epoch(recipe: &DataRecipe, train: usize) -> anyhow::Result<usize> {
+fn samples_per_epoch(parameters: &Train, train: usize) -> anyhow::Result<usize> {
     ensure!(train > 0, "there are no samples to train on");
-    let wanted = recipe.samples_per_epoch.map(usize::try_from).transpose()?.unwrap_or(train);
+    let wanted = parameters.samples_per_epoch.map(usize::try_from).transpose()?.unwrap_or(train);
     ensure!(
-        wanted <= train || recipe.sampling == Sampling::ClassBalanced,
+        wanted <= train || parameters.sampling == Sampling::ClassBalanced,
         "{train} samples train, fewer than samples-per-epoch ({wanted})"
     );
     Ok(wanted)
 }
 
 fn normalisation(
-    recipe: &DataRecipe,
+    parameters: &Train,
     info: &DatasetInfo,
     samples: &Samples,
     initial: Option<&ModelInfo>,
 ) -> anyhow::Result<Normalisation> {
     let channels = samples.image.channels;
-    let normalisation = match (recipe.normalise, initial) {
+    let normalisation = match (parameters.normalise, initial) {
         (Normalise::None, _) => Normalisation::none(channels),
         (Normalise::Imagenet, _) => Normalisation::imagenet(),
         (Normalise::Auto, Some(initial)) => Normalisation::of_model(initial)?,

@@ -486,6 +486,13 @@ impl Method {
     }
 }
 
+/// With what each parameter is that a manifest does not set.
+impl Default for Train {
+    fn default() -> Self {
+        Self::try_from(RawParameters::default()).expect("every parameter has a default")
+    }
+}
+
 impl Rules for Train {
     fn version(&self) -> Option<u32> {
         self.precision.newer_than(6)

@@ -10,7 +10,7 @@ use pipeline_stages::kinds::{Augmentation, Features};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use self::source::{ENCODER, FeatureSource, data_recipe};
+use self::source::{ENCODER, FeatureSource, shown};
 use crate::network::{bytes_of, weights};
 use crate::training::training_data::TrainingData;
 use crate::{Body, device};
@@ -22,8 +22,8 @@ impl Body for Features {
         let encoder = ModelInfo::read(context.input(ENCODER)?)?;
         let architecture = weights::architecture(&encoder)?;
         let batch_size = self.batch_size;
-        let recipe = data_recipe(architecture, batch_size, self.image_size, Augmentation::None);
-        let data = TrainingData::read(&recipe, context, device)?;
+        let shown = shown(architecture, batch_size, self.image_size, Augmentation::None);
+        let data = TrainingData::read(&shown, ENCODER, context, device)?;
         let source =
             FeatureSource::of_encoder(architecture, self.precision, batch_size, &data, context)?;
 

@@ -6,9 +6,7 @@ use anyhow::{Context as _, ensure};
 use pipeline_stages::formats::{FeatureFile, Part, Samples, WEIGHTS_FILE};
 use pipeline_stages::kinds::architecture::EncoderArchitecture;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::kinds::{
-    Augmentation, Normalise, Sampling, ValidationLabels, ValidationTransform,
-};
+use pipeline_stages::kinds::{Augmentation, Train};
 use pipeline_stages::message::{Progress, Unit};
 use pipeline_stages::state_dict::feature_count;
 use pipeline_stages::worker::Context;
@@ -16,7 +14,6 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::augment::batched::{to_device, upload};
 use crate::network::{Classifier, FrozenEncoder, weights};
-use crate::training::recipe::DataRecipe;
 use crate::training::training_data::TrainingData;
 
 /// The port of an encoder.
@@ -24,25 +21,19 @@ pub const ENCODER: &str = "weights";
 /// The port of features that were computed before.
 pub const STORED: &str = "features";
 
-/// What a frozen encoder is shown. Without a batch size, nothing is trained; without an image size, images have the usual one of the
-/// encoder.
-pub fn data_recipe(
+/// What a frozen encoder is shown, as `train` shows it: with its defaults, but for what is said here. Without a batch size, nothing
+/// is trained; without an image size, images have the usual one of the encoder.
+pub fn shown(
     architecture: EncoderArchitecture,
     batch_size: Option<u64>,
     image_size: Option<u32>,
     augmentation: Augmentation,
-) -> DataRecipe {
-    DataRecipe {
-        init_port: ENCODER,
+) -> Train {
+    Train {
         batch_size: batch_size.unwrap_or(1),
-        sampling: Sampling::Uniform,
-        samples_per_epoch: None,
         augmentation,
         image_size: image_size.or(architecture.usual_side()),
-        normalise: Normalise::Auto,
-        validation_transform: ValidationTransform::Plain,
-        validation_labels: ValidationLabels::Clean,
-        track_test: true,
+        ..Train::default()
     }
 }
 

@@ -12,7 +12,7 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 use tch::{Kind, Tensor};
 
-use super::features::source::{ENCODER, FeatureSource, STORED, data_recipe};
+use super::features::source::{ENCODER, FeatureSource, STORED, shown};
 use crate::network::weights;
 use crate::training::training_data::TrainingData;
 use crate::{Body, device};
@@ -35,8 +35,8 @@ impl Body for Probe {
             ProbeClassifier::Knn => Augmentation::None,
         };
         let batch_size = Some(self.batch_size);
-        let recipe = data_recipe(architecture, batch_size, self.image_size, augmentation);
-        let data = TrainingData::read(&recipe, context, device)?;
+        let shown = shown(architecture, batch_size, self.image_size, augmentation);
+        let data = TrainingData::read(&shown, ENCODER, context, device)?;
         let source = match &stored {
             Some(stored) => FeatureSource::stored(stored, self.batch_size, &data, context)?,
             None => {

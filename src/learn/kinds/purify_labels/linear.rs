@@ -24,7 +24,7 @@
 use anyhow::ensure;
 use tch::{Device, Kind, Tensor};
 
-use super::Found;
+use super::found::Found;
 
 /// Rows that are doubles at once.
 const BLOCK: i64 = 8192;

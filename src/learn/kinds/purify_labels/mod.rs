@@ -3,6 +3,7 @@
 //! How they are found is beside: [`neighbours`] and [`votes`], or [`linear`]. What they are found from is here: never a clean
 //! label of a sample that trains.
 
+pub mod found;
 pub mod linear;
 pub mod neighbours;
 pub mod votes;
@@ -18,21 +19,13 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
+use self::found::Found;
 use self::linear::{CleanSamples, Regression, largest};
 use self::neighbours::Neighbours;
 use self::votes::Sizes;
 use super::features::source::{STORED, tensor};
 use crate::data::augment::batched::upload;
 use crate::{Body, device};
-
-/// A label that was found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Found {
-    /// The class.
-    pub label: i64,
-    /// How sure it is, from 0 to 1.
-    pub confidence: f32,
-}
 
 impl Body for PurifyLabels {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {

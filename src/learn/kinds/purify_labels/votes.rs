@@ -10,7 +10,7 @@
 //!
 //! as the published code computes it. Does not depend on libtorch: the sums are the same on every device.
 
-use super::Found;
+use super::found::Found;
 use super::neighbours::Neighbours;
 
 /// The first class with the most votes, and its share of all.

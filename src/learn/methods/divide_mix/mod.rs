@@ -30,7 +30,6 @@ pub mod division;
 pub mod mixture;
 
 use anyhow::{Context as _, bail, ensure};
-use pipeline_stages::kinds::Train;
 use tch::{Device, Kind, Tensor};
 
 use self::division::{Division, Steps};
@@ -83,7 +82,8 @@ impl DivideMix {
     ///
     /// # Errors
     /// As [`Setup::learner`], and when there are too few samples to divide.
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         ensure!(
             setup.train.len() >= 4,
             "{} samples train, too few to divide: DivideMix needs 4 or more",

@@ -28,7 +28,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::CurveTable;
-use pipeline_stages::kinds::{self, InnerRate, MetaLoss, MetaSamples, Train};
+use pipeline_stages::kinds::{self, InnerRate, MetaLoss, MetaSamples};
 use tch::{Device, Kind, Tensor};
 
 use self::meta_set::MetaSet;
@@ -87,7 +87,8 @@ impl MetaWeightNet {
     ///
     /// # Errors
     /// As [`Setup::learner`], and when there are no meta samples.
-    pub fn new(parameters: &Train, setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+    pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
+        let parameters = &setup.recipe.parameters;
         let samples = match parameters.meta_samples {
             MetaSamples::HeldOut => setup.validation,
             MetaSamples::Training => setup.train,
@@ -108,7 +109,7 @@ impl MetaWeightNet {
             kinds::Optimizer::Adam => Rule::ADAM,
         };
         let decay = parameters.meta_weight_decay;
-        let loss = setup.recipe.loss;
+        let loss = SampleLoss::of(parameters);
         Ok(Self {
             learner,
             loss,

@@ -50,7 +50,7 @@ fn co_teaching_follows_pytorch() {
         .expect("they are right");
         let recipe = Recipe::of(&parameters);
         let mut setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
-        let mut method = CoTeaching::new(&parameters, &mut setup).expect("builds");
+        let mut method = CoTeaching::new(&mut setup).expect("builds");
         for (learner, first_stream) in method.learners().iter().zip([0, 500]) {
             fill_state(learner.network.state(), first_stream);
         }

@@ -76,7 +76,7 @@ fn divide_mix_follows_pytorch() {
     let train: Vec<u32> = (0..(BATCH * BATCHES) as u32).collect();
     let setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
     let mut setup = Setup { samples: train.len(), train: &train, ..setup };
-    let mut method = DivideMix::new(&parameters, &mut setup).expect("builds");
+    let mut method = DivideMix::new(&mut setup).expect("builds");
     for (learner, first_stream) in method.learners().iter().zip([0, 500]) {
         fill_state(learner.network.state(), first_stream);
     }

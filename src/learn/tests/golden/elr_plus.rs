@@ -60,11 +60,11 @@ fn elr_plus_follows_pytorch() {
     }))
     .expect("they are right");
     let recipe = Recipe::of(&parameters);
-    assert_eq!(recipe.mixup, Some(1.0));
+    assert_eq!(recipe.mixup(), Some(1.0));
     let samples = (BATCH * BATCHES) as usize;
     let setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
     let mut setup = Setup { samples, ..setup };
-    let mut method = ElrPlus::new(&parameters, &mut setup).expect("builds");
+    let mut method = ElrPlus::new(&mut setup).expect("builds");
     for ((learner, average), first_stream) in
         method.learners().into_iter().zip(method.averages()).zip([0, 500])
     {

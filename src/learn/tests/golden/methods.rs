@@ -190,7 +190,7 @@ fn the_divergence_of_two_views_follows_pytorch() {
 fn mixed_images_follow_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let recipe = Recipe::of(&parameters("finetune", &json!({"mixup": 1.0})));
-    assert_eq!(recipe.mixup, Some(1.0));
+    assert_eq!(recipe.mixup(), Some(1.0));
     let mut method = Finetune::new(&mut setup(&recipe)).expect("builds");
     follows(&METHODS["mixup"], "mixup", Shown::Mixed, &mut method, Finetune::learner);
 }
@@ -203,7 +203,7 @@ fn forward_correction_follows_pytorch() {
     for (name, shown) in
         [("forward_correction", Shown::Images), ("forward_correction_with_mixup", Shown::Mixed)]
     {
-        let mut method = ForwardCorrection::new(&parameters, &mut setup(&recipe)).expect("builds");
+        let mut method = ForwardCorrection::new(&mut setup(&recipe)).expect("builds");
         let transition = fill(&[CLASSES, CLASSES], 3002, -2.0, 2.0).softmax(1, Kind::Float);
         method.transition().shallow_clone().copy_(&transition);
         follows(&METHODS[name], name, shown, &mut method, ForwardCorrection::learner);
@@ -218,7 +218,7 @@ fn a_known_matrix_is_counted_from_the_samples_that_train() {
     // The last sample is held out, and the last class has no samples.
     let setup = Setup::new(&recipe, 3, 3, 0, Device::Cpu);
     let mut setup = Setup { labels, clean_labels, train: &[0, 1, 2, 3], ..setup };
-    let method = ForwardCorrection::new(&parameters, &mut setup).expect("builds");
+    let method = ForwardCorrection::new(&mut setup).expect("builds");
     let third = 1.0 / 3.0;
     let expected = [third, third, third, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
     assert_close(&flat(method.transition()), &expected, 1e-6, "transition");
@@ -233,7 +233,7 @@ fn early_learning_regularization_follows_pytorch() {
         });
         let parameters = parameters("elr", &changes);
         let recipe = Recipe::of(&parameters);
-        let mut method = Elr::new(&parameters, &mut setup(&recipe)).expect("builds");
+        let mut method = Elr::new(&mut setup(&recipe)).expect("builds");
         follows(expected, "elr", Shown::Images, &mut method, Elr::learner);
         // Predictions of single samples: PyTorch's own float32 leaves its float64 by 3e-4.
         assert_close(&some(method.targets()), &numbers(&expected["targets"]), 1e-3, "targets");
@@ -253,7 +253,7 @@ fn sparse_over_parameterization_follows_pytorch() {
         });
         let parameters = parameters("sop", &changes);
         let recipe = Recipe::of(&parameters);
-        let mut method = Sop::new(&parameters, &mut setup(&recipe)).expect("builds");
+        let mut method = Sop::new(&mut setup(&recipe)).expect("builds");
         tch::no_grad(|| {
             let [u, v] = method.per_sample().map(Tensor::shallow_clone);
             let samples = BATCH * BATCHES;
@@ -280,7 +280,7 @@ fn a_truncated_loss_follows_pytorch() {
         });
         let parameters = parameters("truncated-loss", &changes);
         let recipe = Recipe::of(&parameters);
-        let mut method = TruncatedLoss::new(&parameters, &mut setup(&recipe)).expect("builds");
+        let mut method = TruncatedLoss::new(&mut setup(&recipe)).expect("builds");
         let decisions: Vec<u32> = (0..10).filter(|&epoch| method.measures(epoch)).collect();
         assert_eq!(decisions, (after..10).step_by(3).collect::<Vec<_>>());
         follows(expected, "truncated", shown, &mut method, TruncatedLoss::learner);
@@ -296,7 +296,7 @@ fn a_truncated_loss_follows_pytorch() {
 fn over_parameterization_begins_with_nothing() {
     let parameters = parameters("sop", &json!({}));
     let recipe = Recipe::of(&parameters);
-    let method = Sop::new(&parameters, &mut setup(&recipe)).expect("builds");
+    let method = Sop::new(&mut setup(&recipe)).expect("builds");
     let [u, v] = method.per_sample().map(flat);
     let deviation = |numbers: &[f64]| {
         let squares: f64 = numbers.iter().map(|number| number * number).sum();

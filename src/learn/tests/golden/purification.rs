@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use pipeline_learn::kinds::purify_labels::Found;
+use pipeline_learn::kinds::purify_labels::found::Found;
 use pipeline_learn::kinds::purify_labels::linear::{CleanSamples, Regression, largest};
 use pipeline_learn::kinds::purify_labels::neighbours::Neighbours;
 use pipeline_learn::kinds::purify_labels::votes::{Sizes, adaptive, most_frequent, sizes};

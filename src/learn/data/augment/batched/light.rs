@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use super::{DeviceImages, count_along, upload};
+use super::device_images::{DeviceImages, count_along, upload};
 use crate::data::augment::FlipCrop;
 
 impl DeviceImages {

@@ -2,8 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::device_images::{SharedTensor, count_along};
 use super::light::mirrored;
-use super::{SharedTensor, count_along};
 use crate::data::augment::{ResampleWeights, Resizing};
 
 /// The matrices that make `size` outputs from any part of a line of `size` inputs.

@@ -11,8 +11,9 @@ use anyhow::ensure;
 use pipeline_stages::formats::ImageShape;
 use tch::{Device, Tensor};
 
+use super::colour;
+use super::device_images::{DeviceImages, upload};
 use super::resample::ResampleTable;
-use super::{DeviceImages, colour, upload};
 use crate::data::augment::{Jitter, View};
 
 /// The table of weights grows with the third power of the side: half a gigabyte for this one.
