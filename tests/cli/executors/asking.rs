@@ -1,0 +1,110 @@
+//! Schedulers that are away, refuse, or say nothing; and what they are asked.
+
+use std::fs;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use rustix::process::Signal;
+
+use super::{RUN, project, submitted, two_stages};
+use crate::support::{Sandbox, eventually, names};
+
+/// Waits until the scheduler was asked so often again where its jobs are.
+fn asked(project: &Sandbox, times: usize) {
+    let count = || project.read("asked").lines().count();
+    let before = count();
+    eventually("questions", || count() >= before + times);
+}
+
+#[test]
+fn a_scheduler_that_is_away_is_asked_again() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    project.write("away", "");
+    asked(&project, 2);
+    fs::remove_file(project.path("away")).expect("ours");
+    asked(&project, 2);
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+    assert_eq!(submitted(&project), 1);
+}
+
+#[test]
+fn a_scheduler_that_says_nothing_of_any_job_is_not_believed() {
+    let project = two_stages();
+    project.write("hold", "");
+    let run = project.start("run experiment.toml");
+    run.wait_for("a is job");
+    run.wait_for("b is job");
+    project.write("mute", "");
+    asked(&project, 4);
+    fs::remove_file(project.path("mute")).expect("ours");
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().success(), "a ran, b ran");
+    assert_eq!(submitted(&project), 2);
+}
+
+#[test]
+fn a_scheduler_that_takes_nothing_now_is_spared_and_can_be_left() {
+    let project = two_stages();
+    let submit = "submit = \"./sched submit {script}\"";
+    let away = "submit = \"echo {script} >> tried; echo the server is away >&2; exit 75\"";
+    project.edit(submit, away);
+    let run = project.start("run experiment.toml");
+    run.wait_for("did not take it: the server is away; it is asked again");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(project.read("tried").lines().count(), 1, "for both stages");
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b stopped"));
+    // What was made is submitted by the next run.
+    assert_eq!(names(&project.cache("jobs")).len(), 2);
+    project.edit(away, submit);
+    assert_eq!(project.pipeline("run experiment.toml").success(), "a ran, b ran");
+    assert_eq!(submitted(&project), 2);
+}
+
+#[test]
+fn a_scheduler_that_refuses_is_quoted() {
+    let project = project("");
+    let refuse = |submit: &str| {
+        let mut command = project.command(&format!("{RUN} simclr --set"));
+        command.arg(format!("executors.fake.submit='{submit}'"));
+        let ended = project.start_command(command).wait();
+        assert_eq!(ended.code(), Some(1));
+        assert_eq!(names(&project.cache("jobs")), [""; 0]);
+        project.filter(&ended.stderr)
+    };
+    assert_snapshot!(refuse("echo {script} > /dev/null; echo the queue gpu does not exist >&2; exit 3"), @r"
+          data (command) runs: no earlier run
+    done  data in [time]
+    FAIL  simclr after [time]: the executor 'fake' did not take it: the queue gpu does not exist
+    ");
+    assert_snapshot!(refuse("echo thank you: {script} | cut -c 1-9"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: 'submit' did not print the id of a job, but 'thank you'");
+    assert_snapshot!(refuse("echo 1 {script} -l mem={memory}"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: it uses {memory} in 'submit', and the stage does not say its 'memory' in 'execution'");
+}
+
+#[test]
+fn a_program_that_was_replaced_submits_nothing() {
+    let project = project("");
+    let go = project.path("go").display().to_string();
+    let waits = format!("shell = 'until [ -e {go} ]; do sleep 0.05; done; cd");
+    project.edit("shell = 'cd", &waits);
+    let program = project.path("pipeline-copy");
+    let mut command = project.command(&format!("{RUN} simclr"));
+    fs::copy(command.get_program(), &program).expect("a program");
+    let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+    command = std::process::Command::new(&program);
+    project.dress(command.args(arguments));
+    let run = project.start_command(command);
+    run.wait_for("data (command) runs");
+    fs::remove_file(&program).expect("ours");
+    project.write("go", "");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "data ran, simclr failed");
+    assert!(ended.stderr.contains("the program of this run was replaced or removed"), "{ended}");
+    assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+}

@@ -1,0 +1,278 @@
+//! Runs that come back to jobs: of a run that was killed, or that another run has made.
+
+use std::fs;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use rustix::process::{Signal, kill_process};
+
+use super::{RUN, process, project, steps, submitted, worker, works};
+use crate::support::{Sandbox, eventually, names};
+
+#[test]
+fn a_run_that_is_killed_leaves_its_job_and_the_next_one_follows_it() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    run.signal(Signal::KILL);
+    run.wait();
+    let status = project.pipeline("status experiment.toml simclr").stdout;
+    assert!(status.contains("simclr is running"), "{status}");
+    let ended = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    assert_snapshot!(project.filter(&ended.stderr), @r"
+          simclr is job 1 of fake
+          simclr (pretrain-simclr) runs: no earlier run
+    done  simclr in [time]
+    ");
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
+    let history = project.pipeline("history --json").json();
+    let stage = &history[0]["stages"][0];
+    assert_eq!(
+        (&stage["stage"], &stage["outcome"]),
+        (&"simclr".into(), &"ran".into()),
+        "{history}"
+    );
+    // The time of the job, and not of the run that followed it last.
+    assert!(stage["seconds"].as_f64().is_some_and(|seconds| seconds >= 3.0), "{history}");
+}
+
+#[test]
+fn a_job_that_ends_while_nobody_follows_it_is_caught_up_with() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    run.signal(Signal::KILL);
+    run.wait();
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    assert!(!project.path("cache/latest/training/simclr").exists());
+    // Until somebody has seen it, it stays.
+    let kept = project.pipeline("gc --keep-days 0").stdout;
+    assert!(kept.contains("uses it"), "{kept}");
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+    assert!(project.path("cache/latest/training/simclr").exists());
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    let history = project.pipeline("history --json").json();
+    assert_eq!(
+        (&history[0]["state"], &history[1]["state"]),
+        (&"complete".into(), &"killed".into())
+    );
+}
+
+#[test]
+fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    let status = project.pipeline("status experiment.toml simclr").stdout;
+    let line = "simclr is queued as job 1 of fake, submitted just now\n";
+    assert!(status.contains(line), "{status}");
+    let queued =
+        &project.pipeline("status experiment.toml simclr --json").json()["stages"][0]["queued"];
+    assert_eq!((queued["executor"].as_str(), queued["job"].as_str()), (Some("fake"), Some("1")));
+    fs::remove_dir_all(project.cache("history")).expect("ours");
+    fs::remove_dir_all(project.cache("heads")).expect("ours");
+    let kept = project.pipeline("gc --keep-days 0");
+    let line = "the job [project]/cache/jobs/[digest] uses it";
+    assert!(project.filter(&kept.stdout).contains(line), "{kept}");
+    // A manifest that was edited has another key, and the job does not read it.
+    project.edit("epochs = 10", "epochs = 11");
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    project.edit("epochs = 11", "epochs = 10");
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
+
+#[test]
+fn a_job_that_is_held_is_shown_as_that() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    project.write("queue/1/state", "PSUSP\n");
+    run.wait_for("simclr: its job 1 is held: PSUSP");
+    let status = || project.pipeline("status experiment.toml simclr");
+    let line = "simclr is held as job 1 of fake, submitted just now: PSUSP\n";
+    eventually("the status", || status().stdout.contains(line));
+    project.write("queue/1/state", "PEND\n");
+    eventually("the status", || status().stdout.contains("simclr is queued as job 1 of fake"));
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+}
+
+#[test]
+fn two_runs_share_a_job() {
+    let project = project("slow");
+    let runs = [0; 2].map(|_| project.start(&format!("{RUN} simclr")));
+    let ended = runs.map(|run| run.wait());
+    for ended in &ended {
+        assert!(ended.status.success(), "{ended}");
+    }
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+}
+
+#[test]
+fn a_run_that_is_killed_between_its_file_and_the_submission_submits_once() {
+    let project = project("slow");
+    let before = "experiment.toml simclr --executor fake --set";
+    let killed = |submit: &str| {
+        let mut command = project.command(&format!("run {before}"));
+        command.arg(format!("executors.fake.submit='{submit}'"));
+        let ended = project.start_command(command).wait();
+        assert_eq!(ended.status.code(), None, "{ended}");
+    };
+    // Before the scheduler has it.
+    killed("kill -9 $PPID; : {script}");
+    assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
+    // After that, and before it is written which job it is.
+    killed("./sched submit {script}; kill -9 $PPID");
+    assert_eq!(submitted(&project), 1);
+    works(&project);
+    let ended = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    assert_eq!((submitted(&project), steps(&project)), (1, 60));
+}
+
+#[test]
+fn a_failure_that_nobody_saw_is_tried_again() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    run.signal(Signal::KILL);
+    run.wait();
+    kill_process(worker(&project), Signal::ABORT).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "1\n");
+    let ended = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let why = "simclr: a job that failed meanwhile (fake-learn crashed (signal 6)) is replaced";
+    assert!(ended.stderr.contains(why), "{ended}");
+    assert_eq!((submitted(&project), steps(&project)), (2, 60));
+}
+
+#[test]
+fn a_key_that_another_process_works_on_is_not_submitted() {
+    let project = project("slow");
+    let here = project.start("run experiment.toml simclr");
+    works(&project);
+    let ended = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(ended.success(), "data fresh, simclr fresh");
+    assert!(ended.stderr.contains("simclr waits: another process does the same work"), "{ended}");
+    here.wait().success();
+    assert_eq!(submitted(&project), 0);
+}
+
+#[test]
+fn a_run_that_was_away_follows_the_job_that_another_run_has_made_meanwhile() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let first = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    let second = project.start(&format!("{RUN} simclr"));
+    second.wait_for("simclr (pretrain-simclr) runs");
+    second.signal(Signal::STOP);
+    project.write("hold", "");
+    kill_process(process(&project, 1), Signal::USR1).expect("ours");
+    first.wait_for("simclr is job 2 of fake");
+    second.signal(Signal::CONT);
+    second.wait_for("simclr is job 2 of fake");
+    fs::remove_file(project.path("hold")).expect("ours");
+    // One of them hears its end, and the other one finds its result.
+    for ended in [first, second].map(|run| run.wait()) {
+        assert!(ended.status.success(), "{ended}");
+    }
+    assert_eq!((submitted(&project), steps(&project)), (2, 200));
+}
+
+/// A forced job that waits, after a result.
+fn forced_job() -> Sandbox {
+    let project = project("");
+    project.pipeline("run experiment.toml simclr").success();
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr --force simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    project
+}
+
+#[test]
+fn a_forced_job_is_left_alone_by_a_run_that_has_a_result() {
+    let project = forced_job();
+    let steps_before = steps(&project);
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+    assert_eq!(names(&project.cache("jobs")).len(), 1);
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    assert_eq!(steps(&project), 2 * steps_before);
+    // Now it has ended.
+    project.pipeline(&format!("{RUN} simclr")).success();
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+}
+
+#[test]
+fn a_forced_job_runs_once_and_is_not_what_is_forced_later() {
+    let project = forced_job();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    let once = steps(&project);
+    // Its scheduler starts it again.
+    let key = names(&project.cache("jobs")).remove(0);
+    let script = project.cache("jobs").join(key).join("script");
+    let mut command = std::process::Command::new(&script);
+    project.dress(&mut command);
+    assert_eq!(command.status().expect("a script").code(), Some(3));
+    assert_eq!(steps(&project), once);
+    let other = format!("__job --token other {}", script.with_file_name("spec.json").display());
+    assert_eq!(project.pipeline(&other).code(), Some(2), "a job of another submission");
+}
+
+#[test]
+fn what_is_forced_is_not_satisfied_by_a_job_that_ended_before() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    let once = steps(&project);
+    let ended = project.pipeline(&format!("{RUN} simclr --force simclr"));
+    assert!(ended.success().starts_with("data fresh, simclr ran"), "{ended}");
+    assert_eq!((submitted(&project), steps(&project)), (2, 2 * once));
+}
+
+#[test]
+fn a_second_job_of_the_same_key_disturbs_nobody() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    let key = names(&project.cache("jobs")).remove(0);
+    let mut command = std::process::Command::new(project.cache("jobs").join(key).join("script"));
+    project.dress(&mut command);
+    assert_eq!(command.status().expect("a script").code(), Some(4), "it is held");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(names(&project.cache("jobs")).len(), 1);
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+    assert_eq!(submitted(&project), 1);
+}
+
+#[test]
+fn a_job_of_another_executor_that_has_ended_is_in_nobodys_way() {
+    let project = project("die");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "1\n");
+    let project = project.set("FAKE_LEARN", "");
+    project.edit("[executors.fake]", "[executors.other]");
+    let ended = project.pipeline("run experiment.toml simclr --executor other");
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+}

@@ -1,0 +1,205 @@
+//! How jobs end: failures, kills, cancellation, and their time.
+
+use std::fs;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use rustix::process::{Signal, kill_process};
+
+use super::{RUN, process, project, steps, submitted, worker, works};
+use crate::support::{MANIFEST, eventually, names};
+
+#[test]
+fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr (pretrain-simclr) runs");
+    run.signal(Signal::INT);
+    let left = run.wait();
+    assert_eq!(left.code(), Some(130));
+    assert_snapshot!(left, @r"
+    status 130
+    --- stderr
+          data (command) runs: no earlier run
+    done  data in [time]
+          simclr is job 1 of fake
+          simclr (pretrain-simclr) runs: no earlier run
+          stopping: 1 job goes on elsewhere, and the same command comes back; what runs here writes a checkpoint and leaves (again within 3 s to cancel jobs, and to end the rest at once)
+    left  simclr, which goes on elsewhere
+    --- stdout
+
+    stage  result  time  metrics
+    data  ran  [time]
+    simclr  left  goes on elsewhere
+
+    training: 1 ran, 1 left in [time]; what was left goes on elsewhere, and the same command comes back to it
+    ");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::INT);
+    run.wait_for("again within 3 s");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal(Signal::INT);
+    let cancelled = run.wait();
+    assert_eq!(
+        (cancelled.code(), &*cancelled.results()),
+        (Some(130), "data fresh, simclr stopped")
+    );
+    assert_eq!(project.read("cancelled"), "1\n");
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    // The job wrote a checkpoint, from which another one goes on.
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+    assert_eq!((submitted(&project), steps(&project)), (2, 200));
+}
+
+#[test]
+fn a_failure_is_reported_once_and_tried_again_when_asked() {
+    let project = project("die");
+    let failed = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(failed.code(), Some(1));
+    let said = project.filter(&failed.stderr);
+    let why = "FAIL  simclr after [time]: fake-learn crashed (signal 6)\n      the last lines of its log:";
+    assert!(said.contains(why) && said.contains("| line 30 of the log"), "{failed}");
+    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    let project = project.set("FAKE_LEARN", "");
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+    assert_eq!(submitted(&project), 2);
+}
+
+#[test]
+fn a_job_that_is_killed_is_noticed() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    kill_process(process(&project, 1), Signal::KILL).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.stderr.contains("its job 1 ended (EXIT) without a result"), "{ended}");
+    // With attempts, there is another job, which goes on from the checkpoint.
+    let run = project.start(&format!(
+        "{RUN} simclr --set execution.attempts.count=2 --set execution.attempts.on=['failure']"
+    ));
+    eventually("another job", || submitted(&project) == 2);
+    let first = process(&project, 2);
+    let done = steps(&project);
+    eventually("its steps", || steps(&project) > done + 1);
+    kill_process(first, Signal::KILL).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    assert_eq!(submitted(&project), 3);
+}
+
+#[test]
+fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    // Its process has heard of one more than the first by then.
+    eventually("some steps", || steps(&project) > 10);
+    // Some schedulers send it to all processes of a job.
+    kill_process(worker(&project), Signal::USR1).expect("ours");
+    kill_process(process(&project, 1), Signal::USR1).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.success(), "data ran, simclr ran");
+    assert!(
+        ended
+            .stderr
+            .contains("its job 1, which was interrupted, and whose checkpoint has advanced,"),
+        "{ended}"
+    );
+    assert_eq!((submitted(&project), steps(&project)), (2, 60), "no step was done twice");
+
+    // One that cannot come further in its time fails.
+    project.edit("epochs = 10", "epochs = 11");
+    let shell = "sleep 60";
+    let stage = format!(
+        "[stages.stuck]\nkind = \"command\"\nshell = '{shell}'\nexecution = {{ executor = \"fake\" }}\n"
+    );
+    project.write(MANIFEST, format!("{}{stage}", project.read(MANIFEST)));
+    let run = project.start("run experiment.toml stuck");
+    let job = process(&project, 3);
+    eventually("its worker", || !names(&project.cache("tmp")).is_empty());
+    kill_process(job, Signal::USR1).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("its job 3 had too little time"), "{ended}");
+}
+
+#[test]
+fn a_job_that_hears_of_its_time_before_it_works_goes_on() {
+    let project = project("");
+    project.edit(
+        "kind = \"command\"\nsubmit",
+        "kind = \"command\"\nsetup = \"kill -USR1 $$\"\nsubmit",
+    );
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data ran, simclr ran");
+    assert_eq!(submitted(&project), 1);
+}
+
+#[test]
+fn a_job_never_waits_in_its_allocation() {
+    let project = project("slow");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    run.signal(Signal::KILL);
+    run.wait();
+    // Held, and then fresh: each has an exit status of its own.
+    let here = project.start("run experiment.toml simclr");
+    works(&project);
+    let spec = names(&project.cache("jobs"));
+    let spec = format!("__job cache/jobs/{}/spec.json", spec[0]);
+    assert_eq!(project.pipeline(&spec).code(), Some(4));
+    here.signal(Signal::KILL);
+    here.wait();
+    // One that begins where there is a result.
+    assert_eq!(project.pipeline(&spec).code(), Some(0));
+    assert_eq!(project.pipeline(&spec).code(), Some(3));
+    project.pipeline("run experiment.toml simclr").success();
+    assert_eq!(project.pipeline(&spec).code(), Some(2), "its end was seen");
+}
+
+#[test]
+fn the_time_of_a_stage_is_kept_by_its_job() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let run = project.start(&format!("{RUN} simclr --set execution.timeout-seconds=2"));
+    works(&project);
+    // For as long as its time is up here: as a job that waits in the queue again.
+    let job = process(&project, 1);
+    kill_process(job, Signal::STOP).expect("ours");
+    std::thread::sleep(Duration::from_secs(3));
+    kill_process(job, Signal::CONT).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("its time was up (timeout-seconds)"), "{ended}");
+    assert_eq!(project.read("cancelled"), "");
+}
+
+#[test]
+fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    let (job, worker) = (process(&project, 1), worker(&project));
+    for process in [job, worker] {
+        kill_process(process, Signal::STOP).expect("ours");
+    }
+    // As a file server takes them from a machine that it has not heard of for long.
+    let key = names(&project.cache("jobs")).remove(0);
+    fs::remove_file(project.cache("locks").join(&key)).expect("ours");
+    let checkpoints = project.cache("partial").join(&key).join("checkpoint");
+    for name in names(&checkpoints).iter().filter(|name| name.ends_with(".lock")) {
+        fs::remove_file(checkpoints.join(name)).expect("ours");
+    }
+    let mut other = std::process::Command::new(project.cache("jobs").join(key).join("script"));
+    project.dress(&mut other);
+    assert_eq!(other.status().expect("a script").code(), Some(0), "it takes the work over");
+    assert_eq!(run.wait().success(), "data ran, simclr ran");
+    for process in [job, worker] {
+        // One that another worker has waited for is gone.
+        let _ = kill_process(process, Signal::CONT);
+    }
+    eventually("the end of the first one", || !project.read("queue/1/status").is_empty());
+    assert_ne!(project.read("queue/1/status"), "0\n", "it records nothing");
+    project.pipeline("verify experiment.toml").success();
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
