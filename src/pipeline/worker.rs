@@ -17,6 +17,7 @@ use pipeline_stages::message::{
     Event, Hello, LAST_WORDS, Metrics, PROTOCOL, RanOn, Request, VERSION,
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use signal_hook::consts::SIGBUS;
 
 use crate::launcher::{Launch, Started};
 use crate::machine;
@@ -347,6 +348,10 @@ fn how_it_died(name: &str, status: ExitStatus, ran_out: bool) -> String {
     match status.signal() {
         Some(9) if ran_out => format!("{name} was killed (signal 9): memory ran out"),
         Some(9) => format!("{name} was killed (signal 9): by you, or because memory ran out"),
+        // What is behind a page of memory cannot be read any more: on NFS, also the program.
+        Some(SIGBUS) => format!(
+            "{name} crashed (signal {SIGBUS}): its program, or a file that it reads, was changed while it ran, or cannot be read"
+        ),
         Some(signal) => format!("{name} crashed (signal {signal})"),
         None => format!("{name} ended without a result ({status})"),
     }

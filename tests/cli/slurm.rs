@@ -397,7 +397,12 @@ fn a_run_is_killed_and_slurm_goes_on() {
 
 /// A PATH with an `sbatch` that kills whoever called it, once Slurm has the job.
 fn with_deadly_sbatch(project: &Sandbox) -> String {
-    project.write("bin/sbatch", "#!/bin/sh\n/usr/bin/sbatch \"$@\" > /dev/null; kill -9 $PPID\n");
+    with_sbatch(project, "/usr/bin/sbatch \"$@\" > /dev/null; kill -9 $PPID")
+}
+
+/// A PATH with another `sbatch`.
+fn with_sbatch(project: &Sandbox, script: &str) -> String {
+    project.write("bin/sbatch", format!("#!/bin/sh\n{script}\n"));
     fs::set_permissions(project.path("bin/sbatch"), PermissionsExt::from_mode(0o755))
         .expect("ours");
     let path = std::env::var("PATH").expect("a path");
@@ -415,6 +420,42 @@ fn a_submission_that_nobody_wrote_down_is_found_by_its_comment() {
     let ended = wait(project.start(RUN));
     assert_eq!(ended.success(), "data fresh, simclr ran");
     assert_eq!(steps(&project), 40, "it ran once");
+}
+
+#[test]
+fn a_controller_that_is_too_busy_to_answer_is_asked_again_and_submits_once() {
+    let Some(slurm) = slurm() else { return };
+    let project = dressed(Sandbox::new(&sweep(3, "true")), &slurm);
+    let calls = project.path("calls").display().to_string();
+    let busy =
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation";
+    // The first call says that before Slurm has the array, and the second one after that.
+    let script = format!(
+        "echo >> {calls}; case $(wc -l < {calls}) in 1) echo '{busy}' >&2; exit 1 ;; 2) /usr/bin/sbatch \"$@\"; echo '{busy}' >&2; exit 1 ;; esac; exec /usr/bin/sbatch \"$@\""
+    );
+    let mut command = project.command("run experiment.toml");
+    command.env("PATH", with_sbatch(&project, &script));
+    let ended = wait(project.start_command(command));
+    assert_eq!(ended.success(), "draw@n=0 ran, draw@n=1 ran, draw@n=2 ran");
+    assert_eq!(ended.stderr.matches("Socket timed out").count(), 2, "{ended}");
+    assert_eq!(project.read("calls").lines().count(), 2);
+}
+
+#[test]
+fn attempts_count_once_and_tasks_that_failed_leave_their_places_to_others() {
+    let Some(slurm) = slurm() else { return };
+    let project = Sandbox::new("");
+    let first = format!("echo $0 >> {}/runs; exit 3", project.folder().display());
+    project.write(MANIFEST, sweep(3, &first));
+    let project = dressed(project, &slurm);
+    project.edit("kind = \"slurm\"", "kind = \"slurm\"\nmax-jobs = 2");
+    let attempts = "executor = \"slurm\", attempts = { count = 2, on = [\"failure\"] } }";
+    project.edit("executor = \"slurm\" }", attempts);
+    let ended = wait(project.start("run experiment.toml --keep-going"));
+    assert_eq!(ended.results(), "draw@n=0 failed, draw@n=1 failed, draw@n=2 failed", "{ended}");
+    let mut runs: Vec<String> = project.read("runs").lines().map(str::to_owned).collect();
+    runs.sort_unstable();
+    assert_eq!(runs, ["0", "0", "1", "1", "2", "2"]);
 }
 
 #[test]
@@ -438,6 +479,87 @@ fn a_job_whose_time_is_up_is_requeued_and_goes_on() {
     let ended = wait(run);
     assert_eq!(ended.success(), "data ran, simclr ran");
     assert_eq!(steps(&project), done + 5, "no step was done twice");
+}
+
+/// Tells a job that its time is nearly up.
+fn warn(job: &str) {
+    ask(&format!("scancel --batch --signal=USR1 {job}"));
+}
+
+/// The states of a job, or of the tasks of an array.
+fn states(job: &str) -> BTreeSet<String> {
+    let said = ask(&format!("squeue --noheader --states=all --array --jobs={job} --format=%T"));
+    String::from_utf8_lossy(&said.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_job_that_a_task_of_an_array_has_submitted_puts_itself_back_and_not_the_task() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "\n[matrix]\nn = [0, 1]\n");
+    let text = project.read(MANIFEST);
+    let from = text.find("shell = ").expect("it is there");
+    let to = from + text[from..].find('\n').expect("it ends");
+    let run = "run = [\"sh\", \"-c\", 'cd \"$PIPELINE_OUTPUT\"; for name in train.safetensors test.safetensors dataset.json; do echo $0 $name > $name; done', \"${n}\"]\nexecution = { executor = \"slurm\" }";
+    project.write(MANIFEST, text.replace(&text[from..to], run));
+    // It does not fit into the task that makes it ready.
+    project
+        .edit("kind = \"pretrain-simclr\"", "kind = \"pretrain-simclr\"\nexecution = { cpus = 2 }");
+    project.write("steps", "100");
+    let left = project.pipeline(&format!("{RUN} --detach"));
+    assert!(left.success().starts_with("data@n=0 left, data@n=1 left"), "{left}");
+    let tasks = jobs(&left.stderr);
+    let array = arrays(&tasks).into_iter().next().expect("one").to_owned();
+    let deadline = Instant::now() + LIMIT;
+    while steps(&project) < 10 || !states(&array).iter().eq(["COMPLETED"]) {
+        assert!(Instant::now() < deadline, "the jobs work");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let key = names(&project.cache("jobs")).into_iter().find_map(|key| {
+        let receipt = fs::read(project.cache("jobs").join(key).join("submitted")).ok()?;
+        let receipt: serde_json::Value = serde_json::from_slice(&receipt).ok()?;
+        receipt["job"].as_str().map(str::to_owned).filter(|job| !job.contains('_'))
+    });
+    let job = key.expect("the job of a pretraining");
+    warn(&job);
+    eventually("its place in the queue", || states(&job).iter().eq(["PENDING"]));
+    assert!(states(&array).iter().eq(["COMPLETED"]));
+    start_again(&job);
+    let ended = wait(project.start(RUN));
+    assert!(ended.status.success(), "{ended}");
+    assert_eq!(steps(&project), 2 * 100, "no step was done twice");
+}
+
+#[test]
+fn a_job_is_shown_while_it_waits_and_runs_and_when_it_is_put_back() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    let later = "options = [\"--mem=50M\", \"--begin=now+600\"]";
+    project.edit("options = [\"--mem=50M\"]", later);
+    project.write("steps", "200");
+    let run = project.start(RUN);
+    let job = job(&run);
+    let status = || project.pipeline("status experiment.toml simclr").stdout;
+    let queued = format!("simclr is queued as job {job} of slurm, submitted ");
+    eventually("its status", || status().contains(&queued));
+    let log = project.start("log experiment.toml simclr -f");
+    log.wait_for("waits for simclr to start");
+    ask(&format!("scontrol update jobid={job} starttime=now"));
+    wait_for(&run, "simclr (pretrain-simclr) runs");
+    let runs = || {
+        let status = status();
+        let at = status.find("simclr is running: ").map(|at| status[at..].to_owned());
+        at.is_some_and(|line| line.contains("; started ") && line.contains(" on "))
+    };
+    eventually("its status", runs);
+    warn(&job);
+    wait_for(&run, &format!("its job {job} was put back into the queue"));
+    assert!(status().contains(&queued), "{}", status());
+    assert!(log.is_running(), "it waits again");
+    start_again(&job);
+    eventually("its status", runs);
+    assert_eq!(wait(run).success(), "data ran, simclr ran");
+    assert!(wait(log).status.success());
+    assert_eq!(steps(&project), 200, "no step was done twice");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 /// A terminal of a size.
-fn sized_terminal(columns: u16, rows: u16) -> (File, OwnedFd) {
+pub fn sized_terminal(columns: u16, rows: u16) -> (File, OwnedFd) {
     let (window, end) = terminal();
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&end, size).expect("a terminal has a size");

@@ -5,7 +5,7 @@
 //!   spec.json     what it is to do; the folder appears with it, in one step, so that nobody submits twice
 //!   pins          what it uses, as in pins/: it waits for hours, and no process lives that could pin it
 //!   script        what the scheduler starts
-//!   task          which task of which array it was submitted as, where it was
+//!   handed-over   as what the scheduler was asked to take it, before it was asked
 //!   submitted     the id that the scheduler gave it
 //!   held          why the scheduler holds it, where somebody who follows it has heard that
 //!   events        what the job reports, a line each; its end is the last one
@@ -144,9 +144,9 @@ impl JobFolder {
         durable::write_file(&self.place.join("submitted"), content)
     }
 
-    /// Remembers which task of an array it is going to be, or that it is none.
-    pub(crate) fn set_task(&self, content: Option<&[u8]>) -> anyhow::Result<()> {
-        self.set("task", content)
+    /// Remembers as what the scheduler is asked to take it next, or that it did not take it.
+    pub(crate) fn set_handed_over(&self, content: Option<&[u8]>) -> anyhow::Result<()> {
+        self.set("handed-over", content)
     }
 
     /// Remembers why the scheduler holds it, or that it does not.
@@ -174,8 +174,8 @@ impl JobFolder {
     }
 
     /// What was remembered of that.
-    pub(crate) fn task(&self) -> Option<Vec<u8>> {
-        fs::read(self.place.join("task")).ok()
+    pub(crate) fn handed_over(&self) -> Option<Vec<u8>> {
+        fs::read(self.place.join("handed-over")).ok()
     }
 
     /// What was remembered of the submission.
@@ -403,23 +403,30 @@ mod tests {
     #[test]
     fn jobs_that_nobody_asks_for_are_swept_long_after_their_end() {
         let (_folder, cache) = cache();
-        let keys = [1, 2, 3].map(|version| StageKey::of(&[KeyPart::Schema { version }]));
+        let keys = [1, 2, 3, 4, 5, 6].map(|version| StageKey::of(&[KeyPart::Schema { version }]));
         let jobs = keys.map(|key| {
             cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new")
         });
-        let long_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+        let [hours, days] = [2, 8 * 24].map(|hours| Duration::from_secs(hours * 3600));
+        let set_age = |file: &Path, age| {
+            let file = File::options().write(true).open(file).expect("ours");
+            file.set_modified(SystemTime::now() - age).expect("ours");
+        };
         // One has ended long ago, one just now, and one not at all, however old it is.
         jobs[..2].iter().for_each(|job| job.set_ended().expect("writable"));
-        for file in [jobs[0].ended(), jobs[2].spec()] {
-            let file = File::options().write(true).open(file).expect("ours");
-            file.set_modified(long_ago).expect("ours");
+        set_age(&jobs[0].ended(), days);
+        jobs[2].set_submitted(b"{}").expect("writable");
+        // One was never handed over, and of two nobody knows whether they were taken.
+        jobs[4..].iter().for_each(|job| job.set_handed_over(Some(b"{}")).expect("writable"));
+        for (job, age) in jobs[2..].iter().zip([days, hours, hours, days]) {
+            set_age(&job.spec(), age);
         }
         let cut_off = cache.layout().bucket(Bucket::Jobs).join(format!("{}x", durable::NEW));
         durable::create_folder(&cut_off).expect("writable");
-        File::open(&cut_off).expect("ours").set_modified(long_ago).expect("ours");
+        File::open(&cut_off).expect("ours").set_modified(SystemTime::now() - days).expect("ours");
         sweep_jobs(&cache);
         let there = jobs.each_ref().map(|job| job.spec().exists());
-        assert_eq!((there, cut_off.exists()), ([false, true, true], false));
+        assert_eq!((there, cut_off.exists()), ([false, true, true, false, true, false], false));
     }
 
     #[test]

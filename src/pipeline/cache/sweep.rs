@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::layout::Bucket;
 use super::pins::{pins_lock, read_pins};
-use super::{Cache, Lock, cleaning, disk, durable};
+use super::{Cache, JobFolder, Lock, cleaning, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
 
@@ -86,21 +86,27 @@ fn sweep_checkpoints(cache: &Cache) {
     }
 }
 
-/// Jobs elsewhere that have ended and that nobody asks for; and what is left of those whose removal, or making, was cut off.
+/// Jobs elsewhere that have ended and that nobody asks for, or that were never submitted; and what is left of those whose removal, or making, was cut off.
 pub(super) fn sweep_jobs(cache: &Cache) {
     for (name, entry) in folders(cache, Bucket::Jobs) {
         if name.starts_with(durable::NEW) && is_older(&entry.path(), ABANDONED) {
             let _ = durable::remove_tree(&entry.path());
         }
         let Ok(key) = name.parse::<StageKey>() else { continue };
-        // Under the lock: nobody follows it from here on.
+        // Under the lock: nobody follows it from here on. A run that would submit it makes it again.
         if let Ok(Some(_lock)) = cache.lock_job(&key)
             && let Some(job) = cache.job(&key)
-            && is_older(&job.ended(), UNSEEN)
+            && (is_older(&job.ended(), UNSEEN) || was_never_submitted(&job))
         {
             let _ = job.remove();
         }
     }
+}
+
+/// Whether whoever made it was killed before its scheduler had it. Where that was asked to take it, and the answer is lost, it may wait there.
+fn was_never_submitted(job: &JobFolder) -> bool {
+    let age = if job.handed_over().is_some() { UNSEEN } else { ABANDONED };
+    job.submitted().is_none() && !job.has_begun() && is_older(&job.spec(), age)
 }
 
 /// What is said of keys that nothing works on and that have a result.

@@ -12,7 +12,7 @@ use super::Run;
 use super::executor::{Executor, Report};
 use super::handle::Waker;
 use super::job::JobEnd;
-use super::scheduled::{Scheduled, Terms, fits_into};
+use super::scheduled::{Scheduled, Terms, fits_into, keeps_to_most};
 use super::share::set_threads;
 use super::spec::{Following, JobSpec, Place, Work};
 use super::states::StageState;
@@ -81,6 +81,7 @@ pub(super) fn begin(
 ) -> anyhow::Result<Option<JobSpec>> {
     let mut ready = Vec::new();
     for following in &before.next {
+        let made = (&before.declaration.name, made);
         ready.extend(work_on(before, following, made, cache, index, say)?);
     }
     if let ([_], [spec]) = (&before.next[..], &ready[..])
@@ -97,17 +98,18 @@ pub(super) fn begin(
     Ok(None)
 }
 
-/// What is to be done for a stage that becomes ready with a result. `None` where that is nothing, or something that it reads is gone.
+/// What is to be done for a stage that becomes ready with the result of another one: its own job, or those of what comes after it where
+/// it has a result already. Nothing where something that it reads is gone.
 fn work_on(
     before: &JobSpec,
     following: &Following,
-    made: &KnownResult,
+    (maker, made): (&StageName, &KnownResult),
     cache: &Cache,
     index: &Arc<StatIndex>,
     say: &mut dyn FnMut(String),
-) -> anyhow::Result<Option<JobSpec>> {
-    let Some(mut known) = read_beside(following, cache, say)? else { return Ok(None) };
-    known.insert(&before.declaration.name, made.clone());
+) -> anyhow::Result<Vec<JobSpec>> {
+    let Some(mut known) = read_beside(following, cache, say)? else { return Ok(Vec::new()) };
+    known.insert(maker, made.clone());
     let Following { declaration, folder, outside, next, .. } = following;
     let result_of = |input: &StageName| match known.get(input) {
         Some(result) => InputResult::Made { key: result.key, digest: result.output.digest },
@@ -116,12 +118,21 @@ fn work_on(
     let parts = key::parts(declaration, outside, result_of);
     cache.pin([Pinned::Key(StageKey::of(&parts))], |text| say(text.to_owned()))?;
     let facts = CacheFacts::of_results(cache, &before.experiment, Arc::clone(index)).that_last();
-    let PlanState::Dirty { reason, key, parts } = plan::decide(&declaration.name, parts, &facts)
-    else {
-        return Ok(None);
-    };
     let mut next = next.clone();
-    next.iter_mut().for_each(|next| next.adds(&before.declaration.name, made.key));
+    next.iter_mut().for_each(|next| next.adds(maker, made.key));
+    let (reason, key, parts) = match plan::decide(&declaration.name, parts, &facts) {
+        PlanState::Dirty { reason, key, parts } => (reason, key, parts),
+        PlanState::Fresh(record) => {
+            let made = (*record).into();
+            let mut ready = Vec::new();
+            for following in &next {
+                let made = (&declaration.name, &made);
+                ready.extend(work_on(before, following, made, cache, index, say)?);
+            }
+            return Ok(ready);
+        }
+        _ => return Ok(Vec::new()),
+    };
     let spec = JobSpec::new(
         &before.experiment,
         folder.clone(),
@@ -130,7 +141,7 @@ fn work_on(
         cache,
         |input| known.get(input).cloned(),
     )?;
-    Ok(Some(JobSpec { next, submits: before.submits.clone(), ..spec }))
+    Ok(vec![JobSpec { next, submits: before.submits.clone(), ..spec }])
 }
 
 /// What a stage reads beside the result of the one before it, which stays from now on. `None` where some of it is gone.
@@ -185,11 +196,17 @@ pub(super) fn left(why: &str) -> String {
 
 /// Submits these, as a run does that does not wait for them. What cannot be submitted from here, the next run submits.
 fn submit(
-    specs: Vec<JobSpec>,
+    mut specs: Vec<JobSpec>,
     terms: Terms,
     cache: &Arc<Cache>,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<()> {
+    let most = terms.settings.max_jobs.filter(|_| !keeps_to_most(&terms.settings));
+    let most = most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    if specs.len() > most {
+        let rest = specs.split_off(most).len();
+        say(left(&format!("no more than {most} jobs at once (max-jobs), and {rest} would wait")));
+    }
     let executor = Scheduled::start(terms, Arc::clone(cache), Waker::new(|| {}))?;
     let mut handles = Vec::new();
     for spec in specs {
@@ -203,6 +220,10 @@ fn submit(
                     Some(Report::Event(_)) => {}
                     Some(Report::End(JobEnd::Failed { message, .. })) => {
                         say(left(&message));
+                        return false;
+                    }
+                    Some(Report::End(JobEnd::Stopped)) => {
+                        say(left("its scheduler did not take it in time"));
                         return false;
                     }
                     Some(Report::End(_)) => return false,

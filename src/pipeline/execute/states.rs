@@ -305,7 +305,10 @@ impl StageStates {
         self.ready[self.need[place]].remove(&self.turns[place]);
         if let Some(taken) = self.running.remove(&place) {
             self.released.remove(&place);
-            self.pools.give_back(taken);
+            // A job that goes on elsewhere keeps its place among those of its executor.
+            if !matches!(state, StageState::Ended { outcome: Outcome::Left, .. }) {
+                self.pools.give_back(taken);
+            }
         }
         if let StageState::Parked { behind } = &self.states[place]
             && let Some(parked) =

@@ -1,13 +1,16 @@
 //! Runs that come back to jobs: of a run that was killed, or that another run has made.
 
 use std::fs;
-use std::time::Duration;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use super::{RUN, process, project, steps, submitted, worker, works};
 use crate::support::{Sandbox, eventually, names};
+use crate::terminal::sized_terminal;
 
 #[test]
 fn a_run_that_is_killed_leaves_its_job_and_the_next_one_follows_it() {
@@ -85,6 +88,30 @@ fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     project.edit("epochs = 11", "epochs = 10");
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
+
+#[test]
+fn a_bar_says_that_its_job_is_queued() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "20").set("TERM", "xterm");
+    project.write("hold", "");
+    let (mut window, end) = sized_terminal(60, 10);
+    let mut command = project.command(&format!("{RUN} simclr"));
+    let mut child = command.stdout(Stdio::null()).stderr(end).spawn().expect("it starts");
+    drop(command);
+    let (mut shown, mut part) = (String::new(), [0; 4096]);
+    let began = Instant::now();
+    // When nobody holds its other end, a terminal ends with an error.
+    while let Ok(count) = window.read(&mut part) {
+        shown.push_str(&String::from_utf8_lossy(&part[..count]));
+        if shown.contains(" queued") {
+            let _ = fs::remove_file(project.path("hold"));
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{shown:?}");
+    }
+    assert!(child.wait().expect("it ends").success());
+    let (queued, runs) = shown.rsplit_once(" queued").expect("it was");
+    assert!(queued.contains("simclr is job 1 of fake"), "{shown:?}");
+    assert!(runs.contains(" left, loss 0."), "{shown:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How jobs end: failures, kills, cancellation, and their time.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -87,6 +88,19 @@ fn a_job_that_is_killed_is_noticed() {
     let ended = run.wait();
     assert_eq!(ended.success(), "data fresh, simclr ran");
     assert_eq!(submitted(&project), 3);
+}
+
+#[test]
+fn a_job_that_its_scheduler_does_not_know_any_more_is_gone() {
+    let project = project("");
+    project.write("hold", "");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr is job 1 of fake");
+    fs::rename(project.path("queue/1"), project.path("gone")).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1));
+    let why = "its job 1 is gone without a result: its scheduler does not know it any more";
+    assert!(ended.stderr.contains(why), "{ended}");
 }
 
 #[test]
@@ -202,4 +216,40 @@ fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
     assert_ne!(project.read("queue/1/status"), "0\n", "it records nothing");
     project.pipeline("verify experiment.toml").success();
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
+
+#[test]
+fn a_job_whose_input_is_damaged_or_gone_ends_at_once_and_the_input_is_made_again() {
+    for damage in [
+        |artifact: &Path| fs::write(artifact.join("dataset.json"), "other").expect("ours"),
+        |artifact: &Path| fs::remove_dir_all(artifact).expect("ours"),
+    ] {
+        let project = project("");
+        project.write("hold", "");
+        let run = project.start(&format!("{RUN} simclr"));
+        run.wait_for("simclr is job 1 of fake");
+        let artifact = project.artifact("data");
+        project.unprotect(&artifact);
+        damage(&artifact);
+        fs::remove_file(project.path("hold")).expect("ours");
+        let ended = run.wait();
+        assert_eq!(ended.success(), "data ran, simclr ran");
+        assert!(ended.stderr.contains("its stage runs again"), "{ended}");
+        assert_eq!((project.read("queue/1/status"), submitted(&project)), ("5\n".to_owned(), 2));
+    }
+}
+
+#[test]
+fn a_worker_whose_program_was_changed_says_so() {
+    let project = project("slow");
+    let run = project.start(&format!("{RUN} simclr"));
+    works(&project);
+    // The first one might be about a stack that is full: a program looks whether it comes again.
+    kill_process(worker(&project), Signal::BUS).expect("ours");
+    std::thread::sleep(Duration::from_millis(100));
+    kill_process(worker(&project), Signal::BUS).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(1));
+    let why = "fake-learn crashed (signal 7): its program, or a file that it reads, was changed while it ran";
+    assert!(ended.stderr.contains(why), "{ended}");
 }

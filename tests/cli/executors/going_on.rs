@@ -158,3 +158,40 @@ fn a_job_whose_time_is_up_leaves_what_it_went_on_with_to_another_one() {
     assert_eq!(ended.success(), "data ran, simclr ran, train ran");
     assert_eq!((submitted(&project), steps(&project)), (2, 120), "no step was done twice");
 }
+
+#[test]
+fn a_job_submits_what_comes_after_a_result_that_is_there() {
+    let project = project("");
+    project.pipeline("run experiment.toml train").success();
+    project.write("hold", "");
+    let ended = project.pipeline(&format!("{RUN} --detach --force simclr"));
+    assert!(ended.success().starts_with("data fresh, simclr left"), "{ended}");
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    // With the same pretraining again, train has its result.
+    let fresh = "data fresh, simclr fresh, train fresh, evaluate fresh";
+    assert_eq!(project.pipeline(RUN).success(), fresh);
+    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (1, Vec::new()));
+}
+
+#[test]
+fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
+    let project = project("");
+    two_trainings(&project);
+    project.edit("kind = \"command\"\nsubmit", "kind = \"command\"\nmax-jobs = 1\nsubmit");
+    project.write("hold", "");
+    let detached = || project.pipeline(&format!("{RUN} --detach")).success();
+    assert!(detached().contains("simclr left, train skipped"));
+    fs::remove_file(project.path("hold")).expect("ours");
+    let ended = |job: usize| project.read(&format!("queue/{job}/status")) == "0\n";
+    eventually("the ends of the jobs", || ended(1) && ended(2));
+    assert_eq!(submitted(&project), 2, "one of the trainings");
+    project.write("hold", "");
+    let first = detached();
+    assert_eq!(first.matches(" left").count(), 1, "{first}");
+    assert_eq!(detached(), first, "it counts while it waits");
+    assert_eq!(submitted(&project), 3);
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert!(!project.pipeline(RUN).success().contains("skipped"));
+    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (3, Vec::new()));
+}

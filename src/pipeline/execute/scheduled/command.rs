@@ -54,6 +54,10 @@ impl Scheduler for CommandScheduler {
     fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
         run(&with_ids(&self.0.cancel, ids)).map(drop)
     }
+
+    fn may_be_mute(&self) -> bool {
+        true
+    }
 }
 
 fn run(text: &str) -> Result<String, Trouble> {

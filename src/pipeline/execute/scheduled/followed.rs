@@ -1,14 +1,15 @@
 //! One job that is followed: made or found, submitted once, and heard until its end.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::job::{JobEnd, JobEvent};
 use super::super::spec::{JobSpec, Place};
+use super::handed_over::HandedOver;
 use super::line::{JobEnding, JobLine};
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
-use super::task::Task;
 use super::{Knowledge, Reporter, SOONEST, Terms, Wish};
 use crate::cache::{Cache, JobFolder, Lock, Record};
 use crate::key::StageKey;
@@ -23,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(3);
 const LATE: Duration = Duration::from_secs(90);
 /// So soon after it has seen the end of a job, a run makes the next one, if it makes one.
 const SUCCESSION: Duration = Duration::from_secs(5);
+/// Why a job cannot be cancelled whose receipt nobody has.
+const UNKNOWN: &str = "nobody knows its id";
 /// How many lines of its output a message has of a job that said nothing else.
 const OUTPUT_LINES: usize = 10;
 
@@ -138,10 +141,10 @@ impl Followed {
             (At::Begin { .. }, _) => return JobEnd::Stopped,
             // Another run has submitted it meanwhile, and follows it.
             (At::Made { folder, .. }, _) if folder.submitted().is_some() => return JobEnd::Left,
-            (At::Made { folder, .. }, _) => (folder, None),
-            (At::Submitted(job), _) if job.id.is_none() => {
-                (&job.folder, Some("nobody knows its id".to_owned()))
+            (At::Made { folder, .. }, _) => {
+                (folder, folder.has_begun().then(|| UNKNOWN.to_owned()))
             }
+            (At::Submitted(job), _) if job.id.is_none() => (&job.folder, Some(UNKNOWN.to_owned())),
             (At::Submitted(job), Err(trouble)) => (&job.folder, Some(trouble.words().to_owned())),
             (At::Submitted(job), Ok(())) => (&job.folder, None),
         };
@@ -189,8 +192,15 @@ impl Followed {
     ) -> Option<JobEnd> {
         let leaves = self.wish.get() == Wish::LEAVE;
         let step = match &self.at {
-            At::Begin { .. } | At::Made { .. } if leaves => return Some(JobEnd::Stopped),
-            At::Begin { .. } => self.begin(terms, cache, scheduler, room),
+            At::Begin { .. } if leaves => return Some(JobEnd::Stopped),
+            At::Made { folder } if leaves => {
+                // What it holds would be held for nobody. One that was handed over may be there.
+                return match HandedOver::of(folder) {
+                    None => self.finish_before(cache, folder, JobEnd::Stopped),
+                    Some(_) => Some(JobEnd::Stopped),
+                };
+            }
+            At::Begin { .. } => self.begin(terms, cache, scheduler.requeue(), room),
             // Those that are alike are submitted together.
             At::Made { .. } => Ok(None),
             At::Submitted(_) => self.follow(terms, cache, knowledge),
@@ -221,12 +231,12 @@ impl Followed {
         &mut self,
         terms: &Terms,
         cache: &Cache,
-        scheduler: &dyn Scheduler,
+        requeue: Option<&str>,
         room: &mut usize,
     ) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
         if let Some(folder) = cache.job(&key) {
-            return self.attach(terms, cache, scheduler, &folder);
+            return self.attach(terms, cache, &folder);
         }
         // A job would only find that out in its allocation.
         if Lock::is_taken(&cache.layout().lock(&key.to_string())) {
@@ -244,7 +254,7 @@ impl Followed {
             return Ok(None);
         }
         let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
-        self.spec.place = Some(Place::new(&terms.name, scheduler.requeue()));
+        self.spec.place = Some(Place::new(&terms.name, requeue));
         let spec = serde_json::to_vec(&self.spec)?;
         let Some(folder) = cache.begin_job(&key, &spec, self.spec.pins())? else {
             return Ok(None);
@@ -259,7 +269,6 @@ impl Followed {
         &mut self,
         terms: &Terms,
         cache: &Cache,
-        scheduler: &dyn Scheduler,
         folder: &JobFolder,
     ) -> anyhow::Result<Option<JobEnd>> {
         // Whoever has this submits it right now.
@@ -293,24 +302,11 @@ impl Followed {
             return Ok(Some(JobEnd::failed(message)));
         }
         self.spec.place = Some(place.clone());
-        let receipt = QueuedJob::submitted(folder).map(|submitted| submitted.job);
-        let id = match receipt {
-            Some(id) => Some(id),
-            None => match Task::find(scheduler, folder, &place.token) {
-                Ok(Some(id)) => {
-                    folder.set_submitted(&receipt_of(terms, &id)?)?;
-                    Some(id)
-                }
-                Ok(None) if !folder.has_begun() => {
-                    self.at = At::Made { folder: folder.clone() };
-                    return Ok(None);
-                }
-                Ok(None) => None,
-                // The next time.
-                Err(_) => return Ok(None),
-            },
-        };
-        self.take_up(terms, folder.clone(), id, false, 0);
+        match QueuedJob::submitted(folder) {
+            Some(receipt) => self.take_up(terms, folder.clone(), Some(receipt.job), false, 0),
+            // Its scheduler may have it. That is asked for all of them together.
+            None => self.at = At::Made { folder: folder.clone() },
+        }
         Ok(None)
     }
 
@@ -370,6 +366,12 @@ impl Followed {
         &self.spec.declaration
     }
 
+    /// Whether it waits for its submission, and somebody may have submitted it who could not write that down.
+    pub(super) fn may_be_submitted(&self) -> bool {
+        let At::Made { folder } = &self.at else { return false };
+        self.is_made() && (folder.has_begun() || HandedOver::of(folder).is_some())
+    }
+
     /// The right to submit it, with its folder. `None` where somebody else has that, or has done it.
     pub(super) fn lock_to_submit(
         &mut self,
@@ -380,12 +382,32 @@ impl Followed {
         let Some(lock) = cache.lock_job(&self.key())? else { return Ok(None) };
         let place = Place::of_job(&folder.spec())?;
         let is_ours = place.is_some_and(|place| place.token == self.token());
-        // Another run has submitted it meanwhile, or has seen its end; or it was taken before, without a word.
-        if !is_ours || folder.submitted().is_some() || folder.has_begun() {
+        // Another run has submitted it meanwhile, or has seen its end.
+        if !is_ours || folder.submitted().is_some() {
             self.at = At::Begin { waits: false };
             return Ok(None);
         }
         Ok(Some((lock, folder)))
+    }
+
+    /// It was handed over, and nobody has its receipt: this is what its scheduler knows by tokens.
+    pub(super) fn look_for(
+        &mut self,
+        terms: &Terms,
+        folder: JobFolder,
+        known: &HashMap<String, String>,
+        knowledge: &Knowledge,
+    ) -> anyhow::Result<()> {
+        let handed = HandedOver::of(&folder);
+        let id = handed.and_then(|handed| Some(handed.id(known.get(&handed.token)?)));
+        if let Some(id) = &id {
+            folder.set_submitted(&receipt_of(terms, id)?)?;
+        } else if !folder.has_begun() {
+            // Now it can be submitted.
+            return folder.set_handed_over(None);
+        }
+        self.take_up(terms, folder, id, false, knowledge.answers);
+        Ok(())
     }
 
     /// Its scheduler has taken it, under this id.

@@ -6,10 +6,10 @@
 
 mod command;
 mod followed;
+mod handed_over;
 mod line;
 mod scheduler;
 mod slurm;
-mod task;
 mod together;
 
 use std::collections::HashMap;
@@ -302,8 +302,9 @@ impl Desk {
         if ids.is_empty() || Instant::now() < knowledge.next {
             return;
         }
-        let is_doubtful =
-            ids.len() > 1 && knowledge.silent.is_none_or(|silent| silent.elapsed() < DOUBT);
+        let is_doubtful = self.scheduler.may_be_mute()
+            && ids.len() > 1
+            && knowledge.silent.is_none_or(|silent| silent.elapsed() < DOUBT);
         let answer = match self.scheduler.states(&ids) {
             Ok(states) if states.is_empty() && is_doubtful => {
                 Err(Trouble::Away("it names none of its jobs".to_owned()))
@@ -411,223 +412,4 @@ pub(crate) fn slurm_script(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::sync::Mutex;
-
-    use super::scheduler::{Arrays, Tasks};
-    use super::*;
-    use crate::manifest::CommandTemplates;
-
-    /// Takes all jobs. While it cancels some, another one becomes unwanted.
-    #[derive(Default)]
-    struct Slow {
-        other: Wish,
-        cancelled: Arc<Mutex<Vec<Vec<String>>>>,
-        submitted: Mutex<usize>,
-    }
-
-    impl Scheduler for Slow {
-        fn submit(&self, _job: &Submission<'_>) -> Result<String, Trouble> {
-            let mut submitted = self.submitted.lock().expect("one thread");
-            *submitted += 1;
-            Ok(submitted.to_string())
-        }
-
-        fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
-            Ok(ids.iter().map(|id| (id.clone(), JobState::Queued)).collect())
-        }
-
-        fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
-            self.cancelled.lock().expect("one thread").push(ids.to_vec());
-            self.other.want(Wish::CANCEL);
-            Ok(())
-        }
-    }
-
-    /// The thread of an executor that has these stages before it, each with a wish, and whom it reports to.
-    fn desk(
-        scheduler: impl Scheduler + 'static,
-        most: Option<u32>,
-        folder: &Path,
-        stages: &[&str],
-    ) -> (Desk, Vec<(Wish, Receiver<Report>)>) {
-        let manifest = folder.join("experiment.toml");
-        let stage = |name: &str| {
-            format!("[stages.{name}]\nkind = \"command\"\nrun = [\"{name}\", \"${{n}}\"]\n")
-        };
-        let text = format!(
-            "[experiment]\nname = \"x\"\n[matrix]\nn = [1, 2, 3, 4, 5]\n{}{}",
-            stage("a"),
-            stage("b")
-        );
-        std::fs::write(&manifest, text).expect("ours");
-        let place = folder.join("cache");
-        let cache = Cache::open(&place).expect("a cache");
-        cache.prepare().expect("writable");
-        let followed = stages.iter().map(|name| {
-            let spec = crate::testing::job(&manifest, &place, name).expect("a job");
-            let spec: JobSpec = serde_json::from_value(spec).expect("a job");
-            let (sender, reports) = channel();
-            let reporter = Reporter { sender, waker: Waker::new(|| {}) };
-            let wish = Wish::default();
-            (Followed::new(spec, reporter, wish.clone()), (wish, reports))
-        });
-        let (jobs, followers) = followed.unzip();
-        let [submit, state, cancel] = ["submit", "state", "cancel"].map(str::to_owned);
-        let settings = ExecutorSettings {
-            max_jobs: most,
-            path: None,
-            setup: None,
-            scheduler: SchedulerSettings::Command(CommandTemplates { submit, state, cancel }),
-        };
-        let desk = Desk {
-            terms: Terms { name: "test".to_owned(), settings, detach: false },
-            cache: Arc::new(cache),
-            scheduler: Box::new(scheduler),
-            knowledge: Knowledge::new(),
-            jobs,
-            width: Width::Wide,
-        };
-        (desk, followers)
-    }
-
-    /// Makes what may be made, and submits it.
-    fn turn(desk: &mut Desk) {
-        let mut room = desk.room();
-        for place in 0..desk.jobs.len() {
-            assert!(!desk.step(place, &mut room));
-        }
-        desk.submit();
-    }
-
-    #[test]
-    fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let scheduler = Slow::default();
-        let (cancelled, other) = (Arc::clone(&scheduler.cancelled), scheduler.other.clone());
-        let (mut desk, mut followers) = desk(scheduler, None, folder.path(), &["a@n=1", "b@n=1"]);
-        followers[1].0 = other.clone();
-        desk.jobs[1].wish = other;
-        turn(&mut desk);
-        followers[0].0.want(Wish::CANCEL);
-        desk.cancel();
-        desk.cancel();
-        assert_eq!(*cancelled.lock().expect("one thread"), [["1"], ["2"]]);
-        for (_, reports) in followers {
-            assert!(matches!(reports.try_iter().last(), Some(Report::End(JobEnd::Stopped))));
-        }
-    }
-
-    /// What was submitted: the stage, of an array the first one, and its tasks.
-    type Taken = Vec<(String, Option<Tasks>)>;
-
-    /// Takes arrays, and remembers what it has taken.
-    #[derive(Default)]
-    struct Arraying {
-        taken: Arc<Mutex<Taken>>,
-        /// It refuses what is larger.
-        widest: Option<usize>,
-    }
-
-    impl Scheduler for Arraying {
-        fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
-            let count = job.tasks.map_or(1, |tasks| tasks.count);
-            if self.widest.is_some_and(|widest| count > widest) {
-                return Err(Trouble::Refused("Invalid job array specification".to_owned()));
-            }
-            let mut taken = self.taken.lock().expect("one thread");
-            taken.push((job.stage.name.to_string(), job.tasks));
-            Ok(taken.len().to_string())
-        }
-
-        fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
-            Ok(HashMap::new())
-        }
-
-        fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
-            Ok(())
-        }
-
-        fn arrays(&self) -> Option<Arrays> {
-            Some(Arrays { most: 4, index: "INDEX" })
-        }
-    }
-
-    const SWEEP: [&str; 7] = ["a@n=1", "a@n=2", "b@n=1", "a@n=3", "a@n=4", "a@n=5", "b@n=2"];
-
-    fn one(name: &str) -> (String, Option<Tasks>) {
-        (name.to_owned(), None)
-    }
-
-    fn several(name: &str, count: usize, at_once: Option<usize>) -> (String, Option<Tasks>) {
-        (name.to_owned(), Some(Tasks { count, at_once }))
-    }
-
-    #[test]
-    fn instances_of_a_stage_go_as_arrays() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let scheduler = Arraying::default();
-        let taken = Arc::clone(&scheduler.taken);
-        let (mut desk, _followers) = desk(scheduler, None, folder.path(), &SWEEP);
-        turn(&mut desk);
-        let expected = [several("a@n=1", 4, None), one("a@n=5"), several("b@n=1", 2, None)];
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-        let ids: Vec<_> = desk.jobs.iter().filter_map(Followed::id).collect();
-        assert_eq!(ids, ["1_0", "1_1", "3_0", "1_2", "1_3", "2", "3_1"]);
-    }
-
-    #[test]
-    fn no_more_run_at_once_than_an_executor_takes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let scheduler = Arraying::default();
-        let taken = Arc::clone(&scheduler.taken);
-        let (mut desk, _followers) = desk(scheduler, Some(2), folder.path(), &SWEEP);
-        turn(&mut desk);
-        turn(&mut desk);
-        // All that are ready, with a limit of their own, as nothing was there before.
-        let mut expected = vec![several("a@n=1", 4, Some(2))];
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-        // With a task less, as many wait as may run.
-        desk.jobs.retain(|job| !job.id().is_some_and(|id| ["1_0", "1_1"].contains(&&*id)));
-        turn(&mut desk);
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-        desk.jobs.retain(|job| job.id().is_none_or(|id| id != "1_2"));
-        turn(&mut desk);
-        turn(&mut desk);
-        expected.push(one("b@n=1"));
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-        desk.jobs.retain(|job| job.id().is_none());
-        turn(&mut desk);
-        expected.extend([one("a@n=5"), one("b@n=2")]);
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-    }
-
-    #[test]
-    fn where_only_few_may_wait_no_more_wait_than_run() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let scheduler = Arraying { widest: Some(2), ..Arraying::default() };
-        let taken = Arc::clone(&scheduler.taken);
-        let (mut desk, _followers) = desk(scheduler, Some(2), folder.path(), &SWEEP);
-        turn(&mut desk);
-        turn(&mut desk);
-        let mut expected = vec![several("a@n=1", 2, None)];
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-        desk.jobs.retain(|job| job.id().is_none());
-        turn(&mut desk);
-        turn(&mut desk);
-        expected.push(several("b@n=1", 2, None));
-        assert_eq!(*taken.lock().expect("one thread"), expected);
-    }
-
-    #[test]
-    fn where_arrays_are_refused_each_goes_alone() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let scheduler = Arraying { widest: Some(1), ..Arraying::default() };
-        let taken = Arc::clone(&scheduler.taken);
-        let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
-        turn(&mut desk);
-        turn(&mut desk);
-        assert_eq!(*taken.lock().expect("one thread"), [one("a@n=1"), one("a@n=2")]);
-    }
-}
+mod tests;

@@ -43,10 +43,15 @@ pub(super) trait Scheduler: Send {
         None
     }
 
-    /// The id of the job or the array with this token, if there is one. For one that may have been submitted by a process that was killed before it could
-    /// remember that.
-    fn find(&self, _token: &str) -> Result<Option<String>, Trouble> {
-        Ok(None)
+    /// Its jobs and arrays that have not ended, with their ids by their tokens, as far as it knows these. For those that may have been
+    /// submitted although nobody has their receipts.
+    fn by_token(&self) -> Result<HashMap<String, String>, Trouble> {
+        Ok(HashMap::new())
+    }
+
+    /// Whether an answer that names none of several jobs may be that of one that is away.
+    fn may_be_mute(&self) -> bool {
+        false
     }
 }
 

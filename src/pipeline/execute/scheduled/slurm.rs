@@ -21,9 +21,11 @@ const EXPORTED: &str = "PATH,HOME,USER,LOGNAME,LANG,LD_LIBRARY_PATH,PIPELINE_LEA
 const WARNING: &str = "--signal=B:USR1@120";
 
 /// What its commands say when the controller does not answer. What they were asked for may have been done.
-const AWAY: [&str; 6] = [
+const AWAY: [&str; 8] = [
     "Unable to contact slurm controller",
     "Socket timed out",
+    "Zero Bytes were transmitted or received",
+    "temporarily unable to accept job",
     "Connection refused",
     "Connection timed out",
     "backup controller",
@@ -103,14 +105,15 @@ impl Scheduler for Slurm {
         Some(Arrays { most: MOST_TASKS, index: "SLURM_ARRAY_TASK_ID" })
     }
 
-    fn find(&self, token: &str) -> Result<Option<String>, Trouble> {
+    fn by_token(&self) -> Result<HashMap<String, String>, Trouble> {
         let lines = queue(&[])?;
-        let job = lines.lines().find_map(|line| {
-            let (id, state, comment) = listed(line)?;
-            let has_token = comment.split(' ').any(|word| word == token);
-            (has_token && !matches!(state, JobState::Ended(_))).then(|| array_of(id).to_owned())
+        let known = lines.lines().filter_map(listed);
+        let live = known.filter(|(_, state, _)| !matches!(state, JobState::Ended(_)));
+        // The token is one of the words.
+        let words = live.flat_map(|(id, _, comment)| {
+            comment.split(' ').map(move |word| (word.to_owned(), array_of(id).to_owned()))
         });
-        Ok(job)
+        Ok(words.collect())
     }
 }
 

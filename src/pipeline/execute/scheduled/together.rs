@@ -4,6 +4,9 @@
 //! a scheduler keeps it for as long as one of them can start.
 
 use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -11,8 +14,8 @@ use anyhow::bail;
 use super::super::job::JobEnd;
 use super::super::spec::Place;
 use super::followed::Followed;
+use super::handed_over::HandedOver;
 use super::scheduler::{Submission, Tasks, Trouble};
-use super::task::{self, Task};
 use super::{Desk, Terms, cpus};
 use crate::cache::{JobFolder, Lock};
 use crate::launcher::JOB_SUBCOMMAND;
@@ -68,13 +71,14 @@ impl Desk {
 
     /// Submits what is made, as far as there is room for it, and ends those that are refused.
     pub(super) fn submit(&mut self) {
+        let mut ended = self.take_up_lost();
+        self.end(&mut ended);
         let most = match self.scheduler.arrays() {
             Some(arrays) if self.width != Width::One => arrays.most,
             _ => 1,
         };
         let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
         let mut made: Vec<usize> = places.collect();
-        let mut ended = Vec::new();
         while let Some(&first) = made.first() {
             let (free, width) = (self.free().unwrap_or(usize::MAX), self.width);
             if free == 0 || self.knowledge.takes_none() {
@@ -91,17 +95,44 @@ impl Desk {
                 break;
             }
         }
+        self.end(&mut ended);
+    }
+
+    /// Ends these.
+    fn end(&mut self, ended: &mut Vec<(usize, JobEnd)>) {
         ended.sort_unstable_by_key(|(place, _)| *place);
-        for (place, end) in ended.into_iter().rev() {
+        for (place, end) in ended.drain(..).rev() {
             self.jobs.remove(place).reporter.end(end);
         }
     }
 
-    /// Submits these. Returns those that end by that, with how.
-    fn submit_together(&mut self, places: &[usize]) -> Vec<(usize, JobEnd)> {
-        let mut ended = Vec::new();
-        let mut members = Vec::new();
-        let failed = |error: anyhow::Error| JobEnd::failed(format!("{error:#}"));
+    /// Takes up what was handed over without a receipt, where the scheduler has it: it is asked once for all of them. Returns those that
+    /// end by that, with how.
+    fn take_up_lost(&mut self) -> Vec<(usize, JobEnd)> {
+        if self.knowledge.takes_none() {
+            return Vec::new();
+        }
+        let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].may_be_submitted());
+        let places: Vec<usize> = places.collect();
+        let (lost, mut ended) = self.lock(&places);
+        if lost.is_empty() {
+            return ended;
+        }
+        let Ok(known) = self.scheduler.by_token() else {
+            self.knowledge.took_none();
+            return ended;
+        };
+        for Member { place, folder, _lock } in lost {
+            let job = &mut self.jobs[place];
+            let looked = job.look_for(&self.terms, folder, &known, &self.knowledge);
+            ended.extend(looked.err().map(|error| (place, failed(error))));
+        }
+        ended
+    }
+
+    /// The right to submit these, as far as nobody else has it; and those of which that cannot be told, with how they end.
+    fn lock(&mut self, places: &[usize]) -> (Vec<Member>, Vec<(usize, JobEnd)>) {
+        let (mut members, mut ended) = (Vec::new(), Vec::new());
         for &place in places {
             match self.jobs[place].lock_to_submit(&self.cache) {
                 Ok(Some((lock, folder))) => members.push(Member { place, folder, _lock: lock }),
@@ -109,6 +140,14 @@ impl Desk {
                 Err(error) => ended.push((place, failed(error))),
             }
         }
+        (members, ended)
+    }
+
+    /// Submits these. Returns those that end by that, with how.
+    fn submit_together(&mut self, places: &[usize]) -> Vec<(usize, JobEnd)> {
+        let (mut members, mut ended) = self.lock(places);
+        // Another run has handed these over meanwhile.
+        members.retain(|member| !self.jobs[member.place].may_be_submitted());
         if members.is_empty() {
             return ended;
         }
@@ -116,8 +155,9 @@ impl Desk {
         let waits = self.most_at_once().is_some_and(|most| members.len() > most);
         match self.hand_over(&members) {
             Ok(Ok(taken)) => {
-                for (index, Member { place, folder, .. }) in members.into_iter().enumerate() {
-                    let id = if is_array { task::id(&taken, index) } else { taken.clone() };
+                for Member { place, folder, _lock } in members {
+                    let handed = HandedOver::of(&folder);
+                    let id = handed.map_or_else(|| taken.clone(), |handed| handed.id(&taken));
                     let job = &mut self.jobs[place];
                     let remembered = job.was_taken(&self.terms, folder, id, &self.knowledge);
                     ended.extend(remembered.err().map(|error| (place, failed(error))));
@@ -126,12 +166,16 @@ impl Desk {
                 self.knowledge.is_old();
             }
             // There may be a limit on how many jobs of somebody wait.
-            Ok(Err(Trouble::Refused(_))) if waits => self.width = Width::Narrow,
+            Ok(Err(Trouble::Refused(_))) if waits => {
+                self.width = Width::Narrow;
+                ended.extend(forget(&members));
+            }
             // Its administrator may want no arrays.
             Ok(Err(Trouble::Refused(words)))
                 if is_array && words.to_lowercase().contains("array") =>
             {
                 self.width = Width::One;
+                ended.extend(forget(&members));
             }
             Ok(Err(trouble @ Trouble::Refused(_))) => {
                 let end = || JobEnd::failed(refused(&self.terms.name, &trouble));
@@ -162,30 +206,31 @@ impl Desk {
             Some(_) => Place::new(name, None).token,
             None => first.token(),
         };
-        for (index, member) in members.iter().enumerate() {
-            let task = array.map(|_| serde_json::to_vec(&Task { token: token.clone(), index }));
-            member.folder.set_task(task.transpose()?.as_deref())?;
-        }
         let jobs = members.iter().map(|one| (&one.folder, self.jobs[one.place].token()));
         let jobs: Vec<(&JobFolder, String)> = jobs.collect();
         let lines = script(settings, array.map(|array| array.index), &jobs)?;
         let folder = &members[0].folder;
         folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
+        for (index, member) in members.iter().enumerate() {
+            let handed = HandedOver { token: token.clone(), index: array.map(|_| index) };
+            member.folder.set_handed_over(Some(&serde_json::to_vec(&handed)?))?;
+        }
         let count = members.len();
         let at_once = self.most_at_once().filter(|most| *most < count);
         let tasks = array.map(|_| Tasks { count, at_once });
         let (stage, key) = (first.stage(), first.key().to_string());
-        let submitted =
-            scheduler.submit(&Submission { stage, key, token: token.clone(), folder, tasks });
-        // It may have been taken: then the scheduler knows its token, or the second one finds the work done.
-        Ok(match submitted {
-            Err(trouble @ Trouble::Away(_)) => match scheduler.find(&token) {
-                Ok(Some(id)) => Ok(id),
-                _ => Err(trouble),
-            },
-            answer => answer,
-        })
+        Ok(scheduler.submit(&Submission { stage, key, token, folder, tasks }))
     }
+}
+
+fn failed(error: anyhow::Error) -> JobEnd {
+    JobEnd::failed(format!("{error:#}"))
+}
+
+/// The scheduler did not take these. Returns those of which that cannot be remembered, with how they end.
+fn forget(members: &[Member]) -> Vec<(usize, JobEnd)> {
+    let forgotten = members.iter().map(|one| (one.place, one.folder.set_handed_over(None)));
+    forgotten.filter_map(|(place, forgotten)| Some((place, failed(forgotten.err()?)))).collect()
 }
 
 /// What instances of a stage have in common that go together.
@@ -246,14 +291,28 @@ fn program(settings: &ExecutorSettings) -> anyhow::Result<PathBuf> {
         return Ok(path.join("pipeline"));
     }
     let program = std::env::current_exe()?;
-    // The system says so of a file that has been removed or replaced since.
-    if program.to_string_lossy().ends_with(" (deleted)") {
+    if !is_this_program(&program) {
         bail!(
             "the program of this run was replaced or removed, and another build would not run its jobs: start the run again (jobs that \
              were submitted go on); a program that stays is in 'path' of the executor"
         );
     }
     Ok(program)
+}
+
+/// Whether what has the path of this program is still the one that runs here.
+fn is_this_program(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // What the system, or NFS, calls a file that was removed or replaced here; on another machine, it keeps its name.
+    if name.ends_with(" (deleted)") || name.starts_with(".nfs") {
+        return false;
+    }
+    let file = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    match file(Path::new("/proc/self/exe")) {
+        Ok(own) => file(path).is_ok_and(|there| there == own),
+        // A system that does not say it.
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }
 
 /// What went wrong with a scheduler, in words.

@@ -1,0 +1,338 @@
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use super::scheduler::{Arrays, Tasks};
+use super::*;
+use crate::manifest::CommandTemplates;
+
+/// Takes all jobs. While it cancels some, another one becomes unwanted.
+#[derive(Default)]
+struct Slow {
+    other: Wish,
+    cancelled: Arc<Mutex<Vec<Vec<String>>>>,
+    submitted: Mutex<usize>,
+}
+
+impl Scheduler for Slow {
+    fn submit(&self, _job: &Submission<'_>) -> Result<String, Trouble> {
+        let mut submitted = self.submitted.lock().expect("one thread");
+        *submitted += 1;
+        Ok(submitted.to_string())
+    }
+
+    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        Ok(ids.iter().map(|id| (id.clone(), JobState::Queued)).collect())
+    }
+
+    fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
+        self.cancelled.lock().expect("one thread").push(ids.to_vec());
+        self.other.want(Wish::CANCEL);
+        Ok(())
+    }
+}
+
+/// The thread of an executor that has these stages before it, each with a wish, and whom it reports to.
+fn desk(
+    scheduler: impl Scheduler + 'static,
+    most: Option<u32>,
+    folder: &Path,
+    stages: &[&str],
+) -> (Desk, Vec<(Wish, Receiver<Report>)>) {
+    let manifest = folder.join("experiment.toml");
+    let stage = |name: &str| {
+        format!("[stages.{name}]\nkind = \"command\"\nrun = [\"{name}\", \"${{n}}\"]\n")
+    };
+    let text = format!(
+        "[experiment]\nname = \"x\"\n[matrix]\nn = [1, 2, 3, 4, 5]\n{}{}",
+        stage("a"),
+        stage("b")
+    );
+    std::fs::write(&manifest, text).expect("ours");
+    let place = folder.join("cache");
+    let cache = Cache::open(&place).expect("a cache");
+    cache.prepare().expect("writable");
+    let followed = stages.iter().map(|name| {
+        let spec = crate::testing::job(&manifest, &place, name).expect("a job");
+        let spec: JobSpec = serde_json::from_value(spec).expect("a job");
+        let (sender, reports) = channel();
+        let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+        let wish = Wish::default();
+        (Followed::new(spec, reporter, wish.clone()), (wish, reports))
+    });
+    let (jobs, followers) = followed.unzip();
+    let [submit, state, cancel] = ["submit", "state", "cancel"].map(str::to_owned);
+    let settings = ExecutorSettings {
+        max_jobs: most,
+        path: None,
+        setup: None,
+        scheduler: SchedulerSettings::Command(CommandTemplates { submit, state, cancel }),
+    };
+    let desk = Desk {
+        terms: Terms { name: "test".to_owned(), settings, detach: false },
+        cache: Arc::new(cache),
+        scheduler: Box::new(scheduler),
+        knowledge: Knowledge::new(),
+        jobs,
+        width: Width::Wide,
+    };
+    (desk, followers)
+}
+
+/// Makes what may be made, and submits it.
+fn turn(desk: &mut Desk) {
+    let mut room = desk.room();
+    for place in 0..desk.jobs.len() {
+        assert!(!desk.step(place, &mut room));
+    }
+    desk.submit();
+}
+
+#[test]
+fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Slow::default();
+    let (cancelled, other) = (Arc::clone(&scheduler.cancelled), scheduler.other.clone());
+    let (mut desk, mut followers) = desk(scheduler, None, folder.path(), &["a@n=1", "b@n=1"]);
+    followers[1].0 = other.clone();
+    desk.jobs[1].wish = other;
+    turn(&mut desk);
+    followers[0].0.want(Wish::CANCEL);
+    desk.cancel();
+    desk.cancel();
+    assert_eq!(*cancelled.lock().expect("one thread"), [["1"], ["2"]]);
+    for (_, reports) in followers {
+        assert!(matches!(reports.try_iter().last(), Some(Report::End(JobEnd::Stopped))));
+    }
+}
+
+/// What was submitted: the stage, of an array the first one, and its tasks.
+type Taken = Vec<(String, Option<Tasks>)>;
+
+/// Takes arrays, and remembers what it has taken.
+#[derive(Default)]
+struct Arraying {
+    taken: Arc<Mutex<Taken>>,
+    /// It refuses what is larger.
+    widest: Option<usize>,
+}
+
+impl Scheduler for Arraying {
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+        let count = job.tasks.map_or(1, |tasks| tasks.count);
+        if self.widest.is_some_and(|widest| count > widest) {
+            return Err(Trouble::Refused("Invalid job array specification".to_owned()));
+        }
+        let mut taken = self.taken.lock().expect("one thread");
+        taken.push((job.stage.name.to_string(), job.tasks));
+        Ok(taken.len().to_string())
+    }
+
+    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        Ok(HashMap::new())
+    }
+
+    fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    fn arrays(&self) -> Option<Arrays> {
+        Some(Arrays { most: 4, index: "INDEX" })
+    }
+}
+
+const SWEEP: [&str; 7] = ["a@n=1", "a@n=2", "b@n=1", "a@n=3", "a@n=4", "a@n=5", "b@n=2"];
+
+fn one(name: &str) -> (String, Option<Tasks>) {
+    (name.to_owned(), None)
+}
+
+fn several(name: &str, count: usize, at_once: Option<usize>) -> (String, Option<Tasks>) {
+    (name.to_owned(), Some(Tasks { count, at_once }))
+}
+
+#[test]
+fn instances_of_a_stage_go_as_arrays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Arraying::default();
+    let taken = Arc::clone(&scheduler.taken);
+    let (mut desk, _followers) = desk(scheduler, None, folder.path(), &SWEEP);
+    turn(&mut desk);
+    let expected = [several("a@n=1", 4, None), one("a@n=5"), several("b@n=1", 2, None)];
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+    let ids: Vec<_> = desk.jobs.iter().filter_map(Followed::id).collect();
+    assert_eq!(ids, ["1_0", "1_1", "3_0", "1_2", "1_3", "2", "3_1"]);
+}
+
+#[test]
+fn no_more_run_at_once_than_an_executor_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Arraying::default();
+    let taken = Arc::clone(&scheduler.taken);
+    let (mut desk, _followers) = desk(scheduler, Some(2), folder.path(), &SWEEP);
+    turn(&mut desk);
+    turn(&mut desk);
+    // All that are ready, with a limit of their own, as nothing was there before.
+    let mut expected = vec![several("a@n=1", 4, Some(2))];
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+    // With a task less, as many wait as may run.
+    desk.jobs.retain(|job| !job.id().is_some_and(|id| ["1_0", "1_1"].contains(&&*id)));
+    turn(&mut desk);
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+    desk.jobs.retain(|job| job.id().is_none_or(|id| id != "1_2"));
+    turn(&mut desk);
+    turn(&mut desk);
+    expected.push(one("b@n=1"));
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+    desk.jobs.retain(|job| job.id().is_none());
+    turn(&mut desk);
+    expected.extend([one("a@n=5"), one("b@n=2")]);
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+}
+
+#[test]
+fn where_only_few_may_wait_no_more_wait_than_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Arraying { widest: Some(2), ..Arraying::default() };
+    let taken = Arc::clone(&scheduler.taken);
+    let (mut desk, _followers) = desk(scheduler, Some(2), folder.path(), &SWEEP);
+    turn(&mut desk);
+    turn(&mut desk);
+    let mut expected = vec![several("a@n=1", 2, None)];
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+    desk.jobs.retain(|job| job.id().is_none());
+    turn(&mut desk);
+    turn(&mut desk);
+    expected.push(several("b@n=1", 2, None));
+    assert_eq!(*taken.lock().expect("one thread"), expected);
+}
+
+#[test]
+fn where_arrays_are_refused_each_goes_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Arraying { widest: Some(1), ..Arraying::default() };
+    let taken = Arc::clone(&scheduler.taken);
+    let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
+    turn(&mut desk);
+    turn(&mut desk);
+    assert_eq!(*taken.lock().expect("one thread"), [one("a@n=1"), one("a@n=2")]);
+}
+
+/// Loses the answers to some submissions, and says later what it has.
+#[derive(Default)]
+struct Losing {
+    /// The submissions without an answer, the last one first: whether it takes what they are about. It answers those after them.
+    loses: Mutex<Vec<bool>>,
+    /// The tokens of what it has taken.
+    has: Arc<Mutex<Vec<String>>>,
+    /// Whether it does not say that now, and how often it was asked.
+    is_away: Arc<AtomicBool>,
+    asked: Arc<Mutex<usize>>,
+    is_mute: bool,
+}
+
+impl Losing {
+    fn of(loses: &[bool]) -> Self {
+        Self { loses: Mutex::new(loses.to_vec()), ..Self::default() }
+    }
+
+    fn away() -> Trouble {
+        Trouble::Away("Socket timed out".to_owned())
+    }
+}
+
+impl Scheduler for Losing {
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+        let loses = self.loses.lock().expect("one thread").pop();
+        let mut has = self.has.lock().expect("one thread");
+        if loses != Some(false) {
+            has.push(job.token.clone());
+        }
+        if loses.is_some() { Err(Self::away()) } else { Ok(has.len().to_string()) }
+    }
+
+    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        Ok(HashMap::new())
+    }
+
+    fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    fn arrays(&self) -> Option<Arrays> {
+        Some(Arrays { most: 4, index: "INDEX" })
+    }
+
+    fn by_token(&self) -> Result<HashMap<String, String>, Trouble> {
+        *self.asked.lock().expect("one thread") += 1;
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(Self::away());
+        }
+        let has = self.has.lock().expect("one thread");
+        Ok((1..).zip(&*has).map(|(id, token)| (token.clone(), id.to_string())).collect())
+    }
+
+    fn may_be_mute(&self) -> bool {
+        self.is_mute
+    }
+}
+
+/// A turn after the time for which a scheduler is spared.
+fn later(desk: &mut Desk) {
+    desk.knowledge.spared = None;
+    turn(desk);
+}
+
+fn ids(desk: &Desk) -> Vec<String> {
+    desk.jobs.iter().filter_map(Followed::id).collect()
+}
+
+#[test]
+fn what_may_have_been_taken_is_looked_for_before_it_is_submitted_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Losing::of(&[true, false]);
+    let (is_away, has) = (Arc::clone(&scheduler.is_away), Arc::clone(&scheduler.has));
+    let count = || has.lock().expect("one thread").len();
+    let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
+    turn(&mut desk);
+    assert_eq!(count(), 0, "it did not take it");
+    later(&mut desk);
+    assert_eq!((count(), ids(&desk)), (1, Vec::new()), "it took it without a word");
+    is_away.store(true, Ordering::Relaxed);
+    later(&mut desk);
+    assert!(desk.knowledge.takes_none());
+    is_away.store(false, Ordering::Relaxed);
+    later(&mut desk);
+    assert_eq!((count(), ids(&desk)), (1, vec!["1_0".to_owned(), "1_1".to_owned()]));
+}
+
+#[test]
+fn what_an_earlier_run_has_submitted_without_a_receipt_is_asked_for_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sweep = ["a@n=1", "a@n=2", "a@n=3", "a@n=4"];
+    let scheduler = Losing::of(&[true]);
+    let has = Arc::clone(&scheduler.has);
+    let (mut killed, followers) = desk(scheduler, Some(2), folder.path(), &sweep);
+    turn(&mut killed);
+    drop((killed, followers));
+    let scheduler = Losing { has: Arc::clone(&has), ..Losing::default() };
+    let asked = Arc::clone(&scheduler.asked);
+    let (mut next, _followers) = desk(scheduler, Some(2), folder.path(), &sweep);
+    turn(&mut next);
+    assert_eq!(ids(&next), ["1_0", "1_1", "1_2", "1_3"]);
+    let counts = (*asked.lock().expect("one thread"), has.lock().expect("one thread").len());
+    assert_eq!(counts, (1, 1));
+}
+
+#[test]
+fn only_a_scheduler_that_may_be_mute_is_doubted_when_it_knows_none_of_its_jobs() {
+    for is_mute in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scheduler = Losing { is_mute, ..Losing::default() };
+        let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
+        turn(&mut desk);
+        desk.knowledge.next = Instant::now();
+        desk.ask();
+        assert_eq!(desk.knowledge.answers, u64::from(!is_mute));
+    }
+}
