@@ -296,6 +296,7 @@ mod tests {
             ("ssh://lab/", "its folder is absolute"),
             ("ssh://lab/a/../b", "without .."),
             ("ssh://lab:0/x", "its port"),
+            ("http://lab.localhost/a", "can be read and changed by everybody on the way"),
             ("http://lab/a", "can be read and changed by everybody on the way"),
             ("https://lab/a?token=s3cret", "after ? it can have unencrypted=allowed"),
             ("https://lab/a/../b", "without .."),

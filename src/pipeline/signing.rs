@@ -2,17 +2,18 @@
 
 #![allow(clippy::disallowed_methods, reason = "the key of a user is not in a cache")]
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -142,27 +143,21 @@ impl Signer {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed);
         let pair = pair.map_err(|_| anyhow!("internal error: a seed has {KEY_BYTES} bytes"))?;
         let what = || format!("cannot write the key {}", path.display());
-        if let Some(folder) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(what)?;
+        let folder = path.parent().with_context(what)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(what)?;
+        // Whole under a name of its own, as another process may make one, too: only its owner can read it.
+        let mut new = NamedTempFile::with_prefix_in(".key-", folder).with_context(what)?;
+        writeln!(new, "{PRIVATE}{}", STANDARD.encode(seed)).with_context(what)?;
+        new.as_file().sync_all().with_context(what)?;
+        match new.persist_noclobber(path) {
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+                bail!("there is a key in {}: `pipeline key show` prints its line", path.display())
+            }
+            other => drop(other.map_err(|error| error.error).with_context(what)?),
         }
-        // What is cut off is no key that somebody has seen the line of.
-        let new = path.with_file_name(format!(".key-{}", std::process::id()));
-        let write = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            writeln!(file, "{PRIVATE}{}", STANDARD.encode(seed))?;
-            file.sync_all()?;
-            fs::hard_link(&new, path)
-        };
-        let written = write();
-        let _ = fs::remove_file(&new);
-        match written {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(anyhow!(
-                "there is a key in {}: `pipeline key show` prints its line",
-                path.display()
-            )),
-            other => other.with_context(what).map(|()| Self(pair)),
-        }
+        // Not every file system can make the name last.
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        Ok(Self(pair))
     }
 
     /// What others check its signatures with.
@@ -192,5 +187,34 @@ impl Signing {
     /// Those of [`Signer::read`].
     pub(crate) fn signer(&self) -> anyhow::Result<Option<Signer>> {
         self.key_file.as_deref().map_or(Ok(None), Signer::read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_who_make_a_key_at_once_one_does_whatever_another_has_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Of one with our number that was killed, on this or another machine.
+        let left = folder.path().join(format!(".key-{}", std::process::id()));
+        std::fs::write(&left, "").expect("ours");
+        let path = folder.path().join("key");
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| Signer::create(&path))).collect();
+            all.into_iter().map(|one| one.join().expect("no panic")).collect()
+        });
+        let key = Signer::read(&path).expect("readable").expect("there is one").public();
+        let (mine, others): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+        assert_eq!(mine.len(), 1);
+        assert!(mine.into_iter().flatten().all(|signer| signer.public() == key));
+        for error in others.into_iter().filter_map(Result::err) {
+            assert!(error.to_string().starts_with("there is a key in "), "{error:#}");
+        }
+        let names = std::fs::read_dir(folder.path()).expect("ours").flatten();
+        let mut names: Vec<_> = names.map(|entry| entry.path()).collect();
+        names.sort();
+        assert_eq!(names, [left, path]);
     }
 }

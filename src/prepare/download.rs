@@ -31,6 +31,8 @@ use http::Client;
 use partial::{Origin, Partial};
 use retry::Failure;
 
+pub use retry::retry_after;
+
 impl Body for Download {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let (credentials, note) = Credentials::of_the_user(|name| std::env::var_os(name));

@@ -39,6 +39,8 @@ mod web_page;
 mod zip_error;
 mod zip_names;
 
+pub use download::retry_after;
+
 use std::process::ExitCode;
 
 use pipeline_stages::message::Metrics;

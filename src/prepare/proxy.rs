@@ -44,7 +44,8 @@ pub(crate) fn choose(
         let values = names.into_iter().filter_map(|name| Some((variable(&name)?, name)));
         values.into_iter().find(|(value, _)| !value.is_empty())
     };
-    if is_this_machine(url.host()) {
+    // That these are names of this machine is enough to ask no proxy for them.
+    if is_this_machine(url.host()) || url.host().ends_with(".localhost") {
         return Ok(None);
     }
     if let Some((hosts, _)) = set("NO_PROXY")
@@ -163,11 +164,10 @@ impl EnvProxy {
     }
 }
 
-/// Whether a host of a URL is this machine, whoever answers there.
+/// Whether a host of a URL is this machine, whoever answers there. Not a name below `localhost`: some systems ask others for its address.
 pub fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let is_local_name = host == "localhost" || host.ends_with(".localhost");
-    address.map_or(is_local_name, |address| address.is_loopback())
+    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 /// Whether an entry of `NO_PROXY` names this host: `*` is every host, and a domain also names the hosts below it, with or

@@ -41,6 +41,10 @@ pub enum Answer {
         parts: bool,
         after: usize,
     },
+    /// Not now, but after so many seconds.
+    Later(&'static str),
+    /// With half of what is sent in its place, and no answer.
+    Half,
     /// Not at all.
     Never,
 }
@@ -150,12 +154,23 @@ fn serve(
     let request = Request { method, name, query: query.to_owned(), login, destination };
     let file: PathBuf = top.join(&request.name);
     let body: Vec<u8>;
-    let (mut location, mut most) = (String::new(), usize::MAX);
+    let (mut header, mut most) = (String::new(), usize::MAX);
     let status = match answer(&request) {
         Answer::Never => {
             // Until the other side leaves.
             while reader.read(&mut [0; 4096])? > 0 {}
             return Ok(());
+        }
+        Answer::Later(seconds) => {
+            header = format!("retry-after: {seconds}\r\n");
+            body = Vec::new();
+            429
+        }
+        Answer::Half => {
+            let mut content = Vec::new();
+            reader.take(length).read_to_end(&mut content)?;
+            fs::create_dir_all(file.parent().expect("a folder"))?;
+            return fs::write(&file, &content[..content.len() / 2]);
         }
         Answer::Status(status, text) => {
             std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
@@ -163,7 +178,7 @@ fn serve(
             status
         }
         Answer::Elsewhere(address) => {
-            location = format!("location: {address}\r\n");
+            header = format!("location: {address}\r\n");
             body = b"it is elsewhere".to_vec();
             302
         }
@@ -208,7 +223,7 @@ fn serve(
     let mut stream = stream;
     write!(
         stream,
-        "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{location}connection: close\r\n\r\n",
+        "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{header}connection: close\r\n\r\n",
         body.len()
     )?;
     if request.method != "HEAD" {

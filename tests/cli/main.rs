@@ -41,6 +41,7 @@ mod places;
 mod pretrained;
 mod python;
 mod reads;
+mod remote_stories;
 mod report_page;
 mod reports;
 mod resources;

@@ -1,33 +1,13 @@
 //! A cache that others share, in a real object store: `cargo xtask test-remotes` starts one for these.
 
-use std::fs;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
 use rustix::process::Signal;
 
 use crate::cutter::Cutter;
-use crate::support::{Ended, MANIFEST, Sandbox, eventually, walk};
-
-/// One large file that cannot be compressed and takes several parts, one that can, and small ones.
-pub const PAPER: &str = r#"
-[experiment]
-name = "paper"
-
-[stages.data]
-kind = "command"
-shell = '''
-cd "$PIPELINE_OUTPUT"
-head -c 70000000 /dev/urandom > noise
-seq 1 60000 > numbers
-for number in 1 2 3; do echo $number > $number; done
-'''
-
-[stages.count]
-kind = "command"
-shell = 'wc -l < "$PIPELINE_INPUT_DATA/numbers" > "$PIPELINE_OUTPUT/count"'
-inputs = { data = "data" }
-"#;
+use crate::remote_stories::{
+    PAPER, many_files_are_few_requests, nothing_is_kept_of, one_of_eight_pushes_wins, succeeded,
+    what_is_cut_is_continued,
+};
+use crate::support::{MANIFEST, Sandbox, eventually, walk};
 
 /// The address of the server.
 fn server() -> String {
@@ -44,12 +24,6 @@ fn user_at(server: &str, manifest: &str, place: &str, who: &str) -> Sandbox {
 
 fn user(manifest: &str, place: &str) -> Sandbox {
     user_at(&server(), manifest, place, "writer")
-}
-
-/// How a call ended that must succeed.
-pub fn succeeded(ended: Ended) -> Ended {
-    ended.success();
-    ended
 }
 
 #[test]
@@ -78,20 +52,6 @@ fn a_second_user_gets_the_whole_table_and_every_byte() {
     bob.edit("seq 1 60000", "seq 1 60001");
     let ran = succeeded(bob.pipeline("run experiment.toml")).stdout;
     assert!(ran.contains("2 ran"), "{ran}");
-}
-
-/// Eight users push the same at once, and one wins; another user gets what that one has sent.
-pub fn one_of_eight_pushes_wins(user: impl Fn() -> Sandbox, another: &Sandbox) {
-    let users: Vec<Sandbox> = (0..8).map(|_| user()).collect();
-    users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
-    let running: Vec<_> =
-        users.iter().map(|user| user.start("push experiment.toml data")).collect();
-    let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
-    let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
-    assert_eq!(winners.len(), 1, "{pushed:?}");
-    another.pipeline("pull experiment.toml data").success();
-    assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
-    another.pipeline("verify experiment.toml data").success();
 }
 
 #[test]
@@ -159,59 +119,24 @@ fn who_may_not_write_or_read_is_told_so_and_runs_on() {
         .set("AWS_SECRET_ACCESS_KEY", "writers-secret");
     let planned = succeeded(missing.pipeline("plan experiment.toml --remote"));
     assert!(planned.stderr.contains("the bucket does not exist"), "{planned}");
-    // Nothing of it is kept, either.
-    for sandbox in [&ann, &reader, &wrong] {
-        for file in walk(&sandbox.cache("")).into_iter().filter(|path| path.is_file()) {
-            let bytes = fs::read(&file).expect("readable");
-            let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
-            assert!(!has(b"s-secret") && !has(b"X-Amz"), "{}", file.display());
-        }
-    }
+    nothing_is_kept_of(&["s-secret", "X-Amz"], &[&ann, &reader, &wrong]);
 }
 
 #[test]
 #[ignore = "needs an object store: cargo xtask test-remotes"]
 fn ten_thousand_small_files_are_few_requests() {
-    let many = PAPER
-        .replace("head -c 70000000 /dev/urandom > noise", "seq 1 10000 | split -l 1 -a 4 - file-");
-    let cutter = Cutter::start(&server(), i64::MAX);
-    let ann = user_at(&cutter.address(), &many, "small", "writer");
-    ann.pipeline("run experiment.toml").success();
-    ann.pipeline("push experiment.toml").success();
-    let connections = cutter.connections.load(Ordering::Relaxed);
-    assert!(connections < 40, "{connections}");
-    let bob = user(&many, "small");
-    let began = Instant::now();
-    bob.pipeline("pull experiment.toml").success();
-    println!("10,000 files pulled in {:?}", began.elapsed());
-    assert_eq!(bob.digest("data"), ann.digest("data"));
+    let user_at = |server: &str, manifest: &str| user_at(server, manifest, "small", "writer");
+    many_files_are_few_requests(&server(), user_at, user_at);
 }
 
 #[test]
 #[ignore = "needs an object store: cargo xtask test-remotes"]
 fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
-    let ann = user(PAPER, "cut");
-    ann.pipeline("run experiment.toml").success();
-    // Once in the middle of a body, whose reading and writing continue.
-    for bytes in [10_000_000, 40_000_000] {
-        let cutter = Cutter::start(&server(), bytes);
-        let ann_cut = ann.command("push experiment.toml");
-        let mut command = ann_cut;
-        command.env(
-            "PIPELINE_REMOTE",
-            format!("s3://pipeline/cut-{bytes}?endpoint={}", cutter.address()),
-        );
-        ann.start_command(command).wait().success();
-        assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
-        let cutter = Cutter::start(&server(), bytes);
-        let bob = user_at(&cutter.address(), PAPER, &format!("cut-{bytes}"), "writer");
-        bob.pipeline("pull experiment.toml").success();
-        assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
-        assert_eq!(bob.digest("data"), ann.digest("data"));
-    }
+    let user_at = |server: &str, place: &str| user_at(server, PAPER, place, "writer");
+    what_is_cut_is_continued(&server(), user_at, user_at);
     // Nobody is there at all.
     let address = Cutter::start(&server(), 0).address();
-    let bob = user_at(&address, PAPER, "cut", "writer");
+    let bob = user_at(&address, "cut");
     let ran = succeeded(bob.pipeline("run experiment.toml"));
     assert!(ran.stderr.contains("is not used: "), "{ran}");
 }

@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use tempfile::TempDir;
 
 use crate::fake_store::PAPER;
-use crate::object_store::succeeded;
+use crate::remote_stories::succeeded;
 use crate::support::{MANIFEST, Sandbox, walk};
 
 /// A share, and people with keys.
@@ -131,6 +131,44 @@ fn who_trusts_a_key_gets_what_it_has_signed_and_runs_the_rest() {
     }
     assert_eq!(ran(&lab.user()), said("data remote, count remote", 0));
     assert_eq!(ran(&carol), said("data ran, count ran", 2));
+}
+
+#[test]
+fn a_run_says_what_of_it_others_cannot_trust() {
+    let lab = Lab::new();
+    let eve = lab.user();
+    eve.pipeline("run experiment.toml").success();
+    eve.pipeline("push experiment.toml").success();
+    let (ann, of_ann) = lab.signer();
+    let config = format!("[cache]\ntrust = \"signed\"\nkeys = [\"{of_ann}\"]\npush = \"always\"\n");
+    ann.write("config/pipeline/config.toml", config);
+    let ran = succeeded(ann.pipeline("run experiment.toml"));
+    let words = "2 results were not signed by you, as file:///";
+    assert!(ran.stderr.contains(words), "{ran}");
+    assert!(ran.stderr.contains("has other records there: `pipeline push"), "{ran}");
+    let pushed = succeeded(ann.pipeline("push experiment.toml"));
+    assert!(pushed.stderr.contains("not signed by you: data, count"), "{pushed}");
+}
+
+#[test]
+fn who_has_no_home_gets_nothing_from_others() {
+    let lab = Lab::new();
+    let ann = lab.user();
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml").success();
+    // A folder that is not absolute is none.
+    let bob = lab.user().set("XDG_CONFIG_HOME", "config").set("HOME", "home");
+    let refused = bob.pipeline("run experiment.toml");
+    assert_eq!(refused.code(), Some(2), "{refused}");
+    assert!(refused.stderr.contains("whose results of a remote count"), "{refused}");
+    let bob = bob.set("PIPELINE_REMOTE", "none");
+    bob.pipeline("run experiment.toml").success();
+    let none = bob.pipeline("key show");
+    assert!(none.stderr.contains("neither HOME nor XDG_CONFIG_HOME"), "{none}");
+    // Without any variable, the system knows it. Whoever runs this may have a key there.
+    let bob = bob.set("HOME", "");
+    let known = bob.pipeline("key show");
+    assert!(!known.stderr.contains("neither HOME"), "{known}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::remote_stories::one_of_eight_pushes_wins;
 use crate::support::{Sandbox, walk};
 
 /// A large file that cannot be compressed, one that can, and small ones.
@@ -78,17 +79,8 @@ fn a_second_user_gets_the_whole_table_and_every_byte_by_one_connection() {
 fn of_eight_pushes_at_once_one_wins() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("cache")).expect("ours");
-    let users: Vec<Sandbox> = (0..8).map(|_| user(&folder, &server())).collect();
-    users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
-    let running: Vec<_> =
-        users.iter().map(|user| user.start("push experiment.toml data")).collect();
-    let pushed: Vec<_> = running.into_iter().map(|one| one.wait()).collect();
-    let winners: Vec<usize> =
-        (0..8).filter(|&at| pushed[at].stdout.starts_with("1 pushed")).collect();
-    assert_eq!(winners.len(), 1);
-    let another = user(&folder, &server());
-    another.pipeline("pull experiment.toml data").success();
-    assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
+    let user = || user(&folder, &server());
+    one_of_eight_pushes_wins(user, &user());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::object_store::{PAPER, one_of_eight_pushes_wins, succeeded};
+use crate::remote_stories::{PAPER, one_of_eight_pushes_wins, succeeded};
 use crate::support::{Sandbox, eventually, walk};
 
 /// A user of a folder, by a host that the server knows.

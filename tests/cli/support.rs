@@ -210,6 +210,8 @@ impl Sandbox {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+        // Not that of whoever runs the tests, and no other one in its place.
+        command.env("HOME", self.top.path().join("home"));
         command.envs(&self.environment);
         // SAFETY: signal is a bare system call: it neither allocates nor takes a lock.
         unsafe {

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -87,6 +88,103 @@ fn a_server_is_written_that_makes_no_folders_and_moves_to_whole_addresses_alone(
         assert!(!left.iter().any(|path| path.to_string_lossy().contains("/.new-")), "{left:?}");
         gets_everything(&store.reader());
     }
+}
+
+#[test]
+fn a_push_that_is_not_taken_removes_what_it_has_sent() {
+    let store = Store::start(|request| match request.method.as_str() {
+        "PUT" if request.name.starts_with("blobs/") => Answer::Half,
+        _ => Answer::WebDav,
+    });
+    let ann = store.reader();
+    ann.pipeline("run experiment.toml").success();
+    let pushed = ann.pipeline("push experiment.toml");
+    assert_eq!(pushed.code(), Some(1), "{pushed}");
+    assert!(pushed.stderr.contains("the connection failed"), "{pushed}");
+    let left = walk(store.folder.path());
+    assert!(!left.iter().any(|path| path.to_string_lossy().contains("/.new-")), "{left:?}");
+}
+
+#[test]
+fn half_a_file_in_its_place_is_not_taken_for_the_file() {
+    // The first request breaks off, and the next one is told that there is something.
+    for folder in ["records/", "blobs/"] {
+        let (folder_of_server, halves) = (folder, AtomicUsize::new(0));
+        let store = Store::start(move |request| {
+            let is_one = request.method == "PUT" && request.name.starts_with(folder_of_server);
+            match is_one && halves.fetch_add(1, Ordering::Relaxed) == 0 {
+                true => Answer::Half,
+                false => Answer::Plain,
+            }
+        });
+        let ann = store.reader();
+        ann.pipeline("run experiment.toml data").success();
+        let pushed = ann.pipeline("push experiment.toml data");
+        assert_eq!(pushed.code(), Some(1), "{pushed}");
+        assert!(pushed.stderr.contains(" is there in part: somebody is sending it"), "{pushed}");
+        let half = walk(store.folder.path().join(folder).as_path());
+        let half = half.into_iter().find(|path| path.is_file()).expect("half of it");
+        fs::remove_file(half).expect("ours");
+        ann.pipeline("push experiment.toml data").success();
+        let bob = store.reader();
+        bob.pipeline("pull experiment.toml data").success();
+    }
+}
+
+#[test]
+fn a_server_that_copies_what_it_moves_may_take_longer() {
+    let store = Store::start(|request| {
+        let is_last = request.destination.as_ref().is_some_and(|to| to.ends_with("/VERSION"));
+        if request.method == "MOVE" && is_last {
+            // Longer than a question may take.
+            std::thread::sleep(Duration::from_secs(11));
+        }
+        Answer::WebDav
+    });
+    let ann = store.reader();
+    ann.pipeline("run experiment.toml").success();
+    let pushed = ann.pipeline("push experiment.toml");
+    assert!(pushed.printed().starts_with("2 pushed"), "{pushed}");
+}
+
+#[test]
+fn a_server_that_does_not_say_how_large_a_file_is_without_sending_it_is_used() {
+    for status in [405, 501] {
+        let store = Store::start(move |request| match request.method.as_str() {
+            "HEAD" => Answer::Status(status, ""),
+            _ => Answer::WebDav,
+        });
+        let ann = store.reader();
+        ann.pipeline("run experiment.toml").success();
+        for expected in ["2 pushed", "0 pushed"] {
+            let pushed = ann.pipeline("push experiment.toml");
+            assert!(pushed.printed().starts_with(expected), "{pushed}");
+        }
+        let bob = store.reader();
+        let status = bob.pipeline("remote status experiment.toml");
+        assert!(status.printed().contains("only on the remote"), "{status}");
+        gets_everything(&bob);
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_time_gets_it() {
+    let (asked, began) = (AtomicUsize::new(0), Instant::now());
+    let again: Arc<OnceLock<Duration>> = Arc::default();
+    let first_again = Arc::clone(&again);
+    let store = Store::start(move |request| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => Answer::Later("2"),
+        1 => {
+            first_again.get_or_init(|| began.elapsed());
+            sends_files(&request.method)
+        }
+        _ => sends_files(&request.method),
+    });
+    store.fill();
+    let before = began.elapsed();
+    gets_everything(&store.reader());
+    let waited = *again.get().expect("it asked again") - before;
+    assert!(waited >= Duration::from_secs(2), "it waited for {waited:?}");
 }
 
 #[test]

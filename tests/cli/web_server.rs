@@ -2,15 +2,14 @@
 //!
 //! It has one folder by several addresses: `dav` takes files by WebDAV from whoever has a token, `mirror` sends the same files to everybody.
 
-use std::fs;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
 use rustix::process::Signal;
 
 use crate::cutter::Cutter;
-use crate::object_store::{PAPER, one_of_eight_pushes_wins, succeeded};
-use crate::support::{MANIFEST, Sandbox, eventually, walk};
+use crate::remote_stories::{
+    PAPER, many_files_are_few_requests, nothing_is_kept_of, one_of_eight_pushes_wins, succeeded,
+    what_is_cut_is_continued,
+};
+use crate::support::{MANIFEST, Sandbox, eventually};
 
 const WRITER: &str = "writers-token";
 const READER: &str = "readers-token";
@@ -146,48 +145,25 @@ fn who_may_not_write_or_read_is_told_so_and_runs_on() {
             assert!(!ended.to_string().contains(secret), "{ended}");
         }
     }
-    for sandbox in [&ann, &reader, &of_file] {
-        for file in walk(&sandbox.cache("")).into_iter().filter(|path| path.is_file()) {
-            let bytes = fs::read(&file).expect("readable");
-            let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
-            assert!(!has(b"-token") && !has(b"s3cret"), "{}", file.display());
-        }
-    }
+    nothing_is_kept_of(&["-token", "s3cret"], &[&ann, &reader, &of_file]);
 }
 
 #[test]
 #[ignore = "needs nginx: cargo xtask test-remotes"]
 fn ten_thousand_small_files_are_few_requests() {
-    let many = PAPER
-        .replace("head -c 70000000 /dev/urandom > noise", "seq 1 10000 | split -l 1 -a 4 - file-");
-    let cutter = Cutter::start(&server(), i64::MAX);
-    let ann = user_at(&many, format!("{}/dav/many", cutter.address()), WRITER);
-    ann.pipeline("run experiment.toml").success();
-    ann.pipeline("push experiment.toml").success();
-    let connections = cutter.connections.load(Ordering::Relaxed);
-    assert!(connections < 40, "{connections}");
-    let bob = user(&many, "mirror/many");
-    let began = Instant::now();
-    bob.pipeline("pull experiment.toml").success();
-    println!("10,000 files pulled in {:?}", began.elapsed());
-    assert_eq!(bob.digest("data"), ann.digest("data"));
+    let user = |place: &'static str| {
+        move |server: &str, manifest: &str| user_at(manifest, format!("{server}/{place}"), WRITER)
+    };
+    many_files_are_few_requests(&server(), user("dav/many"), user("mirror/many"));
 }
 
 #[test]
 #[ignore = "needs nginx: cargo xtask test-remotes"]
 fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
-    let ann = user(PAPER, "dav/cut");
-    ann.pipeline("run experiment.toml").success();
-    for bytes in [10_000_000, 40_000_000] {
-        let cutter = Cutter::start(&server(), bytes);
-        let mut command = ann.command("push experiment.toml");
-        command.env("PIPELINE_REMOTE", format!("{}/dav/cut-{bytes}", cutter.address()));
-        ann.start_command(command).wait().success();
-        assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
-        let cutter = Cutter::start(&server(), bytes);
-        let bob = user_at(PAPER, format!("{}/mirror/cut-{bytes}", cutter.address()), WRITER);
-        bob.pipeline("pull experiment.toml").success();
-        assert!(cutter.left.load(Ordering::Relaxed) < 0, "it was cut");
-        assert_eq!(bob.digest("data"), ann.digest("data"));
-    }
+    let user = |folder: &'static str| {
+        move |server: &str, place: &str| {
+            user_at(PAPER, format!("{server}/{folder}/{place}"), WRITER)
+        }
+    };
+    what_is_cut_is_continued(&server(), user("dav"), user("mirror"));
 }

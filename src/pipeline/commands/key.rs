@@ -9,7 +9,7 @@ use crate::cli::{KeyArguments, KeyCommand};
 use crate::signing::Signer;
 
 pub(crate) fn run(arguments: &KeyArguments) -> anyhow::Result<ExitCode> {
-    let path = settings::key_path().context("neither HOME nor XDG_CONFIG_HOME names a folder")?;
+    let path = settings::key_path().context(settings::NO_HOME)?;
     let signer = match arguments.command {
         KeyCommand::New => {
             let signer = Signer::create(&path)?;

@@ -4,7 +4,7 @@
 use std::env::{self, VarError};
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use crate::manifest::{Config, Override, Sharing};
 use crate::remote_address::Address;
@@ -15,6 +15,10 @@ const CACHE: &str = "PIPELINE_CACHE";
 /// The environment variable that sets the cache that others share: its address, or `none`.
 const REMOTE: &str = "PIPELINE_REMOTE";
 
+/// That there is nowhere to look for the files of this user.
+pub(super) const NO_HOME: &str =
+    "neither HOME nor XDG_CONFIG_HOME names a folder, and the system knows none of this user";
+
 /// The environment variables that set how stages are run, each with the key of `[execution]` that it replaces.
 const EXECUTION: [(&str, &str); 2] =
     [("PIPELINE_DEVICE", "device"), ("PIPELINE_THREADS", "threads")];
@@ -22,19 +26,23 @@ const EXECUTION: [(&str, &str); 2] =
 /// Reads the user's `config.toml`.
 pub(super) fn config() -> anyhow::Result<Config> {
     let Some(path) = config_path() else { return Ok(Config::default()) };
-    let home = folder("HOME");
-    Ok(Config::read(&path, home.as_deref().unwrap_or(Path::new("/")))?)
+    Ok(Config::read(&path, home().as_deref().unwrap_or(Path::new("/")))?)
 }
 
 /// Where that is: in `pipeline` in the folder of `XDG_CONFIG_HOME`, or else of `~/.config`.
 pub(super) fn config_path() -> Option<PathBuf> {
-    let configs = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
+    let configs = folder("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))?;
     Some(configs.join("pipeline/config.toml"))
 }
 
 /// Where the key is that this user signs with: beside it.
 pub(super) fn key_path() -> Option<PathBuf> {
     Some(config_path()?.with_file_name("key"))
+}
+
+/// The home of this user: that of `HOME`, or else the one that the system knows.
+fn home() -> Option<PathBuf> {
+    env::home_dir().filter(|path| path.is_absolute())
 }
 
 /// The folder that a variable names.
@@ -60,6 +68,15 @@ pub(super) fn variables() -> anyhow::Result<Vec<Override>> {
 
 /// The cache that others share: that of the environment, or else this one.
 pub(super) fn sharing(sharing: Sharing) -> anyhow::Result<Sharing> {
+    let sharing = of_environment(sharing)?;
+    ensure!(
+        sharing.remote.is_none() || config_path().is_some(),
+        "{NO_HOME}: your config.toml says whose results of a remote count. Set one of them, or {REMOTE}=none"
+    );
+    Ok(sharing)
+}
+
+fn of_environment(sharing: Sharing) -> anyhow::Result<Sharing> {
     let Some(value) = env::var_os(REMOTE).filter(|value| !value.is_empty()) else {
         return Ok(sharing);
     };

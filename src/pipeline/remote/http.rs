@@ -2,27 +2,26 @@
 //! is tried again.
 
 use std::io::{self, ErrorKind, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_prepare::certificates::tls_config;
 use pipeline_prepare::proxy::{EnvProxy, proxy_for};
+use pipeline_prepare::retry_after;
 use pipeline_stages::message::VERSION;
 use pipeline_stages::url::WebUrl;
 use ureq::http::{HeaderValue, Request, Response};
 use ureq::{Agent, AsSendBody, Body, RequestExt, SendBody};
 
-use super::transport::{Failure, Part};
+use super::transport::{Failure, Pace, Part, SILENCE};
 
 /// How long a connection may take, an answer to a question without a body, and another one.
 const CONNECT: Duration = Duration::from_secs(5);
 pub(super) const SHORT_ANSWER: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long nothing may arrive of a body.
-const SILENCE: Duration = Duration::from_secs(20);
-
-/// The slowest that a body may be, in bytes a second.
+/// The slowest that a body may be whose size is known, in bytes a second, and the slowest that a server may copy a file.
 const SLOWEST: u64 = 50 << 10;
+const SLOWEST_COPY: u64 = 4 << 20;
 
 /// How many connections are kept for later requests.
 const MOST_IDLE: usize = 32;
@@ -32,6 +31,8 @@ pub(super) const MOST_TRIES: u32 = 4;
 /// The same where the server did not answer in time: each takes long.
 const MOST_SLOW_TRIES: u32 = 2;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// The longest that a server may ask to wait before the next time.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// Headers of a request.
 pub(super) type Headers<'h> = &'h [(&'static str, HeaderValue)];
@@ -98,14 +99,15 @@ impl Server {
         request.timeout_per_read(Some(SILENCE)).timeout_global(Some(longest)).run()
     }
 
-    /// Sends a request without a content, which is answered soon.
+    /// Sends a request without a content, which is answered within this time.
     pub(super) fn ask(
         &self,
         method: &str,
         url: &str,
+        longest: Duration,
         headers: Headers<'_>,
     ) -> Result<Response<Body>, ureq::Error> {
-        self.run(request(method, url, headers, ())?, SHORT_ANSWER)
+        self.run(request(method, url, headers, ())?, longest)
     }
 
     /// Stores a content.
@@ -181,6 +183,17 @@ pub(super) fn longest(bytes: u64) -> Duration {
     ANSWER + Duration::from_secs(bytes / SLOWEST)
 }
 
+/// How long a server may take to give a content of this size another name: it may copy it.
+pub(super) fn longest_copy(bytes: u64) -> Duration {
+    ANSWER + Duration::from_secs(bytes / SLOWEST_COPY)
+}
+
+/// How long a server asks to wait before another try.
+pub(super) fn wait_of(response: &Response<Body>) -> Duration {
+    let header = response.headers().get("retry-after").and_then(|it| it.to_str().ok());
+    header.and_then(|header| retry_after(header, SystemTime::now())).unwrap_or_default()
+}
+
 /// A status that another try may not have.
 pub(super) fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502..=504)
@@ -197,12 +210,12 @@ impl Tries {
         Self { count: 1, wait: FIRST_WAIT }
     }
 
-    /// Waits before another try, unless there were so many.
-    pub(super) fn again(&mut self, most: u32) -> bool {
+    /// Waits before another try, also as long as the server has asked for, unless there were so many.
+    pub(super) fn again(&mut self, most: u32, asked: Duration) -> bool {
         if self.count >= most {
             return false;
         }
-        std::thread::sleep(self.wait);
+        std::thread::sleep(self.wait.max(asked.min(LONGEST_WAIT)));
         (self.count, self.wait) = (self.count + 1, self.wait * 2);
         true
     }
@@ -259,7 +272,8 @@ impl Answer {
             (206, _) => 0,
             _ => from,
         };
-        Ok(Box::new(Skipping { reader: self.0.into_body().into_reader(), skip }))
+        let reader = Paced { reader: self.0.into_body().into_reader(), pace: Pace::default() };
+        Ok(Box::new(Skipping { reader, skip }))
     }
 }
 
@@ -268,6 +282,21 @@ fn range_of(header: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
     let start = range.split_once('-').and_then(|(start, _)| start.parse().ok());
     Some((start, total.parse().ok()))
+}
+
+/// A reader that fails where its bytes come too slowly.
+struct Paced<R> {
+    reader: R,
+    pace: Pace,
+}
+
+impl<R: Read> Read for Paced<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let began = Instant::now();
+        let count = self.reader.read(buffer)?;
+        self.pace.note(count, began.elapsed())?;
+        Ok(count)
+    }
 }
 
 /// A reader without its first bytes.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::pull::NotPulled;
-use super::push::What;
+use super::push::{Pushed, What};
 use super::shared::SharedCache;
 use crate::cache::{Cache, Watch, on_threads};
 use crate::events::{Outcome, RunEvent};
@@ -59,6 +59,8 @@ struct State {
     /// How many results wait, or are being sent.
     waiting: usize,
     failed: usize,
+    /// How many are there with a record of somebody else.
+    unsigned: usize,
     /// The first reason.
     reason: Option<String>,
 }
@@ -141,12 +143,20 @@ impl LivePush {
 
     fn say_failures(&self) {
         let state = self.work.state();
+        if state.unsigned > 0 {
+            say(&format!(
+                "warning: {} not signed by you, as {} has other records there: `{}` names them",
+                in_words_that_were(state.unsigned),
+                self.work.shared.address(),
+                self.command
+            ));
+        }
         let left = state.failed + state.waiting;
         if left > 0 {
             let reason = state.reason.as_deref().unwrap_or("it was stopped");
             say(&format!(
                 "warning: {} not pushed to {}: {reason}; `{}` sends what is missing there",
-                if left == 1 { "1 result was".to_owned() } else { format!("{left} results were") },
+                in_words_that_were(left),
                 self.work.shared.address(),
                 self.command
             ));
@@ -164,9 +174,10 @@ impl Work {
             return self.ended(Some("it was stopped".to_owned()));
         }
         let pushed = match self.cache.usable(key) {
-            Some(record) => self.shared.push(&self.cache, &record, what, &self.watch).map(drop),
+            Some(record) => self.shared.push(&self.cache, &record, what, &self.watch),
             None => return self.ended(Some("the result is no longer in the cache".to_owned())),
         };
+        self.state().unsigned += usize::from(matches!(pushed, Ok(Pushed::Unsigned)));
         self.ended(pushed.err().map(|why| match why {
             NotPulled::There(failure) => failure.reason,
             NotPulled::Here(error) => format!("{error:#}"),
@@ -200,6 +211,10 @@ impl Reporter for LivePush {
 
 fn in_words(results: usize) -> String {
     if results == 1 { "1 result".to_owned() } else { format!("{results} results") }
+}
+
+fn in_words_that_were(results: usize) -> String {
+    format!("{} {}", in_words(results), if results == 1 { "was" } else { "were" })
 }
 
 fn say(text: &str) {

@@ -22,6 +22,9 @@ use crate::digest::Digest;
 /// How many files of one artifact are read at once.
 const MOST_AT_ONCE: usize = 8;
 
+/// How many bytes more than its content something compressed may have that cannot be made smaller: a hundredth, and these.
+const MOST_OVERHEAD: u64 = 1 << 20;
+
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -172,10 +175,10 @@ impl Puller<'_> {
         }
         let name = Name::pack(&incoming.record().output.digest);
         let shown = name.to_string();
-        let mut download =
-            Download::open(self.remote, name, packed.iter().map(|bytes| bytes.bytes).sum())?
-                .ok_or_else(|| Failure::wrong("its small files are missing there"))?;
-        let written = self.decoded(&mut download, |reader| {
+        let bytes = packed.iter().map(|bytes| bytes.bytes).sum();
+        let mut download = Download::open(self.remote, name, bytes)?
+            .ok_or_else(|| Failure::wrong("its small files are missing there"))?;
+        let written = self.decoded(&mut download, bytes, |reader| {
             packed.iter().try_for_each(|bytes| self.write(incoming, bytes, reader))
         });
         self.judge(written, download.failure, &shown)
@@ -207,9 +210,8 @@ impl Puller<'_> {
             .ok_or_else(|| Failure::wrong(format!("{shown} is missing there")))?;
         let written = match encoding {
             Encoding::Plain => self.write(incoming, bytes, &mut download),
-            Encoding::Zstd => {
-                self.decoded(&mut download, |reader| self.write(incoming, bytes, reader))
-            }
+            Encoding::Zstd => self
+                .decoded(&mut download, bytes.bytes, |reader| self.write(incoming, bytes, reader)),
         };
         self.judge(written, download.failure, &shown)
     }
@@ -234,12 +236,15 @@ impl Puller<'_> {
         })
     }
 
-    /// Calls `work` with what is compressed in a reader.
+    /// Calls `work` with so many bytes that are compressed in a reader.
     fn decoded(
         &self,
         reader: &mut dyn Read,
+        bytes: u64,
         work: impl FnOnce(&mut dyn Read) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
+        // Blocks with nothing in them need not end.
+        let reader = reader.take(bytes.saturating_add(bytes / 100 + MOST_OVERHEAD));
         let decoder = || -> io::Result<_> {
             let mut decoder =
                 zstd::Decoder::with_buffer(BufReader::with_capacity(BLOCK_BYTES, reader))?;

@@ -400,6 +400,35 @@ fn what_leads_out_of_an_artifact_is_refused() {
 }
 
 #[test]
+fn what_is_compressed_ends() {
+    let remote = Memory::default();
+    let (_ann, ann) = cache();
+    let record = make(&ann, "model", model);
+    push(&remote, &ann, &record).expect("it works");
+    // In front of what is right, so much that has nothing in it that it could as well have no end.
+    let nothing = zstd::bulk::compress(&[], 1).expect("it works").repeat(200_000);
+    for folder in ["packs/", "blobs/"] {
+        let whole = remote.contents.lock().expect("ours").clone();
+        for (name, bytes) in &mut *remote.contents.lock().expect("ours") {
+            if name.starts_with(folder) && name.ends_with(".zst") {
+                bytes.splice(0..0, nothing.iter().copied());
+            }
+        }
+        let (_bob, bob) = cache();
+        let Err(NotPulled::There(failure)) = pull(&remote, &bob, &record) else {
+            panic!("{folder}")
+        };
+        assert!(
+            failure.reason.contains(folder) && failure.reason.contains("is damaged"),
+            "{failure}"
+        );
+        *remote.contents.lock().expect("ours") = whole;
+    }
+    let (_bob, bob) = cache();
+    pull(&remote, &bob, &record).expect("it works");
+}
+
+#[test]
 fn what_does_not_come_today_is_still_known_and_what_is_wrong_is_forgotten() {
     let remote = Arc::new(Memory::default());
     let ((_ann, ann), (_bob, bob)) = (cache(), cache());

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use super::name::Name;
 
@@ -152,8 +153,45 @@ impl std::error::Error for Failure {}
 /// What is read as a whole rarely has more bytes.
 const COMMON_BYTES: u64 = 8 << 20;
 
-/// How often a content is asked for again whose reading broke off, with nothing read in between.
+/// How often in a row a content is asked for again whose reading broke off before it was fast enough.
 const MOST_RESUMED: u32 = 3;
+
+/// How long nothing may arrive of a content.
+pub(super) const SILENCE: Duration = Duration::from_secs(20);
+
+/// The slowest that a content may arrive for as long as that, in bytes a second: thirty at once do on a line of 1 Mbit/s.
+pub(super) const SLOWEST: u64 = 4 << 10;
+
+/// How fast bytes arrive.
+#[derive(Default)]
+pub(super) struct Pace {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    /// Notes how many bytes arrived after this time.
+    ///
+    /// # Errors
+    /// When they have arrived too slowly for too long.
+    pub(super) fn note(&mut self, count: usize, waited: Duration) -> io::Result<()> {
+        (self.bytes, self.waited) = (self.bytes + count as u64, self.waited + waited);
+        if self.waited < SILENCE {
+            return Ok(());
+        }
+        match std::mem::take(self).is_enough() {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it sends fewer than {SLOWEST} bytes a second"),
+            )),
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.bytes as f64 >= SLOWEST as f64 * self.waited.as_secs_f64()
+    }
+}
 
 /// A content that is read; where the reading breaks off, it continues from there.
 pub(super) struct Download<'r> {
@@ -162,6 +200,8 @@ pub(super) struct Download<'r> {
     expected: u64,
     reader: Box<dyn Read + 'r>,
     done: u64,
+    /// Where and when this reader was asked for.
+    began: (u64, Instant),
     resumed: u32,
     /// Why it could not be read to its end.
     pub(super) failure: Option<Failure>,
@@ -174,17 +214,25 @@ impl<'r> Download<'r> {
         name: Name,
         expected: u64,
     ) -> Result<Option<Self>, Failure> {
+        let (done, began, resumed, failure) = (0, (0, Instant::now()), 0, None);
         let reader = remote.get(&name, 0, expected)?;
-        let (done, resumed, failure) = (0, 0, None);
-        Ok(reader.map(|reader| Self { remote, name, expected, reader, done, resumed, failure }))
+        let download =
+            |reader| Self { remote, name, expected, reader, done, began, resumed, failure };
+        Ok(reader.map(download))
     }
 
     fn resume(&mut self, error: &io::Error) -> Result<(), Failure> {
         let broken = || Failure::away(format!("the reading of {} broke off: {error}", self.name));
+        let (from, since) = self.began;
+        // However often it breaks off, but not with a byte each time.
+        if (Pace { bytes: self.done - from, waited: since.elapsed() }).is_enough() {
+            self.resumed = 0;
+        }
         if self.resumed >= MOST_RESUMED {
             return Err(broken());
         }
         self.resumed += 1;
+        self.began = (self.done, Instant::now());
         self.reader = self.remote.get(&self.name, self.done, self.expected)?.ok_or_else(broken)?;
         Ok(())
     }
@@ -196,9 +244,6 @@ impl Read for Download<'_> {
             match self.reader.read(buffer) {
                 Ok(count) => {
                     self.done += count as u64;
-                    if count > 0 {
-                        self.resumed = 0;
-                    }
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -286,6 +331,53 @@ mod tests {
         let remote = Breaking(Mutex::new(0), 100);
         let bytes = get_all(&remote, &Name::version(), 100).expect("however often");
         assert_eq!(bytes, Some((0..100).collect()));
+    }
+
+    /// A byte each time, after a while.
+    struct Slow(Mutex<u32>);
+
+    impl Remote for Slow {
+        fn get(&self, _: &Name, _: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+            *self.0.lock().expect("ours") += 1;
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(Some(Box::new(Broken(vec![1]))))
+        }
+        fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, Failure> {
+            Err(Failure::refused("read only"))
+        }
+        fn size(&self, _: &Name) -> Result<Option<u64>, Failure> {
+            Ok(None)
+        }
+        fn count(&self, _: &str) -> Result<Extent, Failure> {
+            Ok(Extent::default())
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_again_and_again_before_it_was_fast_enough_is_given_up() {
+        let remote = Slow(Mutex::new(0));
+        let failure = get_all(&remote, &Name::version(), 64).expect_err("it has no end");
+        assert_eq!(failure.kind, FailureKind::Away);
+        assert_eq!(*remote.0.lock().expect("ours"), 1 + MOST_RESUMED);
+    }
+
+    #[test]
+    fn bytes_that_arrive_too_slowly_for_too_long_are_a_failure() {
+        let second = Duration::from_secs(1);
+        let arrives = |count: usize| {
+            let mut pace = Pace::default();
+            (0..1000).map(|_| pace.note(count, second)).take_while(Result::is_ok).count()
+        };
+        assert_eq!(arrives(SLOWEST as usize), 1000);
+        assert_eq!(arrives(SLOWEST as usize - 1), 19);
+        // A byte each time before nothing would have arrived for too long.
+        let mut pace = Pace::default();
+        assert!(pace.note(1, 15 * second).is_ok());
+        assert_eq!(pace.note(1, 15 * second).expect_err("slow").kind(), io::ErrorKind::TimedOut);
+        // What was fast once does not help for ever.
+        let mut pace = Pace::default();
+        assert!(pace.note(1 << 30, SILENCE).is_ok());
+        assert!(pace.note(1, SILENCE).is_err());
     }
 
     #[test]

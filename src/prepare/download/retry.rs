@@ -67,7 +67,7 @@ pub(super) fn gave_up(reason: &str, retries: u32) -> String {
 }
 
 /// The pause that an HTTP `Retry-After` header asks for (RFC 9110, section 10.2.3): seconds, or a date.
-pub(super) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
     if let Ok(seconds) = header.parse() {
         return Some(Duration::from_secs(seconds));

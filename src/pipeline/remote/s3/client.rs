@@ -9,7 +9,7 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use ureq::Body;
 use ureq::http::{HeaderValue, Response};
 
-use super::super::http::{Answer, MOST_TRIES, Server, Tries, is_passing};
+use super::super::http::{Answer, MOST_TRIES, Server, Tries, is_passing, wait_of};
 use super::super::transport::Failure;
 use super::credentials::{Held, Provider, Settings};
 use crate::remote_address::S3Address;
@@ -126,11 +126,15 @@ impl Client {
         let (mut tries, mut is_renewed) = (Tries::new(), false);
         loop {
             let credentials = self.current();
+            let mut asked = Duration::ZERO;
             let problem = match request(self, credentials.as_ref()) {
-                Ok(response) => match self.read(response, does, credentials.is_some()) {
-                    Ok(sent) => return Ok(sent),
-                    Err(problem) => problem,
-                },
+                Ok(response) => {
+                    asked = wait_of(&response);
+                    match self.read(response, does, credentials.is_some()) {
+                        Ok(sent) => return Ok(sent),
+                        Err(problem) => problem,
+                    }
+                }
                 Err(error) => {
                     let (failure, tries) = self.server.failure(&error);
                     Problem { failure, tries, is_expired: false, is_missing: false }
@@ -145,7 +149,7 @@ impl Client {
             if problem.is_missing {
                 return Ok(Sent::Missing);
             }
-            if !tries.again(problem.tries) {
+            if !tries.again(problem.tries, asked) {
                 return Err(problem.failure);
             }
         }

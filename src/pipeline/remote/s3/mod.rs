@@ -18,7 +18,7 @@ use rusty_s3::actions::{
 use ureq::Body;
 use ureq::http::Response;
 
-use super::http::{if_new, longest};
+use super::http::{SHORT_ANSWER, if_new, longest};
 use super::name::Name;
 use super::transport::{Content, Extent, Failure, Put, Remote};
 use crate::cache::on_threads;
@@ -146,7 +146,7 @@ impl S3 {
         // Where it fails, the rule of the bucket removes them.
         let _ = self.client.send(Does::Write, |client, credentials| {
             let action = client.bucket().abort_multipart_upload(credentials, key, upload);
-            client.server().ask("DELETE", &client.sign(&action), &[])
+            client.server().ask("DELETE", &client.sign(&action), SHORT_ANSWER, &[])
         });
     }
 
@@ -265,7 +265,7 @@ impl S3 {
     fn size_of(&self, key: &str) -> Result<Option<u64>, Failure> {
         let sent = self.client.send(Does::Read, |client, credentials| {
             let url = client.sign(&client.bucket().head_object(credentials, key));
-            client.server().ask("HEAD", &url, &[])
+            client.server().ask("HEAD", &url, SHORT_ANSWER, &[])
         })?;
         Ok(match sent {
             Sent::Done(answer) => Some(answer.bytes().unwrap_or(0)),

@@ -4,6 +4,7 @@
 //! One connection with the subsystem `sftp` serves all threads; a request of one of them does not wait for a file of another. A
 //! content gets its name in one step: by another name of the same file, which the server refuses where the name is taken.
 
+mod in_time;
 mod sftp;
 
 use std::io::{self, Read};

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::transport::SILENCE;
+use super::in_time::InTime;
 use crate::remote_address::SshAddress;
 
 /// The environment variable that names another program in place of `ssh`: for tests.
@@ -15,8 +17,10 @@ const PROGRAM: &str = "PIPELINE_SSH";
 const MOST_PACKET_BYTES: u32 = 1 << 20;
 const PART_BYTES: usize = 32 << 10;
 
-/// How long `ssh` may take to say why it has ended.
+/// How long `ssh` may take to say why it has ended, to connect, with an agent that asks somebody, and the server to flush a file.
 const PATIENCE: Duration = Duration::from_secs(2);
+const GREETING: Duration = Duration::from_secs(60);
+const FLUSHING: Duration = Duration::from_secs(600);
 
 /// The most that is kept of what `ssh` says.
 const MOST_WORDS: u64 = 64 << 10;
@@ -64,8 +68,10 @@ const MODE_FOLDER: u32 = 0o040_000;
 /// A connection to a server.
 pub(super) struct Sftp {
     child: Child,
-    to: Option<BufWriter<ChildStdin>>,
-    from: BufReader<ChildStdout>,
+    to: Option<BufWriter<InTime<ChildStdin>>>,
+    from: BufReader<InTime<ChildStdout>>,
+    /// How long an answer may take.
+    longest: Duration,
     said: Arc<Mutex<String>>,
     /// Of several connections of this process, which one it is.
     number: u64,
@@ -247,8 +253,9 @@ impl Sftp {
         }
         let mut sftp = Self {
             child,
-            to: Some(BufWriter::with_capacity(1 << 18, to)),
-            from: BufReader::with_capacity(1 << 18, from),
+            to: Some(BufWriter::with_capacity(1 << 18, InTime::told(to)?)),
+            from: BufReader::with_capacity(1 << 18, InTime::said(from)),
+            longest: GREETING,
             said,
             number: COUNT.fetch_add(1, Ordering::Relaxed),
             next: 0,
@@ -275,6 +282,7 @@ impl Sftp {
             let (name, _) = (fields.text()?, fields.bytes()?);
             self.extensions.push(name);
         }
+        self.longest = SILENCE;
         Ok(())
     }
 
@@ -297,6 +305,7 @@ impl Sftp {
     fn send(&mut self, packet: Packet) -> Result<(), Broken> {
         let closed = || Broken::Connection("it is closed".to_owned());
         let to = self.to.as_mut().ok_or_else(closed)?;
+        to.get_mut().allow(SILENCE);
         to.write_all(&(packet.0.len() as u32).to_be_bytes())?;
         Ok(to.write_all(&packet.0)?)
     }
@@ -307,6 +316,7 @@ impl Sftp {
 
     fn packet(&mut self) -> Result<Vec<u8>, Broken> {
         let mut length = [0; 4];
+        self.from.get_mut().allow(self.longest);
         self.from.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length);
         if !(1..=MOST_PACKET_BYTES).contains(&length) {
@@ -381,7 +391,7 @@ impl Sftp {
 
     pub(super) fn close(&mut self, handle: &Handle) -> Result<(), Broken> {
         let name = self.own(handle)?;
-        self.ask(packet::CLOSE, |packet| packet.bytes(name), packet::STATUS).map(drop)
+        self.ask_to_flush(packet::CLOSE, |packet| packet.bytes(name))
     }
 
     /// Reads at most so many bytes. None at the end.
@@ -453,7 +463,19 @@ impl Sftp {
         }
         let name = self.own(handle)?;
         let fields = |packet: Packet| packet.text(FSYNC).bytes(name);
-        self.ask(packet::EXTENDED, fields, packet::STATUS).map(drop)
+        self.ask_to_flush(packet::EXTENDED, fields)
+    }
+
+    /// Asks for what may be answered only when a file is on the disk.
+    fn ask_to_flush(
+        &mut self,
+        kind: u8,
+        fields: impl FnOnce(Packet) -> Packet,
+    ) -> Result<(), Broken> {
+        self.longest = FLUSHING;
+        let flushed = self.ask(kind, fields, packet::STATUS);
+        self.longest = SILENCE;
+        flushed.map(drop)
     }
 
     fn has(&self, extension: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pipeline_prepare::credentials::Credentials;
 use pipeline_prepare::proxy::is_this_machine;
@@ -10,7 +11,7 @@ use pipeline_stages::url::{WebUrl, masked};
 use ureq::Body;
 use ureq::http::{HeaderValue, Response};
 
-use super::super::http::{Answer, Headers, MOST_TRIES, Server, Tries, is_passing};
+use super::super::http::{Answer, Headers, MOST_TRIES, Server, Tries, is_passing, wait_of};
 use super::super::transport::Failure;
 use crate::remote_address::WebAddress;
 
@@ -54,10 +55,11 @@ impl Client {
         &self.folder
     }
 
-    /// Reads. `None` where there is nothing. An answer that is not a success says that there is no such part.
+    /// Reads. `None` where there is nothing. An answer that is not a success has one of these statuses.
     pub(super) fn read(
         &self,
         url: &WebUrl,
+        others: &[u16],
         request: impl Fn(&Server, &str, Headers<'_>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Option<Answer>, Failure> {
         let answer = self.send(Asks::Anybody, url, &[], request)?;
@@ -66,7 +68,7 @@ impl Client {
                 self.has_read.store(true, Ordering::Relaxed);
                 Ok(Some(answer))
             }
-            416 => Ok(Some(answer)),
+            status if others.contains(&status) => Ok(Some(answer)),
             404 | 410 => Ok(None),
             // A server that does not show which names there are.
             403 if self.has_read.load(Ordering::Relaxed) => Ok(None),
@@ -98,20 +100,21 @@ impl Client {
     ) -> Result<Answer, Failure> {
         let mut tries = Tries::new();
         loop {
-            let (failure, most) = match self.follow(asks, url.clone(), headers, &request)? {
-                Ok(answer) => match answer.status() {
-                    status if is_passing(status) => {
-                        let folder = &self.folder;
-                        let why =
-                            format!("the server is not available (status {status}; {folder})");
-                        (Failure::away(why), MOST_TRIES)
-                    }
-                    401 => return Err(self.denied(401, "access denied")),
-                    _ => return Ok(answer),
-                },
-                Err(failure) => failure,
-            };
-            if !tries.again(most) {
+            let ((failure, most), asked) =
+                match self.follow(asks, url.clone(), headers, &request)? {
+                    Ok(answer) => match answer.status() {
+                        status if is_passing(status) => {
+                            let folder = &self.folder;
+                            let why =
+                                format!("the server is not available (status {status}; {folder})");
+                            ((Failure::away(why), MOST_TRIES), wait_of(&answer.0))
+                        }
+                        401 => return Err(self.denied(401, "access denied")),
+                        _ => return Ok(answer),
+                    },
+                    Err(failure) => (failure, Duration::ZERO),
+                };
+            if !tries.again(most, asked) {
                 return Err(failure);
             }
         }

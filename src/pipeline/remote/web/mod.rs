@@ -7,16 +7,17 @@
 mod client;
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pipeline_stages::url::WebUrl;
 use ureq::http::HeaderValue;
 
-use super::http::{Answer, Headers, if_new, longest};
+use super::http::{Answer, Headers, SHORT_ANSWER, Server, if_new, longest, longest_copy};
 use super::name::{Name, RECORDS, new_name};
-use super::transport::{Content, Extent, Failure, Put, Remote};
+use super::transport::{Content, Download, Extent, Failure, Put, Remote};
 use crate::remote_address::WebAddress;
 use client::Client;
 
@@ -60,18 +61,19 @@ impl Web {
         if let Some(known) = *known {
             return Ok(known);
         }
-        let status = self.move_file(&self.url(&new_name())?, &self.url(&new_name())?)?;
+        let (from, to) = (self.url(&new_name())?, self.url(&new_name())?);
+        let status = self.move_file(&from, &to, SHORT_ANSWER)?;
         // It may say that nobody may do it: then it says it again of one that exists.
         Ok(*known.insert(!does_not_know(status)))
     }
 
     /// Gives a file another name, unless something has that. Returns the status of the answer.
-    fn move_file(&self, from: &WebUrl, to: &WebUrl) -> Result<u16, Failure> {
+    fn move_file(&self, from: &WebUrl, to: &WebUrl, longest: Duration) -> Result<u16, Failure> {
         let ask = |to: &str| {
             let to = HeaderValue::try_from(to)
                 .map_err(|_| Failure::away("the address cannot be in a header"))?;
             let headers = [("destination", to), ("overwrite", HeaderValue::from_static("F"))];
-            Ok(self.write("MOVE", from, &headers)?.status())
+            Ok(self.write("MOVE", from, longest, &headers)?.status())
         };
         if !self.whole_address.load(Ordering::Relaxed) {
             // A path alone: behind a proxy, a server has another name than the one that it is asked by.
@@ -85,8 +87,17 @@ impl Web {
         ask(&to.to_string())
     }
 
-    fn write(&self, method: &str, url: &WebUrl, headers: Headers<'_>) -> Result<Answer, Failure> {
-        self.client.write(url, headers, |server, url, headers| server.ask(method, url, headers))
+    fn write(
+        &self,
+        method: &str,
+        url: &WebUrl,
+        longest: Duration,
+        headers: Headers<'_>,
+    ) -> Result<Answer, Failure> {
+        let ask = |server: &Server, url: &str, headers: Headers<'_>| {
+            server.ask(method, url, longest, headers)
+        };
+        self.client.write(url, headers, ask)
     }
 
     fn put_as(
@@ -114,7 +125,8 @@ impl Web {
         let mut made = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         for (end, _) in folder.match_indices('/') {
             if made.insert(folder[..=end].to_owned())
-                && self.write("MKCOL", &self.url(&folder[..=end])?, &[])?.status() == 409
+                && self.write("MKCOL", &self.url(&folder[..=end])?, SHORT_ANSWER, &[])?.status()
+                    == 409
             {
                 return Ok(false);
             }
@@ -129,33 +141,62 @@ impl Web {
         let new = format!("{folder}{}", new_name());
         let url = self.url(&new)?;
         let has_top = self.make_folders(name.as_str())?;
-        let status = match self.put_as(&url, content, &[]) {
-            Err(_) if !has_top => 409,
-            status => status?,
-        };
-        let put = match status {
-            200..=299 => {
-                self.move_file(&url, &self.url(name.as_str())?).and_then(|status| match status {
-                    200..=299 => Ok(Some(Put::New)),
-                    412 => Ok(Some(Put::Existed)),
-                    // It was moved, and the answer was lost.
-                    404 if self.size(name)? == Some(content.bytes()) => Ok(Some(Put::New)),
-                    403 => Ok(None),
-                    status if does_not_know(status) => Ok(None),
-                    status => Err(self.refusal(status, content)),
-                })
-            }
-            status => Err(self.refusal(status, content)),
+        let put = match self.put_as(&url, content, &[]) {
+            // A server that has no folder for it may close the connection before it has read it.
+            Err(_) if !has_top => Err(self.refusal(409, content)),
+            Err(failure) => Err(failure),
+            Ok(200..=299) => self.move_new(&url, name, content),
+            Ok(status) => Err(self.refusal(status, content)),
         };
         if put != Ok(Some(Put::New)) {
-            let _ = self.write("DELETE", &url, &[]);
+            let _ = self.write("DELETE", &url, SHORT_ANSWER, &[]);
         }
         put
     }
 
+    /// Gives what was sent its name. `None` where the server does not move files.
+    fn move_new(
+        &self,
+        new: &WebUrl,
+        name: &Name,
+        content: &Content<'_>,
+    ) -> Result<Option<Put>, Failure> {
+        let longest = longest_copy(content.bytes());
+        match self.move_file(new, &self.url(name.as_str())?, longest)? {
+            200..=299 => Ok(Some(Put::New)),
+            412 => self.existing(name, content, 412).map(Some),
+            // It was moved, and the answer was lost.
+            404 if self.size(name)? == Some(content.bytes()) => Ok(Some(Put::New)),
+            403 => Ok(None),
+            status if does_not_know(status) => Ok(None),
+            status => Err(self.refusal(status, content)),
+        }
+    }
+
+    /// What it means that a server says that a name has a content. Where it writes a file in place, or copies it to give it its
+    /// name, that can be half of this one: of a request that broke off and was tried again, or of somebody else who sends the same.
+    fn existing(&self, name: &Name, content: &Content<'_>, status: u16) -> Result<Put, Failure> {
+        let Some(bytes) = self.size(name)? else { return Err(self.refusal(status, content)) };
+        if bytes < content.bytes() && self.begins_with(name, content, bytes)? {
+            return Err(Failure::wrong(format!(
+                "{name} is there in part: somebody is sending it, or a push was cut off; then remove it there, and push again"
+            )));
+        }
+        Ok(Put::Existed)
+    }
+
+    /// Whether the first bytes of a content are those of a name.
+    fn begins_with(&self, name: &Name, content: &Content<'_>, bytes: u64) -> Result<bool, Failure> {
+        let Some(there) = Download::open(self, name.clone(), bytes)? else { return Ok(false) };
+        let (mut there, here) = (BufReader::new(there), BufReader::new(content.part(0, bytes)));
+        let mut pairs = there.by_ref().bytes().zip(here.bytes());
+        let is_same = pairs.all(|pair| matches!(pair, (Ok(there), Ok(here)) if there == here));
+        there.into_inner().failure.map_or(Ok(is_same), Err)
+    }
+
     fn put_at_once(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
         if self.size(name)?.is_some() {
-            return Ok(Put::Existed);
+            return self.existing(name, content, 412);
         }
         let url = self.url(name.as_str())?;
         let put = || self.put_as(&url, content, &[if_new()]);
@@ -166,7 +207,7 @@ impl Web {
         }
         match status {
             200..=299 => Ok(Put::New),
-            412 => Ok(Put::Existed),
+            412 => self.existing(name, content, 412),
             status => Err(self.refusal(status, content)),
         }
     }
@@ -205,9 +246,9 @@ impl Remote for Web {
         expected: u64,
     ) -> Result<Option<Box<dyn Read + '_>>, Failure> {
         let url = self.url(name.as_str())?;
-        let answer = self
-            .client
-            .read(&url, |server, url, headers| server.get(url, from, longest(expected), headers))?;
+        let answer = self.client.read(&url, &[416], |server, url, headers| {
+            server.get(url, from, longest(expected), headers)
+        })?;
         match answer {
             // It ends where the reading broke off.
             Some(answer) if answer.status() == 416 && answer.whole() == Some(from) => {
@@ -233,21 +274,17 @@ impl Remote for Web {
 
     fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
         let url = self.url(name.as_str())?;
-        let head = |method: &'static str| {
-            self.client.read(&url, move |server, url, headers| server.ask(method, url, headers))
-        };
-        let Some(answer) = head("HEAD")? else { return Ok(None) };
-        match answer.bytes() {
-            Some(bytes) => Ok(Some(bytes)),
-            // What it sends is not read.
-            None => match head("GET")?.map(|answer| answer.bytes()) {
-                None => Ok(None),
-                Some(bytes @ Some(_)) => Ok(bytes),
-                Some(None) => Err(Failure::refused(format!(
-                    "the server does not say how many bytes {name} has"
-                ))),
-            },
+        // What is sent to a GET is not read.
+        for method in ["HEAD", "GET"] {
+            let ask = |server: &Server, url: &str, headers: Headers<'_>| {
+                server.ask(method, url, SHORT_ANSWER, headers)
+            };
+            let Some(answer) = self.client.read(&url, &[405, 501], ask)? else { return Ok(None) };
+            if let (200..=299, Some(bytes)) = (answer.status(), answer.bytes()) {
+                return Ok(Some(bytes));
+            }
         }
+        Err(Failure::refused(format!("the server does not say how many bytes {name} has")))
     }
 
     fn count(&self, _: &str) -> Result<Extent, Failure> {
