@@ -37,6 +37,8 @@ mod mlflow;
 mod model;
 mod nearest;
 mod object_store;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod older_kernel;
 mod places;
 mod pretrained;
 mod python;
