@@ -239,6 +239,8 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// What an interrupted run left running has ended: the work of this one begins.
+    Begins,
     /// The stage is done; its output folder is complete.
     Finished {
         /// What it measured. The orchestrator keeps it in the record.
@@ -391,6 +393,7 @@ mod tests {
             Event::Measured(measured),
             Event::Note { text: "two\nlines".into() },
             Event::Limitation { text: "not here".into() },
+            Event::Begins,
             Event::Finished {
                 metrics: values,
                 ran_on: Some(RanOn::cpu(2)),

@@ -2,6 +2,7 @@
 //!
 //! Does not depend on a stage body.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -318,12 +319,19 @@ fn serve_request(
     let mut request = read_request(&mut input)?;
     stop_at_end_of_input(input, Arc::clone(&stop))?;
 
-    let note = |text| Ok(sender.send(&Event::Note { text })?);
+    let has_waited = Cell::new(false);
+    let note = |text| {
+        has_waited.set(true);
+        Ok(sender.send(&Event::Note { text })?)
+    };
     let taken = checkpoint::take(&request.checkpoint, Patience::default(), &stop, note)?;
     let Some(Checkpoint { folder, lock: checkpoint_lock }) = taken else {
         return sender.send(&Event::Stopped).context("cannot report the end of the stage");
     };
     request.checkpoint = folder;
+    if has_waited.get() {
+        sender.send(&Event::Begins).context("cannot report the start of the stage")?;
+    }
     let stage = request.stage.clone();
     let events = Events::Sent { to: sender.clone(), last_progress: Mutex::default() };
     let mut context = Context::new(request, events, stop).with_checkpoint_lock(checkpoint_lock);

@@ -200,8 +200,15 @@ fi
     let _ = rustix::process::kill_process(worker.expect("a process id"), Signal::KILL);
     let second = project.start("run experiment.toml");
     second.wait_for("waits for an interrupted run of this stage");
+    std::thread::sleep(Duration::from_secs(1));
+    let allowed = Instant::now();
     project.write("go", "");
-    assert_eq!(second.wait().success(), "orphan ran");
+    let ended = second.wait();
+    let own = allowed.elapsed().as_secs_f64();
+    assert_eq!(ended.success(), "orphan ran");
+    let shown = project.pipeline("status experiment.toml --json").json();
+    let seconds = shown["stages"][0]["last-run"]["seconds"].as_f64().expect("a number");
+    assert!(seconds <= own, "{seconds} s with the wait, of {own} s");
     assert_eq!(names(&project.artifact("orphan")), ["good"]);
     assert!(!project.path("together").exists());
 }

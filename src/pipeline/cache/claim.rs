@@ -130,6 +130,11 @@ impl Claim {
         self.cache.layout.checkpoint(&self.key)
     }
 
+    /// Its time counts from now.
+    pub(crate) fn begin(&mut self) {
+        self.started = Instant::now();
+    }
+
     /// Whether there is a checkpoint of an interrupted run.
     pub(crate) fn resumes(&self) -> bool {
         self.cache.holds_checkpoint(&self.key)

@@ -120,7 +120,7 @@ pub(crate) enum JobEnd {
     Reused(Box<KnownResult>),
     Ran {
         result: Box<KnownResult>,
-        /// From its start to the end of its commit.
+        /// From its start to the end of its commit, without the wait for what an interrupted run left running.
         seconds: f64,
     },
     /// Another process works on its key, and this one does not wait.
@@ -165,7 +165,7 @@ impl Job<'_> {
     }
 
     fn attempt(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<JobEnd> {
-        let claim = match self.claim(report)? {
+        let mut claim = match self.claim(report)? {
             Lookup::Claim(claim) => claim,
             Lookup::Hit(record) => return Ok(JobEnd::Reused(Box::new((*record).into()))),
             Lookup::Busy if self.stopping.load(Ordering::Relaxed) => return Ok(JobEnd::Stopped),
@@ -187,8 +187,10 @@ impl Job<'_> {
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
         let launch = self.launcher.launch(declaration.stage.info().worker, &request)?;
         report(JobEvent::Starts { why: work.reason.clone(), resumes: claim.resumes() });
-        let end = worker::run(launch, &request, &claim.log(), self.worker, |event| {
-            report(JobEvent::Worker(event))
+        let log = claim.log();
+        let end = worker::run(launch, &request, &log, self.worker, |event| match event {
+            Event::Begins => claim.begin(),
+            event => report(JobEvent::Worker(event)),
         })?;
         let Touched { spoilt, notes, damaged } = reads.touched();
         for (artifact, withdrawn) in damaged {
