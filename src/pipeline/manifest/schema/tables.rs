@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
 use super::super::execution::{
     ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, MOST_CORES, MOST_GPUS,
-    STAGE_EXECUTION_KEYS,
+    STAGE_EXECUTION_KEYS, WHOLE_GPU,
 };
 use super::super::executors::{EXECUTOR_KEYS, EXECUTOR_KINDS};
 use super::super::lints::{LINT_KEYS, Lint};
@@ -150,6 +150,10 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
                 "maximum": MOST_GPUS,
                 "if": { "exclusiveMinimum": 1 },
                 "then": { "type": "integer" },
+                "else": {
+                    "if": { "exclusiveMinimum": 0 },
+                    "then": { "minimum": 1.0 / f64::from(WHOLE_GPU) },
+                },
             }))),
             "The GPUs that it takes: a part of one (0.25), or a whole number. By default one for a stage that trains, where there is one.",
         ),

@@ -209,6 +209,8 @@ fn what_a_stage_takes_is_accepted_as_the_reader_accepts_it() {
     for (takes, is_right) in [
         ("gpus = 0", true),
         ("gpus = 0.25", true),
+        ("gpus = 0.001", true),
+        ("gpus = 0.0001", false),
         ("gpus = 1.0", true),
         ("gpus = 1024", true),
         ("gpus = 1.5", false),
