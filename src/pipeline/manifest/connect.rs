@@ -10,7 +10,7 @@ use pipeline_stages::{ArtifactType, KINDS, Port};
 use super::hint::{did_you_mean, listed};
 use super::ports::Wire;
 use super::stage::Draft;
-use super::values::{NO_MATRIX, is_template};
+use super::values::{NO_MATRIX, beginnings, is_template};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Span};
 use crate::graph::{Cycle, Graph};
 use crate::stage_name::StageName;
@@ -45,6 +45,7 @@ enum What<'d, 't> {
 /// Finds every wire to a stage that does not exist, does not fit, or is part of a cycle.
 pub(super) fn check(drafts: &[Draft<'_>]) -> Checked {
     let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
+    let misnamed = beginnings(drafts.iter().map(|draft| draft.template));
     let mut faults = Vec::new();
     let mut edges = Vec::new();
     for (place, draft) in drafts.iter().enumerate() {
@@ -52,6 +53,7 @@ pub(super) fn check(drafts: &[Draft<'_>]) -> Checked {
         draft.missing.iter().for_each(|port| fault(What::MissingPort(port)));
         for wire in &draft.wires {
             match by_name.get(wire.text) {
+                None if misnamed.iter().any(|start| wire.text.starts_with(start)) => {}
                 None => fault(What::MissingStage(wire)),
                 Some(from) if from.text == draft.text => fault(What::OwnInput(wire)),
                 Some(from) => match from.output.filter(|output| !wire.port.takes(*output)) {

@@ -293,6 +293,12 @@ pub(super) fn is_template(text: &str) -> bool {
     text.contains("${")
 }
 
+/// How the names begin that have a value of a matrix in them, which is a mistake of its own: a stage that does not exist may be
+/// one of theirs.
+pub(super) fn beginnings<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+    names.filter_map(|name| Some(name.split_once("${")?.0)).collect()
+}
+
 /// How to write the value so that it has the expected type, where that is easy.
 fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<String> {
     let key = if name.is_empty() { String::new() } else { format!("{name} = ") };

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::super::hint::{did_you_mean, listed};
-use super::super::values::Value;
+use super::super::values::{Value, beginnings};
 use super::instance::Instance;
 use super::once::Once;
 use super::placeholder::{Text, each_text};
@@ -393,6 +393,7 @@ impl<'t, 'i> Expansion<'t, 'i> {
     ) -> Option<Expanded<'t, 'i>> {
         let mut instances: Vec<Instance<'t, 'i>> = Vec::new();
         let mut wrong = Vec::new();
+        let misnamed = beginnings(self.templates.iter().map(|template| template.name));
         let mut is_named = true;
         for (number, template) in self.templates.iter().enumerate() {
             let Template { name, span, value, .. } = template;
@@ -435,6 +436,10 @@ impl<'t, 'i> Expansion<'t, 'i> {
                         let Some(value) = table.get_mut(port.as_str()) else { continue };
                         let at_port = (*shape, filter.as_slice());
                         connect(value, &mut instance.lists, &mut |text, span| {
+                            if misnamed.iter().any(|start| text.starts_with(start)) {
+                                wrong.push(span.clone());
+                                return None;
+                            }
                             let meaning = self.meaning(text, span, at_port, point, sets);
                             meaning.map_err(|mistake| found.push(mistake)).ok()
                         });

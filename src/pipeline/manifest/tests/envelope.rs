@@ -434,3 +434,16 @@ data = "data"
     error: 3 mistakes in x.toml; nothing was run
     "##);
 }
+
+#[test]
+fn what_an_unfit_name_brings_with_it_is_not_a_mistake_of_its_own() {
+    let head = "[experiment]\nname = \"x\"\n\n";
+    let stages = "[stages.\"splät-${a}\"]\nkind = \"command\"\nshell = \"true\"\n\n[stages.b]\nkind = \"command\"\n\
+        shell = \"true\"\ninputs = { x = \"splät-${a}\", y = \"splät-1\" }\n";
+    for matrix in ["", "[matrix]\na = [1, 2]\n\n"] {
+        let text = format!("{head}{matrix}{stages}");
+        let mistakes = shown(&text);
+        let first = "\"splät-${a}\" cannot be the name of a stage";
+        assert!(mistakes.contains(first) && mistakes.contains("1 mistake in"), "{mistakes}");
+    }
+}
