@@ -25,29 +25,21 @@ pub enum Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (debian, fedora, macos) = match self {
+        let (debian, fedora) = match self {
             Self::Python => {
                 writeln!(f, "python3 is not on your PATH; its pip installs libtorch. Install it:")?;
-                (
-                    "sudo apt install python3 python3-pip",
-                    "sudo dnf install python3 python3-pip",
-                    "brew install python3",
-                )
+                ("sudo apt install python3 python3-pip", "sudo dnf install python3 python3-pip")
             }
             Self::Pip(said) => {
                 writeln!(
                     f,
                     "your python3 has no pip, which installs libtorch ({said}). Install it:"
                 )?;
-                (
-                    "sudo apt install python3-pip",
-                    "sudo dnf install python3-pip",
-                    "python3 -m ensurepip --upgrade",
-                )
+                ("sudo apt install python3-pip", "sudo dnf install python3-pip")
             }
             Self::Compiler => {
                 writeln!(f, "no C++ compiler: tried $CXX, c++, g++ and clang++. Install one:")?;
-                ("sudo apt install g++", "sudo dnf install gcc-c++", "xcode-select --install")
+                ("sudo apt install g++", "sudo dnf install gcc-c++")
             }
             Self::BrokenCompiler(command, said) => {
                 writeln!(f, "the C++ compiler `{command}` cannot compile a C++17 program:")?;
@@ -58,13 +50,10 @@ impl fmt::Display for Missing {
                     f,
                     "If it lacks the standard library, install that (or set CXX to another compiler):"
                 )?;
-                ("sudo apt install g++", "sudo dnf install gcc-c++", "xcode-select --install")
+                ("sudo apt install g++", "sudo dnf install gcc-c++")
             }
         };
-        write!(
-            f,
-            "    Debian, Ubuntu   {debian}\n    Fedora           {fedora}\n    macOS            {macos}"
-        )?;
+        write!(f, "    Debian, Ubuntu   {debian}\n    Fedora           {fedora}")?;
         match self {
             Self::Python | Self::Pip(_) => {
                 write!(
@@ -289,7 +278,7 @@ mod tests {
     use crate::testing::{alone, program};
 
     #[test]
-    fn every_missing_program_names_what_to_install_on_three_systems() {
+    fn every_missing_program_names_what_to_install() {
         for missing in [
             Missing::Python,
             Missing::Pip("No module named pip".into()),
@@ -300,7 +289,7 @@ mod tests {
             ),
         ] {
             let text = missing.to_string();
-            for word in ["sudo apt install ", "sudo dnf install ", "macOS"] {
+            for word in ["sudo apt install ", "sudo dnf install "] {
                 assert!(text.contains(word), "{missing:?} lacks {word}: {text}");
             }
         }
