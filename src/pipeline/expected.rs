@@ -1,4 +1,4 @@
-//! How long stages may take, from the seconds of recorded runs of like stages.
+//! How long stages may take and how much memory, from recorded runs of like stages.
 //!
 //! Pure: whoever plans adds the records that it reads anyway. What one stage costs does not depend on how many there are.
 
@@ -16,13 +16,24 @@ const ANY_PROGRAM: &str = "command";
 /// The parameter that the time of a training is proportional to.
 const EPOCHS: &str = "epochs";
 
-/// The seconds of recorded runs.
+/// What recorded runs took.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     same: HashMap<Digest, Vec<f64>>,
     own: HashMap<StageName, f64>,
     stage: HashMap<String, Vec<f64>>,
     kind: HashMap<String, Vec<f64>>,
+    memory: Memories,
+}
+
+/// The most memory that a run had at once, in bytes, where it is known: of the machine, and of a GPU.
+pub(crate) type Memory = [Option<u64>; 2];
+
+/// The most memory of all runs of a stage in the manifest, and of a kind.
+#[derive(Debug, Default)]
+struct Memories {
+    stage: HashMap<String, Memory>,
+    kind: HashMap<String, Memory>,
 }
 
 /// How long stages may take: the median of the most similar runs.
@@ -36,6 +47,7 @@ pub(crate) struct Expected {
     stage: HashMap<String, f64>,
     /// By kind.
     kind: HashMap<String, f64>,
+    memory: Memories,
 }
 
 impl Runs {
@@ -45,9 +57,12 @@ impl Runs {
         let seconds = record.seconds / work.epochs;
         self.same.entry(work.parameters).or_default().push(record.seconds);
         self.own.insert(stage.clone(), seconds);
+        let memory = [record.usage.peak_memory, record.usage.gpu_memory];
         push(&mut self.stage, stage.template(), seconds);
+        keep_larger(&mut self.memory.stage, stage.template(), memory);
         if work.kind != ANY_PROGRAM {
             push(&mut self.kind, work.kind, seconds);
+            keep_larger(&mut self.memory.kind, work.kind, memory);
         }
     }
 
@@ -63,6 +78,7 @@ impl Runs {
             own: self.own,
             stage: medians(self.stage),
             kind: medians(self.kind),
+            memory: self.memory,
         }
     }
 }
@@ -85,14 +101,31 @@ impl Expected {
         };
         self.same.get(&work.parameters).copied().or_else(like)
     }
+
+    /// The most memory that runs of a stage had, at any point, or else those of its kind. With other parameters it may be more.
+    pub(crate) fn memory(&self, stage: &Stage) -> Memory {
+        let Memories { stage: of_stage, kind } = &self.memory;
+        let known = of_stage.get(stage.name.template());
+        known.or_else(|| kind.get(stage.stage.info().name)).copied().unwrap_or_default()
+    }
+}
+
+/// Changes what is there for a name, with no new text for each of 100,000 instances.
+fn change<T: Default>(all: &mut HashMap<String, T>, name: &str, by: impl FnOnce(&mut T)) {
+    match all.get_mut(name) {
+        Some(known) => by(known),
+        None => by(all.entry(name.to_owned()).or_default()),
+    }
 }
 
 fn push(all: &mut HashMap<String, Vec<f64>>, name: &str, seconds: f64) {
-    // No new text for each of 100,000 instances.
-    match all.get_mut(name) {
-        Some(known) => known.push(seconds),
-        None => drop(all.insert(name.to_owned(), vec![seconds])),
-    }
+    change(all, name, |known| known.push(seconds));
+}
+
+fn keep_larger(all: &mut HashMap<String, Memory>, name: &str, memory: Memory) {
+    change(all, name, |most| {
+        most.iter_mut().zip(memory).for_each(|(most, had)| *most = had.max(*most));
+    });
 }
 
 fn medians<K: std::hash::Hash + Eq>(all: HashMap<K, Vec<f64>>) -> HashMap<K, f64> {
@@ -150,6 +183,7 @@ mod tests {
     use super::*;
 
     use crate::manifest::{self, Manifest};
+    use crate::usage::Usage;
 
     const SWEEP: &str = r#"
         [experiment]
@@ -249,6 +283,35 @@ mod tests {
             ("plot", Some(5.0)),
         ] {
             assert_eq!(of(&expected, &after, name), seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_most_memory_of_a_stage_or_else_of_its_kind() {
+        let manifest = manifest(SWEEP);
+        let mut runs = Runs::default();
+        for (name, peak_memory, gpu_memory) in [
+            ("train@loss=mae,seed=1", Some(5), None),
+            ("train@loss=mae,seed=2", Some(3), Some(9)),
+            ("plot", Some(70), None),
+        ] {
+            let name: StageName = name.parse().expect("a name");
+            let stage = manifest.stage(&name).expect("a stage");
+            let parts = key::parts(stage, &[], |_| InputResult::Unknown);
+            let usage = Usage { peak_memory, gpu_memory, ..Usage::default() };
+            let record = Record::for_test("a", parts, Encoder::new("test").finish());
+            runs.add(&name, &Record { usage, ..record });
+        }
+        let expected = runs.expected();
+        for (name, memory) in [
+            ("train@loss=cross-entropy,seed=3", [Some(5), Some(9)]),
+            ("other", [Some(5), Some(9)]),
+            ("plot", [Some(70), None]),
+            ("page", [None, None]),
+            ("simclr", [None, None]),
+        ] {
+            let stage = manifest.stage(&name.parse().expect("a name")).expect("a stage");
+            assert_eq!(expected.memory(stage), memory, "{name}");
         }
     }
 

@@ -97,7 +97,7 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
             }
         });
     let table = Table::new(&rows.collect::<Vec<_>>()).states(1).ends_in_words().for_output();
-    let left = time.all_in_words("; ");
+    let left = time.all_in_words("; ") + &time.memory_in_words("; ");
     format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
 }
 
@@ -160,6 +160,11 @@ fn to_json(project: &Project, plan: &Plan, time: &TimeLeft) -> Value {
     });
     if time.together > 0.0 {
         json["expected-seconds"] = json!(time.together);
+    }
+    for (most, name) in time.largest.iter().zip(["expected-memory", "expected-gpu-memory"]) {
+        if let Some((bytes, stage)) = most {
+            json[name] = json!({ "bytes": bytes, "stage": stage });
+        }
     }
     json
 }

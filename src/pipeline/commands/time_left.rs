@@ -1,4 +1,4 @@
-//! How long what a plan would run may take, from the records that the plan reads anyway.
+//! How long what a plan would run may take, and how much memory, from the records that the plan reads anyway.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,11 +21,16 @@ const MOST_EXTRA: usize = 32;
 /// With less than this, in seconds, nothing is said.
 const SHORTEST: f64 = 10.0;
 
+/// With less memory than this, in bytes, nothing is said.
+const LEAST_MEMORY: u64 = 1_000_000_000;
+
 /// The stages that may run, each with the seconds that it may take, where runs like it are known.
 pub(super) struct TimeLeft {
     stages: HashMap<StageName, Option<f64>>,
     /// The seconds that those which are known take together, as they share this machine.
     pub(super) together: f64,
+    /// The most memory of one of them, in bytes, and which one that is: of the machine, and of a GPU.
+    pub(super) largest: [Option<(u64, StageName)>; 2],
 }
 
 impl TimeLeft {
@@ -47,6 +52,22 @@ impl TimeLeft {
     /// The same of all of them, with how long that takes here: `at most 41 h of work, in 11 h`.
     pub(super) fn all_in_words(&self, separator: &str) -> String {
         self.words(self.stages.keys(), separator, Some(self.together))
+    }
+
+    /// The most memory: `at most 2.6 GB of memory (train), 11 GB of a GPU (simclr)`, after a separator. Empty where nothing is
+    /// known, or where it is too little to matter.
+    pub(super) fn memory_in_words(&self, separator: &str) -> String {
+        let words =
+            self.largest.iter().zip(["of memory", "of a GPU"]).filter_map(|(most, what)| {
+                let (bytes, name) = most.as_ref().filter(|(bytes, _)| *bytes >= LEAST_MEMORY)?;
+                Some(format!("{} {what} ({})", format::bytes(*bytes), name.template()))
+            });
+        let words: Vec<String> = words.collect();
+        if words.is_empty() {
+            String::new()
+        } else {
+            format!("{separator}at most {}", words.join(", "))
+        }
     }
 
     fn words<'a>(
@@ -107,12 +128,19 @@ pub(super) fn plan_with_time(
         (name.clone(), seconds)
     });
     let stages: HashMap<StageName, Option<f64>> = seconds.collect();
+    let mut largest: [Option<(u64, &StageName)>; 2] = [None; 2];
+    for stage in would_run.iter().filter_map(|name| manifest.stage(name)) {
+        for (most, memory) in largest.iter_mut().zip(expected.memory(stage)) {
+            *most = memory.map(|bytes| (bytes, &stage.name)).max(*most);
+        }
+    }
     let known = would_run.into_iter().filter_map(|name| {
         let seconds = stages.get(name).copied().flatten()?;
         Some((manifest.stage(name)?, seconds))
     });
     let together = together(share, graph, &known.collect::<Vec<_>>());
-    (plan, TimeLeft { stages, together })
+    let largest = largest.map(|most| most.map(|(bytes, name)| (bytes, name.clone())));
+    (plan, TimeLeft { stages, together, largest })
 }
 
 /// Where no instance of a stage is known, a few that the plan leaves out.
@@ -176,5 +204,28 @@ impl Facts for Noting<'_> {
 
     fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences> {
         self.facts.differences(old, new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_said_where_it_matters() {
+        let words = |memory: Option<u64>, gpu: Option<u64>| {
+            let of = |bytes: Option<u64>, name: &str| Some((bytes?, name.parse().expect("a name")));
+            let largest = [of(memory, "train@rate=1"), of(gpu, "simclr")];
+            TimeLeft { stages: HashMap::new(), together: 0.0, largest }.memory_in_words("; ")
+        };
+        assert_eq!(
+            words(Some(2_600_000_000), Some(11_000_000_000)),
+            "; at most 2.6 GB of memory (train), 11 GB of a GPU (simclr)"
+        );
+        assert_eq!(
+            words(Some(5_000_000), Some(11_000_000_000)),
+            "; at most 11 GB of a GPU (simclr)"
+        );
+        assert_eq!(words(Some(5_000_000), None), "");
     }
 }
