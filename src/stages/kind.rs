@@ -71,6 +71,15 @@ pub trait Rules {
         Known::default()
     }
 
+    /// Whether the output has learned from labels that are known to be right, or was chosen by them: tables mark it, and all that follows from it.
+    fn uses_clean_labels(&self) -> bool {
+        false
+    }
+
+    /// Takes in which points at a port of the shape [`PortShape::Instances`] are of instances that used clean labels, or that follow from such stages,
+    /// and which are not.
+    fn mark_clean_labels(&mut self, _clean: &[Point], _others: &[Point]) {}
+
     /// The type of the output of this stage, where it depends on the parameters.
     fn output(&self) -> Option<ArtifactType> {
         None

@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 
+use crate::manifests::TRAINING;
 use crate::support::Sandbox;
 
 /// Noise at two rates; a score that depends on it and on how long something runs.
@@ -100,6 +101,21 @@ fn results_under_all_parameters() {
     std::fs::remove_dir_all(project.cache("history")).expect("ours");
     let json = project.pipeline("results experiment.toml --json").json();
     assert_eq!(json.as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn results_that_used_clean_labels_are_marked() {
+    let split = "[stages.split]\nkind = \"command\"\noutput = \"split\"\nshell = 'echo 1 > \"$PIPELINE_OUTPUT/split.safetensors\"'\n";
+    let manifest = TRAINING.replace("init = \"simclr\"", "init = \"simclr\"\nsplit = \"split\"");
+    let project = Sandbox::new(&format!("{manifest}{split}")).with_fake_learn("");
+    project.pipeline("run experiment.toml").success();
+    assert!(!project.pipeline("results experiment.toml").stdout.contains("clean-labels"));
+    project.pipeline("run experiment.toml --set stages.train.method=\"meta-weight-net\"").success();
+    let results = project.pipeline("results experiment.toml evaluate").printed();
+    assert!(results.contains("clean-labels"), "{results}");
+    let json = project.pipeline("results experiment.toml evaluate --json").json();
+    let marks = json.as_array().into_iter().flatten().map(|result| &result["clean-labels"]);
+    assert_eq!(marks.collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]

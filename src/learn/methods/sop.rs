@@ -15,6 +15,10 @@
 //! SOP+ adds two terms to what theta and u descend: `consistency` times the divergence KL(p_i | p'_i) from the prediction of
 //! one view, a number, to that of another one, in the same forward pass; and `balance` times -mean_k ln(mean_i q_ik), which is smallest if the
 //! classes are equally frequent.
+//!
+//! Measured, as in docs/results.md: 20 epochs of `resnet8-fast` from scratch on 4,500 images of Fashion-MNIST, three seeds, ± half of
+//! a 95 % interval. Test accuracy at 50 % symmetric noise (alpha_u = 10, alpha_v = 100): 80.4 ± 3.9 %, where
+//! cross-entropy has 77.2 ± 1.9; at 80 % 57.6 ± 6.0 and 57.1 ± 2.5; at 90 % 35.0 ± 3.6 and 36.8 ± 11.2.
 
 use anyhow::Context as _;
 use tch::{Kind, Tensor};

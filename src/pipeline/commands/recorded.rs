@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use pipeline_stages::KindConfig;
 use pipeline_stages::point::canonical;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Project;
 use crate::cache::Record;
@@ -58,6 +59,22 @@ pub(super) struct Recorded {
     /// Whether the manifest has this result now.
     pub(super) is_current: bool,
     pub(super) settings: Rc<Settings>,
+}
+
+impl Recorded {
+    /// Whether it has learned from labels that are known to be right, or was chosen by them: by its own parameters, or by those of a stage before it.
+    pub(super) fn uses_clean_labels(&self) -> bool {
+        let kinds = self.settings.iter().filter(|(setting, _)| setting.name == "kind");
+        kinds.into_iter().any(|(Setting { stage, .. }, kind)| {
+            let own = self.settings.iter().filter(|(setting, _)| {
+                setting.stage == *stage && !matches!(&*setting.name, "kind" | "seed")
+            });
+            let own: Map<String, Value> =
+                own.map(|(setting, value)| (setting.name.clone(), value.clone())).collect();
+            let read = kind.as_str().and_then(|kind| KindConfig::read(kind, Value::Object(own)));
+            read.and_then(Result::ok).is_some_and(|stage| stage.uses_clean_labels())
+        })
+    }
 }
 
 /// All recorded results of an experiment.

@@ -293,6 +293,7 @@ fn to_text(
     arguments: &ResultsArguments,
 ) -> String {
     let mut table = differing(results);
+    table.extend(clean_labels(results));
     let told_apart_by = table.len();
     let records: Vec<_> = results.iter().map(|one| (&one.name, &one.record)).collect();
     let kind = project.graph.order().find(|name| name.template() == template);
@@ -331,6 +332,14 @@ fn to_text(
     format!("{template}\n{}{more}", table::folded(&rows, told_apart_by))
 }
 
+/// Which results used labels that are known to be right, where some did.
+fn clean_labels(results: &[Recorded]) -> Option<Column> {
+    let uses: Vec<bool> = results.iter().map(Recorded::uses_clean_labels).collect();
+    let cell = |&uses: &bool| Some(if uses { "yes" } else { "" }.to_owned());
+    uses.contains(&true)
+        .then(|| Column { head: "clean-labels".to_owned(), cells: uses.iter().map(cell).collect() })
+}
+
 /// The columns of what a result took.
 const USAGE: [&str; 5] = ["time", usage::HEADS[0], usage::HEADS[1], usage::HEADS[2], "written"];
 
@@ -367,7 +376,7 @@ fn markdown(rows: &[Vec<String>]) -> String {
 
 /// One table of all results, with all metrics.
 fn to_csv(results: &[Recorded], with_usage: bool) -> String {
-    let columns = differing(results);
+    let columns: Vec<_> = differing(results).into_iter().chain(clean_labels(results)).collect();
     let metrics: BTreeSet<&String> =
         results.iter().flat_map(|result| result.record.metrics.keys()).collect();
     let fixed = ["stage", "instance", "key", "current", "finished"].map(str::to_owned);
@@ -429,6 +438,7 @@ fn to_json(project: &Project, results: &[Recorded]) -> Value {
             "current": result.is_current,
             "finished": result.record.finished,
             "axes": axes,
+            "clean-labels": result.uses_clean_labels(),
             "parameters": settings,
             "metrics": result.record.metrics,
             "seconds": result.record.seconds,

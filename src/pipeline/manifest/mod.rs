@@ -3,12 +3,13 @@
 //! The text, with the files that it includes (`include`) and the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
 //! it come the tables beside the stages (`envelope`), the instances of the stages at the points of a matrix (`matrix`,
 //! `points`, `template`), each of them by itself (`stage`, `ports`, `values`), and the edges between them
-//! (`connect`). Every step reports what is wrong and continues, but never reports
+//! (`connect`); `clean_labels` follows what is known of labels along them. Every step reports what is wrong and continues, but never reports
 //! what only follows from another mistake.
 //!
 //! Does not depend on keys, caches or workers. Only [`read`] and `include` do I/O.
 
 mod brackets;
+mod clean_labels;
 mod config;
 mod connect;
 mod document;
@@ -142,6 +143,9 @@ pub(crate) struct Stage {
     pub(crate) inputs: BTreeMap<String, Vec<Connection>>,
     /// The seed of its random draws: its own, or the experiment's.
     pub(crate) seed: u64,
+    /// Whether its result follows from labels that are known to be right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) uses_clean_labels: bool,
     /// How to run it.
     pub(crate) execution: StageExecution,
     /// The line of its file, from 1, where it starts: all instances of a stage are on one.
@@ -426,7 +430,9 @@ fn read_document(
     };
     let experiment = envelope.experiment?;
     let stages = drafts.into_iter().map(|draft| draft.finish(experiment.seed, included, sources));
-    let stages = Stages::new(stages.collect::<Option<Vec<_>>>()?);
+    let mut stages = stages.collect::<Option<Vec<_>>>()?;
+    clean_labels::mark(&mut stages, &graph);
+    let stages = Stages::new(stages);
     let mut tracking = envelope.tracking;
     tracking.tensorboard = tracking.tensorboard.map(|path| folder.join(path));
     let (allowed, sources) = (envelope.allowed, sources.clone());

@@ -118,6 +118,7 @@ impl Draft<'_> {
             stage: self.stage?,
             inputs,
             seed: self.seed.unwrap_or(experiment_seed),
+            uses_clean_labels: false,
             execution: self.execution,
             line: sources.line(&self.span),
             file,

@@ -35,6 +35,7 @@ function valuesOf(axis, stages) {
   const all = [...new Set(stages.map((stage) => stage.point[axis]))];
   return [...all.filter((value) => value !== undefined).sort(compare), ...all.filter((value) => value === undefined)];
 }
+const cleanNote = (stages) => stages.some((stage) => stage["uses-clean-labels"]) && h("p", { class: "muted" }, "† Learned from labels known to be right, or was chosen by them.");
 const oldNote = (stages) => stages.some(isOld) && h("p", { class: "muted" }, "Grey rows are results of earlier runs: those stages have changed since.");
 
 /** Why a stage is not fresh, as a sentence. */
@@ -98,7 +99,7 @@ function metrics() {
       ...template.axes.map((axis, index) => ({ name: axis, of: (stage) => stage.point[axis],
         show: (stage) => (index === 0 ? link(stage.stage, stage.point[axis] ?? "–") : stage.point[axis] ?? "") })),
       ...chosen.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
-      { name: "state", of: (stage) => stage.status, show: (stage) => mark(stage.status) },
+      { name: "state", of: (stage) => stage.status, show: (stage) => [mark(stage.status), stage["uses-clean-labels"] ? " †" : ""] },
     ];
     const all = [...few, ...others.filter((name) => !few.includes(name))];
     const place = h("div");
@@ -109,7 +110,7 @@ function metrics() {
     draw(false);
     const missing = instances(template.name).length - stages.length;
     content.push(h("h3", {}, template.name, " ", h("span", { class: "muted" }, template.kind)),
-      place, missing > 0 ? h("p", { class: "muted" }, `${missing} without a result yet`) : "", oldNote(stages) || "");
+      place, missing > 0 ? h("p", { class: "muted" }, `${missing} without a result yet`) : "", oldNote(stages) || "", cleanNote(stages) || "");
   }
   if (content.length > 0) fillSection("metrics", ...content);
 }

@@ -47,6 +47,9 @@ pub(crate) struct StageReport {
     pub(crate) seed: Option<u64>,
     /// The parameters that enter the key, with defaults filled in.
     pub(crate) parameters: Map<String, Value>,
+    /// Whether its result follows from labels that are known to be right.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) uses_clean_labels: bool,
     /// The key, where it is known already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<StageKey>,
@@ -168,6 +171,7 @@ impl StageReport {
             inputs: inputs.collect(),
             seed: info.seeded.then_some(declaration.seed),
             parameters: stage.key_parameters(),
+            uses_clean_labels: declaration.uses_clean_labels,
             key: state.key(),
             running,
             failed,

@@ -140,6 +140,7 @@ mod tests {
     #[test]
     fn small_values_have_exponents() {
         let group = |value: f64| Group {
+            uses_clean_labels: false,
             row: Vec::new(),
             column: Vec::new(),
             failed: 0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pipeline_stages::kinds::Summarize;
-use pipeline_stages::point::Point;
+use pipeline_stages::point::{Point, canonical};
 
 use super::axes::{Label, Order, label};
 use super::pairs::{Baseline, is_baseline};
@@ -19,6 +19,8 @@ pub(super) struct Group {
     pub column: Label,
     /// The points whose instance has failed.
     pub failed: usize,
+    /// Whether a value is of a run that used clean labels.
+    pub uses_clean_labels: bool,
     /// What is known of the values; `None` without runs.
     pub statistics: Option<Statistics>,
     /// The differences from the baseline; `None` for the baseline itself and where there is none.
@@ -50,6 +52,7 @@ struct Members<'a> {
     /// Each run once, with its points here.
     runs: Vec<(usize, Vec<&'a Point>)>,
     failed: usize,
+    uses_clean_labels: bool,
     is_baseline: bool,
 }
 
@@ -61,20 +64,24 @@ pub(super) fn groups(
     failed: &[Point],
     order: &Order,
 ) -> Vec<Group> {
+    let clean = summarize.clean_points();
+    let uses_clean_labels = |point: &Point| clean.iter().any(|part| is_part(part, point));
     let mut members: BTreeMap<_, Members<'_>> = BTreeMap::new();
     let here = |point| {
         let (row, column) = (label(&summarize.rows, point), label(&summarize.columns, point));
         let key = (order.rank(&summarize.rows, &row), order.rank(&summarize.columns, &column));
         let is_baseline = !summarize.versus.is_empty() && is_baseline(&summarize.versus, point);
-        (key, Members { row, column, runs: Vec::new(), failed: 0, is_baseline })
+        let (runs, failed, uses_clean_labels) = (Vec::new(), 0, false);
+        (key, Members { row, column, runs, failed, uses_clean_labels, is_baseline })
     };
     for (index, run) in runs.iter().enumerate() {
         for point in &run.points {
             let (key, empty) = here(point);
-            let runs = &mut members.entry(key).or_insert(empty).runs;
-            match runs.last_mut() {
+            let group = members.entry(key).or_insert(empty);
+            group.uses_clean_labels |= uses_clean_labels(point);
+            match group.runs.last_mut() {
                 Some((last, points)) if *last == index => points.push(point),
-                _ => runs.push((index, vec![point])),
+                _ => group.runs.push((index, vec![point])),
             }
         }
     }
@@ -91,8 +98,14 @@ pub(super) fn groups(
             let (differences, alone) = baseline.differences(&group.runs, metric);
             Differences { statistics: Statistics::of(&differences), alone }
         });
-        let Members { row, column, failed, .. } = group;
-        Group { row, column, failed, statistics, versus, reference: None }
+        let Members { row, column, failed, uses_clean_labels, .. } = group;
+        Group { row, column, failed, uses_clean_labels, statistics, versus, reference: None }
     };
     members.into_values().map(group).collect()
+}
+
+/// Whether a point has all values of another one.
+fn is_part(part: &Point, point: &Point) -> bool {
+    part.iter()
+        .all(|(axis, value)| point.get(axis).is_some_and(|own| canonical(own) == canonical(value)))
 }

@@ -81,6 +81,7 @@ fn cell(cell: &Cell, n: Option<usize>) -> String {
         Some(half) => format!("${} \\pm {half}$", mathematical(mean, cell.best)),
         None => number(mean, cell.best),
     }];
+    parts.extend(cell.uses_clean_labels.then(|| "$^\\dagger$".to_owned()));
     parts.extend(n.is_none().then(|| format!("($n = {}$)", cell.n)));
     parts.extend((cell.failed > 0).then(|| format!("({} failed)", cell.failed)));
     parts.extend(reference);

@@ -40,15 +40,19 @@ const COLUMNS: [&str; 15] = [
     "reference",
 ];
 
-/// One row per metric and group.
+/// One row per metric and group. Where a group used clean labels, the last column says which ones did.
 pub(super) fn summary_csv(summarize: &Summarize, metrics: &[OfMetric<'_>]) -> String {
     let axes = || summarize.rows.iter().chain(&summarize.columns).map(String::as_str);
-    let mut text = csv::line(["metric"].into_iter().chain(axes()).chain(COLUMNS));
+    let is_marked = metrics.iter().flat_map(|it| &it.groups).any(|group| group.uses_clean_labels);
+    let last = is_marked.then_some("clean-labels");
+    let mut text = csv::line(["metric"].into_iter().chain(axes()).chain(COLUMNS).chain(last));
     for metric in metrics {
         for group in &metric.groups {
             let label = group.row.iter().chain(&group.column);
             let label = label.map(|value| value.clone().unwrap_or_default());
-            let fields = [metric.name.to_owned()].into_iter().chain(label).chain(fields(group));
+            let clean = is_marked.then(|| group.uses_clean_labels.to_string());
+            let fields = fields(group).into_iter().chain(clean);
+            let fields = [metric.name.to_owned()].into_iter().chain(label).chain(fields);
             text.push_str(&csv::line(fields));
         }
     }
@@ -136,6 +140,8 @@ struct GroupEntry {
     at: Map<String, Value>,
     n: usize,
     failed: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    clean_labels: bool,
     not_finite: usize,
     #[serde(flatten)]
     values: Spread,
@@ -215,6 +221,7 @@ fn group_entry(summarize: &Summarize, group: &Group) -> GroupEntry {
         at: rows.into_iter().chain(columns).collect(),
         n: group.statistics.map_or(0, |it| it.n),
         failed: group.failed,
+        clean_labels: group.uses_clean_labels,
         not_finite: group.statistics.map_or(0, |it| it.not_finite),
         values: Spread::of(group.statistics),
         min: group.statistics.map(|it| Number(it.min)),

@@ -57,13 +57,14 @@ fn cell(cell: &Cell, n: Option<usize>) -> String {
     };
     let mean = if cell.best { format!("**{mean}**") } else { mean.clone() };
     let half = cell.half.as_ref().map_or(String::new(), |half| format!(" ± {half}"));
+    let clean = if cell.uses_clean_labels { " †" } else { "" };
     let count = n.is_none().then(|| format!("n = {}", cell.n));
     let failed = (cell.failed > 0).then(|| format!("{} failed", cell.failed));
     let remarks: Vec<_> = count.into_iter().chain(failed).collect();
     let remarks =
         if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join(", ")) };
     let reference = cell.reference.as_ref().map_or(String::new(), |value| format!(" [{value}]"));
-    format!("{mean}{half}{remarks}{reference}")
+    format!("{mean}{half}{clean}{remarks}{reference}")
 }
 
 /// The text without any meaning as Markdown or HTML.

@@ -49,6 +49,11 @@ impl Behind<'_> {
             None => String::new(),
         };
         let mut notes = vec![format!("{what}{interval}{n}.")];
+        let mut cells = pivot.cells.iter().flatten().flatten();
+        if cells.any(|cell| cell.uses_clean_labels && cell.mean.is_some()) {
+            notes
+                .push("† Learned from labels known to be right, or was chosen by them.".to_owned());
+        }
         if !summarize.r#where.is_empty() {
             let conditions = summarize.r#where.iter().map(|(axis, values)| {
                 let values: Vec<_> = values.0.iter().map(|value| value.as_str()).collect();

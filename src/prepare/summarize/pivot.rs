@@ -41,6 +41,8 @@ pub(super) struct Cell {
     pub n: usize,
     /// How many instances have failed.
     pub failed: usize,
+    /// Whether a run behind the numbers used clean labels.
+    pub uses_clean_labels: bool,
     /// The published value, scaled and rounded.
     pub reference: Option<String>,
     /// Whether it is the best one of its column.
@@ -110,6 +112,7 @@ fn cell(group: &Group, format: Format, shown: Shown) -> Option<Cell> {
         half: statistics.and_then(|it| it.half_interval()).map(|half| format.value(half)),
         n: statistics.map_or(0, |it: Statistics| it.n),
         failed: group.failed,
+        uses_clean_labels: group.uses_clean_labels,
         reference: group.reference.filter(|_| values).map(|value| format.value(value)),
         best: false,
         value: statistics.map(|it| it.mean).filter(|mean| values && mean.is_finite()),

@@ -144,6 +144,57 @@ fn a_grid_as_tables() {
     );
 }
 
+#[test]
+fn what_used_clean_labels_is_marked() {
+    let mut test = Test::new();
+    for (method, value) in [("ce", 0.5), ("mwnet", 0.7)] {
+        for (seed, more) in [("1", 0.0), ("2", 0.1)] {
+            test.accuracy_at(&format!("method={method},rate=0.9,seed={seed}"), value + more);
+        }
+    }
+    let parameters = |marked: Value| {
+        json!({
+            "metric": "test-accuracy", "over": ["seed"], "rows": ["method"], "columns": ["rate"], "scale": 100,
+            "versus": {"method": "ce"}, "clean-labels": marked
+        })
+    };
+    let (files, _) = test.summarize(parameters(json!(["method=mwnet,rate=0.90"]))).unwrap();
+    assert_snapshot!(files.text("table.md"), @r"
+    ## test-accuracy
+
+    | method |        rate = 0.9 |
+    | ------ | ----------------: |
+    | ce     |       55.0 ± 63.5 |
+    | mwnet  | **75.0** ± 63.5 † |
+
+    Mean of test-accuracy (%) over seed ± half of its 95 % t-interval; n = 2.
+    † Learned from labels known to be right, or was chosen by them.
+
+    ## test-accuracy: difference from method = ce
+
+    | method |    rate = 0.9 |
+    | ------ | ------------: |
+    | mwnet  | +20.0 ± 0.0 † |
+
+    Mean paired difference of test-accuracy (%) over seed from method = ce ± half of its 95 % t-interval; pairs = 2.
+    † Learned from labels known to be right, or was chosen by them.
+    ");
+    assert!(files.text("table.tex").contains("\\mathbf{75.0} \\pm 63.5$ $^\\dagger$ \\\\"));
+    let (plain, _) = test.summarize(parameters(json!([]))).unwrap();
+    let rows = |files: &Files| -> Vec<String> {
+        files.text("summary.csv").lines().map(str::to_owned).collect()
+    };
+    let marks = ["clean-labels", "false", "true"];
+    let marked = rows(&plain).into_iter().zip(marks).map(|(row, mark)| format!("{row},{mark}"));
+    assert_eq!(rows(&files), marked.collect::<Vec<_>>());
+    let groups = |files: &Files| {
+        let json: Value = serde_json::from_str(files.text("summary.json")).unwrap();
+        json["metrics"][0]["groups"].clone()
+    };
+    assert_eq!(groups(&files)[1]["clean-labels"], true);
+    assert_eq!(groups(&files)[0], groups(&plain)[0]);
+}
+
 /// A failed point, a NaN, a blank cell, a published value, one run at several points.
 fn ragged() -> (Test, Value) {
     let mut test = Test::new();

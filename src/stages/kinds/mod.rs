@@ -175,6 +175,16 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.place_axes(axes, points));
     }
 
+    /// Whether its output has learned from labels that are known to be right, or was chosen by them.
+    pub fn uses_clean_labels(&self) -> bool {
+        with_parameters!(self, parameters => parameters.uses_clean_labels())
+    }
+
+    /// Takes in which points, at a port that takes all instances, follow from clean labels, and which do not.
+    pub fn mark_clean_labels(&mut self, clean: &[Point], others: &[Point]) {
+        with_parameters!(self, parameters => parameters.mark_clean_labels(clean, others));
+    }
+
     /// Whether it runs without instances that have failed.
     pub fn allows_missing(&self) -> bool {
         with_parameters!(self, parameters => parameters.allows_missing())

@@ -88,6 +88,10 @@ impl PurifyLabels {
 }
 
 impl Rules for PurifyLabels {
+    fn uses_clean_labels(&self) -> bool {
+        self.needs_clean()
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.method == Purifier::AdaptiveNearestNeighbours && self.k_min > self.k_max {
@@ -124,7 +128,11 @@ mod tests {
     fn clean_samples_come_from_a_split() {
         let linear = json!({"method": "linear", "uses-clean": true});
         assert_eq!(problems(linear.clone(), &["features"]), ["uses-clean"]);
-        assert!(problems(linear, &["features", "split"]).is_empty());
+        assert!(problems(linear.clone(), &["features", "split"]).is_empty());
+        let uses = |parameters: Value| {
+            serde_json::from_value::<PurifyLabels>(parameters).unwrap().uses_clean_labels()
+        };
+        assert!(uses(linear) && !uses(json!({"uses-clean": true})));
         assert!(problems(json!({"uses-clean": true}), &["features"]).is_empty());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Map, Value};
+
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::parameter::{AxisValue, AxisValues, OneOrMany, POSITIVE};
 use crate::point::{Point, canonical};
@@ -37,7 +39,7 @@ kind! {
     /// - `summary.csv` and `summary.json`: one row or entry per group, not scaled or rounded;
     /// - `runs.csv`: one row per point, with the values behind the groups. Points with the same `run` are one run;
     /// - `table.md` and `table.tex` (LaTeX, with the package booktabs), pivoted: mean ± half of the interval. The best mean of each
-    ///   column is bold, or of the row if there is only one. After `versus`, a second table has the differences;
+    ///   column is bold, or of the row if there is only one. † marks what used clean labels. After `versus`, a second table has the differences;
     /// - `plot.svg`: lines with bands where the last of `columns` has at least three values, all numbers; otherwise bars with
     ///   whiskers. With several metrics one per metric, `plot-METRIC.svg`;
     /// - `metrics.json`: `runs`, `groups`, `failed-runs` where some have failed, and of the first metric `best-mean`, if it is known what is better.
@@ -62,6 +64,10 @@ kind! {
         versus: BTreeMap<String, AxisValue> = BTreeMap::new();
         /// Whether to go on without the instances that have failed, once all others have ended (`pipeline run --keep-going`). They are marked in the tables and plots, and listed.
         allow_missing: bool = false;
+        /// Points whose results used labels that are known to be right: `["method=mine"]` for all that have this value. The tables mark them with †. Those of which the
+        /// manifest says so are added: where `train` (Meta-Weight-Net with samples held out, `transition = "known"`, `select-best = "validation"` by clean labels) or
+        /// `purify-labels` (`uses-clean`) is on the way to them.
+        clean_labels: Vec<String> = Vec::new();
         /// A CSV file with published values to show beside these, relative to the manifest. Its columns are axes, and the metrics in their own unit;
         /// an axis that is not a column has any value.
         reference: Option<String> = None;
@@ -98,6 +104,7 @@ const RESERVED: &[&str] = &[
     "difference-low",
     "difference-high",
     "reference",
+    "clean-labels",
     "run",
 ];
 
@@ -109,6 +116,11 @@ impl Summarize {
     pub fn selects(&self, point: &Point) -> bool {
         let mut conditions = self.r#where.iter();
         conditions.all(|(axis, values)| point.get(axis).is_some_and(|value| values.contain(value)))
+    }
+
+    /// The points of `clean-labels`. What is not a point is a mistake ([`Rules::check`]).
+    pub fn clean_points(&self) -> Vec<Point> {
+        self.clean_labels.iter().filter_map(|point| point.parse().ok()).collect()
     }
 
     /// How many decimals the tables show.
@@ -166,6 +178,11 @@ impl Summarize {
         if self.metric.0.is_empty() {
             problems.push(Problem::new("metric", "'metric' is empty: it needs at least one name"));
         }
+        for (item, point) in self.clean_labels.iter().enumerate() {
+            if let Err(message) = point.parse::<Point>() {
+                problems.push(Problem::new("clean-labels", message).with_item(item));
+            }
+        }
         for (axis, values) in &self.r#where {
             if values.0.is_empty() {
                 let message = format!(
@@ -191,6 +208,14 @@ impl Summarize {
                 names.iter().enumerate().filter(|(_, axis)| !axes.contains_key(axis.as_str()));
             problems.extend(
                 unknown.map(|(item, axis)| Problem::new(field, message(axis)).with_item(item)),
+            );
+        }
+        for (item, text) in self.clean_labels.iter().enumerate() {
+            let point: Point = text.parse().unwrap_or_default();
+            let unknown = point.iter().filter(|(axis, _)| !axes.contains_key(axis));
+            problems.extend(
+                unknown
+                    .map(|(axis, _)| Problem::new("clean-labels", message(axis)).with_item(item)),
             );
         }
         for (field, table) in self.tables() {
@@ -325,6 +350,34 @@ impl Rules for Summarize {
         }
     }
 
+    fn mark_clean_labels(&mut self, clean: &[Point], others: &[Point]) {
+        let (own, other) = (axes_of(clean), axes_of(others));
+        // One axis that tells them apart says it in fewer words.
+        let axis = own.iter().find(|(axis, values)| {
+            let has_axis = |point: &Point| point.get(axis).is_some();
+            let shared = |values: &BTreeSet<String>| {
+                other.get(*axis).is_some_and(|other| !other.is_disjoint(values))
+            };
+            clean.iter().chain(others).all(has_axis) && !shared(values)
+        });
+        match axis {
+            Some((axis, values)) => {
+                self.clean_labels.extend(values.iter().map(|value| format!("{axis}={value}")));
+            }
+            None => self.clean_labels.extend(clean.iter().map(Point::to_string)),
+        }
+        self.clean_labels.sort();
+        self.clean_labels.dedup();
+    }
+
+    // Summaries from before it existed marked nothing.
+    fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
+        if self.clean_labels.is_empty() {
+            effective.remove("clean-labels");
+        }
+        effective
+    }
+
     fn allows_missing(&self) -> bool {
         self.allow_missing
     }
@@ -336,7 +389,7 @@ impl Rules for Summarize {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::kind;
@@ -455,6 +508,39 @@ mod tests {
         );
         assert_eq!(found.len(), 6, "{found:#?}");
         assert_eq!(problems(json!({"metric": []}), &points(&[""])).len(), 1);
+    }
+
+    #[test]
+    fn marks_are_written_by_one_axis_where_that_is_enough() {
+        let marks = |clean: &[&str], others: &[&str]| {
+            let mut summary = summary(json!({"clean-labels": ["method=own"]}));
+            summary.mark_clean_labels(&points(clean), &points(others));
+            summary.clean_labels.join(" ")
+        };
+        let clean = ["method=b,seed=1", "method=b,seed=2", "method=c,seed=1"];
+        assert_eq!(marks(&clean, &["method=a,seed=1"]), "method=b method=c method=own");
+        assert_eq!(
+            marks(&clean, &["method=c,seed=2"]),
+            "method=b,seed=1 method=b,seed=2 method=c,seed=1 method=own"
+        );
+        // Without the axis it cannot tell them apart.
+        assert_eq!(marks(&["seed=1"], &[""]), "method=own seed=1");
+        assert_eq!(marks(&[""], &[]), " method=own", "the one instance outside of a matrix");
+        assert_eq!(marks(&[], &clean), "method=own");
+    }
+
+    #[test]
+    fn marked_points_have_axes_of_the_instances() {
+        let marked = |points: Value| json!({"over": ["seed", "encoder"], "rows": ["init"], "columns": ["rate"], "clean-labels": points});
+        assert_eq!(problems(marked(json!(["init=simclr", "rate=0.5,seed=1"])), &grid()), [""; 0]);
+        let wrong = problems(marked(json!(["init=simclr", "method=mwnet", "simclr"])), &grid());
+        assert_eq!(
+            wrong,
+            [
+                "clean-labels[2]: 'simclr' is not an axis with a value: AXIS=VALUE",
+                "clean-labels[1]: there is no axis 'method': the axes are encoder, init, rate, seed",
+            ]
+        );
     }
 
     #[test]

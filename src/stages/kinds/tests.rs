@@ -122,7 +122,8 @@ fn candidates(value_type: &ParameterType) -> Vec<Value> {
         ParameterType::Bool => vec![json!(false), json!(true)],
         ParameterType::Text | ParameterType::AxisValue => {
             let digits = [32, 64].map(|length| json!("1".repeat(length)));
-            [vec![json!("other"), json!("https://example.org/b.zip")], digits.to_vec()].concat()
+            let texts = ["other", "other=1", "https://example.org/b.zip"].map(|text| json!(text));
+            [texts.to_vec(), digits.to_vec()].concat()
         }
         ParameterType::Choice(choices) => choices.iter().map(|one| json!(one.name)).collect(),
         ParameterType::List(item) => {

@@ -521,6 +521,16 @@ impl Rules for Train {
         effective
     }
 
+    fn uses_clean_labels(&self) -> bool {
+        let by_method = match self.method {
+            Method::MetaWeightNet => self.meta_samples == MetaSamples::HeldOut,
+            Method::ForwardCorrection => self.transition == Transition::Known,
+            _ => false,
+        };
+        let is_chosen = self.select_best == SelectBest::Validation;
+        by_method || (is_chosen && self.validation_labels == ValidationLabels::Clean)
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, init) = (inputs.at("data"), inputs.at("init"));
         let mut problems = image_problems(data, self.normalise, self.augmentation);
@@ -790,6 +800,24 @@ mod tests {
         assert!(stage.check(&["data", "split"]).is_empty());
         let own = read(json!({"method": "meta-weight-net", "meta-samples": "training"}));
         assert!(own.check(&["data"]).is_empty());
+    }
+
+    #[test]
+    fn clean_labels_are_used_where_they_decide() {
+        let uses = |parameters| read(parameters).uses_clean_labels();
+        for (parameters, expected) in [
+            (json!({}), false),
+            (json!({"method": "meta-weight-net"}), true),
+            (json!({"method": "meta-weight-net", "meta-samples": "training"}), false),
+            (json!({"method": "forward-correction"}), false),
+            (json!({"method": "forward-correction", "transition": "known"}), true),
+            (json!({"transition": "known"}), false),
+            (json!({"select-best": "average"}), false),
+            (json!({"select-best": "validation"}), true),
+            (json!({"select-best": "validation", "validation-labels": "given"}), false),
+        ] {
+            assert_eq!(uses(parameters.clone()), expected, "{parameters}");
+        }
     }
 
     #[test]

@@ -21,6 +21,10 @@
 //!
 //! That is exact. One forward pass on the batch gives l, the look-ahead, the last line and the values at which the
 //! slopes are taken; it is the only one to move the running statistics.
+//!
+//! Measured, as in docs/results.md: 20 epochs of `resnet8-fast` from scratch on 4,500 images of Fashion-MNIST, three seeds, ± half of
+//! a 95 % interval. Test accuracy at 50 % symmetric noise, with 500 clean samples to learn from: 81.3 ± 2.8 %,
+//! where cross-entropy has 77.2 ± 1.9; at 80 % 58.7 ± 8.4 and 57.1 ± 2.5; at 90 % 26.6 ± 4.7 and 36.8 ± 11.2.
 
 mod meta_set;
 
