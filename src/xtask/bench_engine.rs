@@ -3,6 +3,8 @@
 //! The work: a large source, one stage that reads its beginning, and chains of three stages that copy a small file, each with a seed of its
 //! own. Times are of whole processes.
 
+mod rest;
+
 use crate::cargo::Cargo;
 use crate::checkout::Checkout;
 use anyhow::{Context, Result, bail, ensure};
@@ -15,9 +17,6 @@ use std::time::{Duration, Instant};
 
 /// The stages of a chain.
 const LINKS: usize = 3;
-
-/// The peers, as they are called on PyPI.
-const PACKAGES: [&str; 3] = ["ninja", "snakemake", "dvc"];
 
 /// What is measured.
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -38,6 +37,9 @@ pub struct Options {
     /// The size of the source, in megabytes
     #[arg(long, default_value_t = 200)]
     source: u64,
+    /// Measures the rest instead: `--version`, plans of up to 100,001 instances, hashing beside b3sum, an artifact of a million files
+    #[arg(long, conflicts_with_all = ["stages", "engines", "source"])]
+    rest: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,16 +78,17 @@ pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> 
     ensure!(chains > 0 && options.rounds > 0, "there is nothing to measure");
     cargo.run(&["build", "--release", "-p", "pipeline"])?;
     let top = checkout.root().join("target/bench-engine");
-    let peers = installed_peers(&top.join("peers"))?;
     let pipeline = checkout.root().join("target/release/pipeline");
+    if options.rest {
+        let tools = top.join("tools");
+        return rest::run(cargo, &pipeline, &top.join("rest"), &tools, options.rounds);
+    }
+    let peers = installed_peers(&top.join("peers"), &options.engines)?;
+    let work = top.join("work");
+    let old = set_aside(&work)?;
     let mut benches = Vec::new();
     for &engine in &options.engines {
-        let folder = top.join(engine.name());
-        if folder.exists() {
-            make_writable(&folder)?;
-            fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
+        let folder = work.join(engine.name());
         fs::create_dir_all(folder.join("out"))?;
         let bench = Bench { engine, folder, peers: &peers, pipeline: &pipeline };
         bench.prepare(chains, options.source)?;
@@ -112,16 +115,41 @@ pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> 
         eprintln!("round {} of {}", round + 1, options.rounds);
     }
     println!("{}", table(&mut times, 1 + chains * LINKS));
+    for folder in old {
+        make_writable(&folder)?;
+        fs::remove_dir_all(&folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
     Ok(())
 }
 
+/// Gives the folder of an earlier measurement another name, and returns what is to be removed after this one. Where ext4 has no journal,
+/// it does not use what was removed within the last minutes, and looks at all of it for each new file: a first run takes twice as long.
+fn set_aside(work: &Path) -> Result<Vec<PathBuf>> {
+    let aside = (0..).map(|number: u32| work.with_extension(format!("old-{number}")));
+    let mut old = Vec::new();
+    for place in aside {
+        let is_free = !place.exists();
+        if is_free && !work.exists() {
+            break;
+        }
+        if is_free {
+            fs::rename(work, &place)?;
+        }
+        old.push(place);
+    }
+    Ok(old)
+}
+
 /// The folder of the peers' programs, which are installed once.
-fn installed_peers(place: &Path) -> Result<PathBuf> {
+fn installed_peers(place: &Path, engines: &[Engine]) -> Result<PathBuf> {
     let programs = place.join("bin");
-    if !PACKAGES.iter().all(|package| programs.join(package).exists()) {
+    let missing = engines.iter().filter_map(|engine| engine.package());
+    let missing: Vec<&str> = missing.filter(|package| !programs.join(package).exists()).collect();
+    if !missing.is_empty() {
         run_quietly(Command::new("python3").args(["-m", "venv"]).arg(place))?;
         let mut pip = Command::new(programs.join("pip"));
-        run_quietly(pip.args(["install", "--quiet"]).args(PACKAGES))?;
+        run_quietly(pip.args(["install", "--quiet"]).args(missing))?;
     }
     Ok(programs)
 }
@@ -153,6 +181,14 @@ impl Engine {
             Self::PipelineLazy => "pipeline-lazy",
             Self::Snakemake => "snakemake",
             Self::Dvc => "dvc",
+        }
+    }
+
+    /// What it is called on PyPI, where it is a peer; its program has the same name.
+    fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Ninja | Self::Snakemake | Self::Dvc => Some(self.name()),
+            Self::Pipeline | Self::PipelineLazy => None,
         }
     }
 
@@ -366,6 +402,19 @@ mod tests {
         assert_eq!(snakefile(2).matches("rule ").count(), 5);
         assert!(snakefile(2).contains("range(1, 3)"));
         assert_eq!(dvc_yaml(2).matches("foreach: [1, 2]").count(), 3);
+    }
+
+    #[test]
+    fn what_is_measured_is_in_a_new_folder_and_what_was_is_to_be_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let work = folder.path().join("work");
+        assert_eq!(set_aside(&work).expect("writable"), [""; 0].map(PathBuf::from));
+        let old = ["work.old-0", "work.old-1"].map(|name| folder.path().join(name));
+        for count in 1..=2 {
+            fs::create_dir(&work).expect("writable");
+            assert_eq!(set_aside(&work).expect("writable"), old[..count]);
+            assert!(!work.exists());
+        }
     }
 
     #[test]
