@@ -21,6 +21,9 @@ const TESTS: [(&[&str], &str, &[&str]); 2] = [
 /// How many rounds of each there are before the time is looked at again.
 const ROUNDS: u64 = 5;
 
+/// How many seconds a story waits for anything: it may be beside other work, at the lowest priority.
+const PATIENCE: u64 = 1800;
+
 /// For how long, and where it begins.
 #[derive(Debug, Args, PartialEq, Eq)]
 pub struct Options {
@@ -58,6 +61,7 @@ pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
                 .arg("--nocapture")
                 .env("PIPELINE_SEED", seed.to_string())
                 .env("PIPELINE_ROUNDS", ROUNDS.to_string())
+                .env("PIPELINE_PATIENCE", PATIENCE.to_string())
                 .current_dir(checkout.root())
                 .stderr(Stdio::inherit())
                 .output()

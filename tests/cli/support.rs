@@ -11,7 +11,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, LazyLock, Once};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -20,8 +20,12 @@ use tempfile::TempDir;
 
 use crate::filter::Filter;
 
-/// How long anything may take. Far more than it takes: only a story that would never end reaches it.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long anything may take: a minute, or as many seconds as `PIPELINE_PATIENCE` says. Far more than it takes: only a story that
+/// would never end reaches it, but beside other work at the lowest priority.
+static LIMIT: LazyLock<Duration> = LazyLock::new(|| {
+    let seconds = std::env::var("PIPELINE_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(60))
+});
 
 /// The manifest of a sandbox.
 pub const MANIFEST: &str = "experiment.toml";
@@ -367,7 +371,7 @@ impl Running {
 
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + *LIMIT;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 break status;
@@ -375,7 +379,8 @@ impl Running {
             if Instant::now() > deadline {
                 let _ = self.child.kill();
                 panic!(
-                    "it did not end in {LIMIT:?}:\n{}{}",
+                    "it did not end in {:?}:\n{}{}",
+                    *LIMIT,
                     self.read("stdout"),
                     self.read("stderr")
                 );
@@ -455,9 +460,9 @@ impl fmt::Display for Ended {
 
 /// Waits for something that will come true.
 pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + *LIMIT;
     while !is_true() {
-        assert!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {:?} for {what}", *LIMIT);
         std::thread::sleep(Duration::from_millis(5));
     }
 }
