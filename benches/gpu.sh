@@ -28,12 +28,12 @@ pack() {
     libtorch_version "${LIBTORCH:-.libtorch}" >"$folder/libtorch-version"
     cargo build --release -p pipeline -p pipeline-learn
     cp target/release/pipeline target/release/pipeline-learn "$folder"
-    for target in "--test gpu" "--bench throughput" "--bench meta_weight_net_step"; do
+    for target in "--test gpu" "--bench throughput"; do
         # shellcheck disable=SC2086
         built=$(cargo test --release -p pipeline-learn $target --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
         cp "$built" "$folder/${target#* }"
     done
-    strip "$folder"/pipeline "$folder"/pipeline-learn "$folder"/gpu "$folder"/throughput "$folder"/meta_weight_net_step
+    strip "$folder"/pipeline "$folder"/pipeline-learn "$folder"/gpu "$folder"/throughput
     cp "$images"/*.gz "$folder/data"
 }
 
@@ -54,7 +54,7 @@ libraries() {
 # Warm laps of about a second each: a line of JSON per lap.
 rates() {
     kept=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864
-    for work in "fine-tune --batch 100" "simclr --batch ${SIMCLR_BATCH:-1024}"; do
+    for work in "fine-tune --batch 100" "meta-weight-net --batch 100" "simclr --batch ${SIMCLR_BATCH:-1024}"; do
         for precision in f32 tf32 bf16; do
             for graph in off on; do
                 echo "# $work, $precision, graph $graph"

@@ -45,8 +45,6 @@ def main():
             continue
         print(f"# {title}", file=sys.stderr, flush=True)
         rows += table_rows(title, unit, take_turns(competitors, settings.rounds))
-    if not settings.only or "Meta-Weight-Net" in " ".join(settings.only):
-        rows += meta_weight_net(settings)
     text = table(rows, settings)
     print(text)
     if settings.output:
@@ -59,7 +57,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="laps of each competitor")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a lap, about")
-    parser.add_argument("--batch", type=int, default=100, help="images a step of fine-tuning")
+    parser.add_argument("--batch", type=int, default=100, help="images a step of fine-tuning and of Meta-Weight-Net")
     parser.add_argument("--simclr-batch", type=int, help="images a step of pre-training (CPU: 64, GPU: 1024)")
     parser.add_argument("--python", default=sys.executable, help="an interpreter with PyTorch")
     parser.add_argument("--compile", action="store_true", help="with torch.compile too (slow to start on a CPU)")
@@ -95,6 +93,16 @@ def comparisons(settings, ours):
             command = [*ours, "fine-tune", *common, *of, "--precision", precision]
             competitors[f"pipeline, {precision}"] = command
         yield f"fine-tuning {architecture}, batch {settings.batch}", "images/s", competitors
+
+    of = ["--batch", settings.batch]
+    competitors = {"PyTorch, higher": python("meta_weight_net.py", *of)}
+    for way in ["plain"] + ["no-tf32"] * settings.tf32 + ["bf16"] * settings.bf16:
+        command = python("meta_weight_net.py", *of, "--way", way)
+        competitors[f"PyTorch, higher, {way}, memory kept"] = [*KEEP_MEMORY, *command]
+    for precision in precisions:
+        command = [*ours, "meta-weight-net", *common, *of, "--precision", precision]
+        competitors[f"pipeline, {precision}"] = command
+    yield f"Meta-Weight-Net resnet18, batch {settings.batch}", "images/s", competitors
 
     of = ["--architecture", "resnet18", "--batch", settings.simclr_batch]
     competitors = {}
@@ -198,32 +206,6 @@ def take_turns(commands, rounds):
         laps[name] = competitor.laps
         print(f"  {name}: {[round(lap.per_second, 1) for lap in competitor.laps]}", file=sys.stderr)
     return laps
-
-
-def meta_weight_net(settings):
-    """The step of Meta-Weight-Net; both sides print the seconds of every step, and cannot wait for their turn."""
-    script = SCRIPTS / "meta_weight_net.py"
-    if not script.exists() or settings.device != "cpu":
-        return []
-    ours = build("meta_weight_net_step", settings)
-    rows = []
-    for precision in ["f32"] + ["bf16"] * settings.bf16:
-        words = [str(word) for word in [2, precision, settings.threads, settings.batch]]
-        higher = [settings.python, str(script), *words]
-        commands = {
-            "PyTorch, higher": higher,
-            "PyTorch, higher, memory kept": [*KEEP_MEMORY, *higher],
-            "pipeline": [*KEEP_MEMORY, ours, *words],
-        }
-        laps = {name: [] for name in commands}
-        for _ in range(settings.rounds):
-            for name, command in commands.items():
-                run = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-                seconds = [float(line) for line in run.stdout.split()]
-                laps[name] += [Lap(settings.batch / one, None) for one in seconds]
-        title = f"Meta-Weight-Net step resnet18, batch {settings.batch}, {precision}"
-        rows += table_rows(title, "images/s", laps)
-    return rows
 
 
 def table_rows(title, unit, laps_by_name):

@@ -3,7 +3,8 @@
 //!     cargo bench -p pipeline-learn --bench throughput -- WORK [--architecture resnet18] [--batch 100] [--threads 2]
 //!         [--device cpu] [--precision f32] [--channels 3] [--size 32] [--graph on]
 //!
-//! WORK is `fine-tune`, `simclr`, `simclr-compute` (the same without making views) or `augment` (views alone). `--graph off`
+//! WORK is `fine-tune`, `meta-weight-net` (of the same images in every step), `simclr`, `simclr-compute` (the same without making
+//! views) or `augment` (views alone). `--graph off`
 //! has a GPU do each step operation by operation, as `PIPELINE_CUDA_GRAPHS=off` does. A line `ready` says that it is warm. Then every line on standard input starts a lap of about `--seconds`, and its outcome
 //! is a line `{"items": images or views, "seconds": ...}`. So two programs can take turns on one machine.
 
@@ -16,17 +17,21 @@ use pipeline_learn::data::augment::{Normalisation, ViewSettings};
 use pipeline_learn::data::image_store::ImageStore;
 use pipeline_learn::data::preprocess::Preprocess;
 use pipeline_learn::device;
+use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, Projector, State};
 use pipeline_learn::random::{Purpose, Stream};
+use pipeline_learn::training::batch::{Batch, StepBatch};
 use pipeline_learn::training::captured_step::{CapturedStep, StepInput};
 use pipeline_learn::training::loss::{SampleLoss, nt_xent};
+use pipeline_learn::training::method::{Method as _, Setup};
 use pipeline_learn::training::optimizer::{Optimizer, Rule};
 use pipeline_learn::training::prefetch::prefetch;
-use pipeline_learn::training::training_loop;
+use pipeline_learn::training::recipe::Recipe;
+use pipeline_learn::training::training_loop::{self, RunLength, StepPosition};
 use pipeline_stages::formats::{ImageShape, Part, Samples, write_samples};
-use pipeline_stages::kinds::Augmentation;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
+use pipeline_stages::kinds::{Augmentation, Method, Train};
 use pipeline_stages::message::{self, Execution};
 use tch::{Device, Kind, Tensor};
 
@@ -149,7 +154,14 @@ struct Steps<B> {
 
 impl<B: StepInput> Steps<B> {
     fn new(arguments: &Arguments, state: &State, device: Device) -> anyhow::Result<Self> {
-        let tensors = state.tensors().iter().map(|named| &named.tensor);
+        Self::of(arguments, state.tensors().iter().map(|named| &named.tensor), device)
+    }
+
+    fn of<'t>(
+        arguments: &Arguments,
+        tensors: impl IntoIterator<Item = &'t Tensor>,
+        device: Device,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             steps: CapturedStep::new(device, tensors, arguments.graph, None),
             last_loss: Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Float, device))?,
@@ -233,6 +245,70 @@ impl Work for FineTune {
 
     fn items(&self) -> usize {
         self.batch
+    }
+}
+
+/// A step as `train` does it with the method `meta-weight-net`, without the making of batches.
+struct MetaStep {
+    method: MetaWeightNet,
+    steps: Steps<StepBatch>,
+    batch: StepBatch,
+    items: usize,
+}
+
+impl MetaStep {
+    fn new(arguments: &Arguments, device: Device) -> anyhow::Result<Self> {
+        let &Arguments { architecture, precision, shape, batch, .. } = arguments;
+        let recipe = Recipe::of(&Train {
+            method: Method::MetaWeightNet,
+            architecture,
+            precision,
+            ..Train::default()
+        });
+        let setup = Setup::new(&recipe, shape.channels, CLASSES, SEED, device);
+        let mut setup = Setup { validation: &[0], noisy: true, ..setup };
+        let method = MetaWeightNet::new(&mut setup)?;
+        let tensors = setup.state.list();
+        let steps = Steps::of(arguments, tensors.iter().map(|(_, tensor)| *tensor), device)?;
+        let [rows, channels, height, width] =
+            [batch, shape.channels, shape.height, shape.width].map(|size| size as i64);
+        let noise = || -> anyhow::Result<Batch> {
+            let images = [rows, channels, height, width];
+            let labels = Tensor::f_randint(CLASSES as i64, [rows], (Kind::Int64, device))?;
+            Ok(Batch {
+                images: Tensor::f_rand(images, (Kind::Float, device))?,
+                other_views: Vec::new(),
+                mixing: None,
+                samples: Tensor::f_arange(rows, (Kind::Int64, device))?,
+                clean_labels: labels.shallow_clone(),
+                labels,
+            })
+        };
+        let batch = StepBatch { train: noise()?, others: vec![noise()?] };
+        Ok(Self { method, steps, batch, items: arguments.batch })
+    }
+}
+
+impl Work for MetaStep {
+    fn steps(&mut self, first: u64, count: u64) -> anyhow::Result<()> {
+        let Self { method, steps, batch, .. } = self;
+        let length = RunLength { steps: first + count, steps_per_epoch: first + count };
+        for step in first..first + count {
+            method.begin_step(1e-2, StepPosition::usual(step, length))?;
+            steps.run(batch, |StepBatch { train, others }| {
+                Ok(method.compute(train, others)?.losses.f_mean(Kind::Float)?)
+            })?;
+        }
+        ensure!(steps.last_loss.f_double_value(&[])?.is_finite(), "the loss is not finite");
+        Ok(())
+    }
+
+    fn is_replayed(&self) -> bool {
+        self.steps.steps.is_replayed()
+    }
+
+    fn items(&self) -> usize {
+        self.items
     }
 }
 
@@ -388,6 +464,7 @@ fn main() -> anyhow::Result<()> {
     let samples = samples(arguments.shape)?;
     match arguments.work.as_str() {
         "fine-tune" => serve(&mut FineTune::new(&arguments, samples, device)?, device, &arguments),
+        "meta-weight-net" => serve(&mut MetaStep::new(&arguments, device)?, device, &arguments),
         "simclr" | "simclr-compute" | "augment" => {
             serve(&mut SimClr::new(&arguments, samples, device)?, device, &arguments)
         }

@@ -15,15 +15,6 @@ pub mod truncated_loss;
 
 use pipeline_stages::kinds;
 
-use self::co_teaching::CoTeaching;
-use self::divide_mix::DivideMix;
-use self::elr::Elr;
-use self::elr_plus::ElrPlus;
-use self::finetune::Finetune;
-use self::forward_correction::ForwardCorrection;
-use self::meta_weight_net::MetaWeightNet;
-use self::sop::Sop;
-use self::truncated_loss::TruncatedLoss;
 use crate::training::method::{Method, Setup};
 
 /// The method that a stage asks for, at its beginning.
@@ -32,14 +23,16 @@ use crate::training::method::{Method, Setup};
 /// Those of the method: samples that it needs are missing, or libtorch cannot make its tensors.
 pub fn of(setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn Method>> {
     Ok(match setup.recipe.parameters.method {
-        kinds::Method::Finetune => Box::new(Finetune::new(setup)?),
-        kinds::Method::MetaWeightNet => Box::new(MetaWeightNet::new(setup)?),
-        kinds::Method::ForwardCorrection => Box::new(ForwardCorrection::new(setup)?),
-        kinds::Method::Elr => Box::new(Elr::new(setup)?),
-        kinds::Method::Sop => Box::new(Sop::new(setup)?),
-        kinds::Method::CoTeaching => Box::new(CoTeaching::new(setup)?),
-        kinds::Method::DivideMix => Box::new(DivideMix::new(setup)?),
-        kinds::Method::ElrPlus => Box::new(ElrPlus::new(setup)?),
-        kinds::Method::TruncatedLoss => Box::new(TruncatedLoss::new(setup)?),
+        kinds::Method::Finetune => Box::new(finetune::Finetune::new(setup)?),
+        kinds::Method::MetaWeightNet => Box::new(meta_weight_net::MetaWeightNet::new(setup)?),
+        kinds::Method::ForwardCorrection => {
+            Box::new(forward_correction::ForwardCorrection::new(setup)?)
+        }
+        kinds::Method::Elr => Box::new(elr::Elr::new(setup)?),
+        kinds::Method::Sop => Box::new(sop::Sop::new(setup)?),
+        kinds::Method::CoTeaching => Box::new(co_teaching::CoTeaching::new(setup)?),
+        kinds::Method::DivideMix => Box::new(divide_mix::DivideMix::new(setup)?),
+        kinds::Method::ElrPlus => Box::new(elr_plus::ElrPlus::new(setup)?),
+        kinds::Method::TruncatedLoss => Box::new(truncated_loss::TruncatedLoss::new(setup)?),
     })
 }

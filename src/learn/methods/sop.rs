@@ -12,6 +12,13 @@
 //! v_i   = v_i - alpha_v grad_v mean_i |z_i + U_i - V_i - y_i|^2
 //! ```
 //!
+//! That is algorithm 1 there: u descends the cross-entropy alone, v the squared error alone. The authors' code did so too until
+//! August 2022; since then its squared error moves u as well, for which it has other learning rates than the paper (0.1 for
+//! asymmetric noise). The rates of the paper are for its algorithm, and so it is that one here.
+//!
+//! A step multiplies a small v by at most 1 + 4 alpha_v / B, with B samples in the step: from 1e-8 it takes many epochs until v
+//! matters, 60 of the paper's. Where a training is too short for that, it says so.
+//!
 //! SOP+ adds two terms to what theta and u descend: `consistency` times the divergence KL(p_i | p'_i) from the prediction of
 //! one view, a number, to that of another one, in the same forward pass; and `balance` times -mean_k ln(mean_i q_ik), which is smallest if the
 //! classes are equally frequent.
@@ -21,6 +28,7 @@
 //! cross-entropy has 77.2 ± 1.9; at 80 % 57.6 ± 6.0 and 57.1 ± 2.5; at 90 % 35.0 ± 3.6 and 36.8 ± 11.2.
 
 use anyhow::Context as _;
+use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use crate::data::batches::{SampleSet, StepSamples};
@@ -36,6 +44,8 @@ use crate::training::training_loop::StepPosition;
 const MARGIN: f64 = 1e-4;
 /// The standard deviation of u and v at the beginning.
 const INITIAL_DEVIATION: f64 = 1e-8;
+/// v below this changes no probability by more than a hundredth.
+const SMALL_V: f64 = 0.1;
 
 /// The method.
 #[derive(Debug)]
@@ -58,6 +68,7 @@ impl Sop {
     /// As [`Setup::learner`], and when there is no memory for u and v.
     pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
         let parameters = &setup.recipe.parameters;
+        setup.notes.extend(note(parameters, setup.train.len()));
         let learner = setup.learner()?;
         let classes = i64::try_from(setup.classes)?;
         let mut u = setup.per_sample("u", &[])?;
@@ -93,6 +104,23 @@ impl Sop {
         let mut views = logits.f_chunk(1 + batch.other_views.len() as i64, 0)?.into_iter();
         Ok((views.next().context("a step has a view")?, views.next()))
     }
+}
+
+/// What to say of a training that is too short for v to grow, by the factor at the top of this file.
+fn note(parameters: &Train, train: usize) -> Option<String> {
+    let &Train { learning_rate_v, batch_size, epochs, samples_per_epoch, .. } = parameters;
+    let batch = batch_size.min(train as u64).max(1);
+    let factor = 1.0 + 4.0 * learning_rate_v / batch as f64;
+    let visits = ((SMALL_V / INITIAL_DEVIATION).ln() / factor.ln()).ceil();
+    let visited = samples_per_epoch.map_or(1.0, |samples| samples as f64 / train.max(1) as f64);
+    (learning_rate_v > 0.0 && visits > f64::from(epochs) * visited).then(|| {
+        format!(
+            "the v of 'sop' stays near zero in this training, and so does what it corrects: it begins at {INITIAL_DEVIATION:e} and takes at least \
+             {visits} visits of a sample to matter, with learning-rate-v = {learning_rate_v} and {batch} samples a step, but there are {:.0}: set more epochs, \
+             a larger learning-rate-v or a smaller batch-size",
+            f64::from(epochs) * visited
+        )
+    })
 }
 
 /// N(0, 1e-8) for u and then v of every sample: float [N,1+K]. A stream for each, so that the samples do not depend on
@@ -211,5 +239,25 @@ impl Method for Sop {
 
     fn row(&self, sums: &Sums) -> Vec<f64> {
         self.sums().iter().map(|name| sums.mean(name, "samples")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_that_is_too_short_for_v_says_so() {
+        let note = |epochs, learning_rate_v, samples_per_epoch| {
+            let stage = Train { epochs, learning_rate_v, samples_per_epoch, ..Train::default() };
+            note(&stage, 4500)
+        };
+        let short = note(20, 10.0, None).unwrap();
+        assert!(short.contains("at least 48 visits"), "{short}");
+        assert_eq!(note(48, 10.0, None), None);
+        assert_eq!(note(20, 100.0, None), None);
+        assert!(note(48, 10.0, Some(2250)).is_some());
+        // Nobody waits for it.
+        assert_eq!(note(20, 0.0, None), None);
     }
 }

@@ -133,6 +133,7 @@ impl Classifier {
 
     fn logits(&self, pass: &Pass, images: &Tensor) -> anyhow::Result<Tensor> {
         let features = self.encoder.forward(pass, images)?;
+        // In bf16 the last layer is rounded as all others are, and what follows is in f32: so does PyTorch's autocast.
         Ok(self.fc.forward(pass, &features)?.f_to_kind(Kind::Float)?)
     }
 

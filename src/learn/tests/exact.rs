@@ -1,6 +1,7 @@
 //! Interrupted and resumed, or killed and run again: the same bytes as without.
 
 mod fixture;
+mod real_images;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,6 @@
 //! Tests of the bodies in one program: each that links libtorch takes its time to build.
 
+mod circles;
 mod decoding;
 mod features;
 mod fixture;

@@ -1,0 +1,143 @@
+//! Every method and every loss of `train` learns real images, and resumes exactly: the 5,000 training images of Fashion-MNIST
+//! that come with the quickstart, two fifths of whose labels are drawn again, and accuracies on its 1,000 test images.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use pipeline_learn::random::{Purpose, Stream};
+use pipeline_stages::formats::{
+    DatasetInfo, Evaluations, ImageShape, Labels, Part, SplitIndices, write_samples,
+};
+use pipeline_stages::kinds::{Loss, Method};
+use serde_json::{Value, json};
+
+use super::fixture::{request, stage};
+use super::{assert_same, run};
+
+const CLASSES: u32 = 10;
+/// The samples that train; the others are held out.
+const TRAIN: i64 = 4500;
+
+/// Writes the artifacts `data`, `split` and `labels`.
+fn write_inputs(folder: &Path) {
+    let [data, split, labels] = ["data", "split", "labels"].map(|name| folder.join(name));
+    for folder in [&data, &split, &labels] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let archive =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/data/fashion-mnist-6k.zip");
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(archive).unwrap()).unwrap();
+    // Without the header of an IDX file.
+    let mut read = |name: &str, header: usize| {
+        let mut bytes = Vec::new();
+        archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.split_off(header)
+    };
+    let image = ImageShape { channels: 1, height: 28, width: 28 };
+    let [clean, test] = [(Part::Train, "train"), (Part::Test, "t10k")].map(|(part, name)| {
+        let pixels = read(&format!("{name}-images-idx3-ubyte"), 16);
+        let classes = read(&format!("{name}-labels-idx1-ubyte"), 8);
+        let classes: Vec<i64> = classes.into_iter().map(i64::from).collect();
+        write_samples(&data, part, image, &pixels, &classes).unwrap();
+        classes
+    });
+    let info = DatasetInfo {
+        format: "idx".to_owned(),
+        classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+        image,
+        train_samples: clean.len(),
+        test_samples: test.len(),
+        channel_mean: vec![0.286],
+        channel_std: vec![0.353],
+        ..DatasetInfo::default()
+    };
+    info.write(&data).unwrap();
+    let validation = (TRAIN..clean.len() as i64).collect();
+    SplitIndices { train: (0..TRAIN).collect(), validation }.write(&split).unwrap();
+    let mut stream = Stream::new(7, Purpose::Augmentation, 0, 0);
+    let mut noisy = clean.clone();
+    for label in &mut noisy[..TRAIN as usize] {
+        if stream.bits() % 5 < 2 {
+            *label = i64::from(stream.bits() % CLASSES);
+        }
+    }
+    Labels { labels: noisy, clean }.write(&labels).unwrap();
+}
+
+/// Trains twice, once with a stop in the last epoch, and returns the accuracy on the test set in %.
+fn accuracy(folder: &Path, changes: &Value) -> f64 {
+    let mut parameters = json!({
+        "architecture": "resnet8-fast", "epochs": 1, "batch-size": 100, "learning-rate": 0.1,
+        "augmentation": "none", "image-size": 14, "evaluate-every": 1_000_000,
+    });
+    parameters.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    // An epoch has 45 steps, or more.
+    let stop_after = 45 * (parameters["epochs"].as_u64().unwrap() as usize - 1) + 20;
+    let stage = stage(json!({"kind": "train", "parameters": parameters}));
+    let [whole, stopped] = ["whole", "stopped"].map(|output| request(folder, &stage, output));
+    assert!(!run(&whole, None));
+    assert!(run(&stopped, Some(stop_after)), "{changes}: it was not stopped");
+    assert!(!run(&stopped, None));
+    assert_same(folder, "whole", "stopped");
+    let evaluations = Evaluations::read(&whole.output).unwrap();
+    for one in [whole, stopped] {
+        std::fs::remove_dir_all(one.output).unwrap();
+        std::fs::remove_dir_all(one.checkpoint).unwrap();
+    }
+    100.0 * evaluations.0.last().unwrap().test_accuracy.unwrap()
+}
+
+/// How much less than measured is a mistake, in points: another processor rounds differently, and 45 steps later that is a few images.
+const MARGIN: f64 = 8.0;
+
+/// Trainings and what they were measured to have, in %.
+fn learn(cases: impl IntoIterator<Item = (Value, f64)>) {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    for (changes, measured) in cases {
+        let accuracy = accuracy(folder.path(), &changes);
+        println!("{changes}: {accuracy:.1} %");
+        assert!(accuracy > measured - MARGIN, "{changes}: {accuracy:.1} %, not {measured} %");
+    }
+}
+
+#[test]
+fn every_loss_learns() {
+    learn(Loss::ALL.iter().map(|&loss| {
+        let measured = match loss {
+            Loss::CrossEntropy => 70.7,
+            Loss::GeneralizedCrossEntropy => 54.1,
+            // A guess has 10: in one epoch it does not come far.
+            Loss::Mae => 22.5,
+            Loss::SymmetricCrossEntropy => 61.1,
+            Loss::NceRce => 48.4,
+            Loss::LabelSmoothing => 69.8,
+            Loss::SoftBootstrapping => 70.2,
+            Loss::HardBootstrapping => 68.1,
+            Loss::JensenShannon => 56.0,
+        };
+        (json!({"loss": loss}), measured)
+    }));
+}
+
+#[test]
+fn every_method_learns() {
+    learn(Method::ALL.iter().map(|&method| {
+        let (mut changes, measured) = match method {
+            Method::Finetune => (json!({"mixup": 1.0}), 66.2),
+            Method::MetaWeightNet => (json!({}), 68.5),
+            Method::ForwardCorrection => (json!({"epochs": 2, "estimation-epochs": 1}), 72.7),
+            Method::Elr => (json!({}), 70.0),
+            Method::Sop => (json!({}), 69.4),
+            Method::CoTeaching => (json!({}), 72.2),
+            Method::TruncatedLoss => {
+                let loss = "generalized-cross-entropy";
+                (json!({"epochs": 2, "loss": loss, "prune-after": 1}), 65.1)
+            }
+            Method::DivideMix => (json!({"epochs": 2, "warmup-epochs": 1}), 74.1),
+            Method::ElrPlus => (json!({}), 68.7),
+        };
+        changes["method"] = json!(method);
+        (changes, measured)
+    }));
+}
