@@ -41,7 +41,7 @@ def main():
     ours = [*KEEP_MEMORY, build("throughput", settings)]
     rows = []
     for title, unit, competitors in comparisons(settings, ours):
-        if settings.only and not any(part in title for part in settings.only):
+        if settings.only and not any(part.lower() in title.lower() for part in settings.only):
             continue
         print(f"# {title}", file=sys.stderr, flush=True)
         rows += table_rows(title, unit, take_turns(competitors, settings.rounds))

@@ -14,6 +14,10 @@
 //! The losses are of one forward pass over the batch, in which batch norm sees all of its samples, as in the authors' code. What
 //! is evaluated is the mean prediction of both, which the paper does not use. Left out: the change of Adam's momentum
 //! after 80 epochs.
+//!
+//! Measured with the manifest and the seeds of docs/results.md: 20 epochs of `resnet8-fast` from scratch on 4,500 images of Fashion-MNIST
+//! at a learning rate of 0.02, three seeds, ± half of a 95 % interval. Test accuracy at 80 % symmetric noise (tau = 0.72, the share of
+//! wrong labels; T_k = 10; not tuned): 64.1 ± 3.9 %, where cross-entropy has 57.1 ± 2.5.
 
 use tch::{Kind, Tensor};
 
