@@ -1,12 +1,10 @@
 //! Stages that run elsewhere, as jobs of a scheduler that is asked by commands: here, a fake one.
 
-use std::fs;
-
 use insta::assert_snapshot;
 use rustix::process::Pid;
 
 use crate::manifests::TRAINING;
-use crate::support::{MANIFEST, Sandbox, eventually, names};
+use crate::support::{MANIFEST, Sandbox, eventually, names, pipeline};
 
 mod asking;
 mod attaching;
@@ -67,9 +65,7 @@ fn project(behaviour: &str) -> Sandbox {
     let project = Sandbox::new(&format!("{TRAINING}{EXECUTOR}")).with_fake_learn(behaviour);
     // Three seconds for one that is slow: long enough to be killed, also beside other work.
     let project = project.set("FAKE_LEARN_STEPS", "60");
-    project.write("sched", SCHEDULER);
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(project.path("sched"), mode).expect("it is ours");
+    project.write_program("sched", SCHEDULER);
     project
 }
 
@@ -141,6 +137,19 @@ fn a_stage_says_where_it_runs() {
         .edit("output = \"dataset\"", "output = \"dataset\"\nexecution = { executor = \"fake\" }");
     project.pipeline(RUN).success();
     assert_eq!(submitted(&project), 1, "data, and then simclr and train");
+}
+
+#[test]
+fn jobs_start_the_program_in_the_folder_that_an_executor_says() {
+    let project = project("");
+    let (used, program) = (project.path("used"), pipeline());
+    let script =
+        format!("#!/bin/sh\necho used >> {}; exec {} \"$@\"", used.display(), program.display());
+    project.write_program("bin/pipeline", &script);
+    let path = format!("path = \"{}\"\nsubmit = ", project.path("bin").display());
+    project.edit("submit = ", &path);
+    assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data ran, simclr ran");
+    assert_eq!(project.read("used"), "used\n");
 }
 
 #[test]

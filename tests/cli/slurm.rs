@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -402,9 +401,7 @@ fn with_deadly_sbatch(project: &Sandbox) -> String {
 
 /// A PATH with another `sbatch`.
 fn with_sbatch(project: &Sandbox, script: &str) -> String {
-    project.write("bin/sbatch", format!("#!/bin/sh\n{script}\n"));
-    fs::set_permissions(project.path("bin/sbatch"), PermissionsExt::from_mode(0o755))
-        .expect("ours");
+    project.write_program("bin/sbatch", &format!("#!/bin/sh\n{script}\n"));
     let path = std::env::var("PATH").expect("a path");
     format!("{}:{path}", project.path("bin").display())
 }
@@ -439,6 +436,22 @@ fn a_controller_that_is_too_busy_to_answer_is_asked_again_and_submits_once() {
     assert_eq!(ended.success(), "draw@n=0 ran, draw@n=1 ran, draw@n=2 ran");
     assert_eq!(ended.stderr.matches("Socket timed out").count(), 2, "{ended}");
     assert_eq!(project.read("calls").lines().count(), 2);
+}
+
+#[test]
+fn a_job_has_of_the_environment_only_what_is_said() {
+    let Some(slurm) = slurm() else { return };
+    let project = Sandbox::new("");
+    let first = format!("env > {}/environment", project.folder().display());
+    project.write(MANIFEST, sweep(1, &first));
+    // As from within another job.
+    let project = dressed(project, &slurm).set("SECRET", "x").set("SLURM_CPUS_PER_TASK", "7");
+    project.edit("executor = \"slurm\" }", "executor = \"slurm\", cpus = 1 }");
+    assert_eq!(wait(project.start("run experiment.toml")).success(), "draw@n=0 ran");
+    let environment = project.read("environment");
+    let has = |line: &str| environment.lines().any(|one| one.starts_with(line));
+    assert!(has("PATH=") && has("SLURM_CPUS_PER_TASK=1"), "{environment}");
+    assert!(!has("SECRET="), "{environment}");
 }
 
 #[test]
@@ -505,7 +518,8 @@ fn a_job_that_a_task_of_an_array_has_submitted_puts_itself_back_and_not_the_task
     project
         .edit("kind = \"pretrain-simclr\"", "kind = \"pretrain-simclr\"\nexecution = { cpus = 2 }");
     project.write("steps", "100");
-    let left = project.pipeline(&format!("{RUN} --detach"));
+    let all = "run experiment.toml data simclr@n=0 --executor slurm";
+    let left = project.pipeline(&format!("{all} --detach"));
     assert!(left.success().starts_with("data@n=0 left, data@n=1 left"), "{left}");
     let tasks = jobs(&left.stderr);
     let array = arrays(&tasks).into_iter().next().expect("one").to_owned();
@@ -514,19 +528,20 @@ fn a_job_that_a_task_of_an_array_has_submitted_puts_itself_back_and_not_the_task
         assert!(Instant::now() < deadline, "the jobs work");
         std::thread::sleep(Duration::from_millis(50));
     }
-    let key = names(&project.cache("jobs")).into_iter().find_map(|key| {
-        let receipt = fs::read(project.cache("jobs").join(key).join("submitted")).ok()?;
-        let receipt: serde_json::Value = serde_json::from_slice(&receipt).ok()?;
-        receipt["job"].as_str().map(str::to_owned).filter(|job| !job.contains('_'))
+    let receipts = names(&project.cache("jobs")).into_iter();
+    let receipts = receipts.map(|key| fs::read(project.cache("jobs").join(key).join("submitted")));
+    let mut jobs = receipts.filter_map(|receipt| {
+        let receipt: serde_json::Value = serde_json::from_slice(&receipt.ok()?).ok()?;
+        receipt["job"].as_str().map(str::to_owned)
     });
-    let job = key.expect("the job of a pretraining");
+    let job = jobs.find(|job| !job.contains('_')).expect("that of the pretraining");
     warn(&job);
     eventually("its place in the queue", || states(&job).iter().eq(["PENDING"]));
     assert!(states(&array).iter().eq(["COMPLETED"]));
     start_again(&job);
-    let ended = wait(project.start(RUN));
+    let ended = wait(project.start(all));
     assert!(ended.status.success(), "{ended}");
-    assert_eq!(steps(&project), 2 * 100, "no step was done twice");
+    assert_eq!(steps(&project), 100, "no step was done twice");
 }
 
 #[test]
@@ -553,7 +568,7 @@ fn a_job_is_shown_while_it_waits_and_runs_and_when_it_is_put_back() {
     eventually("its status", runs);
     warn(&job);
     wait_for(&run, &format!("its job {job} was put back into the queue"));
-    assert!(status().contains(&queued), "{}", status());
+    eventually("its status", || status().contains(&queued));
     assert!(log.is_running(), "it waits again");
     start_again(&job);
     eventually("its status", runs);
@@ -573,6 +588,9 @@ fn a_job_whose_node_fails_is_requeued_by_slurm_and_started_once() {
     works(&project);
     let down = Down::node(&slurm, &project, &number);
     wait_for(&run, &format!("its job {number} was put back into the queue"));
+    let queued = format!("simclr is queued as job {number} of slurm");
+    let status = || project.pipeline("status experiment.toml simclr").stdout;
+    eventually("its status", || status().contains(&queued));
     drop(down);
     start_again(&number);
     let ended = wait(run);

@@ -120,9 +120,7 @@ impl Sandbox {
 
     /// Lets the program find no files of a driver, but a program `nvidia-smi`: this script.
     pub fn with_nvidia_smi(self, script: &str) -> Self {
-        self.write("bin/nvidia-smi", script);
-        let executable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.path("bin/nvidia-smi"), executable).expect("ours");
+        self.write_program("bin/nvidia-smi", script);
         let path = std::env::var("PATH").expect("a path");
         let path = format!("{}:{path}", self.path("bin").display());
         let missing = self.path("no-driver").to_string_lossy().into_owned();
@@ -155,6 +153,12 @@ impl Sandbox {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a file has a folder")).expect("a folder");
         fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Writes a script that can be run.
+    pub fn write_program(&self, name: &str, script: &str) {
+        self.write(name, script);
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
     /// Writes a data set in MNIST's format: grey images of 8x8 pixels and two classes.

@@ -7,7 +7,7 @@
 //!   script        what the scheduler starts
 //!   handed-over   as what the scheduler was asked to take it, before it was asked
 //!   submitted     the id that the scheduler gave it
-//!   held          why the scheduler holds it, where somebody who follows it has heard that
+//!   waits         that it is back in the queue, or why the scheduler holds it, where somebody who follows it has heard that
 //!   events        what the job reports, a line each; its end is the last one
 //!   ended         that it does not go on
 //!   output        what its script printed
@@ -149,14 +149,14 @@ impl JobFolder {
         self.set("handed-over", content)
     }
 
-    /// Remembers why the scheduler holds it, or that it does not.
-    pub(crate) fn set_held(&self, why: Option<&str>) -> anyhow::Result<()> {
-        self.set("held", why.map(str::as_bytes))
+    /// Remembers that it waits again, or why the scheduler holds it (nothing where it does not); or that neither is so.
+    pub(crate) fn set_waits(&self, why: Option<&str>) -> anyhow::Result<()> {
+        self.set("waits", why.map(str::as_bytes))
     }
 
     /// What was remembered of that.
-    pub(crate) fn held(&self) -> Option<String> {
-        fs::read_to_string(self.place.join("held")).ok()
+    pub(crate) fn waits(&self) -> Option<String> {
+        fs::read_to_string(self.place.join("waits")).ok()
     }
 
     /// Writes one of its files, or removes it.

@@ -285,6 +285,7 @@ impl Journal {
     fn begin(folder: &JobFolder) -> anyhow::Result<Self> {
         let mut journal = Self { file: folder.journal()?, progress: None, said: None };
         journal.add(&JobLine::Begins { host: Owner::this_process().host });
+        let _ = folder.set_waits(None);
         Ok(journal)
     }
 

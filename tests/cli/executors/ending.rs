@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{RUN, process, project, steps, submitted, worker, works};
+use super::{RUN, process, project, steps, submitted, two_stages, worker, works};
 use crate::support::{MANIFEST, eventually, names};
 
 #[test]
@@ -237,6 +237,28 @@ fn a_job_whose_input_is_damaged_or_gone_ends_at_once_and_the_input_is_made_again
         assert!(ended.stderr.contains("its stage runs again"), "{ended}");
         assert_eq!((project.read("queue/1/status"), submitted(&project)), ("5\n".to_owned(), 2));
     }
+}
+
+#[test]
+fn a_job_whose_file_outside_the_cache_was_changed_meanwhile_does_not_run() {
+    let project = two_stages();
+    project.write("notes", "one");
+    project.edit(
+        "[stages.a]\nkind = \"command\"",
+        "[stages.a]\nkind = \"command\"\nfiles = [\"notes\"]",
+    );
+    project.write("hold", "");
+    let run = project.start("run experiment.toml a");
+    run.wait_for("a is job 1 of fake");
+    project.write("notes", "two");
+    fs::remove_file(project.path("hold")).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "a failed");
+    assert!(
+        ended.stderr.contains("notes changed before the stage started: run it again"),
+        "{ended}"
+    );
+    assert_eq!(project.pipeline("run experiment.toml a").success(), "a ran");
 }
 
 #[test]

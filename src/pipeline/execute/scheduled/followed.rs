@@ -61,8 +61,8 @@ struct Submitted {
     read: u64,
     /// Where it runs: how often the scheduler had answered when that was heard. An older answer may say that it waits.
     runs_since: Option<u64>,
-    /// Why its scheduler holds it, as that was said last.
-    held: Option<String>,
+    /// That it waits again, or why its scheduler holds it, as that was remembered last.
+    waits: Option<String>,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     was_seen: bool,
     /// How its process ended last.
@@ -100,10 +100,11 @@ impl QueuedJob {
     pub(crate) fn of(folder: &JobFolder) -> Option<Self> {
         let waits = match JobEnding::last(folder) {
             Some(ending) => matches!(ending, JobEnding::Stopped { .. }),
-            None => !folder.has_begun(),
+            // A node that failed has not said that it ended.
+            None => !folder.has_begun() || folder.waits().is_some(),
         };
         let job = Self::submitted(folder).filter(|_| waits)?;
-        Some(Self { held: folder.held(), ..job })
+        Some(Self { held: folder.waits().filter(|why| !why.is_empty()), ..job })
     }
 
     /// In one line, after the name of the stage.
@@ -326,7 +327,7 @@ impl Followed {
             id,
             read: 0,
             runs_since: None,
-            held: None,
+            waits: None,
             was_seen,
             ending: None,
             gone: None,
@@ -654,25 +655,26 @@ impl Submitted {
             Some(JobState::Ended(_)) | None => return false,
         }
         self.was_seen = true;
-        self.hold(state, reporter);
+        self.wait(state, is_back, reporter);
         is_back
     }
 
-    /// Says that it is held, where that is news; and in its folder, for whoever looks.
-    fn hold(&mut self, state: Option<&JobState>, reporter: &Reporter) {
-        let held = match state {
+    /// Remembers that it waits again or is held, in its folder for whoever looks; says the latter, where that is news.
+    fn wait(&mut self, state: Option<&JobState>, is_back: bool, reporter: &Reporter) {
+        let waits = match state {
             Some(JobState::Held(why)) => Some(why.clone()),
+            Some(JobState::Queued) if is_back || self.waits.is_some() => Some(String::new()),
             _ => None,
         };
-        if held == self.held {
+        if waits == self.waits {
             return;
         }
-        if let Some(why) = &held {
+        if let Some(why) = waits.as_ref().filter(|why| !why.is_empty()) {
             let job = self.id.as_deref().unwrap_or_default();
             reporter.note(format!("its job {job} is held: {why}"));
         }
-        let _ = self.folder.set_held(held.as_deref());
-        self.held = held;
+        let _ = self.folder.set_waits(waits.as_deref());
+        self.waits = waits;
     }
 
     /// Passes on what it says. Returns whether its process has begun or ended.
