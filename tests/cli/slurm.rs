@@ -98,18 +98,21 @@ struct Down;
 impl Down {
     /// The machine of the node is gone, with its daemon and all that it ran for a job of a project.
     fn node(slurm: &Path, project: &Sandbox, job: &str) -> Self {
-        let down = Self::daemons(slurm, job);
+        let down = Self::daemons(slurm, project, job);
         processes_of_job(project).into_iter().for_each(kill);
         down
     }
 
     /// The same, and what it ran stays.
-    fn daemons(slurm: &Path, job: &str) -> Self {
+    fn daemons(slurm: &Path, project: &Sandbox, job: &str) -> Self {
         let daemon = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
         kill(daemon.trim().parse().expect("a number"));
         let step = format!("slurmstepd: [{job}.");
         // Who watches the job, before the job.
-        processes(|line| line.starts_with(&step)).into_iter().for_each(kill);
+        let watching = processes(|line| line.starts_with(&step));
+        watching.iter().copied().for_each(kill);
+        let is_watched = |pid: &i32| watching.contains(&parent(*pid));
+        eventually("its end", || !processes_of_job(project).iter().any(is_watched));
         ask("scontrol update nodename=n1 state=down reason=test");
         Self
     }
@@ -127,6 +130,13 @@ fn send(pid: i32, signal: Signal) {
 fn processes_of_job(project: &Sandbox) -> Vec<i32> {
     let folder = project.folder().display().to_string();
     processes(|line| line.contains("__job") && line.contains(&folder))
+}
+
+/// The parent of a process.
+fn parent(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+    parent.unwrap_or(1)
 }
 
 /// The processes with such a command line.
@@ -442,11 +452,12 @@ fn a_controller_that_is_too_busy_to_answer_is_asked_again_and_submits_once() {
 fn a_job_has_of_the_environment_only_what_is_said() {
     let Some(slurm) = slurm() else { return };
     let project = Sandbox::new("");
-    let first = format!("env > {}/environment", project.folder().display());
-    project.write(MANIFEST, sweep(1, &first));
+    project.write(MANIFEST, sweep(1, "true"));
     // As from within another job.
     let project = dressed(project, &slurm).set("SECRET", "x").set("SLURM_CPUS_PER_TASK", "7");
     project.edit("executor = \"slurm\" }", "executor = \"slurm\", cpus = 1 }");
+    let setup = format!("setup = \"env > {}; ", project.path("environment").display());
+    project.edit("setup = \"", &setup);
     assert_eq!(wait(project.start("run experiment.toml")).success(), "draw@n=0 ran");
     let environment = project.read("environment");
     let has = |line: &str| environment.lines().any(|one| one.starts_with(line));
@@ -630,7 +641,7 @@ fn a_job_that_is_suspended_while_slurm_starts_it_on_another_node_goes_on_alone()
     let worker = journal.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
     suspended.push(worker.expect("its number"));
     // What is stopped when nobody watches it any more would be sent SIGHUP.
-    let down = Down::daemons(&slurm, &number);
+    let down = Down::daemons(&slurm, &project, &number);
     suspended.iter().for_each(|pid| send(*pid, Signal::STOP));
     let done = steps(&project);
     wait_for(&run, &format!("its job {number} was put back into the queue"));
