@@ -455,14 +455,13 @@ fn a_job_has_of_the_environment_only_what_is_said() {
     project.write(MANIFEST, sweep(1, "true"));
     // As from within another job.
     let project = dressed(project, &slurm).set("SECRET", "x").set("SLURM_CPUS_PER_TASK", "7");
-    project.edit("executor = \"slurm\" }", "executor = \"slurm\", cpus = 1 }");
     let setup = format!("setup = \"env > {}; ", project.path("environment").display());
     project.edit("setup = \"", &setup);
     assert_eq!(wait(project.start("run experiment.toml")).success(), "draw@n=0 ran");
     let environment = project.read("environment");
     let has = |line: &str| environment.lines().any(|one| one.starts_with(line));
-    assert!(has("PATH=") && has("SLURM_CPUS_PER_TASK=1"), "{environment}");
-    assert!(!has("SECRET="), "{environment}");
+    assert!(has("PATH=") && has("SLURM_JOB_ID="), "{environment}");
+    assert!(!has("SECRET=") && !has("SLURM_CPUS_PER_TASK="), "{environment}");
 }
 
 #[test]
