@@ -118,10 +118,12 @@ impl OutsidePlaces {
 impl Named {
     /// Refuses what is not what it must be. What cannot be read is not known here.
     fn check(&self, path: &str, whole: &Path) -> Result<(), Unusable> {
-        let Ok(found) = fs::metadata(whole) else { return Ok(()) };
+        let is_folder = || fs::metadata(whole).map(|found| found.is_dir());
         let (wanted, is) = match self.form {
-            PathForm::Folder if !found.is_dir() => ("a folder", "is a file"),
-            PathForm::File if found.is_dir() => ("a file", "is a folder"),
+            PathForm::Folder if is_folder().is_ok_and(|folder| !folder) => {
+                ("a folder", "is a file")
+            }
+            PathForm::File if is_folder().is_ok_and(|folder| folder) => ("a file", "is a folder"),
             _ => return Ok(()),
         };
         let message =

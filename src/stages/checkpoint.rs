@@ -203,7 +203,7 @@ impl Owner {
             pid: getpid().as_raw_pid(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             numbering: numbering(),
-            started: Process::read(getpid()).map_or(0, |process| process.started),
+            started: Stat::read(getpid()).map_or(0, |stat| stat.started),
         }
     }
 }
@@ -307,6 +307,31 @@ struct Process {
     started: u64,
 }
 
+/// What is known of a running process without asking whose it is, which takes longer.
+struct Stat {
+    name: String,
+    group: i32,
+    started: u64,
+}
+
+impl Stat {
+    fn read(pid: Pid) -> Option<Self> {
+        let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // The name is in parentheses, and can hold spaces and parentheses itself.
+        let (before, after) = stat.rsplit_once(')')?;
+        let fields: Vec<_> = after.split_ascii_whitespace().collect();
+        if matches!(*fields.first()?, "Z" | "X") {
+            return None;
+        }
+        Some(Self {
+            name: before.split_once('(')?.1.escape_debug().to_string(),
+            group: fields.get(2)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
 impl Process {
     /// All but this one.
     fn all() -> impl Iterator<Item = Self> {
@@ -317,25 +342,12 @@ impl Process {
     }
 
     fn read(pid: Pid) -> Option<Self> {
-        let folder = format!("/proc/{}", pid.as_raw_pid());
-        let stat = fs::read(format!("{folder}/stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        // The name is in parentheses, and can hold spaces and parentheses itself.
-        let (before, after) = stat.rsplit_once(')')?;
-        let fields: Vec<_> = after.split_ascii_whitespace().collect();
-        if matches!(*fields.first()?, "Z" | "X") {
-            return None;
-        }
-        let status = fs::read(format!("{folder}/status")).ok()?;
+        let Stat { name, group, started } = Stat::read(pid)?;
+        let status = fs::read(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
         let status = String::from_utf8_lossy(&status);
         let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-        Some(Self {
-            pid,
-            name: before.split_once('(')?.1.escape_debug().to_string(),
-            group: fields.get(2)?.parse().ok()?,
-            user: user.split_ascii_whitespace().nth(1)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        })
+        let user = user.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some(Self { pid, name, group, user, started })
     }
 
     /// Whether it is the worker that locked a folder, or was started by it: a process group keeps its number while a process is
