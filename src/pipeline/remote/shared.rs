@@ -215,16 +215,23 @@ impl SharedCache {
     fn check_signed(&self, key: &StageKey, record: &[u8]) -> Result<(), Failure> {
         let Trust::Signed(trusted) = &self.signing.trust else { return Ok(()) };
         let statement = Statement::new(key, record);
+        let mut unread = None;
         for public in trusted {
             let name = Name::signature(&statement.digest(), &public.id());
             match get_all(self.remote()?, &name, MOST_SIGNATURE_BYTES) {
                 Ok(Some(signature)) if public.has_signed(&statement, &signature) => return Ok(()),
                 Err(failure) if failure.kind == FailureKind::Away => return Err(failure),
                 // Somebody else may have signed it.
+                Err(failure) if failure.kind == FailureKind::Refused => {
+                    unread = Some(failure.reason);
+                }
                 _ => {}
             }
         }
-        Err(Failure::wrong(format!("the record {key} is not signed by anybody whom you trust")))
+        let why = unread.map_or(String::new(), |why| format!(" ({why})"));
+        Err(Failure::wrong(format!(
+            "the record {key} is not signed by anybody whom you trust{why}"
+        )))
     }
 
     /// The record that it has for a key, as far as that is known: from this process, or from an earlier one.

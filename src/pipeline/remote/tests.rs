@@ -649,6 +649,17 @@ fn a_record_counts_if_somebody_has_signed_its_bytes_and_its_key_who_is_trusted()
     assert_eq!(counts(signing(&of_ann, &[&ann])), [true, false, false, false, false]);
     assert_eq!(counts(signing(&of_ann, &[&eve])), [false, false, true, false, false]);
     assert_eq!(counts(signing(&of_ann, &[&eve, &ann])), [true, false, true, false, false]);
+    // One that cannot be read is none, and why is said.
+    remote.fail(Some(|_, name| {
+        let is_signature = name.as_str().starts_with("signatures/");
+        is_signature.then(|| Failure::refused("the disk there is broken"))
+    }));
+    let shared = shared_by(&remote, signing(&of_ann, &[&ann]));
+    shared.ask(&[signed.key]);
+    assert!(shared.known(&cache, &signed.key).is_none());
+    let odd = shared.take_odd();
+    assert!(odd[0].ends_with("anybody whom you trust (the disk there is broken)"), "{odd:?}");
+    remote.fail(None);
 }
 
 #[test]
