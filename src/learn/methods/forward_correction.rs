@@ -14,6 +14,7 @@
 //! Measured with the manifest and the seeds of docs/results.md: 20 epochs of `resnet8-fast` from scratch on 4,500 images of Fashion-MNIST
 //! at a learning rate of 0.02, three seeds, ± half of a 95 % interval. Test accuracy at 80 % symmetric noise (estimated after 10 epochs; not tuned):
 //! 51.2 ± 2.1 %, with the counted matrix 44.5 ± 14.8, where cross-entropy has 57.1 ± 2.5.
+//! At 50 %, at a learning rate of 0.1: 73.8 ± 6.1 %, cross-entropy (at 0.02) 77.2 ± 1.9.
 
 use std::path::Path;
 
