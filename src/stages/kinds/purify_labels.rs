@@ -1,5 +1,9 @@
 //! `purify-labels`: labels that the features of the samples suggest.
 
+use std::ops::Bound;
+
+use serde_json::{Map, Value};
+
 use crate::kind::{Problem, Rules};
 use crate::parameter::{AT_LEAST_ONE, POSITIVE};
 
@@ -33,6 +37,9 @@ kind! {
     ///   prediction is the result: the linear algebra of DMLP (Tu et al., 2023, arXiv 2302.06810), without its penalty for unequal classes, and
     ///   with this prediction in place of its second corrector.
     ///
+    /// With `share`, only those samples take their label that it is surest of, by their confidence. A correction is wrong in the same way for
+    /// samples that are alike, which a network learns; where it is sure, it is seldom wrong.
+    ///
     /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
     /// `labels`, `clean` and `given` (before), i64 `[N]`, and `confidence`, f32 `[N]`; 1 for held-out samples. `noise.json` compares the
     /// result with the clean labels, and `purification.json` says how it was made and whether clean labels were used. The metrics are
@@ -53,6 +60,9 @@ kind! {
     parameters {
         /// How a label is found.
         method: Purifier = Purifier::AdaptiveNearestNeighbours;
+        /// The share of the samples that take the label that is found: those with the largest confidence. The others keep
+        /// theirs. Without it: all take it.
+        share: Option<f64> = None, in (Bound::Excluded(0.0), Bound::Included(1.0));
     }
     only if (method: [Purifier::NearestNeighbours]) {
         /// How many neighbours vote.
@@ -92,6 +102,14 @@ impl Rules for PurifyLabels {
         self.needs_clean()
     }
 
+    fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
+        // Without it, keys are those of versions that did not have it.
+        if self.share.is_none_or(|share| share == 1.0) {
+            all.remove("share");
+        }
+        all
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.method == Purifier::AdaptiveNearestNeighbours && self.k_min > self.k_max {
@@ -108,13 +126,24 @@ impl Rules for PurifyLabels {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
     fn problems(parameters: Value, connected: &[&str]) -> Vec<String> {
         let stage: PurifyLabels = serde_json::from_value(parameters).unwrap();
         stage.check(connected).into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn a_share_is_in_the_key_where_some_keep_their_labels() {
+        let key = |parameters: Value| {
+            crate::kind::key_parameters(
+                &serde_json::from_value::<PurifyLabels>(parameters).unwrap(),
+            )
+        };
+        assert_eq!(key(json!({"share": 1.0})), key(json!({})));
+        assert_eq!(key(json!({"share": 0.5}))["share"], json!(0.5));
     }
 
     #[test]

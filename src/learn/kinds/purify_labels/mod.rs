@@ -19,7 +19,7 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
-use self::found::Found;
+use self::found::{Found, surest};
 use self::linear::{CleanSamples, Regression, largest};
 use self::neighbours::Neighbours;
 use self::votes::Sizes;
@@ -34,7 +34,7 @@ impl Body for PurifyLabels {
         let _no_gradients = tch::no_grad_guard();
         let inputs = Inputs::read(context)?;
         let found = inputs.purify(self, context, device)?;
-        let purified = inputs.with(&found);
+        let purified = inputs.with(&found, &surest(&found, self.share.unwrap_or(1.0)));
         purified.write(&context.output)?;
         let after = inputs.report(format!("purified by {}", self.method), &purified.labels.labels);
         after.write(&context.output)?;
@@ -156,8 +156,8 @@ impl Inputs {
         }
     }
 
-    /// All labels, with those found for the samples that train.
-    fn with(&self, found: &[Found]) -> PurifiedLabels {
+    /// All labels, with those found for the samples that train, at these places of the split, and every confidence.
+    fn with(&self, found: &[Found], places: &[usize]) -> PurifiedLabels {
         let given = self.labels.labels.clone();
         let mut purified = PurifiedLabels {
             labels: self.labels.clone(),
@@ -165,8 +165,10 @@ impl Inputs {
             given,
         };
         for (&sample, found) in self.split.train.iter().zip(found) {
-            purified.labels.labels[sample as usize] = found.label;
             purified.confidence[sample as usize] = found.confidence;
+        }
+        for &place in places {
+            purified.labels.labels[self.split.train[place] as usize] = found[place].label;
         }
         purified
     }
