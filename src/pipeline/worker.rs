@@ -350,7 +350,7 @@ fn how_it_died(name: &str, status: ExitStatus, ran_out: bool) -> String {
         Some(9) => format!("{name} was killed (signal 9): by you, or because memory ran out"),
         // What is behind a page of memory cannot be read any more: on NFS, also the program.
         Some(SIGBUS) => format!(
-            "{name} crashed (signal {SIGBUS}): its program, or a file that it reads, was changed while it ran, or cannot be read"
+            "{name} crashed (signal {SIGBUS}): its program, or a file that it reads, was changed while it ran, or cannot be read, or there is no room left where it is (also `/dev/shm`)"
         ),
         Some(signal) => format!("{name} crashed (signal {signal})"),
         None => format!("{name} ended without a result ({status})"),

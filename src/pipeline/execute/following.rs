@@ -223,7 +223,7 @@ fn submit(
                         return false;
                     }
                     Some(Report::End(JobEnd::Stopped)) => {
-                        say(left("its scheduler did not take it in time"));
+                        say(left("it could not be submitted within a minute"));
                         return false;
                     }
                     Some(Report::End(_)) => return false,

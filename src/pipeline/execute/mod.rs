@@ -321,9 +321,15 @@ impl Run<'_> {
                 && self.manifest.stage(name).is_some_and(|stage| stage.stage.allows_missing())
                 && self.graph.inputs(name).into_iter().any(|input| self.result(input).is_some())
         };
+        // What is left to jobs, and what waits for their places, has not ended.
+        let is_open = |state: &StageState| {
+            matches!(state, StageState::Ready(_) | StageState::Ended { outcome: Outcome::Left, .. })
+        };
         // After a failure it does not start, but it may be fresh.
-        let mut stages = self.states.iter().filter(|_| !self.stopping());
-        stages.find(can_start).map(|(name, _)| name.clone())
+        if self.stopping() || self.states.iter().any(|(_, state)| is_open(state)) {
+            return None;
+        }
+        self.states.iter().find(can_start).map(|(name, _)| name.clone())
     }
 
     /// Before the first stage starts: what its worker needs takes as long as what is still to be done here. Not before the cache has

@@ -351,6 +351,9 @@ impl Rules for Summarize {
     }
 
     fn mark_clean_labels(&mut self, clean: &[Point], others: &[Point]) {
+        if clean.is_empty() {
+            return;
+        }
         let (own, other) = (axes_of(clean), axes_of(others));
         // One axis that tells them apart says it in fewer words.
         let axis = own.iter().find(|(axis, values)| {

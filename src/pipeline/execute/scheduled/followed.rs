@@ -143,7 +143,8 @@ impl Followed {
             // Another run has submitted it meanwhile, and follows it.
             (At::Made { folder, .. }, _) if folder.submitted().is_some() => return JobEnd::Left,
             (At::Made { folder, .. }, _) => {
-                (folder, folder.has_begun().then(|| UNKNOWN.to_owned()))
+                let may_be_there = folder.has_begun() || HandedOver::of(folder).is_some();
+                (folder, may_be_there.then(|| UNKNOWN.to_owned()))
             }
             (At::Submitted(job), _) if job.id.is_none() => (&job.folder, Some(UNKNOWN.to_owned())),
             (At::Submitted(job), Err(trouble)) => (&job.folder, Some(trouble.words().to_owned())),

@@ -118,9 +118,14 @@ impl Desk {
         if lost.is_empty() {
             return ended;
         }
-        let Ok(known) = self.scheduler.by_token() else {
-            self.knowledge.took_none();
-            return ended;
+        let known = match self.scheduler.by_token() {
+            Ok(known) => known,
+            Err(trouble) => {
+                let words = refused(&self.terms.name, &trouble);
+                self.jobs[lost[0].place].reporter.note(format!("{words}; it is asked again"));
+                self.knowledge.took_none();
+                return ended;
+            }
         };
         for Member { place, folder, _lock } in lost {
             let job = &mut self.jobs[place];
