@@ -38,7 +38,7 @@ kind! {
     ///   with this prediction in place of its second corrector.
     ///
     /// With `share`, only those samples take their label that it is surest of, by their confidence. A correction is wrong in the same way for
-    /// samples that are alike, which a network learns; where it is sure, it is seldom wrong.
+    /// samples that are alike, which a network learns; where it is sure, it is wrong less often.
     ///
     /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
     /// `labels`, `clean` and `given` (before), i64 `[N]`, and `confidence`, f32 `[N]`; 1 for held-out samples. `noise.json` compares the
