@@ -5,7 +5,7 @@ use std::fs;
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{RUN, process, project, steps, submitted, works};
+use super::{EXECUTOR, RUN, process, project, steps, submitted, works};
 use crate::support::{MANIFEST, Sandbox, eventually, names};
 
 #[test]
@@ -194,4 +194,39 @@ fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
     fs::remove_file(project.path("hold")).expect("ours");
     assert!(!project.pipeline(RUN).success().contains("skipped"));
     assert_eq!((submitted(&project), names(&project.cache("jobs"))), (3, Vec::new()));
+}
+
+#[test]
+fn a_table_that_may_lack_some_waits_for_what_was_left() {
+    let project = project("");
+    let stages = r#"
+[experiment]
+name = "sweep"
+
+[matrix]
+a = [1, 2]
+
+[stages.score]
+kind = "command"
+output = "metrics"
+environment = { A = "${a}" }
+shell = 'echo "{\"accuracy\": $A}" > "$PIPELINE_OUTPUT/metrics.json"'
+execution = { executor = "fake" }
+
+[stages.table]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+over = ["a"]
+allow-missing = true
+"#;
+    project.write(MANIFEST, format!("{stages}{EXECUTOR}"));
+    project.pipeline("run experiment.toml score@a=1").success();
+    project.write("hold", "");
+    let ended = project.pipeline("run experiment.toml --detach --all");
+    assert_eq!(ended.success(), "score@a=1 fresh, score@a=2 left, table skipped");
+    fs::remove_file(project.path("hold")).expect("ours");
+    let ended = project.pipeline("run experiment.toml --all");
+    assert_eq!(ended.success(), "score@a=1 fresh, score@a=2 ran, table ran");
+    assert!(ended.stdout.contains("1.500"), "{ended}");
 }
