@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use pipeline_stages::KindConfig;
 use pipeline_stages::point::canonical;
+use pipeline_stages::{KindConfig, kind_info};
 use serde_json::{Map, Value};
 
 use super::Project;
@@ -66,12 +66,15 @@ impl Recorded {
     pub(super) fn uses_clean_labels(&self) -> bool {
         let kinds = self.settings.iter().filter(|(setting, _)| setting.name == "kind");
         kinds.into_iter().any(|(Setting { stage, .. }, kind)| {
+            let Some(info) = kind.as_str().and_then(kind_info) else { return false };
+            // What made an input, where that is not known any more, is a setting too.
             let own = self.settings.iter().filter(|(setting, _)| {
-                setting.stage == *stage && !matches!(&*setting.name, "kind" | "seed")
+                setting.stage == *stage
+                    && (info.fields)().iter().any(|field| field.name == setting.name)
             });
             let own: Map<String, Value> =
                 own.map(|(setting, value)| (setting.name.clone(), value.clone())).collect();
-            let read = kind.as_str().and_then(|kind| KindConfig::read(kind, Value::Object(own)));
+            let read = KindConfig::read(info.name, Value::Object(own));
             read.and_then(Result::ok).is_some_and(|stage| stage.uses_clean_labels())
         })
     }
