@@ -236,7 +236,7 @@ impl Puller<'_> {
         })
     }
 
-    /// Calls `work` with so many bytes that are compressed in a reader.
+    /// Calls `work` with a reader of the content, this many bytes, that is compressed in another one.
     fn decoded(
         &self,
         reader: &mut dyn Read,

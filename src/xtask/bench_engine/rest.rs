@@ -77,7 +77,7 @@ fn about(pipeline: &Path, folder: &Path, text: &str, command: &str) -> Result<Co
     Ok(program)
 }
 
-/// Plans of an empty cache: each looks at everything anew, as it writes nothing.
+/// Plans of an empty cache: each looks at everything again, as it writes nothing.
 fn plans(pipeline: &Path, folder: &Path, rounds: usize) -> Result<()> {
     for instances in INSTANCES {
         let (tens, ones): (Vec<_>, Vec<_>) = ((0..instances / 100).collect(), (0..100).collect());

@@ -121,8 +121,11 @@ impl Desk {
         let known = match self.scheduler.by_token() {
             Ok(known) => known,
             Err(trouble) => {
-                let words = refused(&self.terms.name, &trouble);
-                self.jobs[lost[0].place].reporter.note(format!("{words}; it is asked again"));
+                self.jobs[lost[0].place].reporter.note(format!(
+                    "the executor '{}' does not say whether it has it: {}; it is asked again",
+                    self.terms.name,
+                    trouble.words()
+                ));
                 self.knowledge.took_none();
                 return ended;
             }
