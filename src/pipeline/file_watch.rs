@@ -8,9 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-/// After this much time without another report, a change is complete: editors write in several steps.
+/// After this much time without another report, a change is complete unless somebody still writes to a file: editors write in
+/// several steps.
 const QUIET: Duration = Duration::from_millis(100);
 /// It counts as complete after this time at the latest.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -27,7 +29,32 @@ pub(crate) struct Targets {
 /// A wait for changes. What changes while nobody waits is not lost.
 pub(crate) struct FileWatch {
     _watcher: RecommendedWatcher,
-    receiver: Receiver<()>,
+    receiver: Receiver<Report>,
+}
+
+/// What is reported of something that may have changed.
+enum Report {
+    /// These files were made or written to, and may not be complete. They are closed when they are.
+    Begun(Vec<PathBuf>),
+    /// These files are closed by somebody who could write to them.
+    Closed(Vec<PathBuf>),
+    Other,
+}
+
+impl Report {
+    fn of(event: notify::Result<Event>) -> Self {
+        // Elsewhere nobody says when a file is closed.
+        let Some(event) = event.ok().filter(|_| cfg!(target_os = "linux")) else {
+            return Self::Other;
+        };
+        match event.kind {
+            EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => {
+                Self::Begun(event.paths)
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Self::Closed(event.paths),
+            _ => Self::Other,
+        }
+    }
 }
 
 impl FileWatch {
@@ -38,8 +65,8 @@ impl FileWatch {
         let relevant = Relevant::of(targets);
         let watched = relevant.watched();
         let handler = move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| relevant.has(&event)) {
-                let _ = sender.send(());
+            if event.as_ref().map_or(true, |event| relevant.has(event)) {
+                let _ = sender.send(Report::of(event));
             }
         };
         let mut watcher = notify::recommended_watcher(handler)
@@ -60,14 +87,21 @@ impl FileWatch {
     /// # Errors
     /// When nothing is reported any more.
     pub(crate) fn wait(&self) -> anyhow::Result<()> {
-        self.receiver.recv().context("the system does not report changes of files any more")?;
+        let mut report =
+            self.receiver.recv().context("the system does not report changes of files any more")?;
         let end = Instant::now() + LONGEST;
+        let mut incomplete = BTreeSet::new();
         while Instant::now() < end {
-            if let Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) =
-                self.receiver.recv_timeout(QUIET)
-            {
-                break;
+            match report {
+                Report::Begun(files) => incomplete.extend(files),
+                Report::Closed(files) => incomplete.retain(|file| !files.contains(file)),
+                Report::Other => {}
             }
+            report = match self.receiver.recv_timeout(QUIET) {
+                Ok(report) => report,
+                Err(RecvTimeoutError::Timeout) if !incomplete.is_empty() => Report::Other,
+                Err(_) => break,
+            };
         }
         self.receiver.try_iter().for_each(drop);
         Ok(())
@@ -135,7 +169,8 @@ impl Relevant {
 
     /// Whether an event can be about a target. That something was read is not a change.
     fn has(&self, event: &Event) -> bool {
-        if matches!(event.kind, EventKind::Access(_)) {
+        let is_written = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
+        if event.kind.is_access() && !is_written {
             return false;
         }
         if event.need_rescan() || event.paths.is_empty() {
@@ -152,6 +187,8 @@ impl Relevant {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    #[cfg(target_os = "linux")]
+    use std::io::Write;
 
     use super::*;
 
@@ -197,5 +234,28 @@ mod tests {
         assert!(!reports(&|| write("photos/cache/record", "1")));
         assert!(!reports(&|| write("b.toml", "1")));
         assert!(!reports(&|| drop(fs::read(at("a.toml")).and(fs::read_dir(at("photos"))))));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_is_still_written_is_not_complete() {
+        let top = tempfile::tempdir().expect("a folder");
+        let path = top.path().join("a.toml");
+        fs::write(&path, "whole").expect("writable");
+        let targets = Targets { paths: [path.clone()].into(), ignored: None };
+        let watch = FileWatch::on(&targets).expect("a file can be watched");
+        let mut file = fs::File::create(&path).expect("writable");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(QUIET * 3);
+                file.write_all(b"whole").expect("writable");
+                drop(file);
+            });
+            watch.wait().expect("a report");
+            assert_eq!(fs::read_to_string(&path).expect("readable"), "whole");
+        });
+        // Who keeps a file open is not waited for without an end.
+        let _open = fs::File::create(&path).expect("writable");
+        watch.wait().expect("a report");
     }
 }
