@@ -43,7 +43,7 @@ pub struct Options {
     /// What is fuzzed; 'all' for one after the other. Without it, the targets are listed
     target: Option<String>,
     /// For how long, each target
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// How many processes at a time; they share what they find
     #[arg(long, value_name = "N", default_value_t = 1)]
