@@ -52,6 +52,18 @@ enum At {
     Submitted(Box<Submitted>),
 }
 
+/// What became of a job that was made, and that this run does not submit.
+enum GivenUp {
+    /// Its folder is gone.
+    Removed,
+    /// Its scheduler may have it: nobody has the answer.
+    MayBeThere,
+    /// Another run has submitted it meanwhile, and follows it.
+    Submitted,
+    /// Another run has the right to submit it right now.
+    Busy,
+}
+
 /// A job that its scheduler has taken.
 struct Submitted {
     folder: JobFolder,
@@ -140,12 +152,12 @@ impl Followed {
     pub(super) fn cancelled(&mut self, cache: &Cache, cancelled: &Result<(), Trouble>) -> JobEnd {
         let (folder, why) = match (&self.at, cancelled) {
             (At::Begin { .. }, _) => return JobEnd::Stopped,
-            // Another run has submitted it meanwhile, and follows it.
-            (At::Made { folder, .. }, _) if folder.submitted().is_some() => return JobEnd::Left,
-            (At::Made { folder, .. }, _) => {
-                let may_be_there = folder.has_begun() || HandedOver::of(folder).is_some();
-                (folder, may_be_there.then(|| UNKNOWN.to_owned()))
-            }
+            (At::Made { folder, .. }, _) => match self.give_up(cache, folder) {
+                // Where it stays, the next run submits it.
+                Ok(GivenUp::Removed) | Err(_) => return JobEnd::Stopped,
+                Ok(GivenUp::Submitted | GivenUp::Busy) => return JobEnd::Left,
+                Ok(GivenUp::MayBeThere) => (folder, Some(UNKNOWN.to_owned())),
+            },
             (At::Submitted(job), _) if job.id.is_none() => (&job.folder, Some(UNKNOWN.to_owned())),
             (At::Submitted(job), Err(trouble)) => (&job.folder, Some(trouble.words().to_owned())),
             (At::Submitted(job), Ok(())) => (&job.folder, None),
@@ -168,10 +180,31 @@ impl Followed {
     /// one. Returns `false` where somebody else has the right to do that right now.
     fn finish(&self, cache: &Cache, folder: &JobFolder) -> anyhow::Result<bool> {
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(false) };
-        if Place::of_job(&folder.spec())?.is_some_and(|place| place.token == self.token()) {
-            folder.remove()?;
-        }
+        self.remove(folder)?;
         Ok(true)
+    }
+
+    /// The same, for whoever has that right.
+    fn remove(&self, folder: &JobFolder) -> anyhow::Result<()> {
+        let place = Place::of_job(&folder.spec())?;
+        if place.is_some_and(|place| place.token == self.token()) {
+            folder.remove()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// This run submits it no more. What its folder holds would be held for nobody, unless a scheduler was asked to take it.
+    fn give_up(&self, cache: &Cache, folder: &JobFolder) -> anyhow::Result<GivenUp> {
+        let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(GivenUp::Busy) };
+        if folder.submitted().is_some() {
+            return Ok(GivenUp::Submitted);
+        }
+        if folder.has_begun() || HandedOver::of(folder).is_some() {
+            return Ok(GivenUp::MayBeThere);
+        }
+        self.remove(folder)?;
+        Ok(GivenUp::Removed)
     }
 
     /// The same, before an end that counts whether or not it can be removed.
@@ -195,13 +228,13 @@ impl Followed {
         let leaves = self.wish.get() == Wish::LEAVE;
         let step = match &self.at {
             At::Begin { .. } if leaves => return Some(JobEnd::Stopped),
-            At::Made { folder } if leaves => {
-                // What it holds would be held for nobody. One that was handed over may be there.
-                return match HandedOver::of(folder) {
-                    None => self.finish_before(cache, folder, JobEnd::Stopped),
-                    Some(_) => Some(JobEnd::Stopped),
-                };
-            }
+            At::Made { folder } if leaves => match self.give_up(cache, folder) {
+                Ok(GivenUp::Removed | GivenUp::MayBeThere) | Err(_) => {
+                    return Some(JobEnd::Stopped);
+                }
+                Ok(GivenUp::Submitted) => return Some(JobEnd::Left),
+                Ok(GivenUp::Busy) => return None,
+            },
             At::Begin { .. } => self.begin(terms, cache, scheduler.requeue(), room),
             // Those that are alike are submitted together.
             At::Made { .. } => Ok(None),

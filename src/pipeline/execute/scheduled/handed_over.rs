@@ -22,6 +22,11 @@ impl HandedOver {
 
     /// What the scheduler calls it, where this is the id of what it was handed.
     pub(super) fn id(&self, taken: &str) -> String {
-        self.index.map_or_else(|| taken.to_owned(), |index| format!("{taken}_{index}"))
+        id_of(taken, self.index)
     }
+}
+
+/// What a scheduler calls a job, or the task with this index of an array.
+pub(super) fn id_of(taken: &str, index: Option<usize>) -> String {
+    index.map_or_else(|| taken.to_owned(), |index| format!("{taken}_{index}"))
 }

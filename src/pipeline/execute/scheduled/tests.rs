@@ -306,6 +306,118 @@ fn what_may_have_been_taken_is_looked_for_before_it_is_submitted_again() {
     assert_eq!((count(), ids(&desk)), (1, vec!["1_0".to_owned(), "1_1".to_owned()]));
 }
 
+/// What was said of a job so far, and how it ended.
+fn heard(reports: &Receiver<Report>) -> (Vec<String>, Option<JobEnd>) {
+    let (mut notes, mut end) = (Vec::new(), None);
+    for report in reports.try_iter() {
+        match report {
+            Report::Event(JobEvent::Worker(Event::Note { text })) => notes.push(text),
+            Report::Event(_) => {}
+            Report::End(how) => end = Some(how),
+        }
+    }
+    (notes, end)
+}
+
+#[test]
+fn a_scheduler_that_cannot_say_what_it_has_is_quoted_and_asked_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Losing::of(&[true]);
+    let is_away = Arc::clone(&scheduler.is_away);
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &["a@n=1"]);
+    turn(&mut desk);
+    is_away.store(true, Ordering::Relaxed);
+    later(&mut desk);
+    let why =
+        "the executor 'test' does not say whether it has it: Socket timed out; it is asked again";
+    let (notes, end) = heard(&followers[0].1);
+    assert_eq!(notes.last().map(String::as_str), Some(why), "{notes:?}");
+    assert!(end.is_none());
+    is_away.store(false, Ordering::Relaxed);
+    later(&mut desk);
+    assert_eq!(ids(&desk), ["1"]);
+}
+
+#[test]
+fn a_job_that_may_have_been_taken_is_not_said_to_be_cancelled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Losing::of(&[true]);
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &["a@n=1"]);
+    turn(&mut desk);
+    followers[0].0.want(Wish::CANCEL);
+    desk.cancel();
+    let (notes, end) = heard(&followers[0].1);
+    assert!(matches!(end, Some(JobEnd::Left)), "{notes:?}");
+    let why = "its job could not be cancelled: nobody knows its id";
+    assert_eq!(notes.last().map(String::as_str), Some(why));
+    assert_eq!(desk.cache.job_keys().count(), 1, "whoever comes back asks for it");
+}
+
+#[test]
+fn a_job_that_was_not_submitted_goes_with_the_run_unless_another_one_has_submitted_it() {
+    for wish in [Wish::LEAVE, Wish::CANCEL] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stages = ["a@n=1", "b@n=1", "b@n=2"];
+        let (mut desk, followers) = desk(Arraying::default(), None, folder.path(), &stages);
+        let mut room = desk.room();
+        for place in 0..stages.len() {
+            assert!(!desk.step(place, &mut room));
+        }
+        let jobs: Vec<_> = desk.jobs.iter().map(Followed::key).collect();
+        desk.cache.job(&jobs[0]).expect("it was made").set_submitted(b"{}").expect("ours");
+        let lock = desk.cache.lock_job(&jobs[1]).expect("a lock").expect("nobody has it");
+        for (own, _) in &followers {
+            own.want(wish);
+        }
+        let left = match wish {
+            Wish::CANCEL => {
+                desk.cancel();
+                Vec::new()
+            }
+            _ => (0..stages.len()).filter(|&place| !desk.step(place, &mut room)).collect(),
+        };
+        let ends = followers.iter().map(|(_, reports)| heard(reports).1);
+        let ends: Vec<_> = ends.map(|end| end.map(|end| matches!(end, JobEnd::Left))).collect();
+        match wish {
+            Wish::CANCEL => assert_eq!(ends, [Some(true), Some(true), Some(false)]),
+            _ => assert_eq!((ends, left), (vec![Some(true), None, Some(false)], vec![1])),
+        }
+        drop(lock);
+        let stay: Vec<_> = jobs.iter().map(|key| desk.cache.job(key).is_some()).collect();
+        assert_eq!(stay, [true, true, false]);
+    }
+}
+
+/// Takes arrays, and loses what was remembered of them before.
+struct Forgetful;
+
+impl Scheduler for Forgetful {
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+        job.folder.set_handed_over(None).expect("ours");
+        Ok("7".to_owned())
+    }
+
+    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        Ok(HashMap::new())
+    }
+
+    fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    fn arrays(&self) -> Option<Arrays> {
+        Some(Arrays { most: 4, index: "INDEX" })
+    }
+}
+
+#[test]
+fn a_task_has_its_index_whatever_can_be_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, _followers) = desk(Forgetful, None, folder.path(), &["a@n=1", "a@n=2", "b@n=1"]);
+    turn(&mut desk);
+    assert_eq!(ids(&desk), ["7_0", "7_1", "7"]);
+}
+
 #[test]
 fn what_an_earlier_run_has_submitted_without_a_receipt_is_asked_for_once() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -14,7 +14,7 @@ use anyhow::bail;
 use super::super::job::JobEnd;
 use super::super::spec::Place;
 use super::followed::Followed;
-use super::handed_over::HandedOver;
+use super::handed_over::{HandedOver, id_of};
 use super::scheduler::{Submission, Tasks, Trouble};
 use super::{Desk, Terms, cpus};
 use crate::cache::{JobFolder, Lock};
@@ -163,9 +163,8 @@ impl Desk {
         let waits = self.most_at_once().is_some_and(|most| members.len() > most);
         match self.hand_over(&members) {
             Ok(Ok(taken)) => {
-                for Member { place, folder, _lock } in members {
-                    let handed = HandedOver::of(&folder);
-                    let id = handed.map_or_else(|| taken.clone(), |handed| handed.id(&taken));
+                for (index, Member { place, folder, _lock }) in members.into_iter().enumerate() {
+                    let id = id_of(&taken, is_array.then_some(index));
                     let job = &mut self.jobs[place];
                     let remembered = job.was_taken(&self.terms, folder, id, &self.knowledge);
                     ended.extend(remembered.err().map(|error| (place, failed(error))));
