@@ -108,7 +108,7 @@ fn a_push_that_is_not_taken_removes_what_it_has_sent() {
 #[test]
 fn half_a_file_in_its_place_is_not_taken_for_the_file() {
     // The first request breaks off, and the next one is told that there is something.
-    for folder in ["records/", "blobs/"] {
+    for folder in ["records/", "blobs/", "packs/"] {
         let (folder_of_server, halves) = (folder, AtomicUsize::new(0));
         let store = Store::start(move |request| {
             let is_one = request.method == "PUT" && request.name.starts_with(folder_of_server);
@@ -117,16 +117,30 @@ fn half_a_file_in_its_place_is_not_taken_for_the_file() {
                 false => Answer::Plain,
             }
         });
-        let ann = store.reader();
+        let user = || {
+            let user = store.reader();
+            let few = "echo few > \"$PIPELINE_OUTPUT/few\"; seq 1 60000";
+            user.edit("seq 1 60000", few);
+            user
+        };
+        let ann = user();
         ann.pipeline("run experiment.toml data").success();
         let pushed = ann.pipeline("push experiment.toml data");
         assert_eq!(pushed.code(), Some(1), "{pushed}");
         assert!(pushed.stderr.contains(" is there in part: somebody is sending it"), "{pushed}");
+        // Nor later.
+        let again = ann.pipeline("push experiment.toml data");
+        let said = match folder {
+            "records/" => " is damaged there: remove it there",
+            _ => " is there in part: somebody is sending it",
+        };
+        assert_eq!(again.code(), Some(1), "{again}");
+        assert!(again.stderr.contains(said), "{again}");
         let half = walk(store.folder.path().join(folder).as_path());
         let half = half.into_iter().find(|path| path.is_file()).expect("half of it");
         fs::remove_file(half).expect("ours");
         ann.pipeline("push experiment.toml data").success();
-        let bob = store.reader();
+        let bob = user();
         bob.pipeline("pull experiment.toml data").success();
     }
 }

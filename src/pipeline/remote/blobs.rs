@@ -1,10 +1,11 @@
 //! How the bytes of files are kept: compressed where that helps, as they are elsewhere.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::index::WINDOW_LOG;
 use super::name::Encoding;
 use crate::cache::{Bucket, Cache};
 use crate::digest::Digest;
@@ -20,6 +21,9 @@ const LEVEL: i32 = 3;
 
 /// How much is read at once.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
+
+/// How many bytes more than its content something compressed may have that cannot be made smaller: a hundredth, and these.
+const MOST_OVERHEAD: u64 = 1 << 20;
 
 /// How the bytes of a file are kept.
 pub(super) fn encoding_of(file: &File, bytes: u64) -> io::Result<Encoding> {
@@ -68,6 +72,15 @@ impl Compressed {
         let bytes = file.seek(SeekFrom::End(0))?;
         Ok((file, bytes))
     }
+}
+
+/// The content, this many bytes, that is compressed in what a reader has.
+pub(super) fn decoded<R: Read>(reader: R, bytes: u64) -> io::Result<impl Read> {
+    // Blocks with nothing in them need not end.
+    let reader = reader.take(bytes.saturating_add(bytes / 100 + MOST_OVERHEAD));
+    let mut decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(BLOCK_BYTES, reader))?;
+    decoder.window_log_max(WINDOW_LOG)?;
+    Ok(decoder)
 }
 
 #[cfg(test)]

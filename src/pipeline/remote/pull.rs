@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use pipeline_stages::worker::with_disk_advice;
 
-use super::blobs::BLOCK_BYTES;
-use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW, WINDOW_LOG};
+use super::blobs::{BLOCK_BYTES, decoded};
+use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW};
 use super::name::{Encoding, Name};
 use super::transport::{Download, Failure, Remote, get_all};
 use crate::cache::{
@@ -21,9 +21,6 @@ use crate::digest::Digest;
 
 /// How many files of one artifact are read at once.
 const MOST_AT_ONCE: usize = 8;
-
-/// How many bytes more than its content something compressed may have that cannot be made smaller: a hundredth, and these.
-const MOST_OVERHEAD: u64 = 1 << 20;
 
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -178,8 +175,8 @@ impl Puller<'_> {
         let bytes = packed.iter().map(|bytes| bytes.bytes).sum();
         let mut download = Download::open(self.remote, name, bytes)?
             .ok_or_else(|| Failure::wrong("its small files are missing there"))?;
-        let written = self.decoded(&mut download, bytes, |reader| {
-            packed.iter().try_for_each(|bytes| self.write(incoming, bytes, reader))
+        let written = decoded(&mut download, bytes).map_err(Broken::Read).and_then(|mut reader| {
+            packed.iter().try_for_each(|bytes| self.write(incoming, bytes, &mut reader))
         });
         self.judge(written, download.failure, &shown)
     }
@@ -210,8 +207,9 @@ impl Puller<'_> {
             .ok_or_else(|| Failure::wrong(format!("{shown} is missing there")))?;
         let written = match encoding {
             Encoding::Plain => self.write(incoming, bytes, &mut download),
-            Encoding::Zstd => self
-                .decoded(&mut download, bytes.bytes, |reader| self.write(incoming, bytes, reader)),
+            Encoding::Zstd => decoded(&mut download, bytes.bytes)
+                .map_err(Broken::Read)
+                .and_then(|mut reader| self.write(incoming, bytes, &mut reader)),
         };
         self.judge(written, download.failure, &shown)
     }
@@ -234,24 +232,6 @@ impl Puller<'_> {
                 failure.unwrap_or_else(damaged).into()
             }
         })
-    }
-
-    /// Calls `work` with a reader of the content, this many bytes, that is compressed in another one.
-    fn decoded(
-        &self,
-        reader: &mut dyn Read,
-        bytes: u64,
-        work: impl FnOnce(&mut dyn Read) -> Result<(), Broken>,
-    ) -> Result<(), Broken> {
-        // Blocks with nothing in them need not end.
-        let reader = reader.take(bytes.saturating_add(bytes / 100 + MOST_OVERHEAD));
-        let decoder = || -> io::Result<_> {
-            let mut decoder =
-                zstd::Decoder::with_buffer(BufReader::with_capacity(BLOCK_BYTES, reader))?;
-            decoder.window_log_max(WINDOW_LOG)?;
-            Ok(decoder)
-        };
-        work(&mut decoder().map_err(Broken::Read)?)
     }
 
     /// Writes the next bytes of a reader to all files that have them: to the first, and once they are right, from it to the

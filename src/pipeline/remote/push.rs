@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
-use super::blobs::{Compressed, encoding_of};
+use super::blobs::{Compressed, decoded, encoding_of};
 use super::index::{Bytes, Index, MOST_BYTES, large_files, small_files};
 use super::name::{Encoding, MOST_RECORD_BYTES, Name};
 use super::pull::NotPulled;
-use super::transport::{Content, Failure, Put, Remote, get_all};
+use super::transport::{Content, Download, Failure, Put, Remote, get_all, in_part};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -136,7 +137,7 @@ impl Pusher<'_> {
             Ok((bytes.content, self.push_large(&top, bytes, known, &is_new)?))
         });
         let blobs = blobs.into_iter().collect::<Result<BTreeMap<_, _>, NotPulled>>()?;
-        self.push_small(digest, &top, &listing, &is_new)?;
+        self.push_small(digest, &top, &listing, index.is_some(), &is_new)?;
         if index.is_none() {
             let text = Index::new(listing, blobs).encode()?;
             self.remote.put(&name, &Content::Bytes(&text))?;
@@ -167,6 +168,9 @@ impl Pusher<'_> {
         if encoding == Encoding::Plain && there.is_some_and(|there| there != bytes.bytes) {
             return Err(damaged_there(&name).into());
         }
+        if there.is_some() && encoding == Encoding::Zstd && known.is_none() {
+            self.check_whole(&name, std::slice::from_ref(bytes))?;
+        }
         if there.is_none() {
             is_new.store(true, Ordering::Relaxed);
             match encoding {
@@ -189,18 +193,22 @@ impl Pusher<'_> {
         Ok(encoding)
     }
 
-    /// Sends the small files together.
+    /// Sends the small files together. Those of an artifact whose list is there were there before it.
     fn push_small(
         &self,
         artifact: &Digest,
         top: &Path,
         listing: &Listing,
+        has_list: bool,
         is_new: &AtomicBool,
     ) -> Result<(), NotPulled> {
         let small = small_files(listing);
         let name = Name::pack(artifact);
-        if small.iter().all(|bytes| bytes.bytes == 0) || self.remote.size(&name)?.is_some() {
+        if small.iter().all(|bytes| bytes.bytes == 0) {
             return Ok(());
+        }
+        if self.remote.size(&name)?.is_some() {
+            return if has_list { Ok(()) } else { self.check_whole(&name, &small) };
         }
         is_new.store(true, Ordering::Relaxed);
         let mut compressed = Compressed::begin(self.cache).context(NO_ROOM)?;
@@ -216,6 +224,33 @@ impl Pusher<'_> {
         let (file, length) = compressed.finish().context(NO_ROOM)?;
         self.remote.put(&name, &Content::File(&file, length))?;
         Ok(())
+    }
+
+    /// Fails where half of what is compressed may have this name, and it is not all of these contents: how many bytes it must have
+    /// depends on who compresses it.
+    fn check_whole(&self, name: &Name, contents: &[Bytes<'_>]) -> Result<(), NotPulled> {
+        if !self.remote.may_have_halves()? {
+            return Ok(());
+        }
+        let bytes = contents.iter().map(|bytes| bytes.bytes).sum();
+        let Some(mut download) = Download::open(self.remote, name.clone(), bytes)? else {
+            return Err(in_part(name).into());
+        };
+        let same = decoded(&mut download, bytes).and_then(|mut reader| {
+            for bytes in contents {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update_reader(reader.by_ref().take(bytes.bytes))?;
+                if Digest::from(hasher.finalize()) != bytes.content {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        match (same, download.failure.take()) {
+            (Ok(true), _) => Ok(()),
+            (Err(_), Some(failure)) => Err(failure.into()),
+            _ => Err(in_part(name).into()),
+        }
     }
 
     fn check(&self, path: &Path, bytes: &Bytes<'_>, found: Digest) -> Result<(), NotPulled> {

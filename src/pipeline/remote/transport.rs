@@ -25,6 +25,14 @@ pub(super) trait Remote: Send + Sync {
     /// How many bytes the content of a name has. `None` if there is none.
     fn size(&self, name: &Name) -> Result<Option<u64>, Failure>;
 
+    /// Whether half of a content may have its name, of somebody whose sending broke off.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn may_have_halves(&self) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
     /// How many contents there are below a folder of names, and how many bytes they have.
     fn count(&self, folder: &str) -> Result<Extent, Failure>;
 }
@@ -140,6 +148,13 @@ impl Failure {
     pub(super) fn refused(reason: impl Into<String>) -> Self {
         Self { kind: FailureKind::Refused, reason: reason.into() }
     }
+}
+
+/// There is a part of a content.
+pub(super) fn in_part(name: &Name) -> Failure {
+    Failure::wrong(format!(
+        "{name} is there in part: somebody is sending it, or a push was cut off; then remove it there, and push again"
+    ))
 }
 
 impl fmt::Display for Failure {

@@ -10,20 +10,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// One end of a program.
 pub(super) struct InTime<E> {
     end: E,
+    longest: Duration,
     until: Instant,
 }
 
 impl<E: AsFd> InTime<E> {
     /// The next bytes come, or are taken, within this time.
     pub(super) fn allow(&mut self, longest: Duration) {
-        self.until = Instant::now() + longest;
+        (self.longest, self.until) = (longest, Instant::now() + longest);
     }
 
     fn wait(&self, for_what: PollFlags) -> io::Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&self.end, for_what)], Some(&left))? {
-            0 => Err(io::Error::new(ErrorKind::TimedOut, "the server did not answer in time")),
+            0 => {
+                let words = format!("no answer in {} s", self.longest.as_secs());
+                Err(io::Error::new(ErrorKind::TimedOut, words))
+            }
             _ => Ok(()),
         }
     }
@@ -32,7 +36,7 @@ impl<E: AsFd> InTime<E> {
 impl InTime<ChildStdout> {
     /// What a program says.
     pub(super) fn said(end: ChildStdout) -> Self {
-        Self { end, until: Instant::now() }
+        Self { end, longest: Duration::ZERO, until: Instant::now() }
     }
 }
 
@@ -44,7 +48,7 @@ impl InTime<ChildStdin> {
     pub(super) fn told(end: ChildStdin) -> io::Result<Self> {
         // What does not fit would be waited for otherwise.
         rustix::io::ioctl_fionbio(&end, true)?;
-        Ok(Self { end, until: Instant::now() })
+        Ok(Self { end, longest: Duration::ZERO, until: Instant::now() })
     }
 }
 

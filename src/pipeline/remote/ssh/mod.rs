@@ -7,8 +7,10 @@
 mod in_time;
 mod sftp;
 
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::name::{NEW, Name, new_name};
 use super::transport::{Content, Extent, Failure, Put, Remote};
@@ -18,39 +20,67 @@ use sftp::{Broken, Handle, Problem, Sftp};
 /// How much is read or written before another thread has its turn.
 const TURN_BYTES: usize = 1 << 20;
 
+/// The environment variable that names another program in place of `ssh`: for tests.
+const PROGRAM: &str = "PIPELINE_SSH";
+
 /// A folder of another machine.
 pub(super) struct Ssh {
     address: SshAddress,
-    connection: Mutex<Option<Sftp>>,
+    program: OsString,
+    line: Mutex<Line>,
+}
+
+/// What leads to the other machine.
+#[derive(Default)]
+struct Line {
+    connection: Option<Sftp>,
+    /// When the last try to connect failed, and why.
+    failed: Option<(Instant, String)>,
 }
 
 impl Ssh {
     /// The folder of an address. No connection is made yet.
     pub(super) fn new(address: SshAddress) -> Self {
-        Self { address, connection: Mutex::new(None) }
+        let program = std::env::var_os(PROGRAM).filter(|name| !name.is_empty());
+        let program = program.unwrap_or_else(|| "ssh".into());
+        Self { address, program, line: Mutex::default() }
     }
 
     fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.address.path.trim_end_matches('/'))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Sftp>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does something with the connection, which is made where there is none.
     fn with<T>(&self, act: impl FnOnce(&mut Sftp) -> Result<T, Broken>) -> Result<T, Broken> {
-        let mut connection = self.lock();
-        let mut sftp = match connection.take() {
-            Some(sftp) => sftp,
-            None => Sftp::connect(&self.address)?,
+        self.with_since(Instant::now(), act)
+    }
+
+    /// The same for somebody who waits since then: what failed for somebody else meanwhile has failed for them, too.
+    fn with_since<T>(
+        &self,
+        since: Instant,
+        act: impl FnOnce(&mut Sftp) -> Result<T, Broken>,
+    ) -> Result<T, Broken> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sftp = match (line.connection.take(), &line.failed) {
+            (Some(sftp), _) => sftp,
+            (None, Some((failed, why))) if *failed >= since => {
+                return Err(Broken::Unreachable(why.clone()));
+            }
+            (None, _) => Sftp::connect(&self.program, &self.address).inspect_err(|broken| {
+                if let Broken::Unreachable(why) = broken {
+                    line.failed = Some((Instant::now(), why.clone()));
+                }
+            })?,
         };
         let done = act(&mut sftp);
         match done {
             // What is left in it belongs to nobody.
-            Err(Broken::Connection(why)) => Err(Broken::Connection(sftp.last_words(&why))),
+            Err(Broken::Connection(why)) => {
+                Err(Broken::Connection(io::Error::other(sftp.last_words(&why))))
+            }
             done => {
-                *connection = Some(sftp);
+                line.connection = Some(sftp);
                 done
             }
         }
@@ -58,9 +88,8 @@ impl Ssh {
 
     /// The same, once more where a connection was lost that had worked.
     fn again<T>(&self, act: impl Fn(&Self) -> Result<T, Broken>) -> Result<T, Failure> {
-        let had_worked = self.lock().is_some();
         let done = match act(self) {
-            Err(Broken::Connection(_) | Broken::Stale) if had_worked => act(self),
+            Err(Broken::Connection(_) | Broken::Stale) => act(self),
             done => done,
         };
         done.map_err(|broken| self.failure(broken))
@@ -69,7 +98,8 @@ impl Ssh {
     fn failure(&self, broken: Broken) -> Failure {
         let host = &self.address.host;
         match broken {
-            Broken::Connection(why) => {
+            Broken::Connection(error) => self.failure(Broken::Unreachable(error.to_string())),
+            Broken::Unreachable(why) => {
                 Failure::away(format!("the connection to {host} failed: {why}"))
             }
             Broken::Stale => Failure::away(format!("the connection to {host} was lost meanwhile")),
@@ -132,15 +162,19 @@ impl Ssh {
             loop {
                 let count = fill(&mut reader, &mut block).map_err(Broken::Here)?;
                 if count == 0 {
-                    return self.with(|sftp| sftp.sync(&handle));
+                    return Ok(());
                 }
                 self.with(|sftp| sftp.write(&handle, at, &block[..count]))?;
                 at += count as u64;
             }
         };
-        let written = write();
-        let closed = self.with(|sftp| sftp.close(&handle));
-        written.and(closed)
+        match write() {
+            Ok(()) => self.with(|sftp| sftp.close_written(&handle, content.bytes())),
+            broken => {
+                let _ = self.with(|sftp| sftp.close(&handle));
+                broken
+            }
+        }
     }
 }
 
@@ -221,5 +255,27 @@ impl Read for OpenFile<'_> {
 impl Drop for OpenFile<'_> {
     fn drop(&mut self) {
         let _ = self.ssh.with(|sftp| sftp.close(&self.handle));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_connection_that_fails_for_somebody_else_does_not_try_it_again() {
+        let (user, host, port) = (None, "lab".to_owned(), None);
+        let mut ssh = Ssh::new(SshAddress { user, host, port, path: "/srv".to_owned() });
+        let why = |done: Result<u64, Broken>| match done {
+            Err(Broken::Unreachable(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let since = Instant::now();
+        ssh.program = "false".into();
+        let first = why(ssh.with(|sftp| sftp.stat("/srv")));
+        ssh.program = "/nowhere/ssh".into();
+        assert_eq!(why(ssh.with_since(since, |sftp| sftp.stat("/srv"))), first);
+        let later = why(ssh.with(|sftp| sftp.stat("/srv")));
+        assert!(later.starts_with("ssh does not start"), "{later}");
     }
 }

@@ -1,26 +1,26 @@
 //! The protocol SFTP, version 3 (draft-ietf-secsh-filexfer-02), with the extensions of OpenSSH for links and flushing.
 
+use std::ffi::OsStr;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::super::transport::SILENCE;
 use super::in_time::InTime;
 use crate::remote_address::SshAddress;
 
-/// The environment variable that names another program in place of `ssh`: for tests.
-const PROGRAM: &str = "PIPELINE_SSH";
-
 /// The most bytes of a packet, and of a part of a file in one.
 const MOST_PACKET_BYTES: u32 = 1 << 20;
 const PART_BYTES: usize = 32 << 10;
 
-/// How long `ssh` may take to say why it has ended, to connect, with an agent that asks somebody, and the server to flush a file.
+/// How long `ssh` may take to say why it has ended, and to connect, with an agent that asks somebody.
 const PATIENCE: Duration = Duration::from_secs(2);
 const GREETING: Duration = Duration::from_secs(60);
-const FLUSHING: Duration = Duration::from_secs(600);
+/// How long the server may take to flush a file of no size, which can wait for others, and the slowest that it may flush one, in bytes a second.
+const FLUSHING: Duration = Duration::from_secs(60);
+const SLOWEST_DISK: u64 = 8 << 20;
 
 /// The most that is kept of what `ssh` says.
 const MOST_WORDS: u64 = 64 << 10;
@@ -72,7 +72,8 @@ pub(super) struct Sftp {
     from: BufReader<InTime<ChildStdout>>,
     /// How long an answer may take.
     longest: Duration,
-    said: Arc<Mutex<String>>,
+    /// All that `ssh` has said, once it has ended.
+    said: Receiver<String>,
     /// Of several connections of this process, which one it is.
     number: u64,
     next: u32,
@@ -89,8 +90,10 @@ pub(super) struct Handle {
 /// Why something did not work.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The connection is lost, or was never there.
-    Connection(String),
+    /// The connection is lost.
+    Connection(io::Error),
+    /// There is none.
+    Unreachable(String),
     /// The file was opened by a connection that was lost since.
     Stale,
     /// The server says no, in its words.
@@ -108,7 +111,14 @@ pub(super) enum Problem {
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
-        Self::Connection(error.to_string())
+        Self::Connection(error)
+    }
+}
+
+impl Broken {
+    /// The connection is of no use.
+    fn useless(why: &str) -> Self {
+        Self::Connection(io::Error::other(why))
     }
 }
 
@@ -168,7 +178,7 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Broken> {
-        let cut = || Broken::Connection("the server sends packets that are cut off".to_owned());
+        let cut = || Broken::useless("the server sends packets that are cut off");
         let (taken, rest) = self.0.split_at_checked(count).ok_or_else(cut)?;
         self.0 = rest;
         Ok(taken)
@@ -206,11 +216,9 @@ impl<'a> Fields<'a> {
 }
 
 impl Sftp {
-    /// Connects to the host of an address.
-    pub(super) fn connect(address: &SshAddress) -> Result<Self, Broken> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let program = std::env::var_os(PROGRAM).filter(|name| !name.is_empty());
-        let mut command = Command::new(program.unwrap_or_else(|| "ssh".into()));
+    /// Connects to the host of an address by a program that is called as `ssh` is.
+    pub(super) fn connect(program: &OsStr, address: &SshAddress) -> Result<Self, Broken> {
+        let mut command = Command::new(program);
         // Nobody is there who could answer a question.
         command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]);
         command.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]);
@@ -229,33 +237,35 @@ impl Sftp {
             command.args(["-l", user]);
         }
         command.args(["-s", "--", &address.host, "sftp"]);
+        Self::start(command, GREETING)
+    }
+
+    /// Starts what connects, and may take so long for that.
+    fn start(mut command: Command, longest: Duration) -> Result<Self, Broken> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let cannot = |error: io::Error| Broken::Connection(format!("ssh does not start: {error}"));
+        let unreachable = Broken::Unreachable;
+        let cannot = |error: io::Error| unreachable(format!("ssh does not start: {error}"));
         let mut child = command.spawn().map_err(cannot)?;
-        let missing = || Broken::Connection("ssh does not have a standard output".to_owned());
-        let to = child.stdin.take().ok_or_else(missing)?;
-        let from = child.stdout.take().ok_or_else(missing)?;
-        let said = Arc::new(Mutex::new(String::new()));
-        if let Some(words) = child.stderr.take() {
-            let said = Arc::clone(&said);
-            let listen = move || {
-                let mut words = BufReader::new(words);
-                let mut text = Vec::new();
-                let _ = words.by_ref().take(MOST_WORDS).read_to_end(&mut text);
-                let text = String::from_utf8_lossy(&text).into_owned();
-                *said.lock().unwrap_or_else(PoisonError::into_inner) = text;
-                // It must not wait for somebody to read the rest.
-                let _ = io::copy(&mut words, &mut io::sink());
-            };
-            let thread = std::thread::Builder::new().name("ssh".to_owned()).spawn(listen);
-            thread
-                .map_err(|error| Broken::Connection(format!("cannot start a thread: {error}")))?;
-        }
+        let missing = || unreachable("ssh does not have a standard output".to_owned());
+        let to = InTime::told(child.stdin.take().ok_or_else(missing)?).map_err(cannot)?;
+        let from = InTime::said(child.stdout.take().ok_or_else(missing)?);
+        let mut words = BufReader::new(child.stderr.take().ok_or_else(missing)?);
+        let (sender, said) = channel();
+        let listen = move || {
+            let mut text = Vec::new();
+            let _ = words.by_ref().take(MOST_WORDS).read_to_end(&mut text);
+            let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+            // It must not wait for somebody to read the rest.
+            let _ = io::copy(&mut words, &mut io::sink());
+        };
+        let thread = std::thread::Builder::new().name("ssh".to_owned()).spawn(listen);
+        thread.map_err(|error| unreachable(format!("cannot start a thread: {error}")))?;
         let mut sftp = Self {
             child,
-            to: Some(BufWriter::with_capacity(1 << 18, InTime::told(to)?)),
-            from: BufReader::with_capacity(1 << 18, InTime::said(from)),
-            longest: GREETING,
+            to: Some(BufWriter::with_capacity(1 << 18, to)),
+            from: BufReader::with_capacity(1 << 18, from),
+            longest,
             said,
             number: COUNT.fetch_add(1, Ordering::Relaxed),
             next: 0,
@@ -263,7 +273,7 @@ impl Sftp {
         };
         match sftp.greet() {
             Ok(()) => Ok(sftp),
-            Err(Broken::Connection(why)) => Err(Broken::Connection(sftp.last_words(&why))),
+            Err(Broken::Connection(why)) => Err(unreachable(sftp.last_words(&why))),
             Err(other) => Err(other),
         }
     }
@@ -276,7 +286,7 @@ impl Sftp {
         sent?;
         let mut fields = Fields(&bytes);
         if fields.take(1)? != [packet::VERSION] || fields.number()? < VERSION {
-            return Err(Broken::Connection("it does not speak SFTP 3".to_owned()));
+            return Err(Broken::useless("it does not speak SFTP 3"));
         }
         while !fields.0.is_empty() {
             let (name, _) = (fields.text()?, fields.bytes()?);
@@ -286,24 +296,24 @@ impl Sftp {
         Ok(())
     }
 
-    /// Why a connection ended: the last line that `ssh` said, or else this.
-    pub(super) fn last_words(mut self, why: &str) -> String {
+    /// Why a connection is of no use any more, with the last line that `ssh` said.
+    pub(super) fn last_words(mut self, why: &io::Error) -> String {
         self.to = None;
         let began = Instant::now();
-        while began.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+        while why.kind() != io::ErrorKind::TimedOut
+            && began.elapsed() < PATIENCE
+            && matches!(self.child.try_wait(), Ok(None))
+        {
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // What it said last arrives a moment after its end.
-        std::thread::sleep(Duration::from_millis(20));
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
-        last.unwrap_or(why).to_owned()
+        // What it started may still hold the other end.
+        why_lost(why, &self.said.recv_timeout(PATIENCE).unwrap_or_default())
     }
 
     fn send(&mut self, packet: Packet) -> Result<(), Broken> {
-        let closed = || Broken::Connection("it is closed".to_owned());
+        let closed = || Broken::useless("it is closed");
         let to = self.to.as_mut().ok_or_else(closed)?;
         to.get_mut().allow(SILENCE);
         to.write_all(&(packet.0.len() as u32).to_be_bytes())?;
@@ -320,7 +330,7 @@ impl Sftp {
         self.from.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length);
         if !(1..=MOST_PACKET_BYTES).contains(&length) {
-            return Err(Broken::Connection("it does not speak SFTP".to_owned()));
+            return Err(Broken::useless("it does not speak SFTP"));
         }
         let mut bytes = vec![0; length as usize];
         self.from.read_exact(&mut bytes)?;
@@ -352,14 +362,14 @@ impl Sftp {
         self.flush()?;
         let Reply { kind, id: of, body } = self.reply()?;
         if of != id {
-            return Err(Broken::Connection("it answers something else".to_owned()));
+            return Err(Broken::useless("it answers something else"));
         }
         if kind == packet::STATUS {
             status(&body)?;
         }
         match kind == expected {
             true => Ok(body),
-            false => Err(Broken::Connection("it answers something else".to_owned())),
+            false => Err(Broken::useless("it answers something else")),
         }
     }
 
@@ -391,7 +401,7 @@ impl Sftp {
 
     pub(super) fn close(&mut self, handle: &Handle) -> Result<(), Broken> {
         let name = self.own(handle)?;
-        self.ask_to_flush(packet::CLOSE, |packet| packet.bytes(name))
+        self.ask(packet::CLOSE, |packet| packet.bytes(name), packet::STATUS).map(drop)
     }
 
     /// Reads at most so many bytes. None at the end.
@@ -414,7 +424,7 @@ impl Sftp {
         let mut refused = None;
         for _ in 0..parts {
             let Reply { kind, id, body } = self.reply()?;
-            let other = || Broken::Connection("it answers something else".to_owned());
+            let other = || Broken::useless("it answers something else");
             let place = found.get_mut(id.wrapping_sub(first) as usize).ok_or_else(other)?;
             match kind {
                 packet::DATA => *place = Some(Fields(&body).bytes()?.to_vec()),
@@ -456,26 +466,22 @@ impl Sftp {
         done
     }
 
-    /// Flushes a file to the disk, where the server can do that.
-    pub(super) fn sync(&mut self, handle: &Handle) -> Result<(), Broken> {
-        if !self.has(FSYNC) {
-            return Ok(());
-        }
+    /// Closes a file to which so many bytes were written, once it is on the disk, as far as the server can do that.
+    pub(super) fn close_written(&mut self, handle: &Handle, bytes: u64) -> Result<(), Broken> {
         let name = self.own(handle)?;
+        self.longest = FLUSHING + Duration::from_secs(bytes / SLOWEST_DISK);
         let fields = |packet: Packet| packet.text(FSYNC).bytes(name);
-        self.ask_to_flush(packet::EXTENDED, fields)
-    }
-
-    /// Asks for what may be answered only when a file is on the disk.
-    fn ask_to_flush(
-        &mut self,
-        kind: u8,
-        fields: impl FnOnce(Packet) -> Packet,
-    ) -> Result<(), Broken> {
-        self.longest = FLUSHING;
-        let flushed = self.ask(kind, fields, packet::STATUS);
+        let flushed = match self.has(FSYNC) {
+            true => self.ask(packet::EXTENDED, fields, packet::STATUS).map(drop),
+            false => Ok(()),
+        };
+        let closed = match flushed {
+            // Nothing is asked of it any more.
+            Err(Broken::Connection(_)) => flushed,
+            _ => flushed.and(self.close(handle)),
+        };
         self.longest = SILENCE;
-        flushed.map(drop)
+        closed
     }
 
     fn has(&self, extension: &str) -> bool {
@@ -571,6 +577,15 @@ impl Drop for Sftp {
     }
 }
 
+/// Why a connection was lost, where `ssh` has said this. One that was given up has not ended: what was said before that is not why.
+fn why_lost(why: &io::Error, said: &str) -> String {
+    match (said.lines().map(str::trim).rfind(|line| !line.is_empty()), why.kind()) {
+        (Some(last), io::ErrorKind::TimedOut) => format!("{why}; ssh has said: {last}"),
+        (Some(last), _) => last.to_owned(),
+        (None, _) => why.to_string(),
+    }
+}
+
 /// Whether a status says that there is no more.
 fn is_end(body: &[u8]) -> bool {
     matches!(Fields(body).number(), Ok(1))
@@ -620,6 +635,23 @@ mod tests {
         }
         // A length that leads beyond the end.
         assert!(Fields(&[0xff; 8]).bytes().is_err());
+    }
+
+    #[test]
+    fn what_hangs_is_said_to_hang_for_how_long_and_not_to_be_a_banner() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo Welcome to the lab >&2; exec sleep 600"]);
+        let Err(Broken::Unreachable(why)) = Sftp::start(command, Duration::from_secs(1)) else {
+            panic!("it does not answer")
+        };
+        assert!(why.starts_with("no answer in 1 s"), "{why}");
+        let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in 20 s");
+        let words = "no answer in 20 s; ssh has said: Welcome to the lab";
+        assert_eq!(why_lost(&late, "\r\nWelcome to the lab\r\n\r\n"), words);
+        assert_eq!(why_lost(&late, "\n"), "no answer in 20 s");
+        let ended = io::Error::other("it ended");
+        assert_eq!(why_lost(&ended, "Welcome\nPermission denied\n"), "Permission denied");
+        assert_eq!(why_lost(&ended, ""), "it ended");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use ureq::http::HeaderValue;
 
 use super::http::{Answer, Headers, SHORT_ANSWER, Server, if_new, longest, longest_copy};
 use super::name::{Name, RECORDS, new_name};
-use super::transport::{Content, Download, Extent, Failure, Put, Remote};
+use super::transport::{Content, Download, Extent, Failure, Put, Remote, in_part};
 use crate::remote_address::WebAddress;
 use client::Client;
 
@@ -178,9 +178,7 @@ impl Web {
     fn existing(&self, name: &Name, content: &Content<'_>, status: u16) -> Result<Put, Failure> {
         let Some(bytes) = self.size(name)? else { return Err(self.refusal(status, content)) };
         if bytes < content.bytes() && self.begins_with(name, content, bytes)? {
-            return Err(Failure::wrong(format!(
-                "{name} is there in part: somebody is sending it, or a push was cut off; then remove it there, and push again"
-            )));
+            return Err(in_part(name));
         }
         Ok(Put::Existed)
     }
@@ -285,6 +283,10 @@ impl Remote for Web {
             }
         }
         Err(Failure::refused(format!("the server does not say how many bytes {name} has")))
+    }
+
+    fn may_have_halves(&self) -> Result<bool, Failure> {
+        Ok(!self.moves_files()?)
     }
 
     fn count(&self, _: &str) -> Result<Extent, Failure> {
