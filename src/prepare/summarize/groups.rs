@@ -36,6 +36,8 @@ pub(super) struct Differences {
     pub statistics: Option<Statistics>,
     /// The runs that no run of the baseline agrees with.
     pub alone: usize,
+    /// Whether a run of the group or of the baseline used clean labels.
+    pub uses_clean_labels: bool,
 }
 
 impl Differences {
@@ -95,8 +97,11 @@ pub(super) fn groups(
         let statistics = Statistics::of(&values.collect::<Vec<_>>());
         let compared = !summarize.versus.is_empty() && !group.is_baseline;
         let versus = compared.then(|| {
-            let (differences, alone) = baseline.differences(&group.runs, metric);
-            Differences { statistics: Statistics::of(&differences), alone }
+            let pairs = baseline.pairs(&group.runs, metric);
+            let mut points = pairs.baseline.iter().flat_map(|run| &runs[*run].points);
+            let uses_clean_labels = group.uses_clean_labels || points.any(uses_clean_labels);
+            let statistics = Statistics::of(&pairs.differences);
+            Differences { statistics, alone: pairs.alone, uses_clean_labels }
         });
         let Members { row, column, failed, uses_clean_labels, .. } = group;
         Group { row, column, failed, uses_clean_labels, statistics, versus, reference: None }

@@ -51,8 +51,11 @@ impl Behind<'_> {
         let mut notes = vec![format!("{what}{interval}{n}.")];
         let mut cells = pivot.cells.iter().flatten().flatten();
         if cells.any(|cell| cell.uses_clean_labels && cell.mean.is_some()) {
-            notes
-                .push("† Learned from labels known to be right, or was chosen by them.".to_owned());
+            let who = match shown {
+                Shown::Values => "Learned",
+                Shown::Differences => "One of the two learned",
+            };
+            notes.push(format!("† {who} from labels known to be right, or was chosen by them."));
         }
         if !summarize.r#where.is_empty() {
             let conditions = summarize.r#where.iter().map(|(axis, values)| {

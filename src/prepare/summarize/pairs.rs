@@ -5,7 +5,7 @@
 //! way, the mean counts of several runs that are compared with the same ones: these share what chance did to the baseline,
 //! and counted as a pair each they would make the interval too narrow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pipeline_stages::parameter::AxisValue;
 use pipeline_stages::point::{Point, canonical};
@@ -18,6 +18,17 @@ type Projection = Vec<String>;
 
 /// The baseline's runs by their values on some axes.
 type Table = HashMap<Projection, Vec<usize>>;
+
+/// Runs beside those of the baseline that they are compared with.
+pub(super) struct Pairs {
+    /// The difference of each pair: of the mean of runs that are compared with the same runs of the baseline, from the mean of
+    /// these.
+    pub differences: Vec<f64>,
+    /// How many runs no run of the baseline agrees with.
+    pub alone: usize,
+    /// The runs of the baseline.
+    pub baseline: BTreeSet<usize>,
+}
 
 /// The runs of a baseline, found by point.
 pub(super) struct Baseline<'a> {
@@ -69,13 +80,8 @@ impl<'a> Baseline<'a> {
         partners
     }
 
-    /// The difference of each pair: of the mean of runs, each with its points, that are compared with the same runs of the
-    /// baseline, from the mean of these. And how many runs no run of the baseline agrees with.
-    pub(super) fn differences(
-        &mut self,
-        runs: &[(usize, Vec<&Point>)],
-        metric: usize,
-    ) -> (Vec<f64>, usize) {
+    /// The pairs of runs, each with its points.
+    pub(super) fn pairs(&mut self, runs: &[(usize, Vec<&Point>)], metric: usize) -> Pairs {
         let mut pairs: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
         for (run, points) in runs {
             pairs.entry(self.partners(points)).or_default().push(*run);
@@ -85,7 +91,8 @@ impl<'a> Baseline<'a> {
             mean(&runs.iter().map(|run| self.runs[*run].values[metric]).collect::<Vec<_>>())
         };
         let differences = pairs.iter().map(|(partners, own)| mean_of(own) - mean_of(partners));
-        (differences.collect(), alone)
+        let differences = differences.collect();
+        Pairs { differences, alone, baseline: pairs.into_keys().flatten().collect() }
     }
 }
 
@@ -161,7 +168,8 @@ mod tests {
         let versus = versus("init", "scratch");
         let own: Vec<_> =
             (2..6).map(|index: usize| (index, runs[index].points.iter().collect())).collect();
-        let (differences, alone) = Baseline::new(&versus, &runs).differences(&own, 0);
-        assert_eq!((differences, alone), (vec![1.0, 3.0], 1));
+        let pairs = Baseline::new(&versus, &runs).pairs(&own, 0);
+        assert_eq!((pairs.differences, pairs.alone), (vec![1.0, 3.0], 1));
+        assert_eq!(pairs.baseline, [0, 1].into());
     }
 }

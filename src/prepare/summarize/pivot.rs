@@ -41,7 +41,7 @@ pub(super) struct Cell {
     pub n: usize,
     /// How many instances have failed.
     pub failed: usize,
-    /// Whether a run behind the numbers used clean labels.
+    /// Whether a run behind the numbers, those of the baseline included, used clean labels.
     pub uses_clean_labels: bool,
     /// The published value, scaled and rounded.
     pub reference: Option<String>,
@@ -98,9 +98,9 @@ impl Pivot {
 }
 
 fn cell(group: &Group, format: Format, shown: Shown) -> Option<Cell> {
-    let statistics = match shown {
-        Shown::Values => group.statistics,
-        Shown::Differences => group.versus?.statistics,
+    let (statistics, uses_clean_labels) = match shown {
+        Shown::Values => (group.statistics, group.uses_clean_labels),
+        Shown::Differences => (group.versus?.statistics, group.versus?.uses_clean_labels),
     };
     let number = |value| match shown {
         Shown::Values => format.value(value),
@@ -112,7 +112,7 @@ fn cell(group: &Group, format: Format, shown: Shown) -> Option<Cell> {
         half: statistics.and_then(|it| it.half_interval()).map(|half| format.value(half)),
         n: statistics.map_or(0, |it: Statistics| it.n),
         failed: group.failed,
-        uses_clean_labels: group.uses_clean_labels,
+        uses_clean_labels,
         reference: group.reference.filter(|_| values).map(|value| format.value(value)),
         best: false,
         value: statistics.map(|it| it.mean).filter(|mean| values && mean.is_finite()),

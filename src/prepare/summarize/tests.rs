@@ -177,7 +177,7 @@ fn what_used_clean_labels_is_marked() {
     | mwnet  | +20.0 ± 0.0 † |
 
     Mean paired difference of test-accuracy (%) over seed from method = ce ± half of its 95 % t-interval; pairs = 2.
-    † Learned from labels known to be right, or was chosen by them.
+    † One of the two learned from labels known to be right, or was chosen by them.
     ");
     assert!(files.text("table.tex").contains("\\mathbf{75.0} \\pm 63.5$ $^\\dagger$ \\\\"));
     let (plain, _) = test.summarize(parameters(json!([]))).unwrap();
@@ -193,6 +193,12 @@ fn what_used_clean_labels_is_marked() {
     };
     assert_eq!(groups(&files)[1]["clean-labels"], true);
     assert_eq!(groups(&files)[0], groups(&plain)[0]);
+    let mut from_marked = parameters(json!(["method=mwnet"]));
+    from_marked["versus"]["method"] = json!("mwnet");
+    let (files, _) = test.summarize(from_marked).unwrap();
+    let table = files.text("table.md");
+    assert!(table.contains("| ce     |       55.0 ± 63.5 |"), "{table}");
+    assert!(table.contains("| ce     | -20.0 ± 0.0 † |"), "{table}");
 }
 
 /// A failed point, a NaN, a blank cell, a published value, one run at several points.

@@ -39,11 +39,12 @@ kind! {
     /// - `summary.csv` and `summary.json`: one row or entry per group, not scaled or rounded;
     /// - `runs.csv`: one row per point, with the values behind the groups. Points with the same `run` are one run;
     /// - `table.md` and `table.tex` (LaTeX, with the package booktabs), pivoted: mean ± half of the interval. The best mean of each
-    ///   column is bold, or of the row if there is only one. † marks what used clean labels. After `versus`, a second table has the differences;
+    ///   column is bold, or of the row if there is only one. † marks what used clean labels, and differences from what did. After `versus`, a
+    ///   second table has the differences;
     /// - `plot.svg`: lines with bands where the last of `columns` has at least three values, all numbers; otherwise bars with
     ///   whiskers. With several metrics one per metric, `plot-METRIC.svg`;
     /// - `metrics.json`: `runs`, `groups`, `failed-runs` where some have failed, and of the first metric `best-mean`, if it is known what is better.
-    Summarize = "summarize", version 6, seeded false, output Metrics;
+    Summarize = "summarize", version 7, seeded false, output Metrics;
     ports {
         /// The stage whose instances are summarized.
         of: Instances[Metrics];
