@@ -217,6 +217,15 @@ pub(super) fn read_for_one(
     execution
 }
 
+/// The most GPUs that a stage of this kind can take.
+pub(super) fn most_gpus(kind: &KindInfo) -> u32 {
+    match kind.worker {
+        WorkerProgram::Learn => 1,
+        WorkerProgram::Prepare if kind.name == "command" => MOST_GPUS,
+        WorkerProgram::Prepare => 0,
+    }
+}
+
 /// What is wrong with what a stage of this kind takes.
 pub(super) fn kind_mistake(kind: &KindInfo, value: &Value<'_>) -> Option<Mistake> {
     let table = value.get_ref().as_table()?;
@@ -224,21 +233,19 @@ pub(super) fn kind_mistake(kind: &KindInfo, value: &Value<'_>) -> Option<Mistake
         table.get("device").is_some_and(|value| matches!(device(value), Ok(Device::Cuda(_))));
     let value = table.get("gpus")?;
     let wanted = gpus(value).ok().filter(|wanted| *wanted > 0)?;
-    let name = kind.name;
-    match kind.worker {
-        WorkerProgram::Learn if wanted > WHOLE_GPU => {
-            let title = format!("a stage of the kind '{name}' uses one GPU at most");
-            Some(Mistake::at(value.span(), title))
-        }
-        WorkerProgram::Prepare if wanted > WHOLE_GPU && is_certain => {
-            let title = "'gpus' takes several, and 'device' is one of them".to_owned();
-            Some(Mistake::at(value.span(), title).help("drop 'device', or take one GPU"))
-        }
-        WorkerProgram::Prepare if name != "command" => {
+    let (name, most) = (kind.name, most_gpus(kind));
+    let mistake = |title: String| Mistake::at(value.span(), title);
+    match wanted > most * WHOLE_GPU {
+        true if most == 0 => {
             let title = format!("a stage of the kind '{name}' does not use a GPU");
-            Some(Mistake::at(value.span(), title).help("drop 'gpus'"))
+            Some(mistake(title).help("drop 'gpus'"))
         }
-        _ => None,
+        true => Some(mistake(format!("a stage of the kind '{name}' uses one GPU at most"))),
+        false if wanted > WHOLE_GPU && is_certain => {
+            let title = "'gpus' takes several, and 'device' is one of them".to_owned();
+            Some(mistake(title).help("drop 'device', or take one GPU"))
+        }
+        false => None,
     }
 }
 

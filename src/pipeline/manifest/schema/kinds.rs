@@ -4,6 +4,7 @@ use pipeline_stages::parameter::{Condition, Field, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape};
 use serde_json::{Map, Value, json};
 
+use super::super::execution::most_gpus;
 use super::super::stage::COMMON_KEYS;
 use super::value::{self, described, object, templated};
 use super::{definition, kind_definition};
@@ -78,7 +79,7 @@ fn properties(kind: &KindInfo) -> Map<String, Value> {
     let fields = (kind.fields)().iter().map(|field| (field.name.clone(), self::field(field)));
     let common = COMMON_KEYS.into_iter().filter_map(|key| match key {
         "seed" if !kind.seeded => None,
-        _ => Some((key.to_owned(), common(key))),
+        _ => Some((key.to_owned(), common(kind, key))),
     });
     ports
         .chain(fields)
@@ -87,14 +88,17 @@ fn properties(kind: &KindInfo) -> Map<String, Value> {
         .collect()
 }
 
-fn common(key: &str) -> Value {
+fn common(kind: &KindInfo, key: &str) -> Value {
     match key {
         "seed" => described(
             templated(value::integer(0, u64::MAX, None)),
             "The seed of its random draws. By default that of the experiment.",
         ),
         "kind" => json!(true),
-        "execution" => json!({ "$ref": definition("execution") }),
+        "execution" => {
+            let gpus = json!({ "maximum": most_gpus(kind) });
+            json!({ "allOf": [{ "$ref": definition("execution") }], "properties": { "gpus": gpus } })
+        }
         // A test finds what has no description.
         _ => json!({}),
     }

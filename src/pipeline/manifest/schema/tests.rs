@@ -206,25 +206,33 @@ fn what_one_text_shows_to_be_wrong_is_refused() {
 
 #[test]
 fn what_a_stage_takes_is_accepted_as_the_reader_accepts_it() {
-    for (takes, is_right) in [
-        ("gpus = 0", true),
-        ("gpus = 0.25", true),
-        ("gpus = 0.001", true),
-        ("gpus = 0.0001", false),
-        ("gpus = 1.0", true),
-        ("gpus = 1024", true),
-        ("gpus = 1.5", false),
-        ("gpus = -1", false),
-        ("gpus = 1025", false),
-        ("cpus = 1024", true),
-        ("cpus = 1025", false),
-        ("threads = 1024", true),
-        ("threads = 1025", false),
+    const COMMAND: &str = "kind = 'command'\nrun = ['x']";
+    const TRAIN: &str = "kind = 'train'\ndata = 'b'";
+    const DATA: &str = "[stages.b]\nkind = 'command'\nrun = ['x']\noutput = 'dataset'\n";
+    const SPLIT: &str = "kind = 'split'\ndata = 'b'\nholdout = 1";
+    for (stage, takes, is_right) in [
+        (COMMAND, "gpus = 0", true),
+        (COMMAND, "gpus = 0.25", true),
+        (COMMAND, "gpus = 0.001", true),
+        (COMMAND, "gpus = 0.0001", false),
+        (COMMAND, "gpus = 1.0", true),
+        (COMMAND, "gpus = 1024", true),
+        (COMMAND, "gpus = 1.5", false),
+        (COMMAND, "gpus = -1", false),
+        (COMMAND, "gpus = 1025", false),
+        (COMMAND, "cpus = 1024", true),
+        (COMMAND, "cpus = 1025", false),
+        (COMMAND, "threads = 1024", true),
+        (COMMAND, "threads = 1025", false),
+        (TRAIN, "gpus = 0.5", true),
+        (TRAIN, "gpus = 1", true),
+        (TRAIN, "gpus = 2", false),
+        (SPLIT, "gpus = 0", true),
+        (SPLIT, "gpus = 0.5", false),
     ] {
-        let text =
-            format!("{HEAD}[stages.a]\nkind = 'command'\nrun = ['x']\nexecution = {{ {takes} }}\n");
-        assert_eq!(refused(&text).is_none(), is_right, "{takes}");
-        assert_eq!(parse(Path::new("x.toml"), &text, &[]).is_ok(), is_right, "{takes}");
+        let text = format!("{HEAD}[stages.a]\n{stage}\nexecution = {{ {takes} }}\n{DATA}");
+        assert_eq!(refused(&text).is_none(), is_right, "{stage}: {takes}");
+        assert_eq!(parse(Path::new("x.toml"), &text, &[]).is_ok(), is_right, "{stage}: {takes}");
     }
 }
 
