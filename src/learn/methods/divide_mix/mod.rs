@@ -25,6 +25,10 @@
 //! the networks learn in turn step by step, not epoch by epoch, and so both take as many steps as the one with more labelled samples
 //! needs; and both see the same batches at first, which have as many samples as later ones, not twice as many. What is evaluated
 //! is the mean prediction, where the authors' code adds logits. Left out: losses averaged over five epochs, for 90 % noise.
+//!
+//! Measured, as in docs/results.md: 20 epochs of `resnet8-fast` on 4,500 images of Fashion-MNIST, three seeds, ± half of a 95 % interval.
+//! Test accuracy at 80 % symmetric noise (lambda_u = 25, divided after 5 epochs): 75.1 ± 1.6 % from scratch and 75.8 ± 4.3 from
+//! SimCLR, where cross-entropy has 57.1 ± 2.5 and 74.4 ± 6.5.
 
 pub mod division;
 pub mod mixture;
