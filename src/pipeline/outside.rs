@@ -96,7 +96,10 @@ impl OutsidePlaces {
     ) -> Result<Vec<Outside>, Unusable> {
         let left_out = LeftOut::with(&self.ignore);
         let look = |OutsidePlace { path, optional, counts, named }: &OutsidePlace| {
-            let (whole, path) = (folder.join(path), path.clone());
+            let path = path.clone();
+            // What must grow waits for memory that another thread may have.
+            let mut whole = PathBuf::with_capacity(folder.as_os_str().len() + path.len() + 1);
+            whole.extend([folder, Path::new(&path)]);
             if *optional && matches!(whole.try_exists(), Ok(false)) {
                 return Ok(Outside { path, content: None });
             }

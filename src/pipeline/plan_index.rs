@@ -29,7 +29,13 @@ use crate::outside::OutsidePlaces;
 use crate::stage_name::StageName;
 
 /// How the file begins; the digest of the rest of it follows, and a line break.
-const HEADER: &str = "pipeline plan index 3 ";
+const HEADER: &str = "pipeline plan index 4 ";
+
+/// How many hexadecimal digits a digest has.
+const DIGITS: usize = 64;
+
+/// About how much of the file a stage takes, in bytes.
+const STAGE: usize = 192;
 
 /// What a run was asked to do: all that decides which stages there are, beside the text of the manifest.
 #[derive(Debug, Clone)]
@@ -262,7 +268,7 @@ impl PlanIndex {
         manifest: &Manifest,
         graph: &Graph,
         results: Vec<(StageName, KnownResult)>,
-        before: &Stamp,
+        before: Stamp,
     ) {
         let experiment = manifest.experiment.name.clone();
         let texts = texts_of(manifest);
@@ -322,13 +328,13 @@ impl PlanIndex {
             }
         }
         let before = std::mem::take(&mut self.stamp);
-        self.write_if_true(cache, &before);
+        self.write_if_true(cache, before);
     }
 
     /// Writes it, where the cache has all that it says. It had what was in the folders of `before`.
-    fn write_if_true(mut self, cache: &Cache, before: &Stamp) {
+    fn write_if_true(mut self, cache: &Cache, before: Stamp) {
         // Whether the heads could be set is not known from before.
-        let before = before.without_heads(&self.experiment);
+        let before = before.without_heads();
         let files = self.files_now(cache, |stage| !stage.files.are_known());
         self.stamp = cache.settled_stamp(&self.experiment);
         // All files of a result are known where they were looked at when this run began.
@@ -404,7 +410,7 @@ impl PlanIndex {
 
     fn read(cache: &Cache, asked: &Asked) -> Option<Self> {
         let text = fs::read(cache.layout().index(&asked.digest)).ok()?;
-        let (checksum, rest) = text.strip_prefix(HEADER.as_bytes())?.split_at_checked(64)?;
+        let (checksum, rest) = text.strip_prefix(HEADER.as_bytes())?.split_at_checked(DIGITS)?;
         let rest = rest.strip_prefix(b"\n")?;
         let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
         let is_whole = Digest::from(blake3::hash(rest)) == checksum;
@@ -416,9 +422,12 @@ impl PlanIndex {
     }
 
     fn write(&self, cache: &Cache) -> anyhow::Result<()> {
-        let bytes = postcard::to_stdvec(self)?;
-        let mut file = format!("{HEADER}{}\n", Digest::from(blake3::hash(&bytes))).into_bytes();
-        file.extend(bytes);
+        const BEFORE: usize = HEADER.len() + DIGITS + 1;
+        let mut file = Vec::with_capacity(BEFORE + self.stages.len() * STAGE);
+        file.resize(BEFORE, 0);
+        let mut file = postcard::to_extend(self, file)?;
+        let checksum = Digest::from(blake3::hash(&file[BEFORE..]));
+        file[..BEFORE].copy_from_slice(format!("{HEADER}{checksum}\n").as_bytes());
         cache.keep_index(&self.asked, &file)
     }
 }

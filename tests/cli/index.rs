@@ -400,6 +400,95 @@ fn a_part_of_some_stages_leaves_the_links_of_all_others() {
     assert_ne!(named(&project), before);
 }
 
+/// A stage that waits for the file `go`, and others.
+const WAITING: &str = r#"
+[experiment]
+name = "swept"
+
+[stages.slow]
+kind = "command"
+files = ["notes"]
+shell = 'echo begun >> ran; until test -e go; do sleep 0.01; done; cat notes > "$PIPELINE_OUTPUT/text"'
+
+[stages.one]
+kind = "command"
+shell = 'echo 1 > "$PIPELINE_OUTPUT/text"'
+
+[stages.two]
+kind = "command"
+shell = 'echo 2 > "$PIPELINE_OUTPUT/text"'
+"#;
+
+/// The index of a run is written after its stages have run, and says nothing of what went meanwhile.
+#[test]
+fn what_others_change_while_a_part_runs_is_found_out() {
+    type Change = fn(&Sandbox);
+    let changes: [(&str, Change, &str); 5] = [
+        (
+            "an artifact is gone",
+            |project| {
+                let artifact = project.artifact("one");
+                // Only root moves a folder that is read-only.
+                project.unprotect(&artifact);
+                fs::rename(artifact, project.path("away")).expect("ours");
+            },
+            "slow fresh, one ran, two fresh",
+        ),
+        (
+            "a head is gone",
+            |project| fs::remove_file(project.cache("heads/swept/one")).expect("ours"),
+            "slow fresh, one fresh, two fresh",
+        ),
+        (
+            "a head is that of another stage",
+            |project| {
+                let [one, two] =
+                    ["one", "two"].map(|stage| project.cache("heads/swept").join(stage));
+                fs::copy(two, project.path("head")).expect("ours");
+                fs::rename(project.path("head"), one).expect("ours");
+            },
+            "slow fresh, one fresh, two fresh",
+        ),
+        (
+            "a link is gone",
+            |project| fs::remove_file(project.cache("latest/swept/one")).expect("ours"),
+            "slow fresh, one fresh, two fresh",
+        ),
+        (
+            "a link leads elsewhere",
+            |project| {
+                let [one, two] =
+                    ["one", "two"].map(|stage| project.cache("latest/swept").join(stage));
+                fs::remove_file(&one).expect("ours");
+                std::os::unix::fs::symlink(fs::read_link(two).expect("a link"), one).expect("ours");
+            },
+            "slow fresh, one fresh, two fresh",
+        ),
+    ];
+    let of_one = |project: &Sandbox| -> Vec<_> {
+        named(project).into_iter().filter(|(name, _)| name.ends_with("one")).collect()
+    };
+    for (what, change, expected) in changes {
+        let project = Sandbox::new(WAITING);
+        project.write("notes", "some\n");
+        project.write("go", "");
+        assert_eq!(run(&project), "slow ran, one ran, two ran");
+        let before = of_one(&project);
+        assert_eq!(before.len(), 2, "a head and a link");
+        fs::remove_file(project.path("go")).expect("ours");
+        fs::remove_file(project.path("ran")).expect("ours");
+        project.write("notes", "others\n");
+        let running = project.start("run experiment.toml");
+        project.wait_for_line("ran", "begun");
+        change(&project);
+        project.write("go", "");
+        assert_eq!(running.wait().success(), "slow ran, one fresh, two fresh", "{what}");
+        assert_eq!(run(&project), expected, "{what}");
+        assert_eq!(of_one(&project), before, "{what}");
+        assert_eq!(run(&project), "slow fresh, one fresh, two fresh", "after: {what}");
+    }
+}
+
 /// A damaged input is found when a stage of the part is about to read it. Its stage runs again, with other bytes here, and what
 /// reads it beside the part must follow.
 #[test]

@@ -227,7 +227,10 @@ impl Layout {
 
     /// The folder of the records of the keys in a [shard](StageKey::shard), below the cache folder.
     pub(crate) fn record_folder(shard: u8) -> PathBuf {
-        Path::new(Bucket::Records.name()).join(format!("{shard:02x}"))
+        let mut folder = PathBuf::with_capacity(Bucket::Records.name().len() + 3);
+        folder.push(Bucket::Records.name());
+        folder.push(format!("{shard:02x}"));
+        folder
     }
 
     pub(crate) fn record(&self, key: &StageKey) -> PathBuf {
@@ -385,7 +388,15 @@ impl Layout {
     }
 
     fn sharded(&self, bucket: Bucket, name: &str, extension: &str) -> PathBuf {
-        self.bucket(bucket).join(&name[..2]).join(format!("{name}.{extension}"))
+        // Thousands of them are made in a row, by several threads. What must grow waits for memory that another one may have.
+        let root = self.root.as_os_str();
+        let parts = root.len() + bucket.name().len() + name.len() + extension.len();
+        let mut path = PathBuf::with_capacity(parts + 6);
+        path.extend([root, bucket.name().as_ref(), name[..2].as_ref(), name.as_ref()]);
+        for end in [".", extension] {
+            path.as_mut_os_string().push(end);
+        }
+        path
     }
 }
 

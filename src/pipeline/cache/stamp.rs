@@ -3,23 +3,23 @@
 //! A name that appears, goes or leads to another file changes the time of its folder. Folders whose time does not prove
 //! that are looked into.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use anyhow::ensure;
 use pipeline_stages::message::Metrics;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, statat};
 use rustix::path::Arg;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Bucket, Layout};
-use super::parallel::all_in_parallel;
+use super::parallel::{all_in_parallel, at_once};
 use super::{Cache, Record, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -36,9 +36,15 @@ const MOST_INDEXES: usize = 64;
 pub(crate) struct Stamp {
     /// This changes before anything is removed.
     generation: String,
-    /// The folders whose next change is certain to be seen, by their paths below the cache.
-    folders: BTreeMap<PathBuf, FolderStamp>,
+    /// Of each of the [folders](stamped) whose next change is certain to be seen.
+    folders: Vec<Option<FolderStamp>>,
 }
+
+/// The places of the folders in a stamp. Those of the records follow, one for each shard.
+const STORE: usize = 0;
+const HEADS: usize = 1;
+const LATEST: usize = 2;
+const SHARDS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct FolderStamp {
@@ -49,13 +55,14 @@ struct FolderStamp {
 }
 
 impl FolderStamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    #[allow(clippy::unnecessary_cast, reason = "other systems have other types")]
+    fn of(folder: impl AsFd, path: &Path) -> Option<Self> {
+        let stat = stat_in(folder, path).filter(is_folder)?;
         Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         })
     }
 
@@ -67,7 +74,7 @@ impl FolderStamp {
         let time = disk::touch(&folder).ok()?.duration_since(UNIX_EPOCH).ok()?;
         let time = (i64::try_from(time.as_secs()).ok()?, time.subsec_nanos().into());
         let is_unique = seconds(clock_gettime(coarse_clock())) != time;
-        Self::of(path).filter(|stamp| is_unique && stamp.modified == time)
+        Self::of(CWD, path).filter(|stamp| is_unique && stamp.modified == time)
     }
 
     fn latest(&self) -> (i64, i64) {
@@ -81,12 +88,18 @@ impl Stamp {
         &self.generation
     }
 
-    /// The same, where the heads of an experiment are to be looked at each.
-    pub(crate) fn without_heads(&self, experiment: &str) -> Self {
-        let [_, heads, _] = stamped(experiment);
-        let mut stamp = self.clone();
-        stamp.folders.remove(&heads);
-        stamp
+    /// The same, where the heads of the experiment are to be looked at each.
+    pub(crate) fn without_heads(mut self) -> Self {
+        if let Some(heads) = self.folders.get_mut(HEADS) {
+            *heads = None;
+        }
+        self
+    }
+
+    /// Whether a folder has not changed until `now`.
+    fn is_same(&self, now: &Self, place: usize) -> bool {
+        let of = |stamp: &Self| stamp.folders.get(place).copied().flatten();
+        self.generation == now.generation && of(self).is_some() && of(self) == of(now)
     }
 }
 
@@ -102,7 +115,7 @@ struct Clock {
 
 impl Clock {
     fn of(root: &Path) -> Self {
-        let local = is_local(root).then(|| FolderStamp::of(root)).flatten();
+        let local = is_local(root).then(|| FolderStamp::of(CWD, root)).flatten();
         Self {
             local: local.map(|root| root.device),
             // The kernel's own times come from this clock, or from a finer one that it then catches up with.
@@ -161,8 +174,14 @@ fn is_local(_root: &Path) -> bool {
     false
 }
 
-/// The folders beside those of records, by their paths below the cache.
-fn stamped(experiment: &str) -> [PathBuf; 3] {
+/// The folders in a stamp, by their paths below the cache.
+fn stamped(experiment: &str) -> impl Iterator<Item = PathBuf> {
+    let shards = (0..=u8::MAX).map(Layout::record_folder);
+    beside_records(experiment).into_iter().chain(shards)
+}
+
+/// Those beside the folders of records, at their places in a stamp.
+fn beside_records(experiment: &str) -> [PathBuf; SHARDS] {
     let below = |bucket: Bucket| PathBuf::from(bucket.name());
     [
         below(Bucket::Store),
@@ -217,76 +236,55 @@ impl Cache {
 
     /// The stamp of what the cache has now.
     pub(crate) fn stamp(&self, experiment: &str) -> Stamp {
-        self.stamp_of(&self.stamped_folders(experiment)).0
+        self.stamp_of(experiment, |_| None)
     }
 
     /// The same, where a folder that has just been changed gets a [time of its own](FolderStamp::mark).
     pub(crate) fn settled_stamp(&self, experiment: &str) -> Stamp {
         let root = self.layout().root();
-        let (mut stamp, new) = self.stamp_of(&self.stamped_folders(experiment));
-        let marked =
-            new.into_iter().filter_map(|path| Some((FolderStamp::mark(&root.join(&path))?, path)));
-        stamp.folders.extend(marked.map(|(stamp, path)| (path, stamp)));
-        stamp
+        self.stamp_of(experiment, |folder| FolderStamp::mark(&root.join(folder)))
     }
 
-    /// The stamp of these folders, and those of which it says nothing only because they have just been changed.
-    fn stamp_of(&self, folders: &[PathBuf]) -> (Stamp, Vec<PathBuf>) {
+    /// The stamp of what the cache has now. `of_new` is that of a folder of which there is none only because it has just been changed.
+    fn stamp_of(&self, experiment: &str, of_new: impl Fn(&Path) -> Option<FolderStamp>) -> Stamp {
         let root = self.layout().root();
         let clock = Clock::of(root);
         let generation = self.generation();
-        let (mut found, mut new) = (BTreeMap::new(), Vec::new());
-        for folder in folders {
-            let Some(stamp) = FolderStamp::of(&root.join(folder)) else { continue };
-            if clock.is_past(&stamp) {
-                found.insert(folder.clone(), stamp);
-            } else if clock.is_exact(&stamp) {
-                new.push(folder.clone());
+        let Some(root) = open_folder(CWD, root) else {
+            return Stamp { generation, ..Stamp::default() };
+        };
+        let of = |folder: PathBuf| {
+            let stamp = FolderStamp::of(&root, &folder)?;
+            match clock.is_past(&stamp) {
+                true => Some(stamp),
+                false => clock.is_exact(&stamp).then(|| of_new(&folder))?,
             }
-        }
-        (Stamp { generation, folders: found }, new)
-    }
-
-    fn stamped_folders(&self, experiment: &str) -> Vec<PathBuf> {
-        let records = self.layout().bucket(Bucket::Records);
-        let shards = fs::read_dir(&records).into_iter().flatten().flatten();
-        let shards = shards.map(|shard| Path::new(Bucket::Records.name()).join(shard.file_name()));
-        let [store, heads, latest] = stamped(experiment);
-        shards.chain([store, heads, latest]).collect()
+        };
+        Stamp { generation, folders: stamped(experiment).map(of).collect() }
     }
 
     /// Whether everything is there that is expected. `then` is the stamp of a moment at which it was; what has not changed
     /// until `now` is not looked at again.
     pub(crate) fn still_has(&self, expected: &Expected<'_>, then: &Stamp, now: &Stamp) -> bool {
-        let is_same = |folder: &Path| {
-            then.generation == now.generation
-                && then
-                    .folders
-                    .get(folder)
-                    .is_some_and(|stamp| now.folders.get(folder) == Some(stamp))
-        };
-        let [store, heads, latest] = stamped(expected.experiment);
-        let (is_same_store, are_same_heads) = (is_same(&store), is_same(&heads));
-        let shards = (0..=u8::MAX).map(|shard| is_same(&Layout::record_folder(shard)));
-        let shards: Vec<bool> = shards.collect();
-        let are_same_links = is_same(&latest);
+        let is_same = |place| then.is_same(now, place);
+        let (is_same_store, are_same_heads) = (is_same(STORE), is_same(HEADS));
+        let are_same_links = is_same(LATEST);
         let Some(root) = Root::open(self.layout(), expected.experiment) else {
             return expected.results.is_empty();
         };
         let has_record = |one: &ExpectedResult<'_>| {
-            let is_same = |now: &Record| {
+            let is_this = |now: &Record| {
                 now.output.digest == *one.digest
                     && now.metrics == *one.metrics
                     && self.is_certain(now)
             };
-            let is_same_shard = shards[usize::from(one.key.shard())];
+            let is_same_shard = is_same(SHARDS + usize::from(one.key.shard()));
             is_same_shard && is_file(one.files.record, || root.record(one.key))
-                || self.record(one.key).as_ref().is_some_and(is_same)
+                || self.record(one.key).as_ref().is_some_and(is_this)
         };
         let has = |one: &ExpectedResult<'_>| {
             let (stage, experiment) = (one.stage.as_str(), expected.experiment);
-            (is_same_store || root.has_artifact(one.digest))
-                && (one.has_record || has_record(one))
+            (one.has_record || has_record(one))
                 && (are_same_heads
                     || is_file(one.files.head, || root.head(stage))
                     || self.head(experiment, stage) == Some(*one.key))
@@ -294,7 +292,16 @@ impl Cache {
                     || is_file(one.files.link, || root.link(stage))
                     || self.link(experiment, stage) == Some(*one.digest))
         };
-        all_in_parallel(&expected.results, has) && (are_same_links || self.are_all_links(expected))
+        let has_all = || all_in_parallel(&expected.results, has);
+        if is_same_store && are_same_links {
+            return has_all();
+        }
+        let has_others = || {
+            (is_same_store || root.has_artifacts(expected.results.iter().map(|one| one.digest)))
+                && (are_same_links || self.are_all_links(expected))
+        };
+        let (has_others, has_all) = at_once(has_others, has_all);
+        has_others && has_all
     }
 
     /// Whether there are no links beside those that are expected, which exist.
@@ -373,16 +380,27 @@ struct Root {
 
 impl Root {
     fn open(layout: &Layout, experiment: &str) -> Option<Self> {
-        const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-        let folder = rustix::fs::open(layout.root(), FLAGS, Mode::empty()).ok()?;
-        let [store, heads, links] = stamped(experiment)
-            .map(|path| rustix::fs::openat(&folder, &path, FLAGS, Mode::empty()).ok());
+        let folder = open_folder(CWD, layout.root())?;
+        let [store, heads, links] =
+            beside_records(experiment).map(|path| open_folder(&folder, &path));
         Some(Self { folder, heads, links, store, below: Layout::new(PathBuf::new()) })
     }
 
-    fn has_artifact(&self, digest: &Digest) -> bool {
-        let stat = self.store.as_ref().and_then(|store| stat_in(store, digest.to_string()));
-        stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    /// Whether these are in the store. A list of it takes a part of the time that a look at each would.
+    fn has_artifacts<'d>(&self, digests: impl Iterator<Item = &'d Digest>) -> bool {
+        /// A list of a much larger store would take longer.
+        const MOST: usize = 4;
+        let mut missing: HashSet<String> = digests.map(Digest::to_string).collect();
+        let Some(store) = &self.store else { return missing.is_empty() };
+        let most = MOST * missing.len();
+        let list = Dir::read_from(store).into_iter().flatten().take(most).map_while(Result::ok);
+        for entry in list.filter(|entry| entry.file_type() == FileType::Directory) {
+            if let Ok(name) = entry.file_name().to_str() {
+                missing.remove(name);
+            }
+        }
+        // Not every file system says what is a folder.
+        missing.into_iter().all(|name| stat_in(store, name).as_ref().is_some_and(is_folder))
     }
 
     /// A number for what the system knows of the record of a key without reading it.
@@ -401,7 +419,16 @@ impl Root {
     }
 }
 
-fn stat_in(folder: &OwnedFd, path: impl Arg) -> Option<Stat> {
+fn open_folder(folder: impl AsFd, path: &Path) -> Option<OwnedFd> {
+    const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+    rustix::fs::openat(folder, path, FLAGS, Mode::empty()).ok()
+}
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn stat_in(folder: impl AsFd, path: impl Arg) -> Option<Stat> {
     statat(folder, path, AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
@@ -481,8 +508,7 @@ mod tests {
         let expected = Expected { experiment: "test", results: vec![result], are_all: true };
         // As if all folders had been settled.
         let root = cache.layout().root();
-        let all = cache.stamped_folders("test").into_iter();
-        let all = all.filter_map(|at| FolderStamp::of(&root.join(&at)).map(|stamp| (at, stamp)));
+        let all = stamped("test").map(|at| FolderStamp::of(CWD, &root.join(at)));
         let then = Stamp { generation: cache.generation(), folders: all.collect() };
         assert!(cache.still_has(&expected, &then, &then));
         fs::remove_dir(cache.artifact(&digest)).expect("ours");
@@ -493,6 +519,34 @@ mod tests {
     }
 
     #[test]
+    fn artifacts_are_found_in_a_store_of_any_size() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+        cache.prepare().expect("writable");
+        let digest = |number: u64| crate::digest::Encoder::new("test").number(number).finish();
+        let wanted: Vec<_> = (0..20).map(digest).collect();
+        // The store is much larger than what is asked for in the end.
+        for others in [0..20, 100..120, 200..500] {
+            let root = Root::open(cache.layout(), "test").expect("a cache");
+            for number in others {
+                assert_eq!(root.has_artifacts(wanted.iter()), number >= 20, "{number}");
+                fs::create_dir(cache.artifact(&digest(number))).expect("writable");
+            }
+            assert!(root.has_artifacts(wanted.iter()));
+        }
+        let root = Root::open(cache.layout(), "test").expect("a cache");
+        for (number, one) in wanted.iter().enumerate() {
+            fs::remove_dir(cache.artifact(one)).expect("ours");
+            assert!(!root.has_artifacts(wanted.iter()), "{number} is gone");
+            fs::write(cache.artifact(one), "").expect("ours");
+            assert!(!root.has_artifacts(wanted.iter()), "{number} is a file");
+            fs::remove_file(cache.artifact(one)).expect("ours");
+            fs::create_dir(cache.artifact(one)).expect("ours");
+        }
+        assert!(root.has_artifacts(wanted.iter()));
+    }
+
+    #[test]
     fn a_change_after_a_settled_stamp_is_seen() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
@@ -500,11 +554,10 @@ mod tests {
         let store = cache.layout().bucket(Bucket::Store);
         for number in 0..20 {
             let before = cache.settled_stamp("test");
-            let [at, ..] = stamped("test");
             // On a file system that is not known, a folder that was just changed counts as changed.
-            let was = before.folders.get(&at).copied();
+            let was = before.folders[STORE];
             fs::create_dir(store.join(number.to_string())).expect("ours");
-            assert!(was.is_none() || was != FolderStamp::of(&store), "{number}");
+            assert!(was.is_none() || was != FolderStamp::of(CWD, &store), "{number}");
         }
     }
 }

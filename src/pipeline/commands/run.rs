@@ -163,7 +163,7 @@ fn run_stages(
         Some(part) => part.index.renew(&project.cache, results),
         None => {
             let Project { manifest, graph, cache, .. } = project;
-            PlanIndex::keep(cache, asked, manifest, graph, results, &before.unwrap_or_default());
+            PlanIndex::keep(cache, asked, manifest, graph, results, before.unwrap_or_default());
         }
     };
     let show = || {
