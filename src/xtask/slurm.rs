@@ -147,8 +147,8 @@ AccountingStorageType=accounting_storage/none
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 RealMemory=4000 State=UNKNOWN
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PartitionName=main Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
-PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=1:00:00 State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=1-00:00:00 State=UP
 "
         )
     }

@@ -9,6 +9,7 @@ use crate::support::{MANIFEST, Sandbox, eventually, names, pipeline};
 mod asking;
 mod attaching;
 mod ending;
+mod examples;
 mod going_on;
 
 /// A scheduler: jobs wait in its queue while there is a file `hold`.

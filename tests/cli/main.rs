@@ -12,6 +12,7 @@ mod crash;
 mod crowd;
 mod cutter;
 mod damage;
+mod documents;
 mod durability;
 mod executors;
 mod export;

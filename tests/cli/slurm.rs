@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::manifests::TRAINING;
 use crate::support::{MANIFEST, Running, Sandbox, eventually, fake_learn, names, skipped};
 
+mod document;
+
 /// How long a story may take: Slurm plans once in a second, and its jobs wait for each other.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -406,12 +408,12 @@ fn a_run_is_killed_and_slurm_goes_on() {
 
 /// A PATH with an `sbatch` that kills whoever called it, once Slurm has the job.
 fn with_deadly_sbatch(project: &Sandbox) -> String {
-    with_sbatch(project, "/usr/bin/sbatch \"$@\" > /dev/null; kill -9 $PPID")
+    with_program(project, "sbatch", "/usr/bin/sbatch \"$@\" > /dev/null; kill -9 $PPID")
 }
 
-/// A PATH with another `sbatch`.
-fn with_sbatch(project: &Sandbox, script: &str) -> String {
-    project.write_program("bin/sbatch", &format!("#!/bin/sh\n{script}\n"));
+/// A PATH with another program of Slurm.
+fn with_program(project: &Sandbox, name: &str, script: &str) -> String {
+    project.write_program(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
     let path = std::env::var("PATH").expect("a path");
     format!("{}:{path}", project.path("bin").display())
 }
@@ -441,11 +443,39 @@ fn a_controller_that_is_too_busy_to_answer_is_asked_again_and_submits_once() {
         "echo >> {calls}; case $(wc -l < {calls}) in 1) echo '{busy}' >&2; exit 1 ;; 2) /usr/bin/sbatch \"$@\"; echo '{busy}' >&2; exit 1 ;; esac; exec /usr/bin/sbatch \"$@\""
     );
     let mut command = project.command("run experiment.toml");
-    command.env("PATH", with_sbatch(&project, &script));
+    command.env("PATH", with_program(&project, "sbatch", &script));
     let ended = wait(project.start_command(command));
     assert_eq!(ended.success(), "draw@n=0 ran, draw@n=1 ran, draw@n=2 ran");
     assert_eq!(ended.stderr.matches("Socket timed out").count(), 2, "{ended}");
     assert_eq!(project.read("calls").lines().count(), 2);
+}
+
+#[test]
+fn all_jobs_are_asked_for_at_once() {
+    let Some(slurm) = slurm() else { return };
+    let project = Sandbox::new("");
+    let go = project.path("go").display().to_string();
+    let first = format!("until [ -e {go} ]; do sleep 0.1; done");
+    let draw = sweep(2, &first);
+    let (_, stage) = draw.split_once("[stages.draw]").expect("it is there");
+    let other = stage.replace("OUTPUT/a", "OUTPUT/b");
+    project.write(MANIFEST, format!("{draw}[stages.other]{other}"));
+    let project = dressed(project, &slurm);
+    let asked = project.path("asked").display().to_string();
+    let mut command = project.command("run experiment.toml");
+    let script = format!("echo \"$@\" >> {asked}; exec /usr/bin/squeue \"$@\"");
+    command.env("PATH", with_program(&project, "squeue", &script));
+    let run = project.start_command(command);
+    for stage in ["draw@n=1", "other@n=1"] {
+        wait_for(&run, &format!("{stage} is job"));
+    }
+    let jobs = jobs(&run.said());
+    let all: Vec<&str> = arrays(&jobs).into_iter().collect();
+    assert_eq!(all.len(), 2);
+    let line = format!("--jobs={}", all.join(","));
+    eventually("a question", || project.read("asked").lines().any(|asked| asked.ends_with(&line)));
+    project.write("go", "");
+    assert!(wait(run).status.success());
 }
 
 #[test]
