@@ -1,7 +1,7 @@
 //! The checkpoint folder of a stage, and who still works in it.
 //!
 //! ```text
-//! partial/<key>/checkpoint/
+//! partial/<key>/
 //!   <id>/         what the stage writes; the newest counts
 //!   <id>.lock     locked by its worker and by all programs that inherit the lock; names the worker
 //! ```
@@ -16,7 +16,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -82,7 +82,7 @@ pub fn files(base: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
 pub(crate) fn take(
     base: &Path,
     patience: Patience,
-    stop: &AtomicBool,
+    stopping: impl Fn() -> bool,
     note: impl Fn(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<Checkpoint>> {
     let Some(id) = newest(base) else { return make(base).map(Some) };
@@ -96,7 +96,7 @@ pub(crate) fn take(
             name_owner(&lock);
             return Ok(Some(Checkpoint { folder: base.join(id), lock }));
         }
-        if stop.load(Ordering::Relaxed) {
+        if stopping() {
             return Ok(None);
         }
         let passed = since.elapsed();
@@ -193,7 +193,7 @@ struct Owner {
     host: String,
     /// See [`numbering`].
     numbering: Option<String>,
-    /// When it started, in clock ticks of the system: distinguishes it from a later process with the same number.
+    /// When it had started, by [`ticks`]: distinguishes it from a later process with the same number.
     started: u64,
 }
 
@@ -202,18 +202,37 @@ impl Owner {
         Self {
             pid: getpid().as_raw_pid(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            numbering: numbering(),
-            started: Stat::read(getpid()).map_or(0, |stat| stat.started),
+            numbering: numbering().map(str::to_owned),
+            started: ticks(),
         }
     }
 }
 
 /// Where and since when the numbers of processes are unique: in one namespace, from one start of the machine to the next.
 /// The same number elsewhere is another process. `None` where the system does not say.
-fn numbering() -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{} {}", boot.trim(), namespace.display()))
+pub(crate) fn numbering() -> Option<&'static str> {
+    static NUMBERING: OnceLock<Option<String>> = OnceLock::new();
+    let read = || {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+        Some(format!("{} {}", boot.trim(), namespace.display()))
+    };
+    NUMBERING.get_or_init(read).as_deref()
+}
+
+/// The time in the clock ticks in which the system says when a process started (proc_pid_stat(5)). Not from `/proc`: what is looked at
+/// there of a process makes its end take longer.
+fn ticks() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        let since = clock_gettime(ClockId::Boottime);
+        let per_second = rustix::param::clock_ticks_per_second();
+        let [seconds, nanoseconds] = [since.tv_sec, since.tv_nsec].map(|part| part as u64);
+        seconds * per_second + nanoseconds * per_second / 1_000_000_000
+    }
+    #[cfg(not(target_os = "linux"))]
+    0
 }
 
 /// For people, and to find what the worker leaves running. If this cannot be written, no owner is named.
@@ -245,7 +264,7 @@ impl Left {
         let numbering = numbering();
         let here = owner
             .as_ref()
-            .filter(|owner| owner.numbering.is_some() && owner.numbering == numbering);
+            .filter(|owner| owner.numbering.is_some() && owner.numbering.as_deref() == numbering);
         let file = lock.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let processes = Process::all().filter(|process| {
             here.is_some_and(|owner| process.is_of(owner, path))
@@ -355,7 +374,7 @@ impl Process {
     fn is_of(&self, owner: &Owner, lock: &Path) -> bool {
         self.group == owner.pid
             && match Pid::from_raw(owner.pid).and_then(Self::read) {
-                Some(leader) => leader.started == owner.started,
+                Some(leader) => leader.started <= owner.started,
                 // The environment of another user's process cannot be read. That process is only waited for.
                 None => self.works_in(lock).unwrap_or(self.user != getuid().as_raw()),
             }
@@ -423,7 +442,7 @@ mod tests {
             notes.borrow_mut().push(text);
             Ok(())
         };
-        let checkpoint = take(base, SHORT, &AtomicBool::new(false), note).expect("it can be made");
+        let checkpoint = take(base, SHORT, || false, note).expect("it can be made");
         (checkpoint.expect("nobody asked to stop"), notes.take())
     }
 

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::KindConfig;
@@ -52,11 +53,36 @@ pub struct Context {
     /// How to run. Not in the key.
     pub execution: Execution,
     events: Events,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     ran_on: Mutex<Option<RanOn>>,
     gpu_memory: Mutex<Option<u64>>,
     signal: Mutex<Option<i32>>,
     checkpoint_lock: Option<File>,
+}
+
+/// Whether a body is asked to stop.
+#[derive(Default)]
+struct Stop {
+    /// Set by signals.
+    flag: Arc<AtomicBool>,
+    /// The connection from the orchestrator, of which nothing comes any more but its end.
+    input: Option<File>,
+}
+
+impl Stop {
+    fn is_wanted(&self) -> bool {
+        if self.input.as_ref().is_some_and(has_ended) {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether nothing more can come from a connection, without waiting for it.
+fn has_ended(mut input: &File) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let is_ready = poll(&mut [PollFd::new(input, PollFlags::IN)], Some(&at_once));
+    is_ready == Ok(1) && !matches!(input.read(&mut [0; 64]), Ok(1..))
 }
 
 /// Where a body's events go.
@@ -83,10 +109,10 @@ impl Context {
 
     fn for_test_until(request: Request, stop_at: Option<usize>) -> Self {
         let events = Events::Kept { events: Mutex::default(), log: Mutex::default(), stop_at };
-        Self::new(request, events, Arc::default())
+        Self::new(request, events, Stop::default())
     }
 
-    fn new(request: Request, events: Events, stop: Arc<AtomicBool>) -> Self {
+    fn new(request: Request, events: Events, stop: Stop) -> Self {
         Self {
             inputs: request.inputs,
             missing: request.missing,
@@ -209,12 +235,12 @@ impl Context {
 
     /// Whether the work should checkpoint and return [`Stopped`].
     pub fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_wanted()
     }
 
-    /// The flag behind [`Context::stopping`], for threads of a body.
+    /// What a signal sets that asks the body to stop: for tests, which set it themselves.
     pub fn stop_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stop)
+        Arc::clone(&self.stop.flag)
     }
 
     /// Returns early from a body that was asked to stop. Call it where nothing needs saving.
@@ -242,7 +268,7 @@ impl Context {
         match &self.events {
             // The orchestrator is gone.
             Events::Sent { to, .. } if to.send(&event).is_err() => {
-                self.stop.store(true, Ordering::Relaxed);
+                self.stop.flag.store(true, Ordering::Relaxed);
             }
             Events::Sent { .. } => {}
             Events::Kept { events, stop_at, .. } => {
@@ -250,7 +276,7 @@ impl Context {
                 events.push(event);
                 let reports = events.iter().filter(|event| matches!(event, Event::Progress(_)));
                 if stop_at.is_some_and(|stop_at| reports.count() >= stop_at) {
-                    self.stop.store(true, Ordering::Relaxed);
+                    self.stop.flag.store(true, Ordering::Relaxed);
                 }
             }
         }
@@ -306,9 +332,9 @@ fn serve_request(
     run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> anyhow::Result<()> {
     name_process();
-    let stop = Arc::new(AtomicBool::new(false));
+    let mut stop = Stop::default();
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
+        signal_hook::flag::register(signal, Arc::clone(&stop.flag))
             .context("cannot listen for signals")?;
     }
     file_size_limit_is_an_error().context("cannot listen for signals")?;
@@ -317,14 +343,15 @@ fn serve_request(
         .send(&Event::Hello(Hello::of(program)))
         .context("nobody reads this worker's standard output")?;
     let mut request = read_request(&mut input)?;
-    stop_at_end_of_input(input, Arc::clone(&stop))?;
+    stop.input = Some(input.into_inner());
 
     let has_waited = Cell::new(false);
     let note = |text| {
         has_waited.set(true);
         Ok(sender.send(&Event::Note { text })?)
     };
-    let taken = checkpoint::take(&request.checkpoint, Patience::default(), &stop, note)?;
+    let taken =
+        checkpoint::take(&request.checkpoint, Patience::default(), || stop.is_wanted(), note)?;
     let Some(Checkpoint { folder, lock: checkpoint_lock }) = taken else {
         return sender.send(&Event::Stopped).context("cannot report the end of the stage");
     };
@@ -355,9 +382,21 @@ fn serve_request(
     sender.send(&event).context("cannot report the end of the stage")
 }
 
+/// Set in copies of a process that has loaded the program.
+static IS_COPY: AtomicBool = AtomicBool::new(false);
+
+/// Makes what each copy of this process would have to make for itself: for one whose copies become workers.
+pub fn before_copies() {
+    let _ = checkpoint::numbering();
+    IS_COPY.store(true, Ordering::Relaxed);
+}
+
 /// The most memory that this process had at once since its program was started, in bytes. What the system reports of a
-/// child that ended also counts the memory of the process that it was forked from.
+/// child that ended also counts the memory of the process that it was forked from. `None` of a copy, for which that is right.
 fn peak_memory() -> Option<u64> {
+    if IS_COPY.load(Ordering::Relaxed) {
+        return None;
+    }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -434,17 +473,28 @@ fn read_request(input: &mut impl BufRead) -> anyhow::Result<Request> {
     serde_json::from_str(&line).context("the request is invalid")
 }
 
-fn stop_at_end_of_input(mut input: BufReader<File>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let wait = move || {
-        let _ = std::io::copy(&mut input, &mut std::io::sink());
-        stop.store(true, Ordering::Relaxed);
-    };
-    std::thread::Builder::new().spawn(wait).context("cannot start a thread")?;
-    Ok(())
-}
-
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_asked_to_stop_by_the_end_of_its_input() {
+        let (mut ours, theirs) = UnixStream::pair().expect("a socket");
+        let input = Some(File::from(OwnedFd::from(theirs)));
+        let stop = Stop { input, ..Stop::default() };
+        assert!(!stop.is_wanted());
+        ours.write_all(b"a line\n").expect("open");
+        assert!(!stop.is_wanted() && !stop.is_wanted());
+        drop(ours);
+        assert!(stop.is_wanted() && stop.flag.load(Ordering::Relaxed));
+    }
 }

@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pipeline_stages::worker::name_process;
+use pipeline_stages::worker::{before_copies, name_process};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -115,6 +115,7 @@ impl Drop for Original {
 /// The original: each of its copies is a `worker`. Ends when nobody can ask any more.
 pub(crate) fn serve(worker: impl FnOnce() -> ExitCode) -> ExitCode {
     name_process();
+    before_copies();
     match serve_until_copied() {
         Ok(true) => worker(),
         Ok(false) => ExitCode::SUCCESS,
