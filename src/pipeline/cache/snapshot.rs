@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use pipeline_stages::kind::Counts;
 use pipeline_stages::left_out::LeftOut;
 
-use super::entry::{EntryKind, path_bytes};
+use super::entry::{EntryKind, Extent, path_bytes};
 use super::listing::{Line, Listing};
 use super::parallel;
 use super::stat::Stat;
@@ -131,6 +131,25 @@ impl Snapshot {
             Target::Folder(stat) => Some(TopFolder(stat)),
             _ => None,
         }
+    }
+
+    /// How much is in an artifact. `None` where something is in its place that cannot be one.
+    pub(crate) fn extent(&self) -> Option<Extent> {
+        let (top, inside) = self.entries.split_first()?;
+        let mut extent = Extent::default();
+        for Entry { link, target, .. } in inside {
+            match target {
+                Target::Special(_) => return None,
+                _ if link.is_some() => extent.files += 1,
+                Target::File(stat) => {
+                    extent.files += 1;
+                    extent.bytes += stat.size;
+                }
+                _ => {}
+            }
+        }
+        let is_folder = top.link.is_none() && matches!(top.target, Target::Folder(_));
+        is_folder.then_some(extent)
     }
 
     fn change_times(&self) -> impl Iterator<Item = i128> {
@@ -728,5 +747,32 @@ mod tests {
         assert_eq!(told(before.touch(&snapshot())), ".DS_Store added");
         fs::remove_file(outside.at("top/.DS_Store")).expect("ours");
         assert_ne!(before.touch(&snapshot()), Touch::None, "the folder was written to");
+    }
+
+    #[test]
+    fn the_extent_of_an_artifact_is_that_of_its_files() {
+        let outside = Outside::new(Counts::Form);
+        let top = outside.at("top");
+        let extent = || Snapshot::of_artifact(&top).expect("readable").extent();
+        assert_eq!(extent(), Some(Extent::default()));
+        outside.write("top/a", "123");
+        outside.write("top/b/c", "45");
+        outside.link("../../elsewhere", "top/b/link");
+        outside.link(".", "top/b/again");
+        assert_eq!(extent(), Some(Extent { files: 4, bytes: 5 }));
+        assert_eq!(extent(), super::super::folder::extent(&top).ok());
+        outside.link("top", "link");
+        let extent =
+            |place: &str| Snapshot::of_artifact(&outside.at(place)).expect("readable").extent();
+        assert_eq!((extent("link"), extent("top/a")), (None, None));
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            outside.at("top/fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("writable");
+        assert_eq!(extent("top"), None);
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Does not depend on what the work is.
 
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use crate::worker::WorkerHandle;
 
@@ -84,7 +85,7 @@ impl<T: Send + 'static> Thread<T> {
         let (sender, reports) = channel();
         let handle = Self { reports, worker: WorkerHandle::default(), stopping: Arc::default() };
         let (worker, stopping) = (handle.worker.clone(), Arc::clone(&handle.stopping));
-        spawn(name, move || {
+        on_idle_thread(name, move || {
             let report = |what| {
                 let _ = sender.send(what);
                 waker.wake();
@@ -128,6 +129,28 @@ impl<T> Handle<T> for Thread<T> {
     fn memory(&self) -> Option<u64> {
         self.worker.memory()
     }
+}
+
+/// Work for a thread.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Does this on a thread that has done its work, or else on a new one of this name: for a short stage, making a thread and ending it
+/// would be a twentieth of the work.
+fn on_idle_thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    static IDLE: Mutex<Vec<Sender<Work>>> = Mutex::new(Vec::new());
+    let idle = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let work: Work = Box::new(work);
+    let Some(thread) = idle().pop() else {
+        let (sender, more) = channel::<Work>();
+        return spawn(name, move || {
+            for work in iter::once(work).chain(more) {
+                work();
+                idle().push(sender.clone());
+            }
+        });
+    };
+    // It waits for as long as this process lives.
+    thread.send(work).map_err(|_| anyhow!("internal error: an idle thread has ended"))
 }
 
 /// A thread, or an error: the standard library's own `spawn` panics where there is none.

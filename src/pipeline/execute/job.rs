@@ -172,14 +172,16 @@ impl Job<'_> {
             Lookup::Busy => return Ok(JobEnd::Held),
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
-        for (_, _, stored) in inputs {
+        let reads = Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs);
+        let are_whole = reads.as_ref().is_ok_and(|reads| reads.have_extents_of(inputs));
+        for (_, _, stored) in inputs.iter().filter(|_| !are_whole) {
             if let Some(found) = self.cache.quarantine_if_damaged(stored)? {
                 let (artifact, withdrawn) = (stored.digest, found.withdrawn);
                 report(JobEvent::Damage { artifact, withdrawn });
                 return Ok(JobEnd::LostInput { artifact, was_damaged: found.place.is_some() });
             }
         }
-        let reads = Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs)?;
+        let reads = reads?;
         if let Some(path) = reads.other_than(&work.parts) {
             let message = format!("{path} changed before the stage started: run it again");
             return Ok(self.failed(message));

@@ -180,6 +180,7 @@ pub(crate) fn execute(
         fit: None,
         failed: false,
         working: false,
+        seen: None,
         generation,
         links_before: match &options.links {
             Some(links) => links.clone(),
@@ -253,6 +254,8 @@ struct Run<'a> {
     fit: Option<Fit<'a>>,
     failed: bool,
     working: bool,
+    /// The stage that was looked at last, and when, once something runs.
+    seen: Option<(StageName, Instant)>,
     /// The generation of the cache before the run looked into it.
     generation: String,
     /// The links for people when the run began, where it is not about all stages.
@@ -305,7 +308,9 @@ impl Run<'_> {
                 continue;
             }
             // It may have waited for hours, and the files that it reads may be others now.
-            self.look_at(&name);
+            if !self.has_just_been_seen(&name) {
+                self.look_at(&name);
+            }
             if let Some(StageState::Ready(work)) = self.states.get(&name) {
                 let work = (**work).clone();
                 self.start(&name, work)?;
@@ -428,8 +433,15 @@ impl Run<'_> {
         }
     }
 
+    /// Whether this is the last stage that was looked at, a moment ago, with its key pinned.
+    fn has_just_been_seen(&self, name: &StageName) -> bool {
+        const MOMENT: Duration = Duration::from_millis(10);
+        self.seen.as_ref().is_some_and(|(seen, at)| seen == name && at.elapsed() < MOMENT)
+    }
+
     /// Decides whether a stage must run, all of whose inputs have results.
     fn look_at(&mut self, name: &StageName) {
+        self.seen = self.working.then(|| (name.clone(), Instant::now()));
         let Some(declaration) = self.manifest.stage(name) else {
             return self.end(name, Outcome::Skipped { because: None }, None);
         };

@@ -58,6 +58,12 @@ impl<'a> Reads<'a> {
         Ok(Self { cache, declaration, folder, index, outside, inputs })
     }
 
+    /// Whether as much is in each of these artifacts, which it looked at, as when it was made.
+    pub(crate) fn have_extents_of(&self, inputs: &[(String, Input, Stored)]) -> bool {
+        let mut both = self.inputs.iter().zip(inputs);
+        both.all(|((.., was), (_, _, stored))| was.extent() == Some(stored.extent))
+    }
+
     /// The first file or folder outside the cache that is not what it was when the key was made of `parts`.
     pub(crate) fn other_than<'p>(&self, parts: &'p [KeyPart]) -> Option<&'p str> {
         parts.iter().find_map(|part| {
