@@ -69,7 +69,7 @@ impl Mischief {
             }
             Self::OutputIsGone => "rm -r \"$O\"",
             Self::WorkIsALink => {
-                "W=$(dirname \"$(dirname \"$O\")\"); mv \"$W\" \"$W.away\"; ln -s \"$PWD/mine\" \"$W\""
+                "W=$(dirname \"$O\"); mv \"$W\" \"$W.away\"; ln -s \"$PWD/mine\" \"$W\""
             }
             Self::MovesWhatIsReadAwayAndBack => {
                 "mv said/word said/kept; echo wrong > said/word; cat said/word > \"$O/value\"; mv said/kept said/word"

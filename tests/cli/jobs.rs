@@ -17,8 +17,8 @@ fn running(project: &Sandbox) -> Option<String> {
 fn status_shows_what_another_process_runs() {
     let project = Sandbox::new(TRAINING).with_fake_learn("slow").set("FAKE_LEARN_STEPS", "100");
     let run = project.start("run experiment.toml simclr");
-    eventually("a line with progress", || {
-        running(&project).is_some_and(|line| line.contains("epoch"))
+    eventually("a line with progress, and with what was measured", || {
+        running(&project).is_some_and(|line| line.contains("epoch") && line.contains(", loss 0."))
     });
     let line = running(&project).unwrap_or_default();
     let start = format!("; started just now (process {} on ", run.pid().as_raw_pid());

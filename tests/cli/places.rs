@@ -239,15 +239,16 @@ fn a_full_disk_fails_the_stage_that_meets_it() {
     let ended = with_little_room(&project, "run experiment.toml --jobs 1");
     // Each worker has a checkpoint folder of its own.
     let shown = ended.to_string();
-    let (before, after) = shown.split_once("/checkpoint/").expect("the file that did not fit");
+    let (before, after) =
+        shown.split_once("/partial/[digest]/").expect("the file that did not fit");
     let (_, after) = after.split_once('/').expect("the folder of the worker");
-    assert_snapshot!(format!("{before}/checkpoint/[own]/{after}"), @r#"
+    assert_snapshot!(format!("{before}/partial/[digest]/[own]/{after}"), @r#"
     status 1
     --- stderr
           one (command) runs: no earlier run
     done  one in [time]
           download (download) runs: no earlier run
-    FAIL  download after [time]: cannot write [project]/cache/partial/[digest]/checkpoint/[own]/[digest].part: File too large (os error 27)
+    FAIL  download after [time]: cannot write [project]/cache/partial/[digest]/[own]/[digest].part: File too large (os error 27)
           a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
     --- stdout
 

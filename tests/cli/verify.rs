@@ -300,7 +300,7 @@ fn a_cache_that_cannot_be_written_is_still_checked() {
     words  intact  [digest]  19 B
     count  intact  [digest]  2 B
     report  intact  [digest]  13 B
-    other  damaged  [digest]  left where it is: cannot create the folder [project]/cache/quarantine: Permission denied (os error 13)
+    other  damaged  [digest]  left where it is: cannot open the lock [project]/cache/locks/store-[digest]: Permission denied (os error 13)
       text: other bytes, of the same size
 
     words: 3 intact, 1 damaged; 34 B read in [time]

@@ -96,20 +96,17 @@ impl Cache {
             return Ok(Lookup::Busy);
         };
         // Under the lock: another process may have finished just now.
-        if let Some(record) = self.usable(key).filter(|record| !again && self.lasts(record)) {
-            return Ok(Lookup::Hit(Box::new(record)));
+        let has_artifact = |record: &Record| self.has_artifact(&record.output.digest);
+        if let Some(record) = self.record(key).filter(|record| !again && has_artifact(record)) {
+            let is_fine = self.is_certain(&record) && self.lasts(&record);
+            let found = if is_fine { Some(record) } else { self.make_certain(record)? };
+            if let Some(record) = found {
+                return Ok(Lookup::Hit(Box::new(record)));
+            }
         }
-        if let Some(record) = self.record(key).filter(|_| !again)
-            && self.has_artifact(&record.output.digest)
-            && let Some(record) = self.make_certain(record)?
-        {
-            return Ok(Lookup::Hit(Box::new(record)));
-        }
-        lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
         let claim = Claim { cache: self.clone(), key: *key, work, started: Instant::now() };
         durable::create_own_folder(&self.layout.partial(key))?;
-        durable::create_own_folder(&claim.checkpoint())?;
         if let Some(folder) = claim.log().parent() {
             durable::create_folder(folder)?;
         }

@@ -66,11 +66,13 @@ impl Cache {
             return Ok(None);
         }
         let _lock = store::lock(&self.layout, digest)?;
+        // Where somebody removed it, or moved it away, it was not damaged for whoever read it. Looked at first: what has no place
+        // can get one at any time, and what has one keeps it.
+        let is_gone = fs::symlink_metadata(self.layout.artifact(digest)).is_err();
         if is_sound()? {
             return Ok(None);
         }
-        // Where somebody removed it, or moved it away, it was not damaged for whoever read it.
-        if fs::symlink_metadata(self.layout.artifact(digest)).is_err() {
+        if is_gone {
             return Ok(Some(Quarantined { place: None, withdrawn: Vec::new() }));
         }
         let (withdrawal, withdrawn) = self.begin_withdrawal(&[*digest])?;

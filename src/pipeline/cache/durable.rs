@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +81,7 @@ struct NewFile {
 impl NewFile {
     fn with(folder: &Path, content: &[u8]) -> io::Result<Self> {
         let (file, place) = loop {
-            let place = folder.join(temporary_name());
+            let place = folder.join(format!("{NEW}{}", unique_name()));
             match disk::create_file(place.as_path(), 0o600) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => break (other?, place),
@@ -118,11 +118,11 @@ impl Drop for NewFile {
 }
 
 /// A name that no other thread uses, nor, most probably, another machine.
-fn temporary_name() -> String {
+pub(super) fn unique_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
-    format!("{NEW}{:x}-{count:x}-{now:x}", std::process::id())
+    format!("{:x}-{count:x}-{now:x}", std::process::id())
 }
 
 /// Whether a folder is a group's: whatever is made in it belongs to the group of the folder, and the group may
@@ -176,12 +176,6 @@ pub(crate) fn create_own_folder(path: &Path) -> anyhow::Result<()> {
     create_folder(path)
 }
 
-/// A path to a folder that is open, whatever has its name now. `None` where the system does not have such paths.
-pub(crate) fn path_of_open(folder: impl AsFd) -> Option<PathBuf> {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd()));
-    path.exists().then_some(path)
-}
-
 /// Makes renames in a folder last.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     disk::sync(&disk::open(path)?)
@@ -206,12 +200,14 @@ fn sync_name(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces a symbolic link in one step.
+/// Makes a symbolic link, or replaces one in one step, in a folder that exists.
 pub(crate) fn write_link(link: &Path, target: &Path) -> anyhow::Result<()> {
-    let folder = link.parent().context("a link has a folder")?;
-    create_folder(folder)?;
-    let temporary = folder.join(format!("{NEW}{}-{}", std::process::id(), file_name(link)));
+    let temporary = link.with_file_name(format!("{NEW}{}-{}", std::process::id(), file_name(link)));
     let write = || -> io::Result<()> {
+        match disk::create_link(target, link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other,
+        }
         remove_if_there(&temporary)?;
         disk::create_link(target, &temporary)?;
         disk::rename(temporary.as_path(), link)

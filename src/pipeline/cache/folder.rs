@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -51,8 +50,8 @@ impl Folder {
 
     /// Which folder it is.
     pub(crate) fn identity(&self) -> io::Result<Identity> {
-        let metadata = File::from(self.descriptor.try_clone()?).metadata()?;
-        Ok(Identity { device: metadata.dev(), inode: metadata.ino() })
+        let stat = self.stat()?;
+        Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
     }
 
     /// What is known of the folder itself.
@@ -91,15 +90,15 @@ impl Folder {
             let place = self.path.join(&folder);
             let cannot_list = || format!("cannot list {}", place.display());
             let opened = self.open_below(&folder).with_context(cannot_list)?;
-            for entry in
-                Dir::read_from(&opened).map_err(io::Error::from).with_context(cannot_list)?
-            {
+            let mut listing =
+                Dir::new(opened).map_err(io::Error::from).with_context(cannot_list)?;
+            while let Some(entry) = listing.read() {
                 let entry = entry.map_err(io::Error::from).with_context(cannot_list)?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
                 if name == "." || name == ".." {
                     continue;
                 }
-                let (kind, links) = entry_kind(opened.as_fd(), name, &place)?;
+                let (kind, links) = entry_kind(listing.fd()?, name, &place)?;
                 let has_other_names = matches!(kind, EntryKind::File { .. }) && links > 1;
                 let path = folder.join(name);
                 if kind == EntryKind::Folder {

@@ -78,7 +78,6 @@ impl Cache {
             return Ok(Reception::Hit(Box::new(own)));
         }
         self.refuse_withdrawn(record)?;
-        lock.name_owner();
         let work = WorkFolder::make(&self.layout, &name, lock)?;
         // By its bytes: a power cut may have torn what was recorded without waiting for the disk. What is damaged here is replaced.
         let artifact = &record.output;

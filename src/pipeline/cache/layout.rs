@@ -10,7 +10,7 @@
 //!   latest/<experiment>/<stage>    -> ../../store/<digest>, links for people
 //!   logs/ab/<key>.log              what the last run of this key wrote to standard error
 //!   partial/<key>/                 checkpoints of a stage that has not finished
-//!   tmp/<key>/                     work in progress
+//!   tmp/<key>-<own>/               work in progress
 //!   locks/<key>                    flock files
 //!   quarantine/<digest>-<n>/       artifacts that were found damaged
 //!   quarantine/records/<key>.json  records that no longer count, each with its <key>.reason
@@ -292,9 +292,12 @@ impl Layout {
         self.bucket(Bucket::Failed).join(key.to_string())
     }
 
-    /// Checkpoints of a key: see [`checkpoint`](pipeline_stages::checkpoint).
+    /// Checkpoints of a key: see [`checkpoint`](pipeline_stages::checkpoint). Earlier versions had them in a folder of their own.
     pub(crate) fn checkpoint(&self, key: &StageKey) -> PathBuf {
-        self.partial(key).join("checkpoint")
+        let place = self.partial(key);
+        let old = place.join("checkpoint");
+        let is_there = old.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        if is_there { old } else { place }
     }
 
     /// What works on a key now.
@@ -414,5 +417,16 @@ mod tests {
             assert!(drawn.into_iter().any(|line| line.contains(&format!("{}/", bucket.name()))));
         }
         assert!(!Layout::is_ours("photos"));
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_earlier_version_stays_where_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = Layout::new(folder.path().to_owned());
+        let key = StageKey::of(&[]);
+        assert_eq!(layout.checkpoint(&key), layout.partial(&key));
+        let old = layout.partial(&key).join("checkpoint");
+        std::fs::create_dir_all(&old).expect("writable");
+        assert_eq!(layout.checkpoint(&key), old);
     }
 }

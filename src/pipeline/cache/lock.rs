@@ -1,7 +1,7 @@
 //! Locks between processes: who holds the lock of a key may work on it.
 //!
-//! A lock is an flock on a file that stays: the kernel releases it when its holder dies. Its holder writes into
-//! the file who it is, for people.
+//! A lock is an flock on a file that stays: the kernel releases it when its holder dies. Whoever cleans writes into
+//! the file who it is, for those who wait.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -136,11 +136,12 @@ fn try_lock(file: File, path: &Path) -> anyhow::Result<Option<Lock>> {
 }
 
 fn open(path: &Path) -> anyhow::Result<File> {
-    if let Some(folder) = path.parent() {
-        durable::create_folder(folder)?;
-    }
-    let opened = disk::open_or_create(path, File::options().read(true).write(true));
-    let file = match opened {
+    let open = || disk::open_or_create(path, File::options().read(true).write(true));
+    let file = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            durable::create_folder(path.parent().unwrap_or(path))?;
+            open()
+        }
         // Another user of the group made it: whoever may read a file may lock it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             options(path, &mut File::options()).map_err(|_| error)

@@ -63,30 +63,53 @@ pub(super) fn commit<T>(
     let (digest, extent) = (listing.digest(), listing.extent());
     hashed(&digest)?;
     let place = layout.artifact(&digest);
-    let mut lasts = lasts;
-    // Two stages that produce the same content must not take it for damaged while the other moves it here.
-    let _lock = lock(layout, &digest)?;
-    // By its bytes, not by its extent: a stage that runs again replaces what rotted.
-    let is_sound = is_intact(layout, &digest).with_context(|| {
-        format!("cannot check {}, which the output of the stage would replace", place.display())
-    })?;
-    if !is_sound {
-        if fs::symlink_metadata(&place).is_ok() {
-            let _withdrawal = withdraw(&digest)?;
-            quarantine(layout, &digest)?;
+    let shared = durable::is_shared(layout.root());
+    // Where there is a listing there may be a record, which says that this is on the disk.
+    let new_lasts = lasts || layout.listing(&digest).exists();
+    let make_read_only = || {
+        make_read_only(&output, &entries, shared, new_lasts)
+            .with_context(|| format!("cannot flush {} to disk", output.path().display()))
+    };
+    let is_free = || fs::symlink_metadata(&place).is_err();
+    // In one step, which does not replace another artifact: that is not an empty folder.
+    let is_put = is_free() && {
+        make_read_only()?;
+        is_free() && work.rename_output(&place).is_ok()
+    };
+    let lasts = if is_put {
+        new_lasts
+    } else {
+        // Two stages that produce the same content must not take it for damaged while the other replaces it.
+        let _lock = lock(layout, &digest)?;
+        // By its bytes, not by its extent: a stage that runs again replaces what rotted.
+        let is_there = || -> anyhow::Result<bool> {
+            let is_sound = is_intact(layout, &digest).with_context(|| {
+                let place = place.display();
+                format!("cannot check {place}, which the output of the stage would replace")
+            })?;
+            if is_sound && lasts {
+                // Whoever put it there may not have waited for the disk.
+                sync_artifact(layout, &digest)?;
+            }
+            Ok(is_sound)
+        };
+        let is_new = !is_there()?;
+        if is_new {
+            if !is_free() {
+                let _withdrawal = withdraw(&digest)?;
+                quarantine(layout, &digest)?;
+            }
+            make_read_only()?;
+            let moved = move_into_store(work, &output, &entries, &place, (shared, new_lasts))
+                .with_context(|| format!("cannot move the artifact to {}", place.display()));
+            // Whoever finds the place free does not wait for the lock, and may have been faster.
+            if moved.is_err() && !is_there()? {
+                moved?;
+            }
         }
-        // Where there is a listing there may be a record, which says that this is on the disk.
-        lasts |= layout.listing(&digest).exists();
-        let shared = durable::is_shared(layout.root());
-        make_read_only(&output, &entries, shared, lasts)
-            .with_context(|| format!("cannot flush {} to disk", output.path().display()))?;
-        move_into_store(work, &output, &entries, &place, (shared, lasts))
-            .with_context(|| format!("cannot move the artifact to {}", place.display()))?;
-    } else if lasts {
-        // Whoever put it there may not have waited for the disk.
-        sync_artifact(layout, &digest)?;
-    }
-    finish_top(layout, &place, lasts)
+        lasts || is_new && new_lasts
+    };
+    finish_top(layout, &place, shared, lasts)
         .with_context(|| format!("cannot flush {} to disk", place.display()))?;
     // Only `verify` asks for it, to report which files of a damaged artifact changed.
     let _ = listing.write(&layout.listing(&digest));
@@ -234,8 +257,7 @@ fn copy_tree(from: &Folder, entries: &[Entry], to: &Path) -> anyhow::Result<()> 
 /// Makes the folder of an artifact read-only, and its place durable. Only where it is: moving a folder to
 /// another parent needs write permission on the folder itself. Also for one that existed already: the
 /// process that moved it may have been killed before it came to this.
-fn finish_top(layout: &Layout, place: &Path, lasts: bool) -> io::Result<()> {
-    let shared = durable::is_shared(layout.root());
+fn finish_top(layout: &Layout, place: &Path, shared: bool, lasts: bool) -> io::Result<()> {
     let top = Folder::open(place)?;
     let stat = top.stat()?;
     let mut mode = read_only(stat.st_mode, shared);

@@ -2,7 +2,7 @@
 //!
 //! Work that was cut off can be large, so every run that has work to do looks for it. What a kill leaves in a
 //! window of microseconds is small: once a day is enough. Only what this tool made is removed: a folder (never a
-//! link) whose name is that of a key, and whose lock exists. What cannot be removed (another user's program
+//! link) whose name begins with that of a key, and whose lock exists. What cannot be removed (another user's program
 //! wrote it) is in nobody's way.
 
 use std::fs::{self, DirEntry};
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::layout::Bucket;
 use super::pins::{pins_lock, read_pins};
+use super::work::lock_name;
 use super::{Cache, JobFolder, Lock, cleaning, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -59,9 +60,8 @@ fn folders(cache: &Cache, bucket: Bucket) -> impl Iterator<Item = (String, DirEn
 /// Work that was cut off: nobody has the lock of its name.
 fn sweep_work(cache: &Cache) {
     for (name, entry) in folders(cache, Bucket::Tmp) {
-        let key = name.strip_prefix(super::RERUN_PREFIX).unwrap_or(&name);
-        if key.parse::<StageKey>().is_ok()
-            && let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(&name))
+        if let Some(name) = lock_name(&name)
+            && let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(name))
         {
             let _ = durable::remove_tree(&entry.path());
         }

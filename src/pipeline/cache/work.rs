@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{self, At};
-use super::durable;
-use super::folder::{Folder, Identity};
-use super::layout::Layout;
-use super::lock::Lock;
 use anyhow::{Context, bail};
+
+use super::disk::At;
+use super::folder::{Folder, Identity};
+use super::layout::{Bucket, Layout};
+use super::lock::Lock;
+use super::{RERUN_PREFIX, disk, durable};
+use crate::key::StageKey;
 
 const OUTPUT: &str = "output";
 
@@ -17,7 +19,6 @@ const OUTPUT: &str = "output";
 /// as nobody has its lock then.
 #[derive(Debug)]
 pub(crate) struct WorkFolder {
-    top: PathBuf,
     /// Held open, as a program could put a link in its place.
     own: Folder,
     output: Identity,
@@ -26,29 +27,25 @@ pub(crate) struct WorkFolder {
 }
 
 impl WorkFolder {
-    /// Makes the folder of this name, for whoever has the lock of the name.
+    /// Makes a folder for the work of this name, for whoever has the lock of the name.
     pub(super) fn make(layout: &Layout, name: &str, lock: Lock) -> anyhow::Result<Self> {
-        let top = layout.work(name);
-        durable::create_own_folder(&top)?;
-        // What an earlier process left, as far as it can be removed: another user's program may have written it. Below
-        // the folder that is open: nothing that takes its name now is touched.
-        let opened =
-            Folder::open(&top).with_context(|| format!("cannot open {}", top.display()))?;
-        let place = durable::path_of_open(&opened).unwrap_or_else(|| top.clone());
-        for entry in fs::read_dir(&place).into_iter().flatten().flatten() {
-            let _ = durable::remove_tree(&entry.path());
+        // What an earlier process left, or one that has lost the lock and must not record anything now; as far as it can be removed:
+        // another user's program may have written it.
+        for entry in fs::read_dir(layout.bucket(Bucket::Tmp)).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().and_then(lock_name) == Some(name) {
+                let _ = durable::remove_tree(&entry.path());
+            }
         }
         // Under a name of its own: what an earlier program left behind by a crash still writes to goes
         // nowhere, not into this output.
-        let own = durable::free_name(&top, &std::process::id().to_string())?;
-        durable::create_folder(&own)?;
+        let own = layout.work(&format!("{name}-{}", durable::unique_name()));
         let output = own.join(OUTPUT);
         durable::create_folder(&output)?;
         let open = |path: &Path| {
             Folder::open(path).with_context(|| format!("cannot open {}", path.display()))
         };
         let output = open(&output)?.identity()?;
-        Ok(Self { top, own: open(&own)?, output, _lock: lock })
+        Ok(Self { own: open(&own)?, output, _lock: lock })
     }
 
     /// Where the stage writes.
@@ -73,19 +70,20 @@ impl WorkFolder {
     /// # Errors
     /// When it is not.
     pub(crate) fn open_output(&self) -> anyhow::Result<Folder> {
-        let output = self.output();
-        if Folder::open(&output).and_then(|folder| folder.identity()).ok() != Some(self.output) {
+        let output = Folder::open(&self.output()).ok();
+        let is_own = |output: &Folder| output.identity().is_ok_and(|now| now == self.output);
+        let Some(output) = output.filter(is_own) else {
             bail!(
                 "its output folder is no longer the one that was made for it: a stage writes into its output \
                  folder, and must not remove it, or put a link or another folder in its place"
             );
-        }
-        Folder::open(&output).with_context(|| format!("cannot open {}", output.display()))
+        };
+        Ok(output)
     }
 
     /// Removes what is in it. The lock stays.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
-        durable::remove_tree(&self.top)
+        durable::remove_tree(self.own.path())
     }
 
     /// Moves the output to another place on the same file system.
@@ -94,11 +92,40 @@ impl WorkFolder {
     }
 }
 
+/// The name of the lock of something in `tmp/` that is work, by its name there: what is made now, or the folder of all the work of a
+/// name, as earlier versions made it.
+pub(super) fn lock_name(entry: &str) -> Option<&str> {
+    let prefix = if entry.starts_with(RERUN_PREFIX) { RERUN_PREFIX.len() } else { 0 };
+    let key = entry[prefix..].split('-').next()?;
+    key.parse::<StageKey>().is_ok().then(|| &entry[..prefix + key.len()])
+}
+
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        // It is not there where another process was given the lock meanwhile, and works in the same place.
+        // Mostly, a commit has done it.
         if self.own.path().exists() {
             let _ = self.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_of_this_version_and_of_earlier_ones_is_known_by_its_name() {
+        let key = StageKey::of(&[]);
+        let again = format!("{RERUN_PREFIX}{key}");
+        for lock in [key.to_string(), again] {
+            for after in ["", "-1f-0-5"] {
+                assert_eq!(lock_name(&format!("{lock}{after}")), Some(&*lock), "{after}");
+            }
+            assert_eq!(lock_name(&format!("{lock}.log")), None);
+            assert_eq!(lock_name(&lock[1..]), None);
+        }
+        for other in ["", "gc-1", "verify-", "notes"] {
+            assert_eq!(lock_name(other), None, "{other}");
         }
     }
 }

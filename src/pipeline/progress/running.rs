@@ -1,5 +1,6 @@
 //! What is done for a key now: a file in the cache, written by one reporter of the run, read by `status` of any process.
-//! The file of a stage that was stopped, or whose run was killed, stays: it says how far the stage was.
+//! The file of a stage that was stopped, or whose run was killed, stays: it says how far the stage was. A stage that ends after a
+//! moment has none: nobody could read it.
 //!
 //! Only for people: nothing depends on it.
 
@@ -16,6 +17,8 @@ use crate::format;
 use crate::key::StageKey;
 use crate::stage_name::StageName;
 
+/// A stage that has run for so long gets a file.
+const MOMENT: Duration = Duration::from_millis(100);
 /// A file is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A file is written at least this often, as a sign of life.
@@ -133,7 +136,8 @@ struct Followed {
     key: StageKey,
     owner: Owner,
     course: Course,
-    written: Instant,
+    started: Instant,
+    written: Option<Instant>,
     changed: bool,
     /// Whether it waits for another attempt.
     waits: bool,
@@ -148,7 +152,7 @@ impl RunningFiles {
 
     fn write(&mut self, name: &StageName, stopped: bool) {
         let Some(stage) = self.stages.get_mut(name) else { return };
-        (stage.written, stage.changed) = (Instant::now(), false);
+        (stage.written, stage.changed) = (Some(Instant::now()), false);
         let running = Running {
             owner: stage.owner.clone(),
             stage: name.clone(),
@@ -165,6 +169,7 @@ impl RunningFiles {
     }
 
     fn forget(&mut self, name: &StageName) {
+        // Also where it has none: an interrupted run may have left one.
         if let Some(stage) = self.stages.remove(name) {
             forget_file(&self.layout.running(&stage.key));
         }
@@ -179,11 +184,10 @@ impl Reporter for RunningFiles {
             RunEvent::Start { stage, key, .. } if !self.elsewhere.contains(stage) => {
                 let owner = Owner::this_process();
                 let course = Course::default();
-                let (written, changed) = (Instant::now(), false);
+                let (started, written, changed) = (Instant::now(), None, false);
                 let waits = false;
-                let new = Followed { key: *key, owner, course, written, changed, waits };
+                let new = Followed { key: *key, owner, course, started, written, changed, waits };
                 self.stages.insert(stage.clone(), new);
-                self.write(stage, false);
             }
             RunEvent::Progress { stage, progress } => {
                 self.stages.entry(stage.clone()).and_modify(|stage| {
@@ -213,8 +217,12 @@ impl Reporter for RunningFiles {
 
     fn tick(&mut self) {
         let is_due = |stage: &Followed| {
-            let silent = stage.written.elapsed();
-            !stage.waits && silent >= if stage.changed { INTERVAL } else { HEARTBEAT }
+            !stage.waits
+                && match stage.written {
+                    None => stage.started.elapsed() >= MOMENT,
+                    Some(written) if stage.changed => written.elapsed() >= INTERVAL,
+                    Some(written) => written.elapsed() >= HEARTBEAT,
+                }
         };
         let due = self.stages.iter().filter(|(_, stage)| is_due(stage));
         for name in due.map(|(name, _)| name.clone()).collect::<Vec<_>>() {

@@ -19,8 +19,8 @@ fn a_run_that_is_killed_leaves_its_job_and_the_next_one_follows_it() {
     works(&project);
     run.signal(Signal::KILL);
     run.wait();
-    let status = project.pipeline("status experiment.toml simclr").stdout;
-    assert!(status.contains("simclr is running"), "{status}");
+    let status = || project.pipeline("status experiment.toml simclr").stdout;
+    eventually("it is shown", || status().contains("simclr is running"));
     let ended = project.pipeline(&format!("{RUN} simclr"));
     assert_eq!(ended.success(), "data fresh, simclr ran");
     assert_snapshot!(project.filter(&ended.stderr), @r"

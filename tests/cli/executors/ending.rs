@@ -200,7 +200,7 @@ fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
     // As a file server takes them from a machine that it has not heard of for long.
     let key = names(&project.cache("jobs")).remove(0);
     fs::remove_file(project.cache("locks").join(&key)).expect("ours");
-    let checkpoints = project.cache("partial").join(&key).join("checkpoint");
+    let checkpoints = project.cache("partial").join(&key);
     for name in names(&checkpoints).iter().filter(|name| name.ends_with(".lock")) {
         fs::remove_file(checkpoints.join(name)).expect("ours");
     }

@@ -39,6 +39,7 @@ fn what_a_run_in_progress_uses_stays() {
         let runs = names(&project.cache("history/runs/numbers"));
         runs.iter().filter(|name| !name.starts_with(".new-")).count() == 2
     });
+    wait_for_its_file(&project);
     forget_history(&project);
     // Only what the run has pinned is needed now.
     let ended = project.pipeline("gc --keep-days 0");
@@ -96,6 +97,7 @@ fn what_a_job_works_on_stays() {
     project.write("spec.json", spec.expect("a stage without inputs").to_string());
     let job = project.start("__job spec.json");
     project.wait_for_line("ran", "slow");
+    wait_for_its_file(&project);
     let ended = project.pipeline("gc --keep-days 0");
     assert_snapshot!(without_owner(&shown(&ended)), @r"
     status 0
@@ -117,6 +119,12 @@ fn run_with_go(project: &Sandbox) {
     project.write("go", "");
     project.pipeline("run experiment.toml").success();
     fs::remove_file(project.path("go")).expect("ours");
+}
+
+/// Waits until a process has said in `running/` what it works on: under a key, and not under a temporary name.
+fn wait_for_its_file(project: &Sandbox) {
+    let is_key = |name: &String| name.len() == 64;
+    eventually("its file", || names(&project.cache("running")).iter().any(is_key));
 }
 
 /// Blanks who uses something.

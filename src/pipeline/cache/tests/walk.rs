@@ -359,8 +359,11 @@ fn operations() -> Vec<Operation> {
                 make_a(cache);
                 put_checkpoint(cache, "a");
                 let layout = cache.layout();
-                fs::create_dir_all(layout.work(&key("a").to_string()).join("1-0/output"))
-                    .expect("writable");
+                // Of earlier versions, and of this one.
+                for place in ["/1-0/output", "-1-0-5/output"] {
+                    let place = layout.work(&format!("{}{place}", key("a")));
+                    fs::create_dir_all(place).expect("writable");
+                }
                 fs::write(layout.root().join(".new-1"), "half").expect("writable");
             },
             act: |cache| {
