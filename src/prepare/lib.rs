@@ -9,6 +9,7 @@ mod cifar_classes;
 mod command;
 mod corrupt_labels;
 pub mod credentials;
+mod csv;
 mod dataset;
 mod download;
 #[cfg(test)]

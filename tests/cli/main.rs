@@ -76,3 +76,4 @@ mod watching;
 mod web_faults;
 mod web_server;
 mod workers;
+mod your_own;

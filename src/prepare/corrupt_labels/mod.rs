@@ -1,11 +1,12 @@
 //! The body of `corrupt-labels`: label noise, number for number that of the reference protocol.
 //!
 //! One generator, NumPy's legacy one, draws first the matrix and then one label per sample to
-//! corrupt, in the order of the split. Or nothing is drawn, and the labels are human. Does not depend on images, but for
+//! corrupt, in the order of the split. Or nothing is drawn, and the labels are human, or from a file. Does not depend on images, but for
 //! [`instance`].
 
 mod human;
 mod instance;
+mod label_file;
 mod matrix;
 mod matrix_file;
 mod pairs;
@@ -34,6 +35,15 @@ impl Body for CorruptLabels {
         let clean_classes = class_indices(&clean, classes.len())?;
         let corrupted = match self.noise {
             Noise::Human => human_labels(self, context, &clean_classes, &order, classes.len())?,
+            Noise::File => {
+                let from = label_file::Wanted {
+                    data,
+                    order: &order,
+                    classes: &classes,
+                    clean: &clean_classes,
+                };
+                labels_of_a_file(self, context, &from)?
+            }
             Noise::Instance => {
                 instance_dependent(self, context, &clean_classes, &order, classes.len())?
             }
@@ -80,7 +90,9 @@ fn noise_matrix(
             let path = stage.matrix.as_ref().context("the stage has no 'matrix'")?;
             matrix_file::read(&folder.join(path), count)?
         }
-        Noise::Instance | Noise::Human => bail!("this noise does not come from a matrix"),
+        Noise::Instance | Noise::Human | Noise::File => {
+            bail!("this noise does not come from a matrix")
+        }
     };
     let Some(names) = &stage.classes else { return Ok(matrix) };
     let chosen = names.iter().map(|name| label_of(classes, name));
@@ -132,6 +144,20 @@ fn human_labels(
     let theirs = human::read(context.input("human")?, which, clean, class_count)?;
     let classes = replaced(clean, order, order.iter().map(|&sample| theirs[sample]));
     Ok(Corrupted { classes, matrix: None })
+}
+
+/// Labels of the user for the samples of `wanted`; the others keep their clean one.
+fn labels_of_a_file(
+    stage: &CorruptLabels,
+    context: &Context,
+    wanted: &label_file::Wanted<'_>,
+) -> anyhow::Result<Corrupted> {
+    let file = match &stage.path {
+        Some(path) => context.folder.join(path),
+        None => label_file::find(context.input("source")?)?,
+    };
+    let theirs = label_file::read(&file, wanted, context)?;
+    Ok(Corrupted { classes: replaced(wanted.clean, wanted.order, theirs), matrix: None })
 }
 
 /// The clean classes, with new ones for the samples of `order`.

@@ -54,6 +54,7 @@ fn noisy_labels_are_those_of_numpy() {
             pairs,
             matrix: None,
             human_labels: None,
+            path: None,
         };
         let clean_classes = class_indices(&clean, case.classes).unwrap();
         let folder = Path::new("");
@@ -412,4 +413,35 @@ proptest::proptest! {
             proptest::prop_assert!(message.contains("CIFAR-10_human.pt"), "{}", message);
         }
     }
+}
+
+#[test]
+fn labels_of_a_file_are_those_of_their_rows() {
+    let mut test = Fixture::new();
+    let data = data(&test, 20);
+    let labels: Vec<i64> = (0..20).map(|sample| (sample * 3 + 1) % 10).collect();
+    let text = labels.iter().map(|label| format!("{label}\n")).collect::<String>();
+    test.write("mine/noisy.csv", &text);
+    let split = test.folder().join("split");
+    std::fs::create_dir(&split).unwrap();
+    SplitIndices { train: (5..20).collect(), validation: (0..5).collect() }.write(&split).unwrap();
+    let split = ("split", ArtifactType::Split, split.as_path());
+    let data = ("data", ArtifactType::Dataset, data.as_path());
+    let folder = test.folder().join("mine");
+    let source = ("source", ArtifactType::Directory, folder.as_path());
+    for (path, source) in [(Some("mine/noisy.csv"), None), (None, Some(source))] {
+        let inputs: Vec<_> = [data, split].into_iter().chain(source).collect();
+        let parameters = json!({"noise": "file", "path": path});
+        let (output, metrics) =
+            test.run_on("corrupt-labels", parameters, &inputs, 0, None).unwrap();
+        let written = Labels::read(&output).unwrap();
+        assert_eq!(written.labels[..5], written.clean[..5], "held-out samples stay clean");
+        assert_eq!(written.labels[5..], labels[5..]);
+        let wrong = (5..20).filter(|sample| (sample * 3 + 1) % 10 != sample % 10).count();
+        assert_eq!(metrics["noise-rate"], wrong as f64 / 15.0);
+    }
+    test.write("mine/other.csv", "");
+    let inputs = [data, split, source];
+    let error = test.run_on("corrupt-labels", json!({"noise": "file"}), &inputs, 0, None);
+    assert!(error.unwrap_err().to_string().contains("the file labels.csv is missing in"));
 }

@@ -19,8 +19,8 @@ use pipeline_stages::worker::Context;
 use super::source::SourceFolders;
 use super::{no_such_class, sample_limit};
 
-/// The file of the artifact that names the images.
-const FILES: &str = "files.csv";
+/// The file of the artifact that says from which file each sample is.
+pub(crate) const FILES: &str = "files.csv";
 /// The most names that a message names.
 const NAMED: usize = 5;
 /// The deepest nesting of folders. A link to a folder above it is found before that.

@@ -28,6 +28,7 @@ use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 use crate::Body;
+pub(crate) use class_folders::FILES;
 pub(crate) use encoded::check_image;
 use source::SourceFolders;
 use statistics::channel_statistics;

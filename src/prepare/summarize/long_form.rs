@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::axes::{Label, number};
-use super::csv;
 use super::groups::Group;
 use super::runs::Run;
 use super::statistics::Statistics;
+use crate::csv;
 
 /// The groups of a metric.
 pub(super) struct OfMetric<'a> {

@@ -4,7 +4,6 @@
 //! [`markdown`], [`latex`] and [`plot`] write it. All but [`runs`] and [`published`] are pure.
 
 mod axes;
-mod csv;
 mod format;
 mod groups;
 mod latex;

@@ -9,8 +9,8 @@ use pipeline_stages::kinds::Summarize;
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
 
-use super::csv;
 use super::groups::Group;
+use crate::csv;
 use crate::text_file;
 
 /// How many names a message names.

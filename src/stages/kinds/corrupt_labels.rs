@@ -25,6 +25,15 @@ choices! {
         Instance,
         /// No matrix: human labels of the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
         Human,
+        /// No matrix: labels of your own, from a CSV file: `path`, or the port `source`.
+        File,
+    }
+}
+
+impl Noise {
+    /// Whether the labels are drawn at random; otherwise they are read.
+    fn is_drawn(self) -> bool {
+        !matches!(self, Noise::Human | Noise::File)
     }
 }
 
@@ -47,7 +56,7 @@ choices! {
 }
 
 kind! {
-    /// Corrupts training labels with a noise matrix or by what is in the images, or replaces them with human labels.
+    /// Corrupts training labels with a noise matrix or by what is in the images, or replaces them with human labels or your own.
     ///
     /// The draws are those of the reference protocol: NumPy's legacy generator (`seed`, `choice`),
     /// the matrix first, if it is drawn, then one draw for each training sample in the order of the split. Held-out samples stay clean.
@@ -57,6 +66,11 @@ kind! {
     /// from 0 to 255. Theirs corrupts all training samples and splits them afterwards: the same labels need this stage without `split`, and a data
     /// set without validation samples of its own. That code computes in 32 bits and this one in 64. A label differs where its draw is within that rounding
     /// of the boundary between two classes, which none of 40,000 were that were compared.
+    ///
+    /// The CSV file of `file` has a line of names, and then a row for each sample. `label` is the class, by name or, where all of them are
+    /// numbers, by number from 0. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
+    /// does, its place in the training part from 0. Other columns do not count. A file of labels alone, with or without the name `label`
+    /// above them, is in the order of the training part. A sample that trains and has no row is a mistake; rows of other samples are not used.
     CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;
     ports {
         /// The data set.
@@ -65,6 +79,8 @@ kind! {
         split: Optional[Split];
         /// For `human`: `CIFAR-10_human.pt` or `CIFAR-100_human.pt`.
         human: Optional[File, Directory];
+        /// For `file`: the CSV file; in a folder with several files, `labels.csv`.
+        source: Optional[File, Directory];
     }
     parameters {
         /// The shape of the noise matrix.
@@ -91,6 +107,10 @@ kind! {
     only if (noise: [Noise::Human]) {
         /// Whose labels to take. It must be given.
         human_labels: Option<HumanLabels> = None;
+    }
+    only if (noise: [Noise::File]) {
+        /// A CSV file of your own, relative to the manifest, instead of `source`.
+        path: Option<String> = None;
     }
     execution {}
     headline ["noise-rate"]
@@ -123,12 +143,13 @@ impl CorruptLabels {
 
     /// What each noise needs, and others must not have.
     fn source_problems(&self, connected: &[&str]) -> Vec<Problem> {
-        let file = connected.contains(&"human");
+        let human = connected.contains(&"human");
+        let source = connected.contains(&"source");
         let mut problems = Vec::new();
         let mut problem = |field: &str, message: &str| problems.push(Problem::new(field, message));
         match self.noise {
             Noise::Human => {
-                if !file {
+                if !human {
                     problem(
                         "noise",
                         "noise = \"human\" needs the port 'human': connect it to a stage that produces \
@@ -149,6 +170,16 @@ impl CorruptLabels {
                 );
             }
             Noise::Matrix => {}
+            Noise::File if source && self.path.is_some() => {
+                problem("path", "the stage has both 'source' and 'path': drop one of them");
+            }
+            Noise::File if !source && self.path.is_none() => {
+                problem(
+                    "noise",
+                    "noise = \"file\" needs a CSV file with the labels: set 'path' to it, or connect 'source' to a stage",
+                );
+            }
+            Noise::File => {}
             _ if self.rate.is_none() => {
                 problem("rate", "a stage of the kind 'corrupt-labels' needs 'rate'");
             }
@@ -161,8 +192,11 @@ impl CorruptLabels {
             }
             _ => {}
         }
-        if file && self.noise != Noise::Human {
+        if human && self.noise != Noise::Human {
             problem("human", "'human' is only for noise = \"human\"");
+        }
+        if source && self.noise != Noise::File {
+            problem("source", "'source' is only for noise = \"file\"");
         }
         problems
     }
@@ -199,14 +233,18 @@ impl Rules for CorruptLabels {
     }
 
     fn without_effect(&self) -> Vec<WithoutEffect> {
-        let drawn = Noise::ALL.iter().copied().filter(|noise| *noise != Noise::Human);
+        let drawn = Noise::ALL.iter().copied().filter(|noise| noise.is_drawn());
         let seed = WithoutEffect::unless("seed", "noise", self.noise, &drawn.collect::<Vec<_>>());
-        (self.noise == Noise::Human).then_some(seed).into_iter().collect()
+        (!self.noise.is_drawn()).then_some(seed).into_iter().collect()
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
-        let file = self.matrix.iter().filter(|_| self.noise == Noise::Matrix);
-        file.map(|path| OutsidePath::file("matrix", path)).collect()
+        let file = match self.noise {
+            Noise::Matrix => self.matrix.as_ref().map(|path| OutsidePath::file("matrix", path)),
+            Noise::File => self.path.as_ref().map(|path| OutsidePath::file("path", path)),
+            _ => None,
+        };
+        file.into_iter().collect()
     }
 
     // With `pairs` for any noise: keys had it before groups of parameters existed. Of a file the content is in the key,
@@ -215,7 +253,7 @@ impl Rules for CorruptLabels {
         &self,
         mut all: serde_json::Map<String, serde_json::Value>,
     ) -> serde_json::Map<String, serde_json::Value> {
-        all.retain(|name, value| !value.is_null() && name != "matrix");
+        all.retain(|name, value| !value.is_null() && name != "matrix" && name != "path");
         all.entry("pairs").or_insert_with(|| serde_json::json!({}));
         if let Some(classes) = all.get_mut("classes").and_then(serde_json::Value::as_array_mut) {
             classes.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
@@ -268,6 +306,11 @@ mod tests {
             (human(json!(null)), &[], Some(("noise", "needs the port 'human'"))),
             (json!({"noise": "human"}), &["human"], Some(("human-labels", "whose to take"))),
             (json!({"rate": 0.5}), &["human"], Some(("human", "only for noise = \"human\""))),
+            (json!({"noise": "file", "path": "a.csv"}), &[], None),
+            (json!({"noise": "file"}), &["source"], None),
+            (json!({"noise": "file"}), &[], Some(("noise", "needs a CSV file"))),
+            (json!({"noise": "file", "path": "a.csv"}), &["source"], Some(("path", "both"))),
+            (json!({"rate": 0.5}), &["source"], Some(("source", "only for noise = \"file\""))),
         ] {
             let stage: CorruptLabels = serde_json::from_value(parameters.clone()).unwrap();
             let problems = stage.check(connected);
@@ -287,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_in_the_key_and_the_path_of_a_matrix_is_not() {
+    fn classes_are_in_the_key_and_the_path_of_a_file_is_not() {
         let stage = |parameters| serde_json::from_value::<CorruptLabels>(parameters).unwrap();
         let key = |parameters| crate::kind::key_parameters(&stage(parameters));
         let some = json!({"rate": 0.5, "classes": ["cat"]});
@@ -299,6 +342,9 @@ mod tests {
         assert_eq!(key(file("a.csv")), key(file("b/c.txt")));
         let outside = |parameters| stage(parameters).outside_paths();
         assert_eq!(outside(file("a.csv")), [OutsidePath::file("matrix", "a.csv")]);
+        let labels = |path: &str| json!({"noise": "file", "path": path});
+        assert_eq!(key(labels("a.csv")), key(labels("b/c.csv")));
+        assert_eq!(outside(labels("a.csv")), [OutsidePath::file("path", "a.csv")]);
         assert_eq!(outside(json!({"rate": 0.5, "matrix": "a.csv"})), []);
     }
 

@@ -1,7 +1,7 @@
 //! Lines of comma-separated values, as RFC 4180 has them; a quoted field has no line break.
 
 /// A line with these fields.
-pub(super) fn line(fields: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+pub(crate) fn line(fields: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let fields: Vec<_> = fields.into_iter().map(|field| quoted(field.as_ref())).collect();
     fields.join(",") + "\n"
 }
@@ -14,7 +14,7 @@ fn quoted(field: &str) -> String {
 }
 
 /// The fields of a line, without spaces around them. `None` if a quote is not closed, or not at the ends of a field.
-pub(super) fn fields(line: &str) -> Option<Vec<String>> {
+pub(crate) fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = line.trim();
     loop {

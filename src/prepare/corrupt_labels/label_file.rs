@@ -1,0 +1,371 @@
+//! Labels in a CSV file of the user, one for each sample that trains.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use pipeline_stages::formats::Part;
+use pipeline_stages::text::{in_short, shortened};
+use pipeline_stages::worker::Context;
+
+use crate::csv;
+use crate::dataset::{FILES, no_such_class};
+use crate::folder::{Place, entries};
+use crate::text_file;
+
+/// A million images of ImageNet with their paths take 60 MB.
+const MOST_BYTES: u64 = 1 << 30;
+/// How many names a message names.
+const NAMED: usize = 5;
+/// The file in a folder with several.
+const NAME: &str = "labels.csv";
+
+/// Whose labels are read.
+pub(super) struct Wanted<'d> {
+    /// The artifact of the data set.
+    pub(super) data: &'d Path,
+    /// The samples that must have a label, in this order.
+    pub(super) order: &'d [usize],
+    /// The classes of all samples of the training part.
+    pub(super) clean: &'d [usize],
+    /// The names of the classes.
+    pub(super) classes: &'d [String],
+}
+
+/// The file with the labels in an artifact: the only file, or the one with this name.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn find(artifact: &Path) -> anyhow::Result<PathBuf> {
+    let named = artifact.join(NAME);
+    if named.is_file() {
+        return Ok(named);
+    }
+    match entries(artifact, Place::Artifact)?.as_slice() {
+        [only] if only.is_file() => Ok(only.clone()),
+        _ => bail!("the file {NAME} is missing in {}", artifact.display()),
+    }
+}
+
+/// The classes of the samples of `wanted`, in its order. A note says which rows are of no sample.
+///
+/// # Errors
+/// With the file, the line and what is wrong.
+pub(super) fn read(
+    file: &Path,
+    wanted: &Wanted<'_>,
+    context: &Context,
+) -> anyhow::Result<Vec<usize>> {
+    let text = text_file::read(file, MOST_BYTES)?;
+    let files = wanted.data.join(FILES);
+    let files = match files.is_file() {
+        true => Some(training_files(&text_file::read(&files, MOST_BYTES)?)?),
+        false => None,
+    };
+    let found = parse(&text, wanted, files.as_ref())
+        .map_err(|(line, wrong)| anyhow!("{}, line {line}: {wrong}", file.display()))?;
+    let notes = found.notes(file);
+    let classes = found.classes(wanted, files.as_ref());
+    let classes = classes.with_context(|| format!("in {}", file.display()));
+    notes.into_iter().for_each(|note| context.note(note));
+    classes
+}
+
+/// The place in the training part of each file of a data set; `None` for those of the test part.
+type Files = HashMap<String, Option<usize>>;
+
+fn training_files(text: &str) -> anyhow::Result<Files> {
+    let test = Part::Test.name();
+    let file = |line: &str| {
+        let fields = csv::fields(line)?;
+        let [index, part, path, _class] = <[String; 4]>::try_from(fields).ok()?;
+        let place = (part != test).then(|| index.parse().ok());
+        place.map_or(Some((path.clone(), None)), |place| Some((path, Some(place?))))
+    };
+    let files = text.lines().skip(1).map(file).collect::<Option<Files>>();
+    files.with_context(|| format!("{FILES} of the data set cannot be read"))
+}
+
+/// What a file says of the samples that it knows.
+struct Found {
+    /// The class of each sample of the training part that has a row.
+    classes: Vec<Option<usize>>,
+    /// Rows whose file is not one of the data set: how many, and the first.
+    others: usize,
+    first_other: Option<String>,
+}
+
+/// Which sample a row is of.
+#[derive(Clone, Copy)]
+enum Key {
+    Path(usize),
+    Index(usize),
+    /// The rows are in the order of the training part.
+    Order,
+}
+
+/// What is in the columns.
+struct Columns {
+    key: Key,
+    label: usize,
+    count: usize,
+    has_names: bool,
+}
+
+fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
+    let place = |name: &str| first.iter().position(|column| column == name);
+    let count = first.len();
+    let found = || in_short(first.iter().map(|name| format!("'{}'", shortened(name))), NAMED);
+    let Some(label) = place("label") else {
+        if count == 1 {
+            return Ok(Columns { key: Key::Order, label: 0, count, has_names: false });
+        }
+        return Err(format!("the names of the columns need 'label'; they are {}", found()));
+    };
+    let key = match (place("path"), place("index")) {
+        (Some(path), _) if files.is_some() => Key::Path(path),
+        (_, Some(index)) => Key::Index(index),
+        (Some(_), None) => {
+            return Err("'path' is for the data sets of an image-folder: this one does not know the files of its samples; \
+                        use 'index', the place of a sample in the training part, from 0"
+                .to_owned());
+        }
+        (None, None) if count == 1 => Key::Order,
+        (None, None) => {
+            return Err(format!(
+                "the names of the columns need 'path' or 'index', for the sample of a row; they are {}",
+                found()
+            ));
+        }
+    };
+    Ok(Columns { key, label, count, has_names: true })
+}
+
+fn parse(text: &str, wanted: &Wanted<'_>, files: Option<&Files>) -> Result<Found, (usize, String)> {
+    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).peekable();
+    let fields = |line, text| {
+        csv::fields(text)
+            .ok_or((line, "a quote is not closed, or is in the middle of a field".to_owned()))
+    };
+    let (first, names) = *lines.peek().ok_or((1, "the file is empty".to_owned()))?;
+    let columns = columns(&fields(first, names)?, files).map_err(|wrong| (first, wrong))?;
+    if columns.has_names {
+        lines.next();
+    }
+    let samples = wanted.clean.len();
+    let mut rows: Vec<Option<(usize, String)>> = vec![None; samples];
+    let (mut others, mut first_other) = (0, None);
+    let (mut count, mut last) = (0, first);
+    for (line, text) in lines {
+        let mut fields = fields(line, text)?;
+        if fields.len() != columns.count {
+            let wrong =
+                format!("it has {} fields, and the first line {}", fields.len(), columns.count);
+            return Err((line, wrong));
+        }
+        let sample = match columns.key {
+            Key::Path(place) => {
+                let path = &fields[place];
+                let Some(sample) = files.and_then(|files| files.get(path)) else {
+                    others += 1;
+                    first_other.get_or_insert_with(|| path.clone());
+                    continue;
+                };
+                let Some(sample) = sample else { continue };
+                *sample
+            }
+            Key::Index(place) => {
+                let index = &fields[place];
+                index.parse().ok().filter(|&index| index < samples).ok_or_else(|| {
+                    let index = shortened(index);
+                    (
+                        line,
+                        format!(
+                            "'{index}' is not a whole number from 0 to {}",
+                            samples.saturating_sub(1)
+                        ),
+                    )
+                })?
+            }
+            Key::Order => count,
+        };
+        (count, last) = (count + 1, line);
+        // A row too many in a file without a column for the sample is counted below.
+        let Some(row) = rows.get_mut(sample) else { continue };
+        if let Some((other, _)) = row {
+            return Err((line, format!("the same sample as in line {other}: drop one of them")));
+        }
+        *row = Some((line, fields.swap_remove(columns.label)));
+    }
+    if matches!(columns.key, Key::Order) && count != samples {
+        let wrong = format!(
+            "it ends after {count} labels, but the data set has {samples} training samples"
+        );
+        return Err((last, wrong));
+    }
+    Ok(Found { classes: classes(&rows, wanted.classes)?, others, first_other })
+}
+
+/// Labels as classes: all of them are names, or all of them are numbers.
+fn classes(
+    rows: &[Option<(usize, String)>],
+    names: &[String],
+) -> Result<Vec<Option<usize>>, (usize, String)> {
+    let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+    let named = |label: &str| places.get(label).copied();
+    let labels = || rows.iter().flatten();
+    let Some((line, other)) = labels().find(|(_, label)| named(label).is_none()) else {
+        return Ok(rows
+            .iter()
+            .map(|row| row.as_ref().and_then(|(_, label)| named(label)))
+            .collect());
+    };
+    if labels().any(|(_, label)| label.parse::<i64>().is_err()) {
+        return Err((*line, no_such_class(&shortened(other), names)));
+    }
+    let number = |(line, label): &(usize, String)| {
+        label.parse().ok().filter(|&class| class < names.len()).ok_or_else(|| {
+            let last = names.len().saturating_sub(1);
+            (*line, format!("the label is {label}, but the classes are numbered from 0 to {last}"))
+        })
+    };
+    rows.iter().map(|row| row.as_ref().map(number).transpose()).collect()
+}
+
+impl Found {
+    fn notes(&self, file: &Path) -> Option<String> {
+        let first = shortened(self.first_other.as_ref()?);
+        let (others, file) = (self.others, file.display());
+        Some(format!(
+            "{file}: {others} of the rows are of other files than those of the data set, such as '{first}'"
+        ))
+    }
+
+    /// The classes of the samples that must have one.
+    fn classes(&self, wanted: &Wanted<'_>, files: Option<&Files>) -> anyhow::Result<Vec<usize>> {
+        let missing = wanted.order.iter().filter(|&&sample| self.classes[sample].is_none());
+        let mut missing = missing.copied().peekable();
+        let Some(&first) = missing.peek() else {
+            return Ok(wanted.order.iter().filter_map(|&sample| self.classes[sample]).collect());
+        };
+        let mut files = files.into_iter().flatten();
+        let file = files.find(|(_, sample)| **sample == Some(first)).map(|(path, _)| path);
+        let file = file.map(|path| format!(" ('{}')", shortened(path))).unwrap_or_default();
+        let (missing, all) = (missing.count(), wanted.order.len());
+        bail!("{missing} of the {all} samples that train have no row, such as sample {first}{file}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// The classes that a text has for three training samples of two classes, of which the first and the last train.
+    fn read(text: &str, files: Option<&Files>) -> Result<Vec<usize>, String> {
+        let classes = names(&["cat", "dog"]);
+        let wanted =
+            Wanted { data: Path::new(""), order: &[2, 0], clean: &[0, 0, 1], classes: &classes };
+        let found =
+            parse(text, &wanted, files).map_err(|(line, wrong)| format!("line {line}: {wrong}"))?;
+        found.classes(&wanted, files).map_err(|error| error.to_string())
+    }
+
+    fn files() -> Files {
+        let text = "index,split,path,class\n0,train,train/cat/1.png,cat\n1,train,\"train/cat/2,b.png\",cat\n\
+                    2,val,val/dog/1.png,dog\n0,test,test/cat/1.png,cat\n";
+        training_files(text).unwrap()
+    }
+
+    #[test]
+    fn a_sample_has_the_label_of_its_row() {
+        let files = files();
+        for text in [
+            "path,label\nval/dog/1.png,cat\ntrain/cat/1.png,dog\n",
+            // With rows of a sample that does not train, of a test sample and of no sample; in other columns and order.
+            "label, by ,path\ndog,a,train/cat/1.png\r\ncat,,val/dog/1.png\n\ncat,,test/cat/1.png\n\
+             wolf,,other.png\ncat,,\"train/cat/2,b.png\"\n",
+            "index,label\n2,0\n0,1\n",
+            "index,path,label\n7,val/dog/1.png,0\n7,train/cat/1.png,1\n",
+            // numpy.savetxt, and pandas.
+            "1\n0\n0\n",
+            "label\ndog\ncat\ncat\n",
+        ] {
+            assert_eq!(read(text, Some(&files)), Ok(vec![0, 1]), "{text}");
+        }
+        assert_eq!(read("index,path,label\n2,a,0\n0,b,1\n", None), Ok(vec![0, 1]));
+    }
+
+    #[test]
+    fn numbers_are_names_where_all_of_them_are() {
+        let label = |text: &str, classes: &[&str]| {
+            let row = |(line, label): (usize, &str)| Some((line, label.to_owned()));
+            classes_of(&text.split(' ').enumerate().map(row).collect::<Vec<_>>(), classes)
+        };
+        fn classes_of(rows: &[Option<(usize, String)>], names: &[&str]) -> Vec<usize> {
+            let found = classes(rows, &self::names(names)).unwrap();
+            found.into_iter().flatten().collect()
+        }
+        assert_eq!(label("1 10 2", &["1", "10", "2"]), [0, 1, 2]);
+        assert_eq!(label("0 1 2", &["1", "10", "2"]), [0, 1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(index|path|label|cat|[0-3a,\" ]|\n)*") {
+            let _ = read(&text, Some(&files()));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_shown_at_their_line() {
+        let files = files();
+        for (text, files, words) in [
+            ("", None, "line 1: the file is empty"),
+            ("file,label\n", None, "line 1: the names of the columns need 'path' or 'index'"),
+            (
+                "index,noisy\n0,1",
+                None,
+                "line 1: the names of the columns need 'label'; they are 'index', 'noisy'",
+            ),
+            ("path,label\na,cat", None, "line 1: 'path' is for the data sets of an image-folder"),
+            ("index,label\n3,0", None, "line 2: '3' is not a whole number from 0 to 2"),
+            ("index,label\n-1,0", None, "line 2: '-1' is not a whole number"),
+            ("index,label\n0,0\n0,1", None, "line 3: the same sample as in line 2"),
+            ("index,label\n0,0,1", None, "line 2: it has 3 fields, and the first line 2"),
+            ("index,label\n0,\"0", None, "line 2: a quote is not closed"),
+            (
+                "index,label\n0,2\n2,1",
+                None,
+                "line 2: the label is 2, but the classes are numbered from 0 to 1",
+            ),
+            (
+                "index,label\n0,cat\n2,dgo",
+                None,
+                "line 3: the class 'dgo' does not exist; did you mean 'dog'?",
+            ),
+            ("index,label\n0,cat\n2,1", None, "line 3: the class '1' does not exist"),
+            ("index,label\n0,\n2,1", None, "line 2: the class '' does not exist"),
+            (
+                "0\n1\n",
+                None,
+                "line 2: it ends after 2 labels, but the data set has 3 training samples",
+            ),
+            ("0\n1\n1\n0\n", None, "line 4: it ends after 4 labels"),
+            (
+                "index,label\n0,0",
+                None,
+                "1 of the 2 samples that train have no row, such as sample 2",
+            ),
+            ("path,label\nval/dog/1.png,cat", Some(&files), "such as sample 0 ('train/cat/1.png')"),
+        ] {
+            let wrong = read(text, files).unwrap_err();
+            assert!(wrong.contains(words), "{text}: {wrong}");
+        }
+    }
+}

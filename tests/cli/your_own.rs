@@ -1,0 +1,96 @@
+//! docs/your-own.md: what it shows is a part of a manifest, and labels of one's own are trained on.
+
+use std::fs;
+use std::path::Path;
+
+use insta::assert_snapshot;
+
+use crate::support::Sandbox;
+
+/// The stages that the parts refer to, for those that do not have them themselves.
+const STAGES: [(&str, &str); 5] = [
+    ("data", "kind = \"dataset\"\nformat = \"image-folder\"\npath = \"photos\""),
+    ("noisy", "kind = \"corrupt-labels\"\ndata = \"data\"\nrate = 0.4"),
+    ("train", "kind = \"train\"\ndata = \"data\"\nlabels = \"noisy\""),
+    ("evaluate", "kind = \"evaluate\"\nmodel = \"train\"\ndata = \"data\""),
+    (
+        "mine",
+        "kind = \"command\"\nshell = \"exit 1\"\ninputs = { labels = \"noisy\" }\noutput = \"metrics\"",
+    ),
+];
+
+fn blocks() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/your-own.md");
+    let text = fs::read_to_string(path).expect("it exists");
+    let blocks = text.split("```toml\n").skip(1);
+    blocks.map(|rest| rest.split("```").next().expect("a text").to_owned()).collect()
+}
+
+#[test]
+fn every_part_of_a_manifest_in_the_docs_is_one() {
+    let blocks = blocks();
+    assert!(blocks.len() > 5, "{blocks:?}");
+    for block in blocks {
+        let mut manifest = "experiment = { name = \"own\", seed = \"${seed}\" }\n".to_owned();
+        let axes = "[matrix]\nseed = [1]\nrate = [0.2]\n";
+        manifest += &(if block.contains("[matrix]") { "" } else { axes }.to_owned() + &block);
+        for (name, stage) in STAGES {
+            let header = format!("[stages.{name}]");
+            if !block.contains(&header) {
+                manifest += &format!("\n{header}\n{stage}\n");
+            }
+        }
+        let project = Sandbox::new(&manifest);
+        project.write_photos("photos", &["cat", "dog"], 2, 1);
+        for file in ["noisy.csv", "labels.csv", "my_noise.py", "train.py", "images/photo-1.jpg"] {
+            project.write(file, "");
+        }
+        let ended = project.pipeline("plan experiment.toml --cpus 8 --memory 16GB");
+        assert_eq!(ended.code(), Some(0), "{block}\n{ended}");
+        assert!(!ended.stdout.contains("blocked"), "{block}\n{ended}");
+    }
+}
+
+const OWN: &str = r#"
+[experiment]
+name = "own"
+
+[stages.data]
+kind = "dataset"
+format = "image-folder"
+path = "photos"
+
+[stages.noisy]
+kind = "corrupt-labels"
+data = "data"
+noise = "file"
+path = "noisy.csv"
+"#;
+
+#[test]
+fn labels_of_a_file_are_used_and_its_content_decides() {
+    let project = Sandbox::new(OWN);
+    project.write_photos("photos", &["cat", "dog"], 2, 1);
+    let run = || project.pipeline("run experiment.toml").success();
+    project.write("noisy.csv", "path,label\n");
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(
+        ended
+            .stderr
+            .contains("4 of the 4 samples that train have no row, such as sample 0 ('train/cat/"),
+        "{ended}"
+    );
+    // The artifact names the files.
+    let files = fs::read_to_string(project.artifact("data").join("files.csv")).expect("it exists");
+    let of_part = files.lines().filter(|line| line.contains(",train,"));
+    let paths: Vec<_> = of_part.filter_map(|line| line.split(',').nth(2)).collect();
+    let labels: String = paths.iter().map(|path| format!("{path},dog\n")).collect();
+    project.write("noisy.csv", format!("path,label\n{labels}"));
+    assert_snapshot!(run(), @"data fresh, noisy ran");
+    project.write("labels/other.csv", format!("path,label\n{labels}"));
+    project.edit("noisy.csv", "labels/other.csv");
+    assert_snapshot!(run(), @"data fresh, noisy fresh");
+    project.write("labels/other.csv", "0\n1\n1\n1\n");
+    assert_snapshot!(run(), @"data fresh, noisy ran");
+}
