@@ -1,7 +1,7 @@
 //! Where the cache is, and places that cannot be written.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -35,6 +35,27 @@ fn the_cache_is_in_the_nearest_folder_that_has_one_or_is_a_repository() {
     assert_eq!(cache_of(&project, "experiments/noise/a.toml"), "[project]/experiments/cache");
     fs::create_dir(project.path("experiments/noise/.git")).expect("ours");
     assert_eq!(cache_of(&project, "experiments/noise/a.toml"), "[project]/experiments/noise/cache");
+}
+
+/// Otherwise a run would begin again elsewhere, as if nothing had ever run.
+#[test]
+fn a_cache_whose_disk_is_not_mounted_is_an_error() {
+    let project = Sandbox::new(ONE);
+    project.write("experiments/a.toml", ONE);
+    symlink("../not-mounted", project.path("experiments/cache")).expect("ours");
+    for arguments in [
+        "run experiments/a.toml",
+        "plan experiments/a.toml",
+        "run -C experiments/cache experiment.toml",
+    ] {
+        let ended = project.pipeline(arguments);
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        let said = "experiments/cache is a link to ../not-mounted, which does not exist: is its disk mounted?";
+        assert!(ended.stderr.contains(said), "{ended}");
+    }
+    fs::create_dir(project.path("not-mounted")).expect("ours");
+    project.pipeline("run experiments/a.toml").success();
+    assert_eq!(names(&project.path("not-mounted/store")).len(), 1);
 }
 
 #[test]

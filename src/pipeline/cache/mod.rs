@@ -99,12 +99,21 @@ impl Cache {
     /// Opens a cache to look into it. It may not exist yet; nothing is written.
     ///
     /// # Errors
-    /// When another version of this program made it, with another layout.
+    /// When another version of this program made it, with another layout, or it is a link that leads nowhere.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         let layout = Layout::new(root.to_owned());
         match disk::read(&layout.version()) {
             Ok(text) => check_version(root, &String::from_utf8_lossy(&text))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let target = root.read_link().ok().filter(|_| !root.exists());
+                if let Some(target) = target {
+                    bail!(
+                        "the cache {} is a link to {}, which does not exist: is its disk mounted?",
+                        root.display(),
+                        target.display()
+                    );
+                }
+            }
             Err(error) => {
                 return Err(error)
                     .with_context(|| format!("cannot read the cache {}", root.display()));
