@@ -211,6 +211,47 @@ fn a_result_that_is_made_again_is_not_missing() {
 }
 
 #[test]
+fn a_mistake_before_a_summary_is_not_one_of_its_axes() {
+    const CHAIN: &str = r#"
+[experiment]
+name = "chain"
+
+[matrix]
+rate = [0.2, 0.5]
+
+[stages.base]
+kind = "command"
+environment = { RATE = "${rate}" }
+shell = "true"
+
+[stages.score]
+kind = "command"
+inputs = { base = "base" }
+shell = "true"
+output = "metrics"
+
+[stages.summary]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+columns = ["rate"]
+"#;
+    for (from, to, mistakes) in [
+        ("base = \"base\"", "base = \"bese\"", "1 mistake"),
+        ("inputs =", "input =", "1 mistake"),
+        ("RATE = \"${rate}\"", "RATE = \"${rat}\"", "1 mistake"),
+        ("columns = [\"rate\"]", "columns = [\"rat\"]", "2 mistakes"),
+        ("metric = \"accuracy\"", "metrik = \"accuracy\"", "1 mistake"),
+    ] {
+        let project = Sandbox::new(CHAIN);
+        project.edit(from, to);
+        let ended = project.pipeline("plan experiment.toml");
+        let last = format!("error: {mistakes} in experiment.toml; nothing was run\n");
+        assert!(ended.stderr.ends_with(&last), "{to}\n{ended}");
+    }
+}
+
+#[test]
 fn every_axis_of_a_summary_has_a_place() {
     let project = Sandbox::new(SWEEP);
     project.edit("columns = [\"rate\"]", "columns = [\"rat\"]");

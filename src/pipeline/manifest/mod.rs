@@ -18,6 +18,7 @@ mod execution;
 mod executors;
 mod file;
 mod fit;
+mod follow_on;
 mod hint;
 mod include;
 mod lints;
@@ -410,7 +411,7 @@ fn read_document(
         once.add(place, found, mistakes);
         draft
     });
-    let drafts: Vec<_> = drafts.collect();
+    let mut drafts: Vec<_> = drafts.collect();
     let connect::Checked { faults, graph } = connect::check(&drafts);
     for (place, mistake) in faults {
         once.add(place, [mistake], mistakes);
@@ -421,6 +422,9 @@ fn read_document(
         once.add(place, draft.foreign_paths(&folder, included), mistakes);
     }
     let graph = graph.map_err(|cycles| mistakes.extend(cycles)).ok();
+    for (place, found) in follow_on::about_points(&mut drafts, mistakes) {
+        once.add(place, found, mistakes);
+    }
     let graph = match graph.filter(|_| mistakes.is_empty()) {
         Some(graph) => graph,
         None => {

@@ -260,8 +260,35 @@ impl Override {
                 let whole = format!("{option} changes one value, not the whole stage '{stage}'");
                 if rest.is_empty() { Err(wrong(1, &whole).help(forms)) } else { Ok(()) }
             }
-            [] | [_] => Err(wrong(0, &format!("{option} needs the path to one value")).help(forms)),
-            _ => Ok(()),
+            _ => match self.whole_path(root).filter(|_| is_shown) {
+                Some(path) => Err(wrong(0, &format!("{option} needs the whole path to a value"))
+                    .and(&format!("did you mean '{path}'?"))),
+                None if keys.len() < 2 => {
+                    Err(wrong(0, &format!("{option} needs the path to one value")).help(forms))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// What was probably meant by a path that begins with the name of a stage, or is a key alone.
+    fn whole_path(&self, root: &DeTable<'_>) -> Option<String> {
+        let stages = root.get("stages")?.get_ref().as_table()?;
+        let has = |table: &Value<'_>, key: &str| {
+            table.get_ref().as_table().is_some_and(|table| table.contains_key(key))
+        };
+        match self.path().collect::<Vec<_>>().as_slice() {
+            path @ [stage, _, ..] if !root.contains_key(*stage) && stages.contains_key(*stage) => {
+                Some(format!("stages.{}", path.join(".")))
+            }
+            [key] if root.get("experiment").is_some_and(|table| has(table, key)) => {
+                Some(format!("experiment.{key}"))
+            }
+            [key] => {
+                let (name, _) = stages.iter().find(|(_, stage)| has(stage, key))?;
+                Some(format!("stages.{}.{key}", name.get_ref()))
+            }
+            _ => None,
         }
     }
 }

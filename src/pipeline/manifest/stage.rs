@@ -52,6 +52,8 @@ pub(super) struct Draft<'t> {
     seed: Option<u64>,
     execution: StageExecution,
     places: Places,
+    /// Mistakes about the points of the instances that it takes together.
+    pub(super) about_points: Vec<Mistake>,
 }
 
 impl Draft<'_> {
@@ -149,6 +151,7 @@ pub(super) fn read<'t>(
         stage: None,
         seed: None,
         execution: settings.execution.clone(),
+        about_points: Vec::new(),
     };
     let DeValue::Table(table) = value.get_ref() else {
         let help = format!("a stage is a table: [stages.{template}] and, below it, kind = \"...\"");
@@ -187,7 +190,7 @@ pub(super) fn read<'t>(
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         let found = mistakes.len();
         mistakes.extend(rule_mistakes(stage, &draft.places, table));
-        mistakes.extend(point_mistakes(stage, &points, &draft.places));
+        draft.about_points = point_mistakes(stage, &points, &draft.places);
         let mut passwords = Vec::new();
         table.iter().for_each(|(_, value)| refuse_passwords(value, &mut passwords));
         // The kind's own rules know where a login belongs.

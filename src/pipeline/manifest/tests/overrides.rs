@@ -127,6 +127,25 @@ fn too_short() {
 }
 
 #[test]
+fn a_part_of_a_path_is_completed() {
+    for (given, meant) in [
+        ("train.epochs=3", "stages.train.epochs"),
+        ("train.execution.cpus=3", "stages.train.execution.cpus"),
+        ("shell=false", "stages.train.shell"),
+        ("name=y", "experiment.name"),
+    ] {
+        let text =
+            "[experiment]\nname = \"x\"\n[stages.train]\nkind = \"command\"\nshell = \"true\"\n";
+        let set = [given.parse().expect("a path")];
+        let mistakes = super::super::parse(std::path::Path::new("x.toml"), text, &set);
+        let shown = mistakes.expect_err("a mistake").to_string();
+        let title =
+            format!("error: --set needs the whole path to a value, did you mean '{meant}'?\n");
+        assert!(shown.starts_with(&title), "{shown}");
+    }
+}
+
+#[test]
 fn inside_a_value() {
     assert_snapshot!(shown_of_set(&["stages.train.data.x=1"]), @r##"
     error: 'data' is text, so nothing can be set in it
