@@ -92,7 +92,20 @@ impl Table {
             left_out.push(column);
         }
         self.shorten(&names, width, LEAST);
+        self.cut_counts(width);
         self
+    }
+
+    /// What follows on the counts at the end of shorter rows is cut, as far as it does not fit.
+    fn cut_counts(&mut self, width: usize) {
+        let widths = self.widths();
+        for row in self.rows.iter_mut().filter(|row| row.len() < widths.len()) {
+            let before: usize =
+                widths.iter().take(row.len().saturating_sub(1)).map(|own| own + GAP).sum();
+            if let Some(last) = row.last_mut() {
+                *last = width::cut_after_counts(last, width.saturating_sub(before));
+            }
+        }
     }
 
     /// Makes these names so short that the rows fit, if they can be, but not shorter than this, and not so short that two
@@ -128,13 +141,17 @@ impl Table {
         (0..columns).map(width).collect()
     }
 
-    /// The width of the widest row.
+    /// The width of the widest row, without what may be cut from shorter ones.
     fn width(&self) -> usize {
         let widths = self.widths();
         let of_row = |row: &Vec<String>| {
             let before = widths.iter().take(row.len().saturating_sub(1));
             let before: usize = before.map(|column| column + GAP).sum();
-            before + row.last().map_or(0, |last| width::of(last))
+            let last = row.last().map_or(String::new(), |last| match row.len() < widths.len() {
+                true => width::cut_after_counts(last, 0),
+                false => last.clone(),
+            });
+            before + width::of(&last)
         };
         self.rows.iter().map(of_row).max().unwrap_or(0)
     }
@@ -178,14 +195,25 @@ pub(crate) fn plain(rows: &[Vec<String>]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Lines with their columns aligned; where these do not fit to the terminal, the cells of a row below each other.
+/// Lines with their columns aligned, of which the first has names of stages; where these do not fit to the terminal, what
+/// the names have in common goes, and else the cells of a row are below each other.
 pub(crate) fn beside(rows: &[Vec<String>]) -> String {
     beside_to(rows, screen::of_output().map(|size| size.width))
 }
 
 fn beside_to(rows: &[Vec<String>], width: Option<usize>) -> String {
-    if width.is_none_or(|width| Table::new(rows).width() <= width) {
+    let fits = |rows: &[Vec<String>]| width.is_none_or(|width| Table::new(rows).width() <= width);
+    if fits(rows) {
         return plain(rows);
+    }
+    if let Some((names, others)) = rows.split_first() {
+        let whole: Vec<&str> = names.iter().map(String::as_str).collect();
+        let most = whole.iter().map(|name| width::of(name)).max().unwrap_or(0);
+        let shorter = (LEAST..most).rev().map(|most| width::names(&whole, most));
+        let rows = shorter.map(|names| [&[names], others].concat()).find(|rows| fits(rows));
+        if let Some(rows) = rows.filter(|rows| distinct(&rows[0]) == distinct(names)) {
+            return plain(&rows);
+        }
     }
     let lines = rows.iter().flat_map(|row| {
         let (name, values) = row
@@ -263,6 +291,12 @@ mod tests {
                     train@init=simclr,rate=0.5  fresh    4.5 MB\n\
                     train@init=simclr,rate=0.9  waiting  12 B";
         assert_eq!(shown(table(&ROWS[..3]), 80), wide);
+        let counts = shown(table(ROWS), 49);
+        assert!(
+            counts.ends_with("\nevaluate                    3: 2 fresh, 1 waiting"),
+            "{counts}"
+        );
+        assert!(shown(table(ROWS), 80).ends_with("; never ran"));
         let narrow = "stage             state    size\n\
                       train@…,rate=0.5  fresh    4.5 MB\n\
                       train@…,rate=0.9  waiting  12 B";
@@ -342,12 +376,13 @@ mod tests {
     #[test]
     fn what_does_not_fit_beside_each_other_is_below_each_other() {
         let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
-        let rows = [row(&["", "one (abc)", "other (def)"]), row(&["loss", "a", "b"])];
-        assert_eq!(
-            beside_to(&rows, Some(28)),
-            "      one (abc)  other (def)\nloss  a          b\n"
-        );
-        assert_eq!(beside_to(&rows, Some(27)), "  one (abc)\n  other (def)\nloss\n  a\n  b\n");
+        let rows = [row(&["", "a@b=1,c=2", "a@b=1,c=3"]), row(&["loss", "a long", "b"])];
+        let whole = "      a@b=1,c=2  a@b=1,c=3\nloss  a long     b\n";
+        assert_eq!(beside_to(&rows, Some(26)), whole);
+        let shorter = "      a@…,c=2  a@…,c=3\nloss  a long   b\n";
+        assert_eq!(beside_to(&rows, Some(25)), shorter);
+        let below = "  a@b=1,c=2\n  a@b=1,c=3\nloss\n  a long\n  b\n";
+        assert_eq!(beside_to(&rows, Some(10)), below);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Pure: where the width comes from is [`screen`](crate::screen).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -39,6 +39,18 @@ pub(crate) fn cut_list(text: &str, width: usize) -> String {
     }
 }
 
+/// Counts, and after a semicolon a list, of which those parts go that there is no room for. The counts stay.
+pub(crate) fn cut_after_counts(text: &str, width: usize) -> String {
+    let Some((counts, list)) = text.split_once("; ").filter(|_| of(text) > width) else {
+        return text.to_owned();
+    };
+    let room = width.saturating_sub(of(counts) + of("; ") + 1);
+    match beginning(list, room).rfind(", ") {
+        Some(end) => format!("{counts}; {}{CUT}", &list[..end + 2]),
+        None => counts.to_owned(),
+    }
+}
+
 /// The beginning and the end of a text that is wider than this; more of its end, where names differ.
 fn cut_middle(text: &str, width: usize) -> String {
     if of(text) <= width {
@@ -54,7 +66,7 @@ fn cut_middle(text: &str, width: usize) -> String {
     }
 }
 
-/// Names of stages, each at most this wide, where one is wider. What all instances of a stage have in common goes first:
+/// Names of stages, each at most this wide, where one of its stage's is wider. What all instances of a stage have in common goes first:
 /// `train@init=simclr,rate=0.9,seed=1` beside `train@init=simclr,rate=0.5,seed=1` is `train@…,rate=0.9,…`. Then the ends
 /// of long values go, and the names of axes.
 pub(crate) fn names(names: &[&str], width: usize) -> Vec<String> {
@@ -64,10 +76,14 @@ pub(crate) fn names(names: &[&str], width: usize) -> Vec<String> {
         return whole;
     }
     let common = Common::of(names);
+    let stage = |name: &str| point(name).map(|(stage, _)| without_symbol(stage).to_owned());
+    // The instances of one stage are written alike.
+    let wide: BTreeSet<_> =
+        names.iter().filter(|name| of(name) > width).map(|name| stage(name)).collect();
     let shorter = |value: usize, with_axes: bool| -> Vec<String> {
-        let names = names.iter().map(|name| match of(name) <= width {
-            true => (*name).to_owned(),
-            false => common.without(name, value, with_axes),
+        let names = names.iter().map(|name| match wide.contains(&stage(name)) {
+            false => (*name).to_owned(),
+            true => common.without(name, value, with_axes),
         });
         names.collect()
     };
@@ -174,6 +190,21 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_not_cut() {
+        let text = "12: 3 fresh, 9 to run; last run now, 2 min in all, 2.4 MB";
+        for (width, expected) in [
+            (57, text),
+            (56, "12: 3 fresh, 9 to run; last run now, 2 min in all, …"),
+            (51, "12: 3 fresh, 9 to run; last run now, …"),
+            (30, "12: 3 fresh, 9 to run"),
+            (3, "12: 3 fresh, 9 to run"),
+        ] {
+            assert_eq!(cut_after_counts(text, width), expected);
+        }
+        assert_eq!(cut_after_counts("3: 3 fresh", 2), "3: 3 fresh");
+    }
+
+    #[test]
     fn wide_letters_are_not_halved() {
         assert_eq!(of("日本語"), 6);
         assert_eq!(cut_end("日本語", 4), "日…");
@@ -192,6 +223,8 @@ mod tests {
         assert_eq!(names(&long, 20), ["train@…,rate=0.9,…", "train@…,rate=0.5,…", "evaluate"]);
         assert_eq!(names(&long, 14), ["train@…,0.9,…", "train@…,0.5,…", "evaluate"]);
         assert_eq!(names(&long, 10), ["tra…,0.9,…", "tra…,0.5,…", "evaluate"]);
+        let uneven = ["train@loss=a,seed=1", "train@loss=abc,seed=1", "evaluate@loss=a"];
+        assert_eq!(names(&uneven, 20), ["train@loss=a,…", "train@loss=abc,…", "evaluate@loss=a"]);
         let inits = ["● a@init=from-all-images,rate=1", "○ a@init=scratch,rate=1"];
         assert_eq!(names(&inits, 20), ["● a@init=from-all…,…", "○ a@init=scratch,…"]);
         assert_eq!(

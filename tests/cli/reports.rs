@@ -233,7 +233,7 @@ fn kinds() {
     dataset              -> dataset    Reads a data set of labelled images.
     split                -> split      Holds training samples out, for validation and as the clean meta set.
     replace-images       -> dataset    Replaces training images with images of another data set: open-set label noise.
-    corrupt-labels       -> labels     Corrupts training labels with a noise matrix or by what is in the images, or replaces them with human labels.
+    corrupt-labels       -> labels     Corrupts training labels with a noise matrix or by what is in the images, or replaces them with human labels or your own.
     import-weights       -> weights    Takes the encoder out of a checkpoint that another program saved.
     command              -> directory  Runs a program of yours.
     summarize            -> metrics    Summarizes the metrics of all instances of a stage: mean, interval, differences, tables and plots.
@@ -245,7 +245,7 @@ fn kinds() {
     evaluate             -> metrics    Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     probe                -> metrics    Measures an encoder: a simple classifier on its frozen features, and its accuracy on the test set.
 
-    `pipeline kinds KIND` explains one, `pipeline kinds KIND NAME` an input or parameter of it.
+    `pipeline kinds KIND` explains one, `pipeline kinds KIND NAME` one part of it.
     "#);
     assert_snapshot!(project.pipeline("kinds train epochs").printed(), @r"
     parameters

@@ -133,10 +133,11 @@ fn results_that_used_clean_labels_are_marked() {
 fn two_results_beside_each_other() {
     let project = project();
     assert_snapshot!(project.pipeline("compare experiment.toml score@rate=0.5 score@rate=0.9").printed(), @r"
-                              score@rate=0.5 ([digest])  score@rate=0.9 ([digest])
-    made                      just now                       just now
-    noise.environment.RATE    0.5                            0.9
-    train.environment.EPOCHS  3                              20
+                              score@rate=0.5  score@rate=0.9
+    key                       [digest]    [digest]
+    made                      just now        just now
+    noise.environment.RATE    0.5             0.9
+    train.environment.EPOCHS  3               20
 
     metric                       difference
     accuracy     0.5000  0.9000  +0.4000
@@ -146,9 +147,10 @@ fn two_results_beside_each_other() {
         project.pipeline("results experiment.toml --json --where EPOCHS=10 score@rate=0.9").json();
     let key = &json[0]["key"].as_str().expect("a key")[..10];
     assert_snapshot!(project.pipeline(&format!("compare experiment.toml {key} score@rate=0.9")).printed(), @r"
-                              score@rate=0.9 ([digest])  score@rate=0.9 ([digest])
-    made                      just now                       just now
-    train.environment.EPOCHS  10                             20
+                              score@rate=0.9  score@rate=0.9
+    key                       [digest]    [digest]
+    made                      just now        just now
+    train.environment.EPOCHS  10              20
 
     metric                       difference
     accuracy     0.9000  0.9000  0

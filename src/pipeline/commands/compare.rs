@@ -88,13 +88,17 @@ fn get<'r>(result: &'r Recorded, setting: &Setting) -> Option<&'r Value> {
 }
 
 fn to_text(one: &Recorded, other: &Recorded, all: bool) -> String {
-    let head = |result: &Recorded| format!("{} ({})", result.name, result.record.key.short());
     let cell = |value: Option<&Value>| value.map_or(NOTHING.to_owned(), shown);
     let names: BTreeSet<Setting> =
         settings(one).chain(settings(other)).map(|(setting, _)| setting).collect();
-    let mut rows = vec![vec![String::new(), head(one), head(other)]];
-    let finished = |result: &Recorded| format::ago(result.record.finished);
-    rows.push(vec!["made".to_owned(), finished(one), finished(other)]);
+    let row =
+        |head: &str, cell: fn(&Recorded) -> String| vec![head.to_owned(), cell(one), cell(other)];
+    let mut rows = vec![
+        row("", |result| result.name.to_string()),
+        row("key", |result| result.record.key.short()),
+        row("made", |result| format::ago(result.record.finished)),
+    ];
+    let heads = rows.len();
     for setting in &names {
         let (left, right) = (get(one, setting), get(other, setting));
         if all || left != right {
@@ -102,7 +106,7 @@ fn to_text(one: &Recorded, other: &Recorded, all: bool) -> String {
         }
     }
     let mut text = table::beside(&rows);
-    if rows.len() == 2 {
+    if rows.len() == heads {
         text.push_str("every parameter is the same\n");
     }
     let metrics = metrics(one, other);

@@ -9,21 +9,25 @@ use serde_json::{Value, json};
 
 use super::{did_you_mean, print, print_json};
 use crate::cli::KindsArguments;
-use crate::table;
+use crate::screen;
 
-/// How wide explanations are wrapped.
+/// How wide explanations are wrapped, where a terminal is not narrower.
 const WIDTH: usize = 92;
+/// They are not wrapped to less than this.
+const LEAST: usize = 40;
 
 pub(crate) fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
     let kind = arguments.kind.as_deref().map(find).transpose()?;
+    let terminal = screen::of_output().map(|size| size.width);
+    let width = terminal.map_or(WIDTH, |width| width.clamp(LEAST, WIDTH));
     match (kind, &arguments.parameter) {
         (None, _) if arguments.json => {
             print_json(&KINDS.iter().map(to_json).collect())?;
         }
-        (None, _) => print(&list())?,
+        (None, _) => print(&list(terminal))?,
         (Some(kind), _) if arguments.json => print_json(&to_json(kind))?,
-        (Some(kind), None) => print(&explain(kind))?,
-        (Some(kind), Some(name)) => print(&explain_one(kind, name)?)?,
+        (Some(kind), None) => print(&explain(kind, width))?,
+        (Some(kind), Some(name)) => print(&explain_one(kind, name, width)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -37,10 +41,10 @@ fn find(name: &str) -> anyhow::Result<&'static KindInfo> {
 }
 
 /// One input or parameter of a kind.
-fn explain_one(kind: &KindInfo, name: &str) -> anyhow::Result<String> {
+fn explain_one(kind: &KindInfo, name: &str, width: usize) -> anyhow::Result<String> {
     let (ports, fields) = ((kind.ports)(), (kind.fields)());
     if let Some(port) = ports.iter().find(|port| port.name() == name) {
-        return Ok(format!("inputs\n{}", explain_port(port)));
+        return Ok(format!("inputs\n{}", explain_port(port, width)));
     }
     let Some(field) = fields.iter().find(|field| field.name == name) else {
         let names: Vec<String> = ports
@@ -51,7 +55,7 @@ fn explain_one(kind: &KindInfo, name: &str) -> anyhow::Result<String> {
         let hint = did_you_mean(name, names.iter().map(String::as_str));
         bail!("'{}' does not have '{name}'; {hint}", kind.name)
     };
-    Ok(format!("{}\n{}", group_title(field), explain_field(field)))
+    Ok(format!("{}\n{}", group_title(field), explain_field(field, width)))
 }
 
 /// A kind for programs. What a value can be is in words here; `pipeline schema` has it in full.
@@ -97,26 +101,34 @@ fn to_json(kind: &KindInfo) -> Value {
     })
 }
 
-fn list() -> String {
-    let mut rows = Vec::new();
-    for kind in KINDS {
-        let first = (kind.about)().lines().next().unwrap_or("").trim().to_owned();
-        rows.push(vec![kind.name.to_owned(), format!("-> {}", kind.output), first]);
-    }
+/// A line for each kind, with the first one of its explanation, which is wrapped where a terminal is narrower.
+fn list(terminal: Option<usize>) -> String {
+    const GAP: usize = 2;
+    let output = |kind: &KindInfo| format!("-> {}", kind.output);
+    let names = KINDS.iter().map(|kind| kind.name.len()).max().unwrap_or(0);
+    let outputs = KINDS.iter().map(|kind| output(kind).len()).max().unwrap_or(0);
+    let margin = " ".repeat(names + GAP + outputs + GAP);
+    let width = terminal.map_or(usize::MAX, |width| width.max(margin.len() + LEAST));
+    let line = |kind: &KindInfo| {
+        let words: Vec<_> =
+            (kind.about)().lines().next().unwrap_or("").split_whitespace().collect();
+        let about = wrap(&words, &margin, width);
+        format!("{:names$}  {:outputs$}  {}\n", kind.name, output(kind), about.trim_start())
+    };
+    let lines: String = KINDS.iter().map(line).collect();
     format!(
-        "{}\n`pipeline kinds KIND` explains one, `pipeline kinds KIND NAME` an input or parameter of it.\n",
-        table::plain(&rows)
+        "{lines}\n`pipeline kinds KIND` explains one, `pipeline kinds KIND NAME` one part of it.\n"
     )
 }
 
 /// Everything about one kind. Also the source of the kinds' reference in the docs.
-pub(crate) fn explain(kind: &KindInfo) -> String {
+pub(crate) fn explain(kind: &KindInfo, width: usize) -> String {
     let mut text =
-        format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs((kind.about)(), 0));
+        format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs((kind.about)(), 0, width));
     let ports = (kind.ports)();
     if !ports.is_empty() {
         text.push_str("\ninputs\n");
-        ports.iter().for_each(|port| text.push_str(&explain_port(port)));
+        ports.iter().for_each(|port| text.push_str(&explain_port(port, width)));
     }
     let mut title = String::new();
     for field in (kind.fields)() {
@@ -125,7 +137,7 @@ pub(crate) fn explain(kind: &KindInfo) -> String {
             text.push_str(&format!("\n{next}\n"));
             title = next;
         }
-        text.push_str(&explain_field(field));
+        text.push_str(&explain_field(field, width));
     }
     let seed = if kind.seeded {
         "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"
@@ -145,7 +157,7 @@ fn group_title(field: &Field) -> String {
     }
 }
 
-fn explain_port(port: &Port) -> String {
+fn explain_port(port: &Port, width: usize) -> String {
     let accepts = match port.accepts {
         [] => "any artifact".to_owned(),
         types => types.iter().map(ArtifactType::to_string).collect::<Vec<_>>().join(" or "),
@@ -158,10 +170,10 @@ fn explain_port(port: &Port) -> String {
         PortShape::Named => format!("table of names to stages ({accepts})"),
         PortShape::Instances => format!("{accepts}, all instances of a stage"),
     };
-    format!("  {} = {shape}\n{}\n", port.name(), paragraphs(port.about, 6))
+    format!("  {} = {shape}\n{}\n", port.name(), paragraphs(port.about, 6, width))
 }
 
-fn explain_field(field: &Field) -> String {
+fn explain_field(field: &Field, width: usize) -> String {
     let mut head = format!("  {} = {}", field.name, field.value_type);
     if let Some(range) = field.range {
         head.push_str(&format!(", {range}"));
@@ -171,18 +183,18 @@ fn explain_field(field: &Field) -> String {
         Some(serde_json::Value::Null) => {}
         Some(default) => head.push_str(&format!(" [default: {default}]")),
     }
-    let mut text = format!("{head}\n{}\n", paragraphs(field.about, 6));
+    let mut text = format!("{head}\n{}\n", paragraphs(field.about, 6, width));
     let choices = field.value_type.choices();
-    let width = choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
+    let names = choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
     for choice in choices {
-        let about = paragraphs(choice.about, 10 + width);
-        text.push_str(&format!("        {:width$}  {}\n", choice.name, about.trim_start()));
+        let about = paragraphs(choice.about, 10 + names, width);
+        text.push_str(&format!("        {:names$}  {}\n", choice.name, about.trim_start()));
     }
     text
 }
 
-/// Doc comments as wrapped text. An empty line separates paragraphs, and `- ` begins an item of a list.
-fn paragraphs(about: &str, indent: usize) -> String {
+/// Doc comments as text that is wrapped to this width. An empty line separates paragraphs, and `- ` begins an item of a list.
+fn paragraphs(about: &str, indent: usize, width: usize) -> String {
     let mut blocks: Vec<Block<'_>> = Vec::new();
     let mut gap = "";
     for line in about.lines().map(str::trim) {
@@ -200,7 +212,7 @@ fn paragraphs(about: &str, indent: usize) -> String {
             gap = "";
         }
     }
-    blocks.iter().map(|block| block.text(indent)).collect()
+    blocks.iter().map(|block| block.text(indent, width)).collect()
 }
 
 /// A paragraph, or an item of a list.
@@ -212,21 +224,21 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    fn text(&self, indent: usize) -> String {
+    fn text(&self, indent: usize, width: usize) -> String {
         let margin = " ".repeat(indent);
         if !self.item {
-            return self.gap.to_owned() + &wrap(&self.words, &margin);
+            return self.gap.to_owned() + &wrap(&self.words, &margin, width);
         }
-        let hanging = wrap(&self.words, &format!("{margin}  "));
+        let hanging = wrap(&self.words, &format!("{margin}  "), width);
         format!("{}{margin}- {}", self.gap, hanging.trim_start())
     }
 }
 
-fn wrap(words: &[&str], margin: &str) -> String {
+fn wrap(words: &[&str], margin: &str, width: usize) -> String {
     let mut lines = vec![margin.to_owned()];
     for word in words {
         let current = lines.last().map_or(0, |line| line.chars().count());
-        if current > margin.len() && current + 1 + word.chars().count() > WIDTH {
+        if current > margin.len() && current + 1 + word.chars().count() > width {
             lines.push(margin.to_owned());
         }
         if let Some(line) = lines.last_mut() {
@@ -252,7 +264,7 @@ mod tests {
             `attempts`, `cpus`, `gpus`, `memory` and `priority` (see [manifest.md](manifest.md#what-stages-take-of-the-machine)), none of which is part of its key.\n"
             .to_owned();
         for kind in KINDS {
-            page.push_str(&format!("\n## {}\n\n```text\n{}```\n", kind.name, explain(kind)));
+            page.push_str(&format!("\n## {}\n\n```text\n{}```\n", kind.name, explain(kind, WIDTH)));
         }
         page
     }
@@ -283,18 +295,28 @@ mod tests {
     fn lists_keep_their_items() {
         let about = "One\n two.\n\n- first: a\n  b;\n- second.\n\nThe end.";
         let expected = "  One two.\n\n  - first: a b;\n  - second.\n\n  The end.";
-        assert_eq!(paragraphs(about, 2), expected);
+        assert_eq!(paragraphs(about, 2, WIDTH), expected);
         let long = format!("- {}", "word ".repeat(40));
-        let text = paragraphs(&long, 4);
+        let text = paragraphs(&long, 4, WIDTH);
         let mut lines = text.lines();
         assert!(lines.next().is_some_and(|line| line.starts_with("    - word")));
         assert!(lines.all(|line| line.starts_with("      word") && line.len() <= WIDTH), "{text}");
     }
 
     #[test]
+    fn a_list_is_as_wide_as_the_terminal() {
+        assert_eq!(list(None).lines().count(), KINDS.len() + 2);
+        let narrow = list(Some(90));
+        let (lines, _) = narrow.split_once("\n\n").expect("two parts");
+        assert!(lines.lines().all(|line| line.len() <= 90), "{lines}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&narrow), words(&list(None)));
+    }
+
+    #[test]
     fn words_are_wrapped_within_the_margin() {
         let words: Vec<&str> = std::iter::repeat_n("word", 60).collect();
-        let text = wrap(&words, "    ");
+        let text = wrap(&words, "    ", WIDTH);
         assert!(text.lines().all(|line| line.starts_with("    ") && line.len() <= WIDTH), "{text}");
         assert_eq!(text.split_whitespace().count(), 60);
     }
