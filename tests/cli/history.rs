@@ -1,7 +1,6 @@
 //! What is recorded of runs, and what is shown of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
@@ -223,9 +222,7 @@ fn the_commit_of_the_manifest() {
     for (number, case) in [(14, "*status*) sleep 3"), (16, "*ls-files*) exit 128")] {
         let text =
             format!("#!/bin/sh\ncase $* in {case};; esac\nPATH=${{PATH#*:}} exec git \"$@\"\n");
-        project.write("bin/git", text);
-        let script = project.path("bin/git");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+        project.write_program("bin/git", &text);
         let mut other = run(number);
         other.env("PATH", format!("{}:{path}", project.path("bin").display()));
         project.start_command(other).wait().success();

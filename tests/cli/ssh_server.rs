@@ -2,7 +2,6 @@
 //! the network is a program in place of `ssh`, so that no story needs an account.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use crate::remote_stories::one_of_eight_pushes_wins;
 use crate::support::{Sandbox, walk};
@@ -33,8 +32,7 @@ fn user(folder: &tempfile::TempDir, ssh: &str) -> Sandbox {
     let user = Sandbox::new(PAPER)
         .set("PIPELINE_REMOTE", format!("ssh://ann@lab:2222{}/cache", folder.path().display()));
     let calls = user.path("calls");
-    user.write("ssh", format!("#!/bin/sh\necho \"$@\" >> '{}'\n{ssh}\n", calls.display()));
-    fs::set_permissions(user.path("ssh"), fs::Permissions::from_mode(0o755)).expect("ours");
+    user.write_program("ssh", &format!("#!/bin/sh\necho \"$@\" >> '{}'\n{ssh}\n", calls.display()));
     let program = user.path("ssh").display().to_string();
     user.set("PIPELINE_SSH", program)
 }

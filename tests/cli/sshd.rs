@@ -1,8 +1,5 @@
 //! A cache that others share, in a folder of this machine through a real `sshd`: `cargo xtask test-remotes` starts one for these.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::remote_stories::{PAPER, one_of_eight_pushes_wins, succeeded};
@@ -15,11 +12,10 @@ fn user(folder: &tempfile::TempDir, host: &str) -> Sandbox {
     let user = Sandbox::new(PAPER)
         .set("PIPELINE_REMOTE", format!("ssh://{host}{}", folder.path().display()));
     let pid = user.path("pid").display().to_string();
-    user.write(
+    user.write_program(
         "ssh",
-        format!("#!/bin/sh\necho $$ > '{pid}'\nexec ssh -F '{server}/ssh_config' \"$@\"\n"),
+        &format!("#!/bin/sh\necho $$ > '{pid}'\nexec ssh -F '{server}/ssh_config' \"$@\"\n"),
     );
-    fs::set_permissions(user.path("ssh"), fs::Permissions::from_mode(0o755)).expect("ours");
     let program = user.path("ssh").display().to_string();
     user.set("PIPELINE_SSH", program)
 }

@@ -56,6 +56,14 @@ const PNG: &[u8] =
     \x54\x78\xda\x63\x38\x51\xa1\x81\x15\x31\x0c\x2d\x09\x00\x52\xd5\x5a\x01\x22\xf9\
     \x7e\x1a\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
 
+/// Copies a program, or makes one of a script, by another process. What this one has open for writing is open for a moment in
+/// whatever another thread starts just then, and a program that is open for writing does not start.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied =
+        std::process::Command::new("install").args(["-m", "755"]).args([from, to]).status();
+    assert!(copied.expect("coreutils").success(), "{} is copied", from.display());
+}
+
 impl Sandbox {
     /// A project with this manifest and no cache yet.
     pub fn new(manifest: &str) -> Self {
@@ -78,7 +86,7 @@ impl Sandbox {
         for (program, name) in [(pipeline(), "pipeline"), (fake_learn(), "pipeline-learn")] {
             // The build folder may be where no other user has access.
             if fs::hard_link(&program, bin.join(name)).is_err() {
-                fs::copy(&program, bin.join(name)).expect("a copy of a program");
+                copy_program(&program, &bin.join(name));
             }
         }
         if rustix::process::geteuid().is_root() {
@@ -157,8 +165,10 @@ impl Sandbox {
 
     /// Writes a script that can be run.
     pub fn write_program(&self, name: &str, script: &str) {
-        self.write(name, script);
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("ours");
+        let text = format!("{name}.text");
+        self.write(&text, script);
+        copy_program(&self.path(&text), &self.path(name));
+        fs::remove_file(self.path(&text)).expect("ours");
     }
 
     /// Writes a data set in MNIST's format: grey images of 8x8 pixels and two classes.

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::manifests::TRAINING;
-use crate::support::{Sandbox, pipeline};
+use crate::support::{Sandbox, copy_program, pipeline};
 
 /// What a run says whose learning stages have a worker of this behaviour.
 fn run_with(behaviour: &str) -> crate::support::Ended {
@@ -168,7 +168,7 @@ fn a_worker_that_is_missing() {
     let project = Sandbox::new(TRAINING);
     // Alone in its folder, so that no other build's worker is beside it.
     std::fs::create_dir(project.path("bin")).expect("ours");
-    std::fs::copy(pipeline(), project.path("bin/pipeline")).expect("a copy of the program");
+    copy_program(&pipeline(), &project.path("bin/pipeline"));
     let mut command = std::process::Command::new(project.path("bin/pipeline"));
     command.args(["run", "experiment.toml"]);
     project.dress(&mut command);

@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use super::{RUN, project, submitted, two_stages};
-use crate::support::{Sandbox, eventually, names};
+use crate::support::{Sandbox, copy_program, eventually, names};
 
 /// Waits until the scheduler was asked so often again where its jobs are.
 fn asked(project: &Sandbox, times: usize) {
@@ -104,7 +104,7 @@ fn replaced(replace: impl FnOnce(&Path)) {
     project.edit("shell = 'cd", &waits);
     let program = project.path("pipeline-copy");
     let mut command = project.command(&format!("{RUN} simclr"));
-    fs::copy(command.get_program(), &program).expect("a program");
+    copy_program(Path::new(command.get_program()), &program);
     let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
     command = std::process::Command::new(&program);
     project.dress(command.args(arguments));
