@@ -2,8 +2,6 @@
 //!
 //! Does not depend on what it is used for.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -34,29 +32,14 @@ pub(crate) fn memory() -> Option<u64> {
 /// How often the system has ended a process because memory ran out: in the control group of this process, or else on the machine.
 /// `None` where that cannot be known.
 pub(crate) fn out_of_memory_kills() -> Option<u64> {
-    // Held open, as each stage asks.
-    static COUNTS: OnceLock<Option<File>> = OnceLock::new();
-    let kills = |counts: &File| counted(&whole(counts)?, "oom_kill");
-    let find = || {
-        let group = control_group().into_iter();
-        let group = group
-            .flat_map(|group| ["memory.events", "memory.oom_control"].map(|file| group.join(file)));
-        let mut files =
-            group.chain(["/proc/vmstat".into()]).filter_map(|file| File::open(file).ok());
-        files.find(|counts| kills(counts).is_some())
-    };
-    kills(COUNTS.get_or_init(find).as_ref()?)
-}
-
-/// The text of a file, from its beginning.
-fn whole(file: &File) -> Option<String> {
-    let (mut text, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        match file.read_at(&mut part, text.len() as u64).ok()? {
-            0 => return String::from_utf8(text).ok(),
-            length => text.extend_from_slice(&part[..length]),
-        }
-    }
+    let group = control_group().and_then(|group| {
+        let files = ["memory.events", "memory.oom_control"];
+        let events =
+            files.iter().find_map(|file| std::fs::read_to_string(group.join(file)).ok())?;
+        counted(&events, "oom_kill")
+    });
+    let machine = || counted(&std::fs::read_to_string("/proc/vmstat").ok()?, "oom_kill");
+    group.or_else(machine)
 }
 
 /// Where the system shows control groups.

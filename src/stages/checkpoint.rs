@@ -162,8 +162,9 @@ fn lock_path(base: &Path, id: &str) -> PathBuf {
     base.join(format!("{id}.lock"))
 }
 
-/// The folder that counts. A folder without its lock was made by a program whose own folder was removed.
-fn newest(base: &Path) -> Option<String> {
+/// The folder of a base that counts, by its name: later ones have greater names. A folder without its lock was made by a program
+/// whose own folder was removed.
+pub fn newest(base: &Path) -> Option<String> {
     let entries = fs::read_dir(base).ok()?.flatten();
     let ids = entries.filter_map(|entry| {
         let id = entry.file_name().to_str()?.strip_suffix(".lock")?.to_owned();

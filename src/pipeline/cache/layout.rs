@@ -32,6 +32,8 @@
 
 use std::path::{Path, PathBuf};
 
+use pipeline_stages::checkpoint;
+
 use crate::digest::Digest;
 use crate::key::StageKey;
 
@@ -297,7 +299,7 @@ impl Layout {
         let place = self.partial(key);
         let old = place.join("checkpoint");
         let is_there = old.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-        if is_there { old } else { place }
+        if is_there && checkpoint::newest(&old) > checkpoint::newest(&place) { old } else { place }
     }
 
     /// What works on a key now.
@@ -427,6 +429,13 @@ mod tests {
         assert_eq!(layout.checkpoint(&key), layout.partial(&key));
         let old = layout.partial(&key).join("checkpoint");
         std::fs::create_dir_all(&old).expect("writable");
-        assert_eq!(layout.checkpoint(&key), old);
+        assert_eq!(layout.checkpoint(&key), layout.partial(&key));
+        // The newest counts, where both versions have been at work.
+        for (id, newest) in [("2", old.clone()), ("4", layout.partial(&key)), ("3", old)] {
+            std::fs::create_dir(newest.join(id)).expect("writable");
+            std::fs::write(newest.join(format!("{id}.lock")), "").expect("writable");
+            let expected = if id == "3" { layout.partial(&key) } else { newest };
+            assert_eq!(layout.checkpoint(&key), expected, "{id}");
+        }
     }
 }

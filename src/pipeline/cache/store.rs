@@ -65,19 +65,23 @@ pub(super) fn commit<T>(
     let place = layout.artifact(&digest);
     let shared = durable::is_shared(layout.root());
     // Where there is a listing there may be a record, which says that this is on the disk.
-    let new_lasts = lasts || layout.listing(&digest).exists();
-    let make_read_only = || {
-        make_read_only(&output, &entries, shared, new_lasts)
+    let must_last = || lasts || layout.listing(&digest).exists();
+    let make_read_only = |lasts| {
+        make_read_only(&output, &entries, shared, lasts)
             .with_context(|| format!("cannot flush {} to disk", output.path().display()))
     };
     let is_free = || fs::symlink_metadata(&place).is_err();
-    // In one step, which does not replace another artifact: that is not an empty folder.
-    let is_put = is_free() && {
-        make_read_only()?;
+    // In one step, which does not replace another artifact, but for an empty one.
+    let new_lasts = must_last();
+    let is_put = !entries.is_empty() && is_free() && {
+        make_read_only(new_lasts)?;
         is_free() && work.rename_output(&place).is_ok()
     };
     let lasts = if is_put {
-        new_lasts
+        if !new_lasts && must_last() {
+            sync_artifact(layout, &digest)?;
+        }
+        must_last()
     } else {
         // Two stages that produce the same content must not take it for damaged while the other replaces it.
         let _lock = lock(layout, &digest)?;
@@ -93,16 +97,19 @@ pub(super) fn commit<T>(
             }
             Ok(is_sound)
         };
+        // Whoever finds the place free does not wait for the lock: what was not there at first is not damaged.
+        let was_free = is_free();
         let is_new = !is_there()?;
+        let new_lasts = must_last();
         if is_new {
-            if !is_free() {
+            if !was_free {
                 let _withdrawal = withdraw(&digest)?;
                 quarantine(layout, &digest)?;
             }
-            make_read_only()?;
+            make_read_only(new_lasts)?;
             let moved = move_into_store(work, &output, &entries, &place, (shared, new_lasts))
                 .with_context(|| format!("cannot move the artifact to {}", place.display()));
-            // Whoever finds the place free does not wait for the lock, and may have been faster.
+            // Somebody may have been faster.
             if moved.is_err() && !is_there()? {
                 moved?;
             }
@@ -221,7 +228,10 @@ fn move_into_store(
     copy_tree(output, entries, &copy)?;
     let copied = Folder::open(&copy)?;
     make_read_only(&copied, entries, shared, lasts)?;
-    Ok(disk::rename(copy.as_path(), place)?)
+    disk::rename(copy.as_path(), place).inspect_err(|_| {
+        let _ = durable::remove_tree(&copy);
+    })?;
+    Ok(())
 }
 
 /// Moves an output as it is. Where the work is on another file system, by a copy.
@@ -289,10 +299,12 @@ pub(crate) fn holds(layout: &Layout, stored: &Stored) -> bool {
 
 /// Whether an artifact exists and holds the bytes of its digest. Reads all its files.
 pub(crate) fn is_intact(layout: &Layout, digest: &Digest) -> anyhow::Result<bool> {
-    match Listing::of(&layout.artifact(digest)) {
-        Ok(stored) => Ok(stored.digest() == *digest),
-        Err(error) if exists(layout, digest) => Err(error),
+    let look = || Ok(Listing::of(&layout.artifact(digest))?.digest() == *digest);
+    match look() {
+        // It may just have been put there.
+        Err(_) if exists(layout, digest) => look(),
         Err(_) => Ok(false),
+        is_intact => is_intact,
     }
 }
 

@@ -1,6 +1,5 @@
 //! A folder in which one stage works: made under a lock, held open, gone when it is dropped.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +30,12 @@ impl WorkFolder {
     pub(super) fn make(layout: &Layout, name: &str, lock: Lock) -> anyhow::Result<Self> {
         // What an earlier process left, or one that has lost the lock and must not record anything now; as far as it can be removed:
         // another user's program may have written it.
-        for entry in fs::read_dir(layout.bucket(Bucket::Tmp)).into_iter().flatten().flatten() {
+        let works = layout.bucket(Bucket::Tmp);
+        let listed = match disk::list(&works) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            listed => Some(listed.with_context(|| format!("cannot list {}", works.display()))?),
+        };
+        for entry in listed.into_iter().flatten().flatten() {
             if entry.file_name().to_str().and_then(lock_name) == Some(name) {
                 let _ = durable::remove_tree(&entry.path());
             }

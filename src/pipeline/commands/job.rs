@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
         "{} is another job of the same key: the end of this one was seen",
         arguments.spec.display()
     );
-    let running = RunningFiles::new(Layout::new(spec.cache.clone()));
+    let running = RunningFiles::of_job(Layout::new(spec.cache.clone()));
     let style = if spec.place.is_some() { Style::Plain } else { Style::Json };
     let mut reporters = Reporters(vec![reporter(style), Box::new(running)]);
     // 2 is for what cannot be done at all: the job of another build.

@@ -172,7 +172,8 @@ impl Job<'_> {
             Lookup::Busy => return Ok(JobEnd::Held),
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
-        let reads = Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs);
+        let look = || Reads::look(self.cache, declaration, &self.spec.folder, self.index, inputs);
+        let reads = look();
         let are_whole = reads.as_ref().is_ok_and(|reads| reads.have_extents_of(inputs));
         for (_, _, stored) in inputs.iter().filter(|_| !are_whole) {
             if let Some(found) = self.cache.quarantine_if_damaged(stored)? {
@@ -181,7 +182,8 @@ impl Job<'_> {
                 return Ok(JobEnd::LostInput { artifact, was_damaged: found.place.is_some() });
             }
         }
-        let reads = reads?;
+        // What was looked at before may have been moved away since, and put there again.
+        let reads = if are_whole { reads } else { look() }?;
         if let Some(path) = reads.other_than(&work.parts) {
             let message = format!("{path} changed before the stage started: run it again");
             return Ok(self.failed(message));

@@ -130,6 +130,8 @@ pub(crate) struct RunningFiles {
     stages: BTreeMap<StageName, Followed>,
     /// Those that run elsewhere: their jobs write their files.
     elsewhere: BTreeSet<StageName>,
+    /// Whether each stage has its file from its start on.
+    at_once: bool,
 }
 
 struct Followed {
@@ -147,7 +149,14 @@ impl RunningFiles {
     /// For the runs of a cache.
     pub(crate) fn new(layout: Layout) -> Self {
         let (stages, elsewhere) = (BTreeMap::new(), BTreeSet::new());
-        Self { layout, experiment: String::new(), stages, elsewhere }
+        Self { layout, experiment: String::new(), stages, elsewhere, at_once: false }
+    }
+
+    /// For a job: nothing else tells whoever watches that it goes on from one stage to the next.
+    pub(crate) fn of_job(layout: Layout) -> Self {
+        let mut files = Self::new(layout);
+        files.at_once = true;
+        files
     }
 
     fn write(&mut self, name: &StageName, stopped: bool) {
@@ -188,6 +197,10 @@ impl Reporter for RunningFiles {
                 let waits = false;
                 let new = Followed { key: *key, owner, course, started, written, changed, waits };
                 self.stages.insert(stage.clone(), new);
+                // That of an interrupted run is not about this one.
+                if self.at_once || self.layout.running(key).exists() {
+                    self.write(stage, false);
+                }
             }
             RunEvent::Progress { stage, progress } => {
                 self.stages.entry(stage.clone()).and_modify(|stage| {
