@@ -59,8 +59,15 @@ pub(super) fn read(
     let text = text_file::read(file, MOST_BYTES)?;
     let files = wanted.data.join(FILES);
     let files = match files.is_file() {
-        true => Some(training_files(&text_file::read(&files, MOST_BYTES)?)?),
-        false => None,
+        true => training_files(&text_file::read(&files, MOST_BYTES)?).map(Some),
+        false => Ok(None),
+    };
+    // What a program has written under this name is asked for only where a row needs it.
+    let needs_files =
+        |first: &str| csv::fields(first).is_some_and(|names| names.contains(&"path".to_owned()));
+    let files = match text.lines().next().is_some_and(needs_files) {
+        true => files?,
+        false => files.unwrap_or_default(),
     };
     let found = parse(&text, wanted, files.as_ref())
         .map_err(|(line, wrong)| anyhow!("{}, line {line}: {wrong}", file.display()))?;
@@ -116,6 +123,10 @@ fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
     let place = |name: &str| first.iter().position(|column| column == name);
     let count = first.len();
     let found = || in_short(first.iter().map(|name| format!("'{}'", shortened(name))), NAMED);
+    let is_twice = |name: &&str| first.iter().filter(|column| column == name).count() > 1;
+    if let Some(name) = ["label", "path", "index"].iter().find(|name| is_twice(name)) {
+        return Err(format!("there are two columns '{name}'; they are {}", found()));
+    }
     let Some(label) = place("label") else {
         if count == 1 {
             return Ok(Columns { key: Key::Order, label: 0, count, has_names: false });
@@ -198,15 +209,23 @@ fn parse(text: &str, wanted: &Wanted<'_>, files: Option<&Files>) -> Result<Found
         *row = Some((line, fields.swap_remove(columns.label)));
     }
     if matches!(columns.key, Key::Order) && count != samples {
+        let name = match count == samples + 1 && !columns.has_names {
+            true => "; if the first line has the name of a column, it must be 'label'",
+            false => "",
+        };
         let wrong = format!(
-            "it ends after {count} labels, but the data set has {samples} training samples"
+            "it ends after {count} labels, but the data set has {samples} training samples{name}"
         );
         return Err((last, wrong));
     }
+    let mut trains = vec![false; samples];
+    wanted.order.iter().for_each(|&sample| trains[sample] = true);
+    rows.iter_mut().zip(trains).filter(|(_, trains)| !trains).for_each(|(row, _)| *row = None);
     Ok(Found { classes: classes(&rows, wanted.classes)?, others, first_other })
 }
 
-/// Labels as classes: all of them are names, or all of them are numbers.
+/// Labels as classes: all of them are names, or all of them are numbers. Where names of classes are other numbers than those of their
+/// places, they are names: one that is wrong must not change what all others mean.
 fn classes(
     rows: &[Option<(usize, String)>],
     names: &[String],
@@ -220,7 +239,11 @@ fn classes(
             .map(|row| row.as_ref().and_then(|(_, label)| named(label)))
             .collect());
     };
-    if labels().any(|(_, label)| label.parse::<i64>().is_err()) {
+    let is_elsewhere = |(place, name): (usize, &String)| {
+        name.parse().is_ok_and(|number: i64| usize::try_from(number) != Ok(place))
+    };
+    let are_names = names.iter().enumerate().any(is_elsewhere);
+    if are_names || labels().any(|(_, label)| label.parse::<i64>().is_err()) {
         return Err((*line, no_such_class(&shortened(other), names)));
     }
     let number = |(line, label): &(usize, String)| {
@@ -303,16 +326,18 @@ mod tests {
 
     #[test]
     fn numbers_are_names_where_all_of_them_are() {
-        let label = |text: &str, classes: &[&str]| {
+        let label = |text: &str, names: &[&str]| {
             let row = |(line, label): (usize, &str)| Some((line, label.to_owned()));
-            classes_of(&text.split(' ').enumerate().map(row).collect::<Vec<_>>(), classes)
+            let rows: Vec<_> = text.split(' ').enumerate().map(row).collect();
+            let found = classes(&rows, &self::names(names)).map_err(|(line, _)| line)?;
+            Ok::<Vec<usize>, usize>(found.into_iter().flatten().collect())
         };
-        fn classes_of(rows: &[Option<(usize, String)>], names: &[&str]) -> Vec<usize> {
-            let found = classes(rows, &self::names(names)).unwrap();
-            found.into_iter().flatten().collect()
-        }
-        assert_eq!(label("1 10 2", &["1", "10", "2"]), [0, 1, 2]);
-        assert_eq!(label("0 1 2", &["1", "10", "2"]), [0, 1, 2]);
+        assert_eq!(label("1 10 2", &["1", "10", "2"]), Ok(vec![0, 1, 2]));
+        // One wrong name does not make numbers of all others.
+        assert_eq!(label("1 2 0", &["1", "10", "2"]), Err(2));
+        assert_eq!(label("1 2", &["01", "02", "03"]), Err(0));
+        assert_eq!(label("2 0 1", &["cat", "dog", "owl"]), Ok(vec![2, 0, 1]));
+        assert_eq!(label("2 0 1", &["0", "1", "2"]), Ok(vec![2, 0, 1]));
     }
 
     proptest! {

@@ -68,7 +68,7 @@ kind! {
     /// of the boundary between two classes, which none of 40,000 were that were compared.
     ///
     /// The CSV file of `file` has a line of names, and then a row for each sample. `label` is the class, by name or, where all of them are
-    /// numbers, by number from 0. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
+    /// numbers, by number from 0; where a class is called by another number than its own, all are names. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
     /// does, its place in the training part from 0. Other columns do not count. A file of labels alone, with or without the name `label`
     /// above them, is in the order of the training part. A sample that trains and has no row is a mistake; rows of other samples are not used.
     CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;
