@@ -87,9 +87,13 @@ impl FileWatch {
     /// # Errors
     /// When nothing is reported any more.
     pub(crate) fn wait(&self) -> anyhow::Result<()> {
+        self.wait_for(LONGEST)
+    }
+
+    fn wait_for(&self, longest: Duration) -> anyhow::Result<()> {
         let mut report =
             self.receiver.recv().context("the system does not report changes of files any more")?;
-        let end = Instant::now() + LONGEST;
+        let end = Instant::now() + longest;
         let mut incomplete = BTreeSet::new();
         while Instant::now() < end {
             match report {
@@ -251,7 +255,7 @@ mod tests {
                 file.write_all(b"whole").expect("writable");
                 drop(file);
             });
-            watch.wait().expect("a report");
+            watch.wait_for(Duration::from_secs(60)).expect("a report");
             assert_eq!(fs::read_to_string(&path).expect("readable"), "whole");
         });
         // Who keeps a file open is not waited for without an end.

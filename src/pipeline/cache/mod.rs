@@ -105,7 +105,9 @@ impl Cache {
         match disk::read(&layout.version()) {
             Ok(text) => check_version(root, &String::from_utf8_lossy(&text))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let target = root.read_link().ok().filter(|_| !root.exists());
+                // With a slash at its end, a path is what a link leads to.
+                let link: std::path::PathBuf = root.components().collect();
+                let target = link.read_link().ok().filter(|_| !root.exists());
                 if let Some(target) = target {
                     bail!(
                         "the cache {} is a link to {}, which does not exist: is its disk mounted?",

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::envelope::TABLES;
 use super::hint::{did_you_mean, listed};
 use super::secrets;
 use super::values::{Value, found};
@@ -278,7 +279,11 @@ impl Override {
             table.get_ref().as_table().is_some_and(|table| table.contains_key(key))
         };
         match self.path().collect::<Vec<_>>().as_slice() {
-            path @ [stage, _, ..] if !root.contains_key(*stage) && stages.contains_key(*stage) => {
+            path @ [stage, _, ..]
+                if !TABLES.contains(stage)
+                    && !root.contains_key(*stage)
+                    && stages.contains_key(*stage) =>
+            {
                 Some(format!("stages.{}", path.join(".")))
             }
             [key] if root.get("experiment").is_some_and(|table| has(table, key)) => {

@@ -143,6 +143,11 @@ fn a_part_of_a_path_is_completed() {
             format!("error: --set needs the whole path to a value, did you mean '{meant}'?\n");
         assert!(shown.starts_with(&title), "{shown}");
     }
+    // A stage may be called as a table that this manifest does not have.
+    let text =
+        "[experiment]\nname = \"x\"\n[stages.execution]\nkind = \"command\"\nshell = \"true\"\n";
+    let set = ["execution.threads=2".parse().expect("a path")];
+    super::super::parse(std::path::Path::new("x.toml"), text, &set).expect("a table of a manifest");
 }
 
 #[test]
