@@ -30,12 +30,13 @@ fn fields() -> impl Iterator<Item = (&'static KindInfo, &'static Field)> {
     KINDS.iter().flat_map(|kind| (kind.fields)().iter().map(move |field| (kind, field)))
 }
 
-/// The ports that can be connected together: human labels are only for their own noise, and features take the place of an
-/// encoder.
+/// The ports that can be connected together: labels of people and of a file are only for their own noise, and features take the place
+/// of an encoder.
 fn usual_ports(kind: &KindInfo) -> Vec<String> {
     let ports: Vec<String> = (kind.ports)().iter().map(|port| port.name()).collect();
     let has_encoder = ports.iter().any(|name| name == "weights");
-    let is_usual = |name: &str| name != "human" && !(has_encoder && name == "features");
+    let of_a_noise = if kind.name == "corrupt-labels" { &["human", "source"][..] } else { &[] };
+    let is_usual = |name: &str| !of_a_noise.contains(&name) && !(has_encoder && name == "features");
     ports.into_iter().filter(|name| is_usual(name)).collect()
 }
 
@@ -175,8 +176,12 @@ fn with_another(kind: &KindInfo, field: &Field) -> [KindConfig; 2] {
 }
 
 /// Parameters that only say where something is, whose content is in the key.
-const PLACES: [(&str, &str); 3] =
-    [("dataset", "path"), ("import-weights", "path"), ("corrupt-labels", "matrix")];
+const PLACES: [(&str, &str); 4] = [
+    ("dataset", "path"),
+    ("import-weights", "path"),
+    ("corrupt-labels", "matrix"),
+    ("corrupt-labels", "path"),
+];
 
 fn is_place(kind: &KindInfo, field: &Field) -> bool {
     PLACES.contains(&(kind.name, field.name.as_str()))
@@ -370,7 +375,7 @@ fn every_choice_reads_back() {
     let error = serde_json::from_value::<Noise>(json!("symetric")).unwrap_err().to_string();
     assert_eq!(
         error,
-        "'symetric' is not one of symmetric, flip, flip2, pairflip, asymmetric, matrix, instance, human"
+        "'symetric' is not one of symmetric, flip, flip2, pairflip, asymmetric, matrix, instance, human, file"
     );
 }
 
