@@ -36,7 +36,7 @@ fn usual_ports(kind: &KindInfo) -> Vec<String> {
     let ports: Vec<String> = (kind.ports)().iter().map(|port| port.name()).collect();
     let has_encoder = ports.iter().any(|name| name == "weights");
     let of_a_noise = if kind.name == "corrupt-labels" { &["human", "source"][..] } else { &[] };
-    let is_usual = |name: &str| !of_a_noise.contains(&name) && !(has_encoder && name == "features");
+    let is_usual = |name: &str| !(of_a_noise.contains(&name) || has_encoder && name == "features");
     ports.into_iter().filter(|name| is_usual(name)).collect()
 }
 
