@@ -78,10 +78,12 @@ pub(super) fn commit<T>(
         is_free() && work.rename_output(&place).is_ok()
     };
     let lasts = if is_put {
-        if !new_lasts && must_last() {
+        // A record may have been written meanwhile.
+        let lasts = must_last();
+        if lasts && !new_lasts {
             sync_artifact(layout, &digest)?;
         }
-        must_last()
+        lasts
     } else {
         // Two stages that produce the same content must not take it for damaged while the other replaces it.
         let _lock = lock(layout, &digest)?;
