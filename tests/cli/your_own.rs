@@ -5,7 +5,7 @@ use std::path::Path;
 
 use insta::assert_snapshot;
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, names};
 
 /// The stages that the parts refer to, for those that do not have them themselves.
 const STAGES: [(&str, &str); 5] = [
@@ -49,6 +49,34 @@ fn every_part_of_a_manifest_in_the_docs_is_one() {
         assert_eq!(ended.code(), Some(0), "{block}\n{ended}");
         assert!(!ended.stdout.contains("blocked"), "{block}\n{ended}");
     }
+}
+
+#[test]
+fn a_table_of_images_becomes_folders_and_a_missing_image_is_a_failure() {
+    let block = blocks().into_iter().find(|block| block.contains("[stages.sorted]"));
+    let manifest = format!("[experiment]\nname = \"own\"\n{}", block.expect("it is in the docs"));
+    let project = Sandbox::new(&manifest);
+    project.write_photos("images", &["cat"], 2, 1);
+    // As a spreadsheet writes it: with returns, and without a line break at the end.
+    project.write(
+        "labels.csv",
+        "file,class,part\r\ntrain/cat/0.png,cat,train\r\ntrain/cat/1.png,dog,train\r\n\
+         test/cat/0.png,cat,test\r\ntest/cat/0.png,dog,test",
+    );
+    assert_snapshot!(project.pipeline("run experiment.toml").success(), @"sorted ran, data ran");
+    let files = |part: &str| {
+        let classes = names(&project.artifact("sorted").join(part));
+        let of_class = |class| names(&project.artifact("sorted").join(part).join(class));
+        classes
+            .iter()
+            .map(|class| format!("{class} {}", of_class(class).join(" ")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(files("train"), ["cat 0.png", "dog 1.png"]);
+    assert_eq!(files("test"), ["cat 0.png", "dog 0.png"]);
+    let text = project.read("labels.csv").replace("train/cat/0.png", "train/cat/missing.png");
+    project.write("labels.csv", text);
+    assert_eq!(project.pipeline("run experiment.toml").code(), Some(1));
 }
 
 const OWN: &str = r#"
