@@ -393,12 +393,9 @@ impl Root {
         let mut missing: HashSet<String> = digests.map(Digest::to_string).collect();
         let Some(store) = &self.store else { return missing.is_empty() };
         let most = MOST * missing.len();
-        let list = Dir::read_from(store).into_iter().flatten().take(most).map_while(Result::ok);
-        for entry in list.filter(|entry| entry.file_type() == FileType::Directory) {
-            if let Ok(name) = entry.file_name().to_str() {
-                missing.remove(name);
-            }
-        }
+        for_each_folder_in(store, most, |name| {
+            missing.remove(name);
+        });
         // Not every file system says what is a folder.
         missing.into_iter().all(|name| stat_in(store, name).as_ref().is_some_and(is_folder))
     }
@@ -422,6 +419,19 @@ impl Root {
 fn open_folder(folder: impl AsFd, path: &Path) -> Option<OwnedFd> {
     const FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
     rustix::fs::openat(folder, path, FLAGS, Mode::empty()).ok()
+}
+
+/// Does this with the name of each of the first entries of a folder that its list says are folders: at most so many entries.
+fn for_each_folder_in(folder: impl AsFd, most: usize, mut with: impl FnMut(&str)) {
+    // One that is only a place cannot be listed.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let list = rustix::fs::openat(folder, ".", flags, Mode::empty()).and_then(Dir::new);
+    let entries = list.into_iter().flatten().take(most).map_while(Result::ok);
+    for entry in entries.filter(|entry| entry.file_type() == FileType::Directory) {
+        if let Ok(name) = entry.file_name().to_str() {
+            with(name);
+        }
+    }
 }
 
 fn is_folder(stat: &Stat) -> bool {
@@ -516,6 +526,20 @@ mod tests {
         begin_removal(cache.layout()).expect("writable");
         let now = Stamp { generation: cache.generation(), ..then.clone() };
         assert!(!cache.still_has(&expected, &then, &now));
+    }
+
+    #[test]
+    fn the_list_of_a_folder_has_its_folders() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("file"), "").expect("ours");
+        fs::create_dir(folder.path().join("folder")).expect("ours");
+        let place = open_folder(CWD, folder.path()).expect("it is there");
+        let mut found = Vec::new();
+        for_each_folder_in(&place, 9, |name| found.push(name.to_owned()));
+        found.retain(|name| !name.starts_with('.'));
+        // Where it does not say what is a folder, none.
+        assert!(found == ["folder"] || !is_local(folder.path()), "{found:?}");
+        for_each_folder_in(&place, 0, |name| panic!("{name}"));
     }
 
     #[test]
