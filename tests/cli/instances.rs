@@ -2,7 +2,9 @@
 
 use insta::assert_snapshot;
 
-use crate::support::Sandbox;
+use std::fs;
+
+use crate::support::{Ended, Sandbox, names, walk};
 
 /// Twelve trainings with one evaluation each, whose metrics are numbers in its name.
 const MANY: &str = r#"
@@ -352,4 +354,100 @@ fn plan_shows_how_long_it_may_take() {
     let stages = json["stages"].as_array().cloned().unwrap_or_default();
     let expected = stages.iter().filter(|stage| stage["expected-seconds"].is_f64());
     assert_eq!((stages.len(), expected.count()), (241, 236));
+}
+
+/// What a plan prints, with the times blanked that it expects.
+fn expected(ended: &Ended) -> String {
+    let text = ended.to_string();
+    let lines = text.lines().map(|line| match line.split_once("at most ") {
+        Some((before, _)) => format!("{before}at most [time]\n"),
+        None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+#[test]
+fn plan_shows_how_long_it_may_take_whyever_it_runs() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "slow"
+[matrix]
+n = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+[stages.words]
+kind = "command"
+shell = 'echo words > "$PIPELINE_OUTPUT/text"'
+[stages.train]
+kind = "command"
+inputs = { words = "words" }
+environment = { N = "${n}" }
+shell = 'sleep 1; echo $N > "$PIPELINE_OUTPUT/text"'
+"#,
+    );
+    project.pipeline("run experiment.toml --jobs 12").success();
+    let plan = |arguments: &str| {
+        expected(&project.pipeline(&format!("plan experiment.toml --jobs 1 {arguments}")))
+    };
+    assert_snapshot!(plan("--force train"), @r"
+    status 0
+    --- stdout
+    words  fresh
+    train  12: 12 to run, at most [time]
+
+    slow: 12 would run, 1 is fresh; at most [time]
+    ");
+    let json = project.pipeline("plan experiment.toml --force train --json").json();
+    let stages = json["stages"].as_array().cloned().unwrap_or_default();
+    let known = stages.iter().filter(|stage| stage["expected-seconds"].as_f64() >= Some(1.0));
+    assert_eq!((known.count(), json["expected-seconds"].is_f64()), (12, true), "{json}");
+    // Lost: all artifacts but that of `words`.
+    let words = project.artifact("words");
+    let store = project.cache("store");
+    let others = names(&store).into_iter().map(|name| store.join(name));
+    let others: Vec<_> = others.filter(|artifact| *artifact != words).collect();
+    let moved = project.path("moved");
+    fs::create_dir(&moved).expect("ours");
+    for artifact in &others {
+        project.unprotect(artifact);
+        fs::rename(artifact, moved.join(artifact.file_name().expect("a name"))).expect("ours");
+    }
+    assert_snapshot!(plan("train"), @r"
+    status 0
+    --- stdout
+    words  fresh
+    train  12: 12 to run, at most [time]
+
+    slow: 12 would run, 1 is fresh; at most [time]
+    ");
+    for artifact in &others {
+        fs::rename(moved.join(artifact.file_name().expect("a name")), artifact).expect("ours");
+    }
+    // Damaged: all records but one of a training.
+    let records = walk(&project.cache("records")).into_iter().filter(|path| path.is_file());
+    let records = records.map(|path| (fs::read(&path).expect("ours"), path));
+    let is_of_training = |text: &[u8]| String::from_utf8_lossy(text).contains("sleep 1");
+    let records: Vec<_> = records.filter(|(text, _)| is_of_training(text)).collect();
+    records[1..].iter().for_each(|(_, path)| fs::write(path, "{}").expect("ours"));
+    assert_snapshot!(plan("train"), @r"
+    status 0
+    --- stdout
+    words  fresh
+    train  12: 1 fresh, 11 to run, at most [time]
+
+    slow: 11 would run, 2 are fresh; at most [time]
+    ");
+    records[1..].iter().for_each(|(text, path)| fs::write(path, text).expect("ours"));
+    // What was made from damaged bytes does not count.
+    project.unprotect(&words);
+    fs::write(words.join("text"), "swords\n").expect("ours");
+    assert_eq!(project.pipeline("verify experiment.toml").code(), Some(1));
+    project.pipeline("run experiment.toml words").success();
+    assert_snapshot!(plan("train"), @r"
+    status 0
+    --- stdout
+    words  fresh
+    train  12: 12 to run, at most [time]
+
+    slow: 12 would run, 1 is fresh; at most [time]
+    ");
 }

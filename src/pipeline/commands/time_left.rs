@@ -13,6 +13,7 @@ use crate::facts::CacheFacts;
 use crate::format;
 use crate::key::{OutsideDigest, StageKey};
 use crate::plan::{Blocked, Facts, NoResult, Plan, PlanState};
+use crate::reason::Reason;
 use crate::stage_name::StageName;
 
 /// The most records of a stage in the manifest that are read for the time alone.
@@ -110,8 +111,16 @@ pub(super) fn plan_with_time(
     let plan = Plan::of(manifest, graph, selected, &noting);
     let mut runs = noting.runs.into_inner();
     for (name, state) in plan.iter() {
-        if let Some(record) = state.finished() {
-            runs.add(name, record);
+        match state {
+            // The plan has asked for the last run of these, to say what changed.
+            PlanState::Dirty { reason: Reason::NeverRan | Reason::Changed { .. }, .. } => {}
+            PlanState::Dirty { key, .. } => {
+                let same = project.cache.record(key).or_else(|| facts.remote(key));
+                if let Some(record) = same.or_else(|| facts.last(name)) {
+                    runs.add(name, &record);
+                }
+            }
+            _ => state.finished().into_iter().for_each(|record| runs.add(name, record)),
         }
     }
     let held_up = plan.held_up();
