@@ -106,7 +106,8 @@ pub(crate) fn size_of_at_least(wanted: u64) -> String {
     )
 }
 
-/// Reads a number of bytes: `4096`, `500MB`, `1.5 GB` (powers of 1000), `20 GiB` (powers of 1024). Capitals do not count.
+/// Reads a number of bytes: `812 B`, `500MB`, `1.5 GB` (powers of 1000), `20 GiB` (powers of 1024). Capitals do not count. Only 0
+/// needs no unit: whoever writes 200 does not mean bytes.
 ///
 /// # Errors
 /// In words: it is not one.
@@ -136,7 +137,13 @@ pub(crate) fn read_size(text: &str) -> Result<u64, String> {
             (bytes < u64::MAX as f64).then_some(bytes as u64)
         }
     };
-    bytes.ok_or_else(|| format!("'{text}' is more than a disk can have"))
+    match bytes {
+        None => Err(format!("'{text}' is more than a disk can have")),
+        Some(1..) if unit.is_empty() => {
+            Err(format!("'{text}' does not have a unit: write one, as in {number} GB"))
+        }
+        Some(bytes) => Ok(bytes),
+    }
 }
 
 fn not_a_size(text: &str) -> String {
@@ -269,7 +276,7 @@ mod tests {
     fn sizes_are_read_as_people_write_them() {
         for (text, size) in [
             ("0", 0),
-            ("4096", 4096),
+            ("0.0", 0),
             ("812 B", 812),
             ("500MB", 500_000_000),
             (" 1.5 GB ", 1_500_000_000),
@@ -278,7 +285,7 @@ mod tests {
             ("20GiB", 20 << 30),
             ("1.5 TiB", 3 << 39),
             ("2 PB", 2_000_000_000_000_000),
-            ("18446744073709551615", u64::MAX),
+            ("18446744073709551615 B", u64::MAX),
         ] {
             assert_eq!(read_size(text), Ok(size), "{text}");
             assert_eq!(
@@ -299,8 +306,10 @@ mod tests {
             ("1,000 MB", "is not a size"),
             ("1 bytes", "is not a size"),
             ("1 kiloé", "is not a size"),
+            ("4096", "'4096' does not have a unit: write one, as in 4096 GB"),
+            (" 1.5 ", "'1.5' does not have a unit"),
             ("20G", "may be 20 GB or 20 GiB"),
-            ("18446744073709551616", "more than a disk can have"),
+            ("18446744073709551616 B", "more than a disk can have"),
             ("20000 PiB", "more than a disk can have"),
         ] {
             let error = read_size(text).expect_err(text);

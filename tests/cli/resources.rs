@@ -269,6 +269,7 @@ path = "images"
 kind = "pretrain-simclr"
 data = "data"
 seed = "${seed}"
+        ("--memory 10", "'10' does not have a unit: write one, as in 10 GB"),
 "#;
 
 fn trainings(together: &str) -> Sandbox {

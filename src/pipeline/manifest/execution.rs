@@ -348,11 +348,6 @@ fn size(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {
     };
     match format::read_size(text) {
         Ok(0) => Err(Mistake::at(value.span(), format!("'{name}' cannot be 0"))),
-        // As bytes, it would be next to nothing.
-        Ok(_) if text.trim().ends_with(|letter: char| letter.is_ascii_digit() || letter == '.') => {
-            let title = format!("'{text}' does not have a unit");
-            Err(Mistake::at(value.span(), title).help(help))
-        }
         Ok(bytes) => Ok(bytes),
         Err(reason) => Err(Mistake::at(value.span(), format!("'{name}': {reason}")).help(help)),
     }

@@ -53,6 +53,23 @@ fn for_room_what_was_used_longest_ago_goes() {
 
     For more information, try '--help'.
     ");
+    // As bytes, it would be nearly nothing.
+    assert_snapshot!(project.pipeline("gc --max-size 200"), @r"
+    status 2
+    --- stderr
+    error: invalid value '200' for '--max-size <SIZE>': '200' does not have a unit: write one, as in 200 GB
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(project.pipeline("cache limit 500"), @r"
+    status 2
+    --- stderr
+    error: invalid value '500' for '[SIZE]': '500' does not have a unit: write one, as in 500 GB
+
+    For more information, try '--help'.
+    ");
+    assert_eq!(store(&project), 2);
+    assert_eq!(project.pipeline("gc --max-size 0 --dry-run").code(), Some(1));
 }
 
 #[test]
