@@ -138,6 +138,59 @@ fn stages_of_one_run_that_do_the_same_fail_together() {
 }
 
 #[test]
+fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
+    // The third time, it succeeds.
+    let project = twins("test $(wc -l < ran) -ge 3 && echo 1 > \"$PIPELINE_OUTPUT/a\"");
+    let more = |stage: &str, more: &str| {
+        let table = format!("[stages.{stage}]\nkind = \"command\"\n");
+        project.edit(&table, &format!("{table}{more}\n"));
+    };
+    more("b", "execution = { attempts = { count = 2, on = [\"failure\"] } }");
+    more("c", "execution = { priority = -1 }");
+    let work = project.read("experiment.toml");
+    let work = work.split("[stages.b]").nth(1).and_then(|text| text.split("[stages.c]").next());
+    let twin = format!("[stages.d]{}", work.expect("a stage"));
+    project.edit("[stages.after]", &format!("{twin}[stages.after]"));
+    assert_snapshot!(project.pipeline("run experiment.toml a b c d after --jobs 2 --keep-going"), @r#"
+    status 1
+    --- stderr
+          b waits for a, which does the same
+          c waits for a, which does the same
+          d waits for a, which does the same
+          a (command) runs: no earlier run
+    FAIL  a after [time]: 'sh -c echo ran >> ran; test $(wc -l < ran) -ge 3 && echo 1 > "$PIPELINE_OUTPUT/a"' ended with exit status 1
+    FAIL  c after [time]: it does the same as a, which failed: 'sh -c echo ran >> ran; test $(wc -l < ran) -ge 3 && echo 1 > "$PIPELINE_OUTPUT/a"' ended with exit status 1
+          d waits for b, which does the same
+          b (command) runs: no earlier run
+          b: attempt 2 of 2: 'sh -c echo ran >> ran; test $(wc -l < ran) -ge 3 && echo 1 > "$PIPELINE_OUTPUT/a"' ended with exit status 1
+          d waits for b, which does the same
+          b (command) runs: no earlier run
+    done  b in [time]
+          after (command) runs: no earlier run
+    done  after in [time]
+    --- stdout
+
+    stage  result  time  metrics
+    a  failed  [time]
+    b  ran  [time]
+    c  failed  [time]
+    d  fresh
+    after  ran  [time]
+
+    twins: 1 fresh, 2 ran, 2 failed in [time]; `pipeline log experiment.toml a` shows the whole log
+    "#);
+    assert_eq!(project.read("ran"), "ran\n".repeat(3));
+    assert_snapshot!(project.pipeline("run experiment.toml a c").success(), @"a fresh, c fresh");
+    // Without --keep-going, nothing starts after a failure.
+    let project = twins("cat secret > \"$PIPELINE_OUTPUT/a\"");
+    project.write("secret", "1");
+    project.edit("[stages.a]\n", "[stages.a]\nsandbox = \"on\"\n");
+    assert_snapshot!(project.pipeline("run experiment.toml a b").results(), @"a failed, b skipped");
+    let ended = project.pipeline("run experiment.toml a b c --keep-going");
+    assert_snapshot!(ended.results(), @"a failed, b ran, c fresh");
+}
+
+#[test]
 fn stages_of_one_run_that_do_the_same_are_stopped_together() {
     let project = twins("until test -e never; do sleep 0.01; done");
     let run = project.start("run experiment.toml a b c --jobs 3");

@@ -248,8 +248,8 @@ struct Run<'a> {
     /// Here and not in the body of a job: an attempt that runs alone waits for all that others have taken of the machine. A
     /// job that runs elsewhere is one attempt.
     attempts: HashMap<StageKey, u32>,
-    /// The keys that failed in this run, each with its stage and the reason.
-    failures: HashMap<StageKey, (StageName, String)>,
+    /// The keys that failed in this run, each with its stages that ran and their reasons.
+    failures: HashMap<StageKey, Vec<(StageName, String)>>,
     /// What is known of all artifacts, once something starts.
     fit: Option<Fit<'a>>,
     failed: bool,
@@ -489,9 +489,15 @@ impl Run<'_> {
         }
     }
 
-    /// A stage must run; or it shares what becomes of another one with the same key, which must run too.
+    /// A stage must run; or it shares what becomes of another one with the same key, which must run too. A failure only where
+    /// it would run in the same way.
     fn must_run(&mut self, name: &StageName, work: Work) {
-        if let Some((other, message)) = self.failures.get(&work.key) {
+        let is_alike = |(other, _): &&(StageName, String)| {
+            let both = self.manifest.stage(name).zip(self.manifest.stage(other));
+            both.is_some_and(|(one, other)| one.runs_as(other))
+        };
+        let mut failures = self.failures.get(&work.key).into_iter().flatten();
+        if let Some((other, message)) = failures.find(is_alike) {
             let message = format!("it does the same as {other}, which failed: {message}");
             self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
         } else if let Some(other) =
@@ -645,7 +651,11 @@ impl Run<'_> {
             }
             JobEnd::Failed { message, log, .. } => {
                 self.failed = true;
-                self.failures.extend(key.map(|key| (key, (name.clone(), message.clone()))));
+                if let Some(key) = key {
+                    // Another stage with this key has its own attempts.
+                    self.attempts.remove(&key);
+                    self.failures.entry(key).or_default().push((name.clone(), message.clone()));
+                }
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
             }
             JobEnd::LostInput { artifact, was_damaged } => {

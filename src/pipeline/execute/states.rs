@@ -24,7 +24,7 @@ pub(crate) enum StageState {
     Unseen,
     /// It must run, and waits for its slots.
     Ready(Box<Work>),
-    /// Another stage with the same key is ready or runs: what becomes of that one becomes of this one.
+    /// Another stage with the same key is ready or runs: this one is looked at again when that has ended.
     Parked {
         /// The other stage.
         behind: StageName,

@@ -205,6 +205,13 @@ impl Stage {
         let ports = self.inputs.iter();
         ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
     }
+
+    /// Whether a stage with the same key would run in the same way, so that it fails where this one does: in the same sandbox,
+    /// on the same device, with as much time, memory and as many attempts. When they start does not matter.
+    pub(crate) fn runs_as(&self, other: &Self) -> bool {
+        let terms = |stage: &Self| StageExecution { priority: 0, ..stage.execution.clone() };
+        self.stage == other.stage && terms(self) == terms(other)
+    }
 }
 
 /// The files of a manifest, absolute, with their bytes: itself, and what it includes, also what cannot be read.
