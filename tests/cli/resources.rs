@@ -207,6 +207,53 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
 
     error: 1 mistake in experiment.toml; nothing was run
     ");
+    // A plan may be of a run on another machine.
+    let text = stages(&[
+        ("small", "execution = { cpus = 1 }"),
+        ("large", "execution = { cpus = 4, memory = '100 TB' }"),
+        ("wide", "execution = { memory = '100 TB', gpus = 1 }"),
+        ("many", "execution = { gpus = 3 }"),
+        ("elsewhere", "execution = { cpus = 9, executor = 'cluster' }"),
+    ]);
+    let cluster = "[executors.cluster]\nkind = \"slurm\"\n";
+    let project = Sandbox::new(&(text + cluster)).with_gpus(&["NVIDIA H100"; 2]);
+    assert_snapshot!(project.pipeline("plan experiment.toml --cpus 2 --memory 20GB"), @r"
+    status 0
+    --- stderr
+    warning: 'large' takes 4 cores, and a run may use 2
+     --> experiment.toml:9:22
+      |
+    9 | execution = { cpus = 4, memory = '100 TB' }
+      |                      ^
+      |
+      = help: take fewer, or let runs use more: --cpus 4
+
+    warning: 'wide' takes 100 TB of memory, and a run may use 20 GB
+      --> experiment.toml:13:24
+       |
+    13 | execution = { memory = '100 TB', gpus = 1 }
+       |                        ^^^^^^^^
+       |
+       = help: take less, or let runs use more: --memory '100 TB'
+
+    warning: 'many' takes 3 GPUs, and a run may use 2 GPUs
+      --> experiment.toml:17:22
+       |
+    17 | execution = { gpus = 3 }
+       |                      ^
+       |
+       = help: these are cuda:0 and cuda:1
+
+    --- stdout
+    small      dirty  no earlier run
+    large      dirty  no earlier run
+    wide       dirty  no earlier run
+    many       dirty  no earlier run
+    elsewhere  dirty  no earlier run
+
+    shared: 5 would run, 0 are fresh
+    ");
+    assert_snapshot!(project.pipeline("run experiment.toml small large -n --cpus 4 --memory 100TB").stderr, @"");
     // What has its result needs nothing.
     let project = Sandbox::new(&stages(&[("large", "execution = { cpus = 3 }")]));
     project.pipeline("run experiment.toml --cpus 3").success();
@@ -222,6 +269,7 @@ fn options_that_are_no_amounts_are_mistakes() {
         ("--gpus 0,1,0", "it has the GPU 0 twice"),
         ("--gpus one", "write their numbers, as in 0,1,3, or none"),
         ("--memory 8G", "'8G' may be 8 GB or 8 GiB"),
+        ("--memory 10", "'10' does not have a unit: write one, as in 10 GB"),
         ("--memory 0", "it cannot be 0"),
     ] {
         let ended = project.pipeline(&format!("run experiment.toml {options}"));
@@ -269,7 +317,6 @@ path = "images"
 kind = "pretrain-simclr"
 data = "data"
 seed = "${seed}"
-        ("--memory 10", "'10' does not have a unit: write one, as in 10 GB"),
 "#;
 
 fn trainings(together: &str) -> Sandbox {

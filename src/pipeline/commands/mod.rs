@@ -65,7 +65,7 @@ use pipeline_stages::worker::{file_size_limit_is_an_error, in_words, with_disk_a
 use crate::cache::Cache;
 use crate::cli::{Arguments, Command, ManifestArguments, WithArguments};
 use crate::colour;
-use crate::diagnostic::{Colour, Mistakes};
+use crate::diagnostic::{Colour, Mistakes, Warnings};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::lint;
@@ -646,10 +646,15 @@ fn report_arguments(error: clap::Error) -> ExitCode {
 
 /// Shows the warnings about these stages on standard error. Returns whether there are any.
 fn warn(project: &Project, selected: &[StageName]) -> bool {
-    let warnings = lint::warnings(&project.manifest, selected).render(colour_of_errors());
+    show_warnings(&lint::warnings(&project.manifest, selected))
+}
+
+/// Shows warnings. Returns whether there are any.
+fn show_warnings(warnings: &Warnings) -> bool {
+    let text = warnings.render(colour_of_errors());
     // Where standard error is closed, nobody reads it.
-    let _ = std::io::stderr().write_all(visible::coloured(&warnings).as_bytes());
-    !warnings.is_empty()
+    let _ = std::io::stderr().write_all(visible::coloured(&text).as_bytes());
+    !text.is_empty()
 }
 
 fn colour_of_errors() -> Colour {

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::time_left::{TimeLeft, plan_with_time};
-use super::{Project, print_coloured, print_json, warn};
+use super::{Project, print_coloured, print_json, show_warnings, warn};
 use crate::cli::{ManifestArguments, PlanArguments};
+use crate::diagnostic::Warnings;
 use crate::execute::Share;
 use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
-use crate::manifest::Limits;
+use crate::manifest::{LOCAL, Limits, Misfit};
 use crate::plan::{Plan, PlanState};
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
@@ -55,6 +56,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     }
     let (plan, time) = plan_with_time(&project, &selected, forced, &share);
     project.check_fit(&plan)?;
+    warn_of_too_much(&project, &plan, &time, &share);
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;
     } else {
@@ -62,6 +64,20 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     }
     let would_run = arguments.exit_code && !plan.is_all_fresh();
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Says which stages take more than a run here may use. On another machine there may be enough: only a run refuses them.
+fn warn_of_too_much(project: &Project, plan: &Plan, time: &TimeLeft, share: &Share) {
+    let manifest = &project.manifest;
+    let would_run = plan.iter().filter(|(name, _)| time.has(name));
+    let stages = would_run.filter_map(|(name, _)| manifest.stage(name));
+    let here = stages
+        .filter(|stage| stage.execution.executor.as_ref().is_none_or(|executor| executor == LOCAL));
+    let misfits = here.filter_map(|stage| {
+        let mistake = share.mistake_at_a_glance(stage)?;
+        Some(Misfit { stage: stage.name.clone(), mistake })
+    });
+    show_warnings(&Warnings::new(manifest.sources.clone(), Misfit::mistakes(misfits)));
 }
 
 pub(crate) fn state_json(state: &PlanState) -> Value {

@@ -35,6 +35,11 @@ pub(super) struct TimeLeft {
 }
 
 impl TimeLeft {
+    /// Whether a stage may run.
+    pub(super) fn has(&self, name: &StageName) -> bool {
+        self.stages.contains_key(name)
+    }
+
     /// The seconds that a stage may take; `None` for one that does not run, or of which nothing is known.
     pub(super) fn of(&self, name: &StageName) -> Option<f64> {
         self.stages.get(name).copied().flatten()

@@ -159,6 +159,17 @@ impl Share {
 
     /// What is wrong where a stage needs more than the run may use.
     pub(crate) fn mistake(&self, stage: &Stage) -> Option<Mistake> {
+        self.mistake_without_gpus(stage).or_else(|| self.gpu_mistake(stage))
+    }
+
+    /// The same, where GPUs were only looked for at a glance: where none was seen, there may be some.
+    pub(crate) fn mistake_at_a_glance(&self, stage: &Stage) -> Option<Mistake> {
+        let knows_gpus = self.has_others || !self.gpus.all.is_empty();
+        let of_gpus = || self.gpu_mistake(stage).filter(|_| knows_gpus);
+        self.mistake_without_gpus(stage).or_else(of_gpus)
+    }
+
+    fn mistake_without_gpus(&self, stage: &Stage) -> Option<Mistake> {
         let Takes { cpus, memory, .. } = stage.execution.takes;
         let name = stage.name.template();
         let at = |key: &str, title: String, help: String| {
@@ -181,7 +192,7 @@ impl Share {
             let help = format!("take less, or let runs use more: --memory '{enough}'");
             return at("memory", title, help);
         }
-        self.gpu_mistake(stage)
+        None
     }
 
     /// The same of GPUs alone.
