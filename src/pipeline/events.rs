@@ -77,6 +77,8 @@ pub(crate) enum RunEvent {
     },
     /// A remark of a stage.
     Note { stage: StageName, text: String },
+    /// A remark about the run.
+    Remark { text: String },
     /// A stage ended.
     End {
         stage: StageName,

@@ -204,6 +204,9 @@ impl Facts for CacheFacts<'_> {
             }
             Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {
                 Some(withdrawn) => NoResult::Withdrawn(withdrawn.reason),
+                None if self.shared.is_some_and(|shared| shared.is_out_of_reach(key)) => {
+                    NoResult::OutOfReach
+                }
                 None => NoResult::NoRecord,
             }),
         }

@@ -47,6 +47,8 @@ pub(crate) enum NoResult {
     Withdrawn(String),
     /// There is a record, but a power cut may have torn its artifact.
     Uncertain,
+    /// There is a record on a remote, whose artifact did not come, as the remote is away.
+    OutOfReach,
 }
 
 /// Why a stage cannot run, regardless of the others: a file outside the cache that it reads cannot be read.
@@ -286,6 +288,7 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
         Err(NoResult::Uncertain) => Reason::Uncertain,
+        Err(NoResult::OutOfReach) => Reason::OutOfReach,
         Err(NoResult::NoRecord) => match facts.last(name).filter(|last| last.key != key) {
             None => Reason::NeverRan,
             Some(last) => Reason::Changed { changes: changes(&last.parts, &parts, facts) },

@@ -25,6 +25,8 @@ pub(crate) enum Reason {
     Withdrawn { because: String },
     /// There is a record, but its artifact was not flushed to the disk. It counts if that is whole.
     Uncertain,
+    /// Its artifact is only on a remote, which was away when it was needed.
+    OutOfReach,
     /// It has a result, and somebody asked for another run.
     Forced,
     /// Something that enters its key changed.
@@ -63,6 +65,7 @@ impl fmt::Display for Reason {
             Self::Uncertain => {
                 f.write_str("its artifact was not flushed to the disk (--durability=lazy)")
             }
+            Self::OutOfReach => f.write_str("its artifact is only on the remote, which is away"),
             Self::Forced => f.write_str("asked for with --force"),
             Self::Changed { changes } => {
                 let mut texts = in_words(changes);

@@ -47,6 +47,8 @@ pub enum Answer {
     Half,
     /// Not at all.
     Never,
+    /// Not at all: the connection ends.
+    Gone,
 }
 
 pub struct Request {
@@ -161,6 +163,7 @@ fn serve(
             while reader.read(&mut [0; 4096])? > 0 {}
             return Ok(());
         }
+        Answer::Gone => return Ok(()),
         Answer::Later(seconds) => {
             header = format!("retry-after: {seconds}\r\n");
             body = Vec::new();

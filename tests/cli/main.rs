@@ -40,6 +40,7 @@ mod nearest;
 mod object_store;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod older_kernel;
+mod outages;
 mod places;
 mod pretrained;
 mod python;

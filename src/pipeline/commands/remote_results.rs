@@ -59,14 +59,15 @@ impl Project {
                         reason: Reason::Withdrawn { .. } | Reason::Uncertain,
                         ..
                     } => None,
-                    PlanState::Dirty { key, .. } => Some(*key).filter(|key| !shared.was_asked(key)),
+                    PlanState::Dirty { key, .. } => {
+                        Some(*key).filter(|key| !shared.has_answered(key))
+                    }
                     _ => None,
                 });
                 let keys: HashSet<StageKey> = keys.collect();
-                if keys.is_empty() {
+                if keys.is_empty() || !shared.ask(&keys.into_iter().collect::<Vec<_>>()) {
                     break;
                 }
-                shared.ask(&keys.into_iter().collect::<Vec<_>>());
             }
         });
         shared.keep(&self.cache);
@@ -96,7 +97,7 @@ impl Project {
         if let Some(more) = odd.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
             note(&format!("warning: {}: {more} more like these", shared.address()));
         }
-        if let Some(trouble) = shared.trouble() {
+        if let Some(trouble) = shared.take_trouble() {
             note(&format!("warning: the remote {} is not used: {trouble}", shared.address()));
         }
     }

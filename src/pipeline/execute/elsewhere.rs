@@ -41,7 +41,7 @@ impl Executor for WithRemote {
         let (key, reason) = (spec.work.key, &spec.work.reason);
         let is_own =
             matches!(reason, Reason::Forced | Reason::Withdrawn { .. } | Reason::Uncertain);
-        let asks = !is_own && !self.shared.was_asked(&key);
+        let asks = !is_own && !self.shared.has_answered(&key) && self.shared.trouble().is_none();
         if missing.is_empty() && !asks {
             return self.executor.start(spec);
         }
@@ -120,7 +120,7 @@ fn bring(
                     record.stage,
                     shared.address()
                 ));
-                shared.pass_over(&record.key);
+                shared.pass_over(&record.key, &failure);
                 report(JobEvent::Damage { artifact, withdrawn: Vec::new() });
                 return Err(JobEnd::LookAgain);
             }

@@ -268,6 +268,7 @@ impl Run<'_> {
     fn run_to_end(&mut self) -> anyhow::Result<()> {
         loop {
             self.start_what_is_ready()?;
+            self.say_news_of_the_remote();
             if self.states.running() == 0 {
                 match self.without_some() {
                     Some(stage) => self.states.let_start(&stage),
@@ -786,6 +787,11 @@ impl Run<'_> {
             self.report(RunEvent::Stopping { jobs: 0 });
         }
         Ok(())
+    }
+
+    fn say_news_of_the_remote(&mut self) {
+        let news = self.options.shared.as_ref().map(|shared| shared.take_news());
+        news.into_iter().flatten().for_each(|text| self.report(RunEvent::Remark { text }));
     }
 
     fn report(&mut self, event: RunEvent) {

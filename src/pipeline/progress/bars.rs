@@ -337,6 +337,7 @@ impl Reporter for Bars {
             RunEvent::Same { .. }
             | RunEvent::Wait { .. }
             | RunEvent::Note { .. }
+            | RunEvent::Remark { .. }
             | RunEvent::Stopping { .. } => self.print(event),
         }
         self.tick();

@@ -92,6 +92,7 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
             Some(format!("      {stage} waits: another process does the same work"))
         }
         RunEvent::Note { stage, text } => Some(format!("      {stage}: {}", indent(text))),
+        RunEvent::Remark { text } => Some(indent(text)),
         RunEvent::End { stage, outcome, .. } => ending(stage, outcome),
         RunEvent::Stopping { jobs: 0 } => Some(
             "      stopping: running stages write a checkpoint and leave (again to end them at once)".to_owned(),

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+
 use super::pull::NotPulled;
 use super::push::{Pushed, What};
 use super::shared::SharedCache;
+use super::transport::FailureKind;
 use crate::cache::{Cache, Watch, on_threads};
 use crate::events::{Outcome, RunEvent};
 use crate::interrupt::further_signal;
@@ -63,6 +66,8 @@ struct State {
     unsigned: usize,
     /// The first reason.
     reason: Option<String>,
+    /// Why the last one of those that wait was not sent.
+    away: Option<String>,
 }
 
 impl LivePush {
@@ -85,13 +90,8 @@ impl LivePush {
         if self.thread.is_none() {
             let (sender, receiver) = channel::<Wanted>();
             let work = Arc::clone(&self.work);
-            let send = move || {
-                while let Ok(first) = receiver.recv() {
-                    let batch: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
-                    on_threads(&batch, MOST_AT_ONCE, |(key, what)| work.send(key, *what));
-                }
-            };
-            let thread = std::thread::Builder::new().name("push".to_owned()).spawn(send);
+            let thread = std::thread::Builder::new().name("push".to_owned());
+            let thread = thread.spawn(move || work.send_all(&receiver));
             match thread {
                 Ok(thread) => self.thread = Some((sender, thread)),
                 Err(error) => {
@@ -153,7 +153,8 @@ impl LivePush {
         }
         let left = state.failed + state.waiting;
         if left > 0 {
-            let reason = state.reason.as_deref().unwrap_or("it was stopped");
+            let reason = state.reason.as_deref().or(state.away.as_deref());
+            let reason = reason.unwrap_or("it was stopped");
             say(&format!(
                 "warning: {} not pushed to {}: {reason}; `{}` sends what is missing there",
                 in_words_that_were(left),
@@ -169,20 +170,47 @@ impl Work {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, key: &StageKey, what: What) {
-        if self.watch.stop.load(Ordering::Relaxed) {
-            return self.ended(Some("it was stopped".to_owned()));
+    /// Sends results as they come. Those that the remote does not take, as it is away, are sent when it is asked again, and once more
+    /// at the end.
+    fn send_all(&self, receiver: &Receiver<Wanted>) {
+        let mut left: Vec<Wanted> = Vec::new();
+        let mut is_last = false;
+        while !is_last {
+            let next = match left.is_empty() {
+                true => receiver.recv().map_err(RecvTimeoutError::from),
+                false => receiver.recv_timeout(self.shared.push_pause().unwrap_or_default()),
+            };
+            is_last = next == Err(RecvTimeoutError::Disconnected);
+            left.extend(next.into_iter().chain(receiver.try_iter()));
+            if is_last {
+                self.shared.relent();
+            }
+            let is_over = on_threads(&left, MOST_AT_ONCE, |(key, what)| self.send(key, *what));
+            let mut is_over = is_over.into_iter();
+            left.retain(|_| !is_over.next().unwrap_or_default());
         }
+    }
+
+    /// Sends one. Returns whether it is over: not where the remote is away.
+    fn send(&self, key: &StageKey, what: What) -> bool {
         let pushed = match self.cache.usable(key) {
+            _ if self.watch.stop.load(Ordering::Relaxed) => Err(NotPulled::Stopped),
             Some(record) => self.shared.push(&self.cache, &record, what, &self.watch),
-            None => return self.ended(Some("the result is no longer in the cache".to_owned())),
+            None => Err(NotPulled::Here(anyhow!("the result is no longer in the cache"))),
         };
         self.state().unsigned += usize::from(matches!(pushed, Ok(Pushed::Unsigned)));
-        self.ended(pushed.err().map(|why| match why {
-            NotPulled::There(failure) => failure.reason,
-            NotPulled::Here(error) => format!("{error:#}"),
-            NotPulled::Stopped => "it was stopped".to_owned(),
-        }));
+        let failed = match pushed {
+            Ok(_) => None,
+            Err(NotPulled::There(failure)) if failure.kind == FailureKind::Away => {
+                self.state().away = Some(failure.reason);
+                return false;
+            }
+            Err(NotPulled::There(failure)) => Some(failure.reason),
+            Err(NotPulled::Here(error)) => Some(format!("{error:#}")),
+            Err(NotPulled::Stopped) => Some("it was stopped".to_owned()),
+        };
+        self.ended(failed);
+        true
     }
 
     /// One is over, or failed for this reason.

@@ -19,6 +19,7 @@ mod http;
 mod index;
 mod live;
 mod name;
+mod outage;
 mod pull;
 mod push;
 mod s3;

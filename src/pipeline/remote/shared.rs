@@ -1,12 +1,14 @@
 //! The cache that others share, as one process sees it: what it was asked, what it said, and whether it works.
 //!
-//! A remote that does not work is never an error of a run: it is not asked again, and the reason is kept for whoever shows it.
+//! A remote that does not work is never an error of a run: it is left alone for a while, and the reason is kept for whoever shows it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::connect;
 use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
+use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
 use super::transport::{Content, Extent, Failure, FailureKind, Remote, get_all};
@@ -26,29 +28,24 @@ const MOST_ASKED_AT_ONCE: usize = 16;
 pub(crate) struct SharedCache {
     address: Address,
     signing: Signing,
-    remote: OnceLock<Result<Box<dyn Remote>, Failure>>,
-    /// Whether it can be used, and says which layout it has.
-    opened: Mutex<Option<Result<bool, Failure>>>,
-    /// Why it is not asked any more.
-    trouble: Mutex<Option<Failure>>,
-    /// Why nothing is sent any more. What is full can still be read.
-    push_trouble: Mutex<Option<Failure>>,
+    remote: OnceLock<Box<dyn Remote>>,
+    /// Held by whoever makes that.
+    connecting: Mutex<()>,
+    /// Whether it says which layout it has, once it is known that it can be used.
+    opened: Mutex<Option<bool>>,
+    /// Whether it works.
+    outage: Outage,
+    /// Whether it takes what is sent. What is full can still be read.
+    push_outage: Outage,
     /// What it said that cannot be right, and did not count.
     odd: Mutex<Vec<String>>,
     /// What it said of the keys that it was asked for in this process.
     said: Mutex<HashMap<StageKey, Option<Arc<Record>>>>,
     /// The records that are known of it, by their artifacts.
     by_artifact: Mutex<HashMap<Digest, Arc<Record>>>,
-    /// What it had for a key was missing or wrong.
-    forgotten: Mutex<HashSet<StageKey>>,
+    /// What it had for a key did not come, and how that failed.
+    forgotten: Mutex<HashMap<StageKey, FailureKind>>,
     stored: StoredFiles,
-}
-
-/// Keeps the first failure after which nothing else works.
-fn note_in(trouble: &Mutex<Option<Failure>>, failure: &Failure) {
-    if failure.kind == FailureKind::Away {
-        lock(trouble).get_or_insert_with(|| failure.clone());
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -58,13 +55,19 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl SharedCache {
     /// The one at an address. Nothing is asked yet.
     pub(crate) fn new(address: Address, signing: Signing) -> Self {
+        Self::with_pause(address, signing, first_pause())
+    }
+
+    /// The same, which is left alone for this time once it has failed.
+    fn with_pause(address: Address, signing: Signing, pause: Duration) -> Self {
         Self {
             address,
             signing,
             remote: OnceLock::new(),
+            connecting: Mutex::default(),
             opened: Mutex::default(),
-            trouble: Mutex::default(),
-            push_trouble: Mutex::default(),
+            outage: Outage::new(pause),
+            push_outage: Outage::new(pause),
             odd: Mutex::default(),
             said: Mutex::default(),
             by_artifact: Mutex::default(),
@@ -73,11 +76,11 @@ impl SharedCache {
         }
     }
 
-    /// One in this place.
+    /// One in this place, which is left alone for this time once it has failed.
     #[cfg(test)]
-    pub(super) fn over(remote: Box<dyn Remote>, signing: Signing) -> Self {
-        let shared = Self::new(Address::Folder("/test".into()), signing);
-        assert!(shared.remote.set(Ok(remote)).is_ok(), "it is new");
+    pub(super) fn over(remote: Box<dyn Remote>, signing: Signing, pause: Duration) -> Self {
+        let shared = Self::with_pause(Address::Folder("/test".into()), signing, pause);
+        assert!(shared.remote.set(remote).is_ok(), "it is new");
         shared
     }
 
@@ -104,9 +107,44 @@ impl SharedCache {
         place.finish()
     }
 
-    /// Why it is not asked any more.
+    /// Why it is left alone now.
     pub(crate) fn trouble(&self) -> Option<Failure> {
-        lock(&self.trouble).clone()
+        self.outage.trouble()
+    }
+
+    /// The same, for whoever says it now: it is no news any more.
+    pub(crate) fn take_trouble(&self) -> Option<Failure> {
+        let _ = self.outage.take_news();
+        self.trouble()
+    }
+
+    /// For how long nothing is sent to it.
+    pub(super) fn push_pause(&self) -> Option<Duration> {
+        self.outage.pause().max(self.push_outage.pause())
+    }
+
+    /// Nobody can wait for long: it is asked again soon.
+    pub(super) fn relent(&self) {
+        self.outage.relent();
+        self.push_outage.relent();
+    }
+
+    /// What nobody was told: that it does not work any more, or works again.
+    pub(crate) fn take_news(&self) -> Vec<String> {
+        let address = &self.address;
+        let news = self.outage.take_news().map(|news| match news {
+            News::Away(failure) => format!(
+                "warning: the run goes on without the remote {address}, and asks it again later: {failure}"
+            ),
+            News::Back => format!("the remote {address} is used again"),
+        });
+        let push_news = self.push_outage.take_news().map(|news| match news {
+            News::Away(failure) => format!(
+                "warning: what is to be pushed to {address} waits, and is tried again later: {failure}"
+            ),
+            News::Back => format!("results are pushed to {address} again"),
+        });
+        news.into_iter().chain(push_news).collect()
     }
 
     /// What it said that cannot be right, and did not count, since the last time that somebody asked.
@@ -114,13 +152,21 @@ impl SharedCache {
         std::mem::take(&mut lock(&self.odd))
     }
 
-    /// What it can do, unless it does not work.
+    /// What it can do, unless it is left alone now.
     fn remote(&self) -> Result<&dyn Remote, Failure> {
-        match self.trouble() {
+        let made = || match self.trouble() {
             Some(trouble) => Err(trouble),
+            None => Ok(self.remote.get().map(|remote| &**remote)),
+        };
+        if let Some(remote) = made()? {
+            return Ok(remote);
+        }
+        let _connecting = lock(&self.connecting);
+        match made()? {
+            Some(remote) => Ok(remote),
             None => {
-                let remote = self.remote.get_or_init(|| connect(&self.address)).as_ref();
-                remote.map(|remote| &**remote).map_err(Failure::clone)
+                let remote = self.note(connect(&self.address))?;
+                Ok(&**self.remote.get_or_init(|| remote))
             }
         }
     }
@@ -152,35 +198,49 @@ impl SharedCache {
                 ))),
             }
         };
-        lock(&self.opened).get_or_insert_with(open).clone()
+        let mut opened = lock(&self.opened);
+        if let Some(has_version) = *opened {
+            return Ok(has_version);
+        }
+        let has_version = self.note(open())?;
+        *opened = Some(has_version);
+        Ok(has_version)
     }
 
-    /// Notes a failure after which nothing else works.
+    /// Notes whether it works, by what became of something that it was asked.
     fn note<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        result.inspect_err(|failure| note_in(&self.trouble, failure))
+        self.outage.note(result.as_ref().err());
+        result
     }
 
-    /// Asks for the records of these keys, unless it was asked before in this process. Where it does not work, nothing is known.
-    pub(crate) fn ask(&self, keys: &[StageKey]) {
+    /// Asks for the records of these keys, unless it has answered in this process. Returns whether it answers for all of them. Where
+    /// it does not, nothing is known.
+    pub(crate) fn ask(&self, keys: &[StageKey]) -> bool {
         let known = lock(&self.said).keys().copied().collect::<HashSet<_>>();
         let keys: Vec<StageKey> = keys.iter().copied().filter(|key| !known.contains(key)).collect();
         if keys.is_empty() {
-            return;
+            return true;
         }
-        let works = self.note(self.has_version()).is_ok();
-        let records = on_threads(&keys, MOST_ASKED_AT_ONCE, |key| {
+        let works = self.has_version().is_ok();
+        let answers = on_threads(&keys, MOST_ASKED_AT_ONCE, |key| {
             if !works || self.trouble().is_some() {
                 return None;
             }
-            self.note(self.fetch(key)).unwrap_or_else(|failure| {
-                if failure.kind != FailureKind::Away {
+            match self.note(self.fetch(key)) {
+                Ok(record) => Some(record.map(Arc::new)),
+                Err(failure) if failure.kind == FailureKind::Away => None,
+                Err(failure) => {
                     lock(&self.odd).push(failure.reason);
+                    Some(None)
                 }
-                None
-            })
+            }
         });
-        let mut said = lock(&self.said);
-        said.extend(keys.into_iter().zip(records.into_iter().map(|record| record.map(Arc::new))));
+        let count = keys.len();
+        let answered = keys.into_iter().zip(answers).filter_map(|(key, said)| Some((key, said?)));
+        let answered: Vec<_> = answered.collect();
+        let is_all = answered.len() == count;
+        lock(&self.said).extend(answered);
+        is_all
     }
 
     /// Keeps what it said in a cache that exists, for later processes.
@@ -197,8 +257,8 @@ impl SharedCache {
         lock(&self.said).values().any(Option::is_some)
     }
 
-    /// Whether it was asked for the record of a key in this process.
-    pub(crate) fn was_asked(&self, key: &StageKey) -> bool {
+    /// Whether it has answered for the record of a key in this process.
+    pub(crate) fn has_answered(&self, key: &StageKey) -> bool {
         lock(&self.said).contains_key(key)
     }
 
@@ -236,7 +296,7 @@ impl SharedCache {
 
     /// The record that it has for a key, as far as that is known: from this process, or from an earlier one.
     pub(crate) fn known(&self, cache: &Cache, key: &StageKey) -> Option<Arc<Record>> {
-        if lock(&self.forgotten).contains(key) {
+        if lock(&self.forgotten).contains_key(key) {
             return None;
         }
         let said = lock(&self.said).get(key).cloned();
@@ -251,10 +311,15 @@ impl SharedCache {
         lock(&self.by_artifact).get(artifact).cloned()
     }
 
-    /// In this process, it does not have anything for a key from now on.
-    pub(crate) fn pass_over(&self, key: &StageKey) {
-        lock(&self.forgotten).insert(*key);
+    /// In this process, it does not have anything for a key from now on, after what it had did not come for this reason.
+    pub(crate) fn pass_over(&self, key: &StageKey, failure: &Failure) {
+        lock(&self.forgotten).insert(*key, failure.kind);
         lock(&self.by_artifact).retain(|_, record| record.key != *key);
+    }
+
+    /// Whether it has something for a key, which did not come as it was away.
+    pub(crate) fn is_out_of_reach(&self, key: &StageKey) -> bool {
+        lock(&self.forgotten).get(key) == Some(&FailureKind::Away)
     }
 
     /// Brings a result into the cache, as it is recorded there. Returns what counts then, and what no longer does. What is wrong or
@@ -271,11 +336,14 @@ impl SharedCache {
         };
         let pulled = pull();
         match &pulled {
-            Ok(_) => cache.forget_remote_record(&self.place(), &record.key),
+            Ok(_) => {
+                self.outage.note(None);
+                cache.forget_remote_record(&self.place(), &record.key);
+            }
             Err(NotPulled::There(failure)) => {
-                note_in(&self.trouble, failure);
+                self.outage.note(Some(failure));
                 if failure.kind == FailureKind::Wrong {
-                    self.pass_over(&record.key);
+                    self.pass_over(&record.key, failure);
                     cache.forget_remote_record(&self.place(), &record.key);
                 }
             }
@@ -292,7 +360,7 @@ impl SharedCache {
         what: What,
         watch: &Watch,
     ) -> Result<Pushed, NotPulled> {
-        if let Some(trouble) = lock(&self.push_trouble).clone() {
+        if let Some(trouble) = self.push_outage.trouble() {
             return Err(trouble.into());
         }
         let push = || {
@@ -306,11 +374,21 @@ impl SharedCache {
             }
             Pusher { remote, cache, watch, signer: signer.as_ref() }.push(record, what)
         };
-        push().inspect_err(|why| {
-            if let NotPulled::There(failure) = why {
-                note_in(&self.push_trouble, failure);
+        let pushed = push();
+        match &pushed {
+            Ok(_) => {
+                self.outage.note(None);
+                self.push_outage.note(None);
             }
-        })
+            // Where it does not work at all, it takes nothing, either.
+            Err(NotPulled::There(failure)) => {
+                let does_not_work = self.outage.is_on();
+                let outage = if does_not_work { &self.outage } else { &self.push_outage };
+                outage.note(Some(failure));
+            }
+            Err(NotPulled::Here(_) | NotPulled::Stopped) => {}
+        }
+        pushed
     }
 
     /// Which of these keys it has a record of.
@@ -318,7 +396,7 @@ impl SharedCache {
     /// # Errors
     /// When it does not work.
     pub(crate) fn has(&self, keys: &[StageKey]) -> Result<Vec<bool>, Failure> {
-        self.note(self.has_version())?;
+        self.has_version()?;
         let found = on_threads(keys, MOST_ASKED_AT_ONCE, |key| {
             self.note(self.remote()?.size(&Name::record(key))).map(|size| size.is_some())
         });

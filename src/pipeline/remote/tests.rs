@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,7 +14,7 @@ use super::name::Name;
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
 use super::shared::SharedCache;
-use super::transport::{Content, Extent, Failure, Put, Remote};
+use super::transport::{Content, Extent, Failure, FailureKind, Put, Remote};
 use crate::cache::{Cache, Execution, Lookup, Record, Watch};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
@@ -131,7 +132,7 @@ fn shared(remote: &Arc<Memory>) -> SharedCache {
 
 /// The same of somebody who signs, or trusts some.
 fn shared_by(remote: &Arc<Memory>, signing: Signing) -> SharedCache {
-    SharedCache::over(Box::new(Arc::clone(remote)), signing)
+    SharedCache::over(Box::new(Arc::clone(remote)), signing, Duration::MAX)
 }
 
 /// A record as it is in the cache of whoever has pulled it.
@@ -446,11 +447,12 @@ fn what_does_not_come_today_is_still_known_and_what_is_wrong_is_forgotten() {
     for fails in failures {
         remote.fail(Some(fails));
         let process = shared(&remote);
-        let Err(NotPulled::There(_)) = process.pull(&bob, &record, &watch) else {
+        let Err(NotPulled::There(failure)) = process.pull(&bob, &record, &watch) else {
             panic!("it fails")
         };
         assert!(process.known(&bob, &key).is_some() && is_known_later());
-        process.pass_over(&key);
+        process.pass_over(&key, &failure);
+        assert_eq!(process.is_out_of_reach(&key), failure.kind == FailureKind::Away);
         assert!(process.known(&bob, &key).is_none(), "this process goes on without it");
         assert!(is_known_later());
     }
@@ -486,6 +488,27 @@ fn a_remote_that_is_full_is_still_read() {
     process.ask(&[theirs.key]);
     assert!(process.known(&bob, &theirs.key).is_some());
     process.pull(&bob, &theirs, &watch).expect("it can be read");
+}
+
+#[test]
+fn a_remote_that_was_away_is_asked_again_after_a_pause() {
+    let remote = Arc::new(Memory::default());
+    let (_ann, ann) = cache();
+    let (record, watch) = (make(&ann, "first", model), Watch::default());
+    for pause in [Duration::MAX, Duration::ZERO] {
+        let process = SharedCache::over(Box::new(Arc::clone(&remote)), Signing::default(), pause);
+        remote.fail(Some(|_, _| Some(Failure::away("the cable is cut"))));
+        assert!(!process.ask(&[record.key]) && !process.has_answered(&record.key));
+        let pushed = process.push(&ann, &record, What::Result, &watch);
+        assert!(matches!(pushed, Err(NotPulled::There(_))), "{pushed:?}");
+        assert_eq!(process.take_news().len(), 1);
+        remote.fail(None);
+        let works = pause.is_zero();
+        assert_eq!(process.push(&ann, &record, What::Result, &watch).is_ok(), works);
+        assert_eq!(process.ask(&[record.key]), works);
+        assert_eq!(process.has_answered(&record.key), works);
+        assert_eq!(process.take_news().len(), usize::from(works));
+    }
 }
 
 #[test]

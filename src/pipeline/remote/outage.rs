@@ -1,0 +1,189 @@
+//! Whether a remote works. One that has failed is left alone for a pause, and then asked again: each time that it fails again, the
+//! pause is longer.
+
+use std::ffi::OsStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::transport::{Failure, FailureKind};
+
+/// The first pause, which doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// The environment variable that sets another first pause, in milliseconds: for tests.
+const PAUSE: &str = "PIPELINE_REMOTE_PAUSE";
+
+/// The first pause of this process.
+pub(super) fn first_pause() -> Duration {
+    let set = std::env::var_os(PAUSE);
+    let set = set.as_deref().and_then(OsStr::to_str).and_then(|text| text.parse().ok());
+    set.map_or(FIRST_PAUSE, Duration::from_millis)
+}
+
+/// What became of a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// It failed for this reason.
+    Away(Failure),
+    /// It works again.
+    Back,
+}
+
+/// What is known of whether a remote works.
+pub(super) struct Outage {
+    first_pause: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What failed last, where nothing has worked since.
+    failed: Option<Failed>,
+    /// Whether somebody was told that it does not work, and not yet that it works again.
+    is_said: bool,
+}
+
+struct Failed {
+    failure: Failure,
+    at: Instant,
+    pause: Duration,
+}
+
+impl Failed {
+    /// How much of the pause is left.
+    fn left(&self) -> Option<Duration> {
+        self.pause.checked_sub(self.at.elapsed()).filter(|left| !left.is_zero())
+    }
+}
+
+impl Outage {
+    /// Of a remote that has not failed.
+    pub(super) fn new(first_pause: Duration) -> Self {
+        Self { first_pause, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why it is left alone now.
+    pub(super) fn trouble(&self) -> Option<Failure> {
+        let state = self.state();
+        let failed = state.failed.as_ref().filter(|failed| failed.left().is_some());
+        failed.map(|failed| failed.failure.clone())
+    }
+
+    /// Whether it has failed, and nothing has worked since.
+    pub(super) fn is_on(&self) -> bool {
+        self.state().failed.is_some()
+    }
+
+    /// For how long it is left alone.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.state().failed.as_ref().and_then(Failed::left)
+    }
+
+    /// Notes what became of something that it was asked: how it failed, if it did.
+    pub(super) fn note(&self, failure: Option<&Failure>) {
+        let failure = failure.filter(|failure| failure.kind == FailureKind::Away);
+        let mut state = self.state();
+        let pause = match &state.failed {
+            // What was asked for before it failed does not say how it is now.
+            Some(failed) if failed.left().is_some() => return,
+            Some(failed) => (failed.pause * 2).min(LONGEST_PAUSE),
+            None => self.first_pause,
+        };
+        let at = Instant::now();
+        state.failed = failure.map(|failure| Failed { failure: failure.clone(), at, pause });
+    }
+
+    /// The pause is over where it has lasted as long as the first one: nobody can wait for longer.
+    pub(super) fn relent(&self) {
+        if let Some(failed) = &mut self.state().failed {
+            failed.pause = failed.pause.min(self.first_pause);
+        }
+    }
+
+    /// What became of it, since somebody was told.
+    pub(super) fn take_news(&self) -> Option<News> {
+        let mut state = self.state();
+        let news = match (&state.failed, state.is_said) {
+            (Some(failed), false) => News::Away(failed.failure.clone()),
+            (None, true) => News::Back,
+            _ => return None,
+        };
+        state.is_said = news != News::Back;
+        Some(news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends the pause.
+    fn wait(outage: &Outage) -> Duration {
+        let mut state = outage.state();
+        let failed = state.failed.as_mut().expect("it has failed");
+        let pause = failed.pause;
+        failed.at = failed.at.checked_sub(pause).expect("the machine has run for longer");
+        pause
+    }
+
+    #[test]
+    fn what_fails_is_left_alone_for_longer_each_time_until_it_works() {
+        let outage = Outage::new(FIRST_PAUSE);
+        outage.note(None);
+        outage.note(Some(&Failure::refused("not this")));
+        assert_eq!((outage.trouble(), outage.take_news()), (None, None));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let failure = Failure::away("the cable is cut");
+            outage.note(Some(&failure));
+            assert_eq!(outage.trouble(), Some(failure));
+            // Of somebody who had asked before.
+            outage.note(None);
+            outage.note(Some(&Failure::away("another")));
+            assert!(outage.trouble().is_some_and(|trouble| trouble.reason != "another"));
+            pauses.push(wait(&outage).as_secs());
+            assert_eq!((outage.trouble(), outage.pause()), (None, None));
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+        outage.note(None);
+        outage.note(Some(&Failure::away("the cable is cut")));
+        assert_eq!(wait(&outage), FIRST_PAUSE, "another outage");
+    }
+
+    #[test]
+    fn it_is_said_once_that_it_does_not_work_and_once_that_it_does() {
+        let outage = Outage::new(FIRST_PAUSE);
+        let failure = Failure::away("the cable is cut");
+        for _ in 0..2 {
+            outage.note(Some(&failure));
+            assert_eq!(outage.take_news(), Some(News::Away(failure.clone())));
+            wait(&outage);
+            outage.note(Some(&failure));
+            assert_eq!(outage.take_news(), None, "the same outage");
+            wait(&outage);
+            outage.note(None);
+            assert_eq!((outage.take_news(), outage.take_news()), (Some(News::Back), None));
+        }
+        outage.note(Some(&failure));
+        wait(&outage);
+        outage.note(None);
+        assert_eq!(outage.take_news(), None, "nobody has missed it");
+    }
+
+    #[test]
+    fn who_cannot_wait_waits_for_the_first_pause_only() {
+        let outage = Outage::new(FIRST_PAUSE);
+        outage.note(Some(&Failure::away("the cable is cut")));
+        wait(&outage);
+        outage.note(Some(&Failure::away("the cable is cut")));
+        let left = || outage.pause().expect("it is left alone");
+        assert!(left() > FIRST_PAUSE);
+        outage.relent();
+        assert!(left() <= FIRST_PAUSE);
+    }
+}

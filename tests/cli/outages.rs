@@ -1,0 +1,91 @@
+//! A remote that goes away while a run goes on, and comes back, or does not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::fake_store::{Answer, Store};
+use crate::support::{Sandbox, eventually, walk};
+
+/// A store that is there, or not.
+fn store() -> (Store, Arc<AtomicBool>) {
+    let is_away = Arc::new(AtomicBool::new(false));
+    let is_away_now = Arc::clone(&is_away);
+    let store = Store::start(move |_| match is_away_now.load(Ordering::Relaxed) {
+        true => Answer::Gone,
+        false => Answer::Plain,
+    });
+    (store, is_away)
+}
+
+/// Somebody who asks it again soon, and has a stage before which the others wait.
+fn user(store: &Store) -> Sandbox {
+    let user = store.user().set("PIPELINE_REMOTE_PAUSE", "10");
+    let go = user.path("go").display().to_string();
+    let first = "[stages.first]\nkind = \"command\"\nshell = 'echo 1 > \"$PIPELINE_OUTPUT/1\"'\n";
+    user.edit("[stages.data]", &format!("{first}[stages.data]"));
+    user.edit("seq 1 60000", &format!("until [ -e {go} ]; do sleep 0.01; done; seq 1 60000"));
+    user
+}
+
+#[test]
+fn what_is_made_during_an_outage_is_pushed_after_it_and_what_comes_then_is_found() {
+    let (store, is_away) = store();
+    store.fill();
+    let bob = user(&store);
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    is_away.store(true, Ordering::Relaxed);
+    let running = bob.start("run experiment.toml --jobs 2 --progress plain");
+    running.wait_for("is not used: the connection failed");
+    running.wait_for("done  first");
+    is_away.store(false, Ordering::Relaxed);
+    running.wait_for("is used again");
+    let records = || walk(&store.folder.path().join("records"));
+    let count = || records().iter().filter(|path| path.is_file()).count();
+    eventually("what was made meanwhile", || count() == 3);
+    bob.write("go", "");
+    let ended = running.wait();
+    ended.success();
+    assert!(ended.stdout.contains("paper: 1 remote, 2 ran"), "{ended}");
+    assert_eq!(ended.stderr.matches("warning").count(), 1, "{ended}");
+    assert_eq!(count(), 4, "{ended}");
+}
+
+#[test]
+fn a_remote_that_goes_away_is_said_once_and_what_could_not_be_sent_at_the_end() {
+    let (store, is_away) = store();
+    let bob = user(&store);
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let running = bob.start("run experiment.toml --jobs 2 --progress plain");
+    running.wait_for("done  first");
+    is_away.store(true, Ordering::Relaxed);
+    bob.write("go", "");
+    let ended = running.wait();
+    ended.success();
+    assert!(ended.stdout.contains("paper: 3 ran"), "{ended}");
+    let said = |text: &str| ended.stderr.matches(text).count();
+    assert!(said("the run goes on without the remote s3://lab") <= 1, "{ended}");
+    assert_eq!(said("not pushed to s3://lab"), 1, "{ended}");
+    assert_eq!(said("`pipeline push experiment.toml` sends what is missing there"), 1, "{ended}");
+    is_away.store(false, Ordering::Relaxed);
+    bob.pipeline("push experiment.toml").success();
+    let again = bob.pipeline("run experiment.toml");
+    assert!(again.stdout.contains("paper: 3 fresh"), "{again}");
+}
+
+#[test]
+fn a_stage_whose_result_is_out_of_reach_says_so_and_runs() {
+    let (store, is_away) = store();
+    store.fill();
+    let bob = store.user();
+    bob.pipeline("run experiment.toml").success();
+    bob.edit("wc -l", "wc -c");
+    is_away.store(true, Ordering::Relaxed);
+    let ran = bob.pipeline("run experiment.toml");
+    ran.success();
+    let why = "data (command) runs: its artifact is only on the remote, which is away";
+    assert!(ran.stderr.contains(why), "{ran}");
+    assert!(ran.stdout.contains("paper: 2 ran"), "{ran}");
+    // The reason is in its record.
+    let shown = bob.pipeline("why experiment.toml data");
+    assert!(shown.stdout.contains("only on the remote, which is away"), "{shown}");
+}
