@@ -28,9 +28,15 @@ const FLAGS: [&str; 10] = [
     "-Cdebuginfo=line-tables-only",
 ];
 
-/// Bounds of one input: its size, the seconds that it may take, and the memory of the whole process, which is the last
-/// resort: each target has a bound of its own.
-const BOUNDS: [&str; 3] = ["-max_len=16384", "-timeout=20", "-rss_limit_mb=4096"];
+/// Bounds of one input: its size, and the memory of the whole process, which is the last resort: each target has a bound of its
+/// own.
+const BOUNDS: [&str; 2] = ["-max_len=16384", "-rss_limit_mb=4096"];
+
+/// The seconds of a processor that one input may take. While inputs are sought, libFuzzer goes by the clock: see [`Fuzzer::is_slow`].
+const SECONDS: u64 = 20;
+
+/// What files are called that libFuzzer writes of inputs that took long by the clock.
+const LONG: [&str; 2] = ["timeout-", "slow-unit-"];
 
 /// Of those that the fuzzer made, the most inputs of a target that are kept in the repository, and their most bytes:
 /// each, and all together.
@@ -169,25 +175,75 @@ impl Fuzzer<'_> {
         command
     }
 
+    /// What reads one input, and is ended when that takes too much time of a processor.
+    fn reader(&self, input: &Path) -> Command {
+        let mut command = self.command();
+        command.arg("-timeout=0").arg(input);
+        limited(&command, SECONDS)
+    }
+
     /// Reads one input, in view.
     fn read(&self, input: &Path) -> Result<()> {
-        let status = self.command().arg(input).status().context("the fuzzer does not start")?;
+        let status = self.reader(input).status().context("the fuzzer does not start")?;
         ensure!(status.success(), "{} reads it and fails ({status})", self.target);
         Ok(())
     }
 
+    /// Whether an input fails that took long by the clock: it is read again, alone. On a busy machine, a process may not
+    /// have had a core for all that time.
+    fn is_slow(&self, input: &Path) -> Result<bool> {
+        let output = self.reader(input).output().context("the fuzzer does not start")?;
+        Ok(!output.status.success())
+    }
+
     /// Looks for inputs that fail until the time is over.
     fn fuzz(&self, options: &Options) -> Result<Figures> {
-        let (corpus, failures, logs) =
-            (self.folder("corpus")?, self.folder("failures")?, self.folder("logs")?);
-        let (before, began) = (files(&failures)?, Instant::now());
+        let (failures, began) = (self.folder("failures")?, Instant::now());
+        let before = files(&failures)?;
+        let mut figures = Figures::default();
+        let all = options.minutes * 60;
+        // A process ends with the first input that takes long. Where that is no failure, there is time left.
+        let mut goes_on = true;
+        while goes_on && figures.failed.is_empty() && figures.seconds < all {
+            goes_on = false;
+            self.fuzz_for(all - figures.seconds, options.jobs, &failures, &mut figures)?;
+            figures.seconds = began.elapsed().as_secs();
+            let mut found = files(&failures)?;
+            found.retain(|path| !before.contains(path));
+            for path in found {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if LONG.iter().any(|start| name.starts_with(start)) && !self.is_slow(&path)? {
+                    eprintln!(
+                        "  {name} took long by the clock, but not of a processor: no failure"
+                    );
+                    fs::remove_file(&path)?;
+                    goes_on = true;
+                } else {
+                    figures.failed.push(path);
+                }
+            }
+        }
+        Ok(figures)
+    }
+
+    /// Looks for inputs that fail for so many seconds, in so many processes, or until one has failed in each.
+    fn fuzz_for(
+        &self,
+        seconds: u64,
+        jobs: usize,
+        failures: &Path,
+        figures: &mut Figures,
+    ) -> Result<()> {
+        let (corpus, logs) = (self.folder("corpus")?, self.folder("logs")?);
+        let before = files(failures)?.len();
         let start = |job: usize| -> Result<(Child, PathBuf)> {
             let log = logs.join(format!("{job}.log"));
             let file =
                 File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
             let child = self
                 .command()
-                .arg(format!("-max_total_time={}", options.minutes * 60))
+                .arg(format!("-timeout={SECONDS}"))
+                .arg(format!("-max_total_time={seconds}"))
                 .arg(format!("-artifact_prefix={}/", failures.display()))
                 .arg("-print_final_stats=1")
                 .arg(&corpus)
@@ -198,22 +254,18 @@ impl Fuzzer<'_> {
                 .context("the fuzzer does not start")?;
             Ok((child, log))
         };
-        let jobs = (0..options.jobs.max(1)).map(start).collect::<Result<Vec<_>>>()?;
-        let mut figures = Figures::default();
+        let jobs = (0..jobs.max(1)).map(start).collect::<Result<Vec<_>>>()?;
         for (mut child, log) in jobs {
             let status = child.wait()?;
             let text = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
             let text = String::from_utf8_lossy(&text);
             figures.add(&text);
-            let failed_unseen = !status.success() && files(&failures)?.len() == before.len();
+            let failed_unseen = !status.success() && files(failures)?.len() == before;
             if failed_unseen {
                 bail!("{} ended with {status}: see {}", self.target, log.display());
             }
         }
-        figures.seconds = began.elapsed().as_secs();
-        figures.failed = files(&failures)?;
-        figures.failed.retain(|path| !before.contains(path));
-        Ok(figures)
+        Ok(())
     }
 
     /// Replaces those inputs in the repository that the fuzzer made.
@@ -253,6 +305,17 @@ impl Fuzzer<'_> {
         println!("{}: {count} inputs, {bytes} bytes", self.target);
         Ok(())
     }
+}
+
+/// A command that is ended when it has taken so many seconds of a processor.
+fn limited(command: &Command, seconds: u64) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("ulimit -c 0; ulimit -S -t {seconds}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
 }
 
 /// Whether an input was made by the fuzzer, which calls it by its SHA-1.
@@ -303,6 +366,51 @@ fn number(word: Option<&str>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{self, alone};
+
+    #[test]
+    fn time_of_a_processor_is_limited_and_not_that_of_the_clock() {
+        let ends_well = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "sh", "an argument"]).env("KNOWN", "known");
+            limited(&command, 1).status().expect("a shell").success()
+        };
+        assert!(ends_well("sleep 1.5"));
+        assert!(ends_well("test \"$1 $KNOWN\" = 'an argument known'"));
+        assert!(!ends_well("while :; do :; done"));
+        assert!(!ends_well("exit 3"));
+    }
+
+    /// Stands for a program with libFuzzer: the first time, it finds one input that took long while others worked, then one
+    /// that always takes long.
+    const FUZZER: &str = r#"
+for argument; do
+    case $argument in
+        -artifact_prefix=*) place=${argument#*=} ;;
+        -timeout=0) alone=yes ;;
+    esac
+done
+if [ "$alone" ]; then exec test "$(cat "$argument")" = starved; fi
+echo "stat::number_of_executed_units: 5"
+if [ -e "$0.again" ]; then echo slow > "${place}timeout-2"; else echo starved > "${place}timeout-1"; fi
+touch "$0.again"
+exit 70
+"#;
+
+    #[test]
+    fn an_input_that_waited_for_a_processor_is_no_failure() {
+        let _alone = alone();
+        let folder = tempfile::tempdir().expect("a folder");
+        let checkout = Checkout::imitate(folder.path());
+        let program = folder.path().join("fuzz");
+        testing::program(&program, FUZZER);
+        let fuzzer = Fuzzer { checkout: &checkout, program: &program, target: "zip" };
+        let options = Options { target: None, minutes: 60, jobs: 1, input: None, minimize: false };
+        let figures = fuzzer.fuzz(&options).expect("it runs");
+        let failures = folder.path().join("target/fuzz/failures/zip");
+        assert_eq!((figures.runs, &figures.failed), (10, &vec![failures.join("timeout-2")]));
+        assert_eq!(files(&failures).expect("a folder"), figures.failed);
+    }
 
     #[test]
     fn figures_are_found_in_the_log() {
