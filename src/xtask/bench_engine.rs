@@ -18,15 +18,21 @@ use std::time::{Duration, Instant};
 /// The stages of a chain.
 const LINKS: usize = 3;
 
+/// With more stages than this, a first run takes too long to be timed several times unasked.
+const MOST_STAGES_OFTEN: usize = 3001;
+
 /// What is measured.
 #[derive(Debug, Args, PartialEq, Eq)]
 pub struct Options {
     /// How many stages there are, about: 1 and a multiple of 3
     #[arg(long, default_value_t = 301)]
     stages: usize,
-    /// How often each run is timed that finds little to do; the first run is timed once
+    /// How often each run is timed that finds little to do
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// How often the first run is timed, each time in a new folder [default: 3 with up to 3,001 stages, else 1]
+    #[arg(long, value_name = "N")]
+    first_rounds: Option<usize>,
     /// The programs; those that take seconds are left out of large numbers of stages this way
     #[arg(
         long,
@@ -38,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value_t = 200)]
     source: u64,
     /// Measures the rest instead: `--version`, plans of up to 100,001 instances, hashing beside b3sum, an artifact of a million files
-    #[arg(long, conflicts_with_all = ["stages", "engines", "source"])]
+    #[arg(long, conflicts_with_all = ["stages", "engines", "source", "first_rounds"])]
     rest: bool,
 }
 
@@ -64,7 +70,7 @@ struct Bench<'a> {
 /// What one engine took.
 struct Times {
     engine: Engine,
-    first: Duration,
+    first: Vec<Duration>,
     nothing: Vec<Duration>,
     one_changed: Vec<Duration>,
 }
@@ -75,7 +81,10 @@ struct Times {
 /// If a peer cannot be installed, or an engine fails or does other work than it should.
 pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> {
     let chains = options.stages.saturating_sub(1) / LINKS;
-    ensure!(chains > 0 && options.rounds > 0, "there is nothing to measure");
+    let stages = 1 + chains * LINKS;
+    let few = if stages <= MOST_STAGES_OFTEN { 3 } else { 1 };
+    let first_rounds = options.first_rounds.unwrap_or(few);
+    ensure!(chains > 0 && options.rounds.min(first_rounds) > 0, "there is nothing to measure");
     cargo.run(&["build", "--release", "-p", "pipeline"])?;
     let top = checkout.root().join("target/bench-engine");
     let pipeline = checkout.root().join("target/release/pipeline");
@@ -86,23 +95,25 @@ pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> 
     let peers = installed_peers(&top.join("peers"), &options.engines)?;
     let work = top.join("work");
     let old = set_aside(&work)?;
+    let engines = options.engines.iter();
+    let mut times: Vec<Times> = engines.clone().map(|&engine| Times::none(engine)).collect();
     let mut benches = Vec::new();
-    for &engine in &options.engines {
-        let folder = work.join(engine.name());
-        fs::create_dir_all(folder.join("out"))?;
-        let bench = Bench { engine, folder, peers: &peers, pipeline: &pipeline };
-        bench.prepare(chains, options.source)?;
-        benches.push(bench);
+    // In turns: the machine may become slower or faster meanwhile. Nothing is removed between them: see `set_aside`.
+    for round in 0..first_rounds {
+        let folder = work.join(round.to_string());
+        let new = engines.clone().map(|&engine| {
+            let folder = folder.join(engine.name());
+            Bench { engine, folder, peers: &peers, pipeline: &pipeline }
+        });
+        benches = new.collect::<Vec<_>>();
+        benches.iter().try_for_each(|bench| bench.prepare(chains, options.source))?;
+        for (bench, times) in benches.iter().zip(&mut times) {
+            let (first, said) = bench.time()?;
+            bench.check(chains, &seed(chains), &said, stages)?;
+            eprintln!("{}: first run {:.1} s", bench.engine.name(), first.as_secs_f64());
+            times.first.push(first);
+        }
     }
-    let mut times = Vec::new();
-    for bench in &benches {
-        let (first, said) = bench.time()?;
-        bench.check(chains, &seed(chains), &said, 1 + chains * LINKS)?;
-        let engine = bench.engine;
-        eprintln!("{}: first run {:.1} s", engine.name(), first.as_secs_f64());
-        times.push(Times { engine, first, nothing: Vec::new(), one_changed: Vec::new() });
-    }
-    // In turns: the machine may become slower or faster meanwhile.
     for round in 0..options.rounds {
         for (bench, times) in benches.iter().zip(&mut times) {
             times.nothing.push(bench.time()?.0);
@@ -114,7 +125,7 @@ pub fn run(checkout: &Checkout, cargo: &Cargo, options: &Options) -> Result<()> 
         }
         eprintln!("round {} of {}", round + 1, options.rounds);
     }
-    println!("{}", table(&mut times, 1 + chains * LINKS));
+    println!("{}", table(&mut times, stages));
     for folder in old {
         make_writable(&folder)?;
         fs::remove_dir_all(&folder)
@@ -203,8 +214,15 @@ impl Engine {
     }
 }
 
+impl Times {
+    fn none(engine: Engine) -> Self {
+        Self { engine, first: Vec::new(), nothing: Vec::new(), one_changed: Vec::new() }
+    }
+}
+
 impl Bench<'_> {
     fn prepare(&self, chains: usize, megabytes: u64) -> Result<()> {
+        fs::create_dir_all(self.folder.join("out"))?;
         File::create(self.folder.join("source"))?.set_len(megabytes * 1_000_000)?;
         fs::create_dir(self.folder.join("seeds"))?;
         for chain in 1..=chains {
@@ -361,7 +379,8 @@ fn table(times: &mut [Times], stages: usize) -> String {
     let rows: Vec<(Engine, [Duration; 3])> = times
         .iter_mut()
         .map(|one| {
-            (one.engine, [one.first, median(&mut one.nothing), median(&mut one.one_changed)])
+            let all = [&mut one.first, &mut one.nothing, &mut one.one_changed];
+            (one.engine, all.map(|times| median(times)))
         })
         .collect();
     let ninja = rows.iter().find(|(engine, _)| *engine == Engine::Ninja).map(|(_, times)| *times);
@@ -420,9 +439,9 @@ mod tests {
     #[test]
     fn times_are_medians_beside_those_of_ninja() {
         let ms = Duration::from_millis;
-        let times = |engine, first, others: [u64; 3]| Times {
+        let times = |engine, first: u64, others: [u64; 3]| Times {
             engine,
-            first: ms(first),
+            first: [first + 1, first, 1].map(ms).to_vec(),
             nothing: others.map(ms).to_vec(),
             one_changed: vec![ms(first)],
         };
