@@ -5,11 +5,14 @@ use crate::libtorch::Libtorch;
 use crate::needs::Compiler;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+/// How a line begins in which a test says what it has skipped.
+const SKIPPED: &str = "SKIPPED: ";
 
 /// Cargo, ready to be called.
 pub struct Cargo {
@@ -70,13 +73,27 @@ impl Cargo {
         Ok(())
     }
 
-    /// Becomes `cargo ARGUMENTS`, so that its output and its exit status are the last.
+    /// Runs all tests of the workspace, and says at the end what they have skipped.
     ///
     /// # Errors
-    /// If it does not start.
-    pub fn become_cargo(&self, arguments: &[&str]) -> Result<()> {
-        eprintln!("$ cargo {}", arguments.join(" "));
-        Err(self.command(arguments).exec()).context("cargo does not start")
+    /// If one fails. Its own message is on the screen already.
+    pub fn test(&self) -> Result<()> {
+        // By itself, with the terminal that shows how far it is.
+        self.run(&["test", "--workspace", "--no-run"])?;
+        eprintln!("$ cargo test --workspace");
+        let mut command = self.command(&["test", "--workspace"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().context("cargo does not start")?;
+        let said = child.stderr.take().ok_or_else(|| anyhow!("cargo says nothing"))?;
+        let skipped = pass_on(BufReader::new(said), &mut std::io::stderr())?;
+        let status = child.wait()?;
+        if !skipped.is_empty() {
+            eprintln!("\nSKIPPED, so nobody knows whether it works here:");
+            skipped.iter().for_each(|what| eprintln!("- {what}"));
+        }
+        if !status.success() {
+            bail!("`cargo test --workspace` failed ({status})");
+        }
+        Ok(())
     }
 
     /// Builds both programs in release mode.
@@ -127,6 +144,18 @@ pub fn built(mut build: Command) -> Result<Vec<(String, PathBuf)>> {
     Ok(executables)
 }
 
+/// Passes on what tests say. Returns what they say that they have skipped, each once.
+fn pass_on(mut said: impl BufRead, to: &mut impl Write) -> Result<BTreeSet<String>> {
+    let (mut skipped, mut line) = (BTreeSet::new(), Vec::new());
+    while said.read_until(b'\n', &mut line)? > 0 {
+        to.write_all(&line)?;
+        let text = String::from_utf8_lossy(&line);
+        skipped.extend(text.strip_prefix(SKIPPED).map(|what| what.trim_end().to_owned()));
+        line.clear();
+    }
+    Ok(skipped)
+}
+
 /// The name and the path of a program, if a line of cargo's JSON is about one.
 fn executable(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
@@ -143,6 +172,15 @@ fn executable(line: &str) -> Option<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_tests_skip_is_passed_on_and_listed_once() {
+        let said = "     Running tests/cli/main.rs\nSKIPPED: no taplo\nnot SKIPPED: b\nSKIPPED: no sshd\nSKIPPED: no taplo";
+        let mut passed_on = Vec::new();
+        let skipped = pass_on(said.as_bytes(), &mut passed_on).unwrap();
+        assert_eq!(skipped.into_iter().collect::<Vec<_>>(), ["no sshd", "no taplo"]);
+        assert_eq!(passed_on, said.as_bytes());
+    }
 
     #[test]
     fn programs_are_found_in_cargos_messages() {

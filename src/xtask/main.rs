@@ -97,7 +97,7 @@ fn perform(task: Task) -> Result<()> {
             let cargo = ready(&checkout)?;
             cargo.run(&["fmt", "--all", "--check"])?;
             cargo.run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-            cargo.become_cargo(&["test", "--workspace"])
+            cargo.test()
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
         Task::TestRemotes => remotes::run(&checkout),
