@@ -1,6 +1,7 @@
 //! The claim to a key: nothing can be recorded without having missed and locked.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,10 @@ use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
 use crate::usage::Usage;
+
+/// What is hashed within some tens of microseconds: files, and their bytes together.
+const SMALL_FILES: usize = 16;
+const SMALL_BYTES: u64 = 256 << 10;
 
 /// What a cache has for a key.
 #[derive(Debug)]
@@ -159,6 +164,18 @@ impl Claim {
         self.cache.layout.log(&self.key)
     }
 
+    /// Whether there is so little in the output that hashing it takes no time worth mentioning.
+    pub(crate) fn has_small_output(&self) -> bool {
+        let Ok(entries) = fs::read_dir(self.output()) else { return false };
+        let mut bytes = 0;
+        let is_little = |(number, entry): (usize, io::Result<fs::DirEntry>)| {
+            let Ok(metadata) = entry.and_then(|entry| entry.metadata()) else { return false };
+            bytes += metadata.len();
+            number < SMALL_FILES && metadata.is_file() && bytes <= SMALL_BYTES
+        };
+        entries.enumerate().all(is_little)
+    }
+
     /// Moves the output into the store and records it: the commit. `inputs` are the artifacts that it was made from; `hashed` is
     /// called when only writing to the disk is left.
     ///
@@ -252,5 +269,42 @@ impl Claim {
         durable::create_folder(place.parent().unwrap_or(Path::new("/")))?;
         store::move_output(&self.work, &output, &place)?;
         Ok(Some(place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_small_output_is_a_few_small_files() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let cache = Cache::open(&folder.path().join("cache"))?;
+        cache.prepare()?;
+        let Lookup::Claim(claim) = cache.claim(&StageKey::of(&[]))? else { bail!("no claim") };
+        let place = |name: &str| claim.output().join(name);
+        assert!(claim.has_small_output(), "nothing");
+        fs::write(place("0"), "a few bytes")?;
+        assert!(claim.has_small_output());
+        fs::File::create(place("large"))?.set_len(SMALL_BYTES)?;
+        assert!(!claim.has_small_output(), "too much");
+        fs::remove_file(place("large"))?;
+        fs::create_dir(place("folder"))?;
+        assert!(!claim.has_small_output(), "whatever is in the folder");
+        fs::remove_dir(place("folder"))?;
+        symlink("0", place("link"))?;
+        assert!(!claim.has_small_output(), "a link");
+        fs::remove_file(place("link"))?;
+        for number in 1..SMALL_FILES {
+            fs::write(place(&number.to_string()), "")?;
+        }
+        assert!(claim.has_small_output(), "as many as may be");
+        fs::write(place("one more"), "")?;
+        assert!(!claim.has_small_output());
+        fs::remove_dir_all(claim.output())?;
+        assert!(!claim.has_small_output(), "it is not there");
+        Ok(())
     }
 }

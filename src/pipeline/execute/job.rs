@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::{self, Event, RanOn};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,8 @@ pub(crate) enum JobEvent {
     },
     /// Its worker says something.
     Worker(Event),
-    /// Its output is hashed: what is left is to write it to the disk.
-    Hashed,
+    /// What is left takes no core: its output is hashed, or that takes no time, and it waits for the disk.
+    LeavesCores,
     /// An artifact was found damaged.
     Damage {
         artifact: Digest,
@@ -92,7 +93,7 @@ impl JobEvent {
             Self::Worker(Event::Note { text } | Event::Limitation { text }) => {
                 RunEvent::Note { stage, text }
             }
-            Self::Worker(_) | Self::Hashed => return None,
+            Self::Worker(_) | Self::LeavesCores => return None,
             Self::Damage { artifact, withdrawn } => {
                 RunEvent::Note { stage, text: withdrawn_note(&artifact, &withdrawn)? }
             }
@@ -194,6 +195,13 @@ impl Job<'_> {
         let log = claim.log();
         let end = worker::run(launch, &request, &log, self.worker, |event| match event {
             Event::Begins => claim.begin(),
+            // The end of a process that learns may take a while, in which it still has its memory, also that of a GPU.
+            Event::Finished { .. }
+                if declaration.stage.info().worker == WorkerProgram::Prepare
+                    && claim.has_small_output() =>
+            {
+                report(JobEvent::LeavesCores);
+            }
             event => report(JobEvent::Worker(event)),
         })?;
         let Touched { spoilt, notes, damaged } = reads.touched();
@@ -284,7 +292,7 @@ impl Job<'_> {
             usage: Usage { bytes_in: Some(bytes_in), ..usage },
         };
         let hashed = || {
-            report(JobEvent::Hashed);
+            report(JobEvent::LeavesCores);
             // What it pins next waits for the same.
             self.cache.wait_for_cleaning(|text| {
                 report(JobEvent::Worker(Event::Note { text: text.to_owned() }));

@@ -307,7 +307,7 @@ impl Journal {
                 self.said = Some(Instant::now());
             }
             // It is over for whoever waits for its cores, and those are its allocation's.
-            JobEvent::Hashed => return,
+            JobEvent::LeavesCores => return,
             _ => {}
         }
         self.add(&JobLine::Event(event.clone()));
