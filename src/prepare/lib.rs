@@ -33,7 +33,6 @@ pub mod state_dict_file;
 mod summarize;
 #[doc(hidden)]
 pub mod testing;
-mod text_file;
 mod training_order;
 mod unpack;
 mod web_page;

@@ -19,6 +19,7 @@ pub mod kinds;
 pub mod known;
 pub mod left_out;
 pub mod links;
+pub mod matrix_file;
 pub mod message;
 pub mod metrics;
 pub mod parameter;
@@ -26,6 +27,7 @@ pub mod path_text;
 pub mod point;
 pub mod state_dict;
 pub mod text;
+pub mod text_file;
 pub mod url;
 pub mod worker;
 

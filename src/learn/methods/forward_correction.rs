@@ -7,7 +7,7 @@
 //! theta = optimizer step on mean_i -ln sum_k p_ik T_k y_i
 //! ```
 //!
-//! T is counted where clean labels are known, or estimated (equation 13 there): after some epochs with the identity in its place, row k is what the
+//! T is counted where clean labels are known, read from a file, or estimated (equation 13 there): after some epochs with the identity in its place, row k is what the
 //! network predicts of the training sample at the 97th percentile of p_k, which is taken for one that is surely of class k. The paper begins again with the
 //! estimate; here the training goes on. That backward correction exists too is left out.
 //!
@@ -18,8 +18,10 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use pipeline_stages::formats::CurveTable;
 use pipeline_stages::kinds::Transition;
+use pipeline_stages::matrix_file;
 use tch::{Device, Kind, Tensor};
 
 use crate::network::{Mode, State};
@@ -48,7 +50,7 @@ impl ForwardCorrection {
     /// The method at its beginning.
     ///
     /// # Errors
-    /// As [`Setup::learner`].
+    /// As [`Setup::learner`] and [`matrix_file::read`].
     pub fn new(setup: &mut Setup<'_>) -> anyhow::Result<Self> {
         let parameters = &setup.recipe.parameters;
         let learner = setup.learner()?;
@@ -56,6 +58,7 @@ impl ForwardCorrection {
         let options = (Kind::Float, setup.device);
         let (initial, estimated_before) = match parameters.transition {
             Transition::Known => (counted(setup)?, None),
+            Transition::File => (of_file(setup)?, None),
             Transition::Estimated => {
                 (Tensor::f_eye(classes, options)?, Some(parameters.estimation_epochs))
             }
@@ -95,9 +98,20 @@ fn counted(setup: &Setup<'_>) -> anyhow::Result<Tensor> {
             false => f32::from(u8::from(label == class)),
         })
     });
-    let shape = [i64::try_from(classes)?; 2];
-    let shares = Tensor::f_from_slice(&shares.collect::<Vec<f32>>())?;
-    Ok(shares.f_view(shape)?.f_to_device(setup.device)?)
+    matrix(setup, &shares.collect::<Vec<f32>>())
+}
+
+/// T of the file of the stage.
+fn of_file(setup: &Setup<'_>) -> anyhow::Result<Tensor> {
+    let path = setup.recipe.parameters.matrix.as_ref().context("the stage has no 'matrix'")?;
+    let rows = matrix_file::read(&setup.folder.join(path), setup.classes)?;
+    matrix(setup, &rows.into_iter().flatten().map(|share| share as f32).collect::<Vec<f32>>())
+}
+
+/// float [K,K], of its rows.
+fn matrix(setup: &Setup<'_>, rows: &[f32]) -> anyhow::Result<Tensor> {
+    let shape = [i64::try_from(setup.classes)?; 2];
+    Ok(Tensor::f_from_slice(rows)?.f_view(shape)?.f_to_device(setup.device)?)
 }
 
 /// T by the predictions of all samples that train, float [n,K].

@@ -130,6 +130,8 @@ pub struct StepOutput {
 pub struct Setup<'a> {
     /// What is trained and how.
     pub recipe: &'a Recipe,
+    /// What relative paths in parameters are relative to.
+    pub folder: &'a Path,
     /// The artifact of the initial encoder.
     pub init: Option<&'a Path>,
     /// The channels of the images.
@@ -171,6 +173,7 @@ impl<'a> Setup<'a> {
     ) -> Self {
         Self {
             recipe,
+            folder: Path::new(""),
             init: None,
             channels,
             classes,

@@ -60,7 +60,7 @@ impl<'a> SupervisedTrainer<'a> {
         method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn Method>>,
     ) -> anyhow::Result<Self> {
         data.note_small_batches(context);
-        let mut setup = data.setup(recipe, context.seed);
+        let mut setup = data.setup(recipe, context);
         let method = method(&mut setup)?;
         let Setup { state, notes, .. } = setup;
         notes.into_iter().for_each(|note| context.note(note));

@@ -129,9 +129,10 @@ impl TrainingData {
     }
 
     /// What a method of training on this is made from, before it is made.
-    pub fn setup<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> Setup<'a> {
+    pub fn setup<'a>(&'a self, recipe: &'a Recipe, context: &'a Context) -> Setup<'a> {
         let (channels, classes) = (self.image().channels, self.classes.len());
         Setup {
+            folder: &context.folder,
             init: self.init.as_deref(),
             samples: self.given.len(),
             train: &self.train,
@@ -139,7 +140,7 @@ impl TrainingData {
             labels: &self.given,
             clean_labels: &self.clean,
             noisy: self.noisy,
-            ..Setup::new(recipe, channels, classes, seed, self.device)
+            ..Setup::new(recipe, channels, classes, context.seed, self.device)
         }
     }
 

@@ -8,7 +8,6 @@ mod human;
 mod instance;
 mod label_file;
 mod matrix;
-mod matrix_file;
 mod pairs;
 
 use std::path::Path;
@@ -16,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use pipeline_stages::formats::{DatasetInfo, Labels, NoiseReport, Part, Samples};
 use pipeline_stages::kinds::{CorruptLabels, Noise};
+use pipeline_stages::matrix_file;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
@@ -88,7 +88,7 @@ fn noise_matrix(
         }
         Noise::Matrix => {
             let path = stage.matrix.as_ref().context("the stage has no 'matrix'")?;
-            matrix_file::read(&folder.join(path), count)?
+            NoiseMatrix { rows: matrix_file::read(&folder.join(path), count)? }
         }
         Noise::Instance | Noise::Human | Noise::File => {
             bail!("this noise does not come from a matrix")

@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::kinds::Summarize;
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
+use pipeline_stages::text_file;
 
 use super::groups::Group;
 use crate::csv;
-use crate::text_file;
 
 /// How many names a message names.
 const SHOWN: usize = 20;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::architecture::Architecture;
 use super::precision::Precision;
-use crate::kind::{Problem, Rules};
+use crate::kind::{OutsidePath, Problem, Rules};
 use crate::known::{Images, Known, KnownInputs, differing};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 
@@ -172,6 +172,8 @@ choices! {
         Known,
         /// From the network's predictions after `estimation-epochs`: for each class those of a sample that is surely of it.
         Estimated,
+        /// From a file of your own, `matrix`.
+        File,
     }
 }
 
@@ -389,6 +391,11 @@ kind! {
         /// Epochs of plain training before the matrix is estimated.
         estimation_epochs: u32 = 10, in AT_LEAST_ONE;
     }
+    only if (method: [Method::ForwardCorrection], transition: [Transition::File]) {
+        /// A text file, relative to the manifest, as `matrix` of `corrupt-labels` is: for each true class, in the order of the data set, a line with the probability of each
+        /// label. It must be given.
+        matrix: Option<String> = None;
+    }
     only if (method: [Method::Elr, Method::ElrPlus]) {
         /// How much of a target stays when a sample comes again: beta of the paper, which has 0.7 for CIFAR-10 and 0.9 for CIFAR-100 and for asymmetric noise.
         target_momentum: f64 = 0.7, in BELOW_ONE;
@@ -498,8 +505,16 @@ impl Rules for Train {
         self.precision.newer_than(6)
     }
 
-    // Results from before a parameter existed count as those without it.
+    fn outside_paths(&self) -> Vec<OutsidePath> {
+        let is_read =
+            self.method == Method::ForwardCorrection && self.transition == Transition::File;
+        let path = self.matrix.as_ref().filter(|_| is_read);
+        path.map(|path| OutsidePath::file("matrix", path)).into_iter().collect()
+    }
+
+    // Results from before a parameter existed count as those without it. Of a file the content is in the key, not the path.
     fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
+        effective.remove("matrix");
         if !self.sample_losses {
             effective.remove("sample-losses");
         }
@@ -624,6 +639,12 @@ impl Rules for Train {
                     "transition",
                     "the matrix is counted from given labels beside the clean ones: connect 'labels', or set \
                      transition = \"estimated\"",
+                ));
+            }
+            if self.transition == Transition::File && self.matrix.is_none() {
+                problems.push(Problem::new(
+                    "transition",
+                    "transition = \"file\" needs 'matrix': a file with the probabilities",
                 ));
             }
             if self.transition == Transition::Estimated && self.estimation_epochs >= self.epochs {
@@ -852,7 +873,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_counted_or_estimated_in_time() {
+    fn a_matrix_is_counted_read_or_estimated_in_time() {
         let check = |transition: &str, epochs: u32, connected: &[&str]| {
             let stage = json!({
                 "method": "forward-correction", "transition": transition, "epochs": epochs,
@@ -861,6 +882,22 @@ mod tests {
         };
         assert_eq!([check("known", 5, &["labels"]), check("known", 5, &[])], [0, 1]);
         assert_eq!([check("estimated", 11, &[]), check("estimated", 10, &[])], [0, 1]);
+        assert_eq!(check("file", 5, &[]), 1);
+    }
+
+    #[test]
+    fn of_a_matrix_in_a_file_the_content_counts() {
+        let stage = |transition: &str| {
+            let stage = json!({"method": "forward-correction", "transition": transition, "matrix": "a.csv"});
+            read(stage)
+        };
+        let from_a_file = stage("file");
+        assert!(from_a_file.check(&[]).is_empty());
+        assert_eq!(from_a_file.outside_paths(), [OutsidePath::file("matrix", "a.csv")]);
+        assert_eq!(stage("estimated").outside_paths(), []);
+        let given = json!({"transition": "file", "matrix": "a.csv"});
+        let key = from_a_file.key_parameters(given.as_object().unwrap().clone());
+        assert_eq!(Value::Object(key), json!({"transition": "file"}));
     }
 
     #[test]

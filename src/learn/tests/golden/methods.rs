@@ -225,6 +225,42 @@ fn a_known_matrix_is_counted_from_the_samples_that_train() {
 }
 
 #[test]
+fn a_matrix_of_a_file_is_that_which_was_counted() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = |setup: &mut Setup<'_>| {
+        let mut method = ForwardCorrection::new(setup).expect("builds");
+        fill_state(method.learner().network.state(), 0);
+        let at = StepPosition::usual(0, RunLength { steps: 20, steps_per_epoch: BATCHES as u64 });
+        method.begin_step(0.005, at).expect("it works");
+        let batch = Batch { other_views: Vec::new(), ..batch(0) };
+        let extra = method.compute(&batch, &[]).expect("it works").extra;
+        (method, extra.iter().flat_map(flat).collect::<Vec<_>>())
+    };
+    let counted = parameters("forward-correction", &json!({"transition": "known"}));
+    let counted = Recipe::of(&counted);
+    let clean_labels: Vec<i64> = TRAIN.iter().map(|&sample| i64::from(sample) % CLASSES).collect();
+    let labels: Vec<i64> = TRAIN.iter().map(|&sample| i64::from(sample) / 5 % CLASSES).collect();
+    let mut setup_of_counted =
+        Setup { labels: &labels, clean_labels: &clean_labels, ..setup(&counted) };
+    let (counted, expected) = first(&mut setup_of_counted);
+    counted.write(folder.path()).expect("it writes");
+
+    let changes = json!({"transition": "file", "matrix": "transition.csv"});
+    let parameters = parameters("forward-correction", &changes);
+    let recipe = Recipe::of(&parameters);
+    let (read, found) = first(&mut Setup { folder: folder.path(), ..setup(&recipe) });
+    assert_eq!(flat(read.transition()), flat(counted.transition()));
+    assert_eq!(found, expected);
+
+    let rows = "1 0 0 0 0 0 0 0 0 0\n0 0.5 0.4 0 0 0 0 0 0 0\n";
+    std::fs::write(folder.path().join("transition.csv"), rows).expect("it writes");
+    let mut setup = Setup { folder: folder.path(), ..setup(&recipe) };
+    let wrong = ForwardCorrection::new(&mut setup).expect_err("it is no matrix").to_string();
+    assert!(wrong.contains("transition.csv, line 2: its numbers sum to 0.9, not to 1"), "{wrong}");
+}
+
+#[test]
 fn early_learning_regularization_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     for expected in METHODS["elr"].as_array().expect("a list") {

@@ -2,26 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
-use pipeline_stages::text::shortened;
-
-use super::matrix::NoiseMatrix;
+use crate::text::shortened;
 use crate::text_file;
+use anyhow::anyhow;
 
 /// A thousand classes need 26 MB with all digits.
 const MOST_BYTES: u64 = 64 << 20;
 /// How far a row may be from a sum of one: its numbers may be rounded.
 const ROUNDING: f64 = 1e-3;
 
-/// The matrix over this many classes in a file.
+/// The matrix over this many classes in a file: a row of probabilities, which sum to 1, for each true class.
 ///
 /// # Errors
 /// With the file, the line and what is wrong.
-pub(super) fn read(path: &Path, classes: usize) -> anyhow::Result<NoiseMatrix> {
+pub fn read(path: &Path, classes: usize) -> anyhow::Result<Vec<Vec<f64>>> {
     let text = text_file::read(path, MOST_BYTES)?;
     let rows = parse(&text, classes);
-    let rows = rows.map_err(|(line, wrong)| anyhow!("{}, line {line}: {wrong}", path.display()))?;
-    Ok(NoiseMatrix { rows })
+    rows.map_err(|(line, wrong)| anyhow!("{}, line {line}: {wrong}", path.display()))
 }
 
 fn parse(text: &str, classes: usize) -> Result<Vec<Vec<f64>>, (usize, String)> {

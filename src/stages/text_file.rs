@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 ///
 /// # Errors
 /// With the path, and what is wrong.
-pub(crate) fn read(path: &Path, most_bytes: u64) -> anyhow::Result<String> {
+pub fn read(path: &Path, most_bytes: u64) -> anyhow::Result<String> {
     let name = path.display();
     let size = path.metadata().with_context(|| format!("cannot read {name}"))?.len();
     ensure!(size <= most_bytes, "{name} has {size} bytes: at most {most_bytes} are read");
