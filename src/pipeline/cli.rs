@@ -292,9 +292,6 @@ pub(crate) struct RunArguments {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) machine: MachineArguments,
-    /// Run the stages that learn on this executor, where they do not say another one; `local` is here
-    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
-    pub(crate) executor: Option<String>,
     /// End when what is ready has been submitted; the next run follows those jobs, and submits what they made ready
     #[arg(long)]
     pub(crate) detach: bool,
@@ -315,7 +312,7 @@ pub(crate) struct RunArguments {
     pub(crate) progress: Style,
 }
 
-/// What stages take together.
+/// What stages take together, and where they run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MachineArguments {
     /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
@@ -330,6 +327,9 @@ pub(crate) struct MachineArguments {
     /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
     #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = memory)]
     pub(crate) memory: Option<u64>,
+    /// Run the stages that learn on this executor, where they do not say another one; `local` is here
+    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
+    pub(crate) executor: Option<String>,
 }
 
 /// The numbers of `--gpus`.

@@ -44,6 +44,9 @@ fn what_a_lazy_run_did_not_flush_is_checked_after_another_start_of_the_machine()
     ");
     fs::remove_file(project.cache("flushed").join(flushed)).expect("ours");
     let later = |arguments: &str| after_restart(&project, arguments).expect("as before");
+    let json = later("plan experiment.toml --json").json();
+    let stages = json["stages"].as_array().cloned().unwrap_or_default();
+    assert!(stages.iter().all(|stage| stage["expected-seconds"].is_f64()), "{json}");
     assert_snapshot!(later("plan experiment.toml").printed(), @r"
     words   dirty    its artifact was not flushed to the disk (--durability=lazy)
     count   waiting  on words

@@ -254,6 +254,31 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
     shared: 5 would run, 0 are fresh
     ");
     assert_snapshot!(project.pipeline("run experiment.toml small large -n --cpus 4 --memory 100TB").stderr, @"");
+    // What learns may run on an executor.
+    let text = TRAININGS.to_owned() + "execution = { cpus = 9 }\n" + cluster;
+    let project = Sandbox::new(&text);
+    project.write_idx_images("images", 20, 10);
+    let plan = |more: &str| project.pipeline(&format!("{more} simclr@seed=1 --cpus 2"));
+    assert_snapshot!(plan("plan experiment.toml"), @r"
+    status 0
+    --- stderr
+    warning: 'simclr' takes 9 cores, and a run may use 2
+      --> experiment.toml:14:22
+       |
+    14 | execution = { cpus = 9 }
+       |                      ^
+       |
+       = help: take fewer, or let runs use more: --cpus 9
+       = help: at seed=1
+
+    --- stdout
+    data           dirty    no earlier run
+    simclr@seed=1  waiting  on data; no earlier run
+
+    trainings: 2 would run, 0 are fresh
+    ");
+    assert_eq!(plan("plan experiment.toml --executor cluster").stderr, "");
+    assert_eq!(plan("run experiment.toml -n --executor cluster").stderr, "");
     // What has its result needs nothing.
     let project = Sandbox::new(&stages(&[("large", "execution = { cpus = 3 }")]));
     project.pipeline("run experiment.toml --cpus 3").success();

@@ -6,21 +6,20 @@ use serde_json::{Value, json};
 
 use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print_coloured, print_json, show_warnings, warn};
-use crate::cli::{ManifestArguments, PlanArguments};
+use crate::cli::{MachineArguments, ManifestArguments, PlanArguments};
 use crate::diagnostic::Warnings;
 use crate::execute::Share;
 use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
-use crate::manifest::{LOCAL, Limits, Misfit};
+use crate::manifest::Misfit;
 use crate::plan::{Plan, PlanState};
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
     let PlanArguments { manifest, force, machine, remote, all, json, exit_code } = arguments;
-    let (jobs, limits) = (machine.jobs, machine.limits());
     let (remote, all, json, exit_code) = (*remote, *all, *json, *exit_code);
-    show(&Shown { manifest, force, jobs, limits, remote, all, json, exit_code })
+    show(&Shown { manifest, force, machine, remote, all, json, exit_code })
 }
 
 /// What is planned, and how it is shown: for `plan` and for `run --dry-run`.
@@ -28,9 +27,7 @@ pub(super) struct Shown<'a> {
     pub(super) manifest: &'a ManifestArguments,
     /// The patterns of the stages that run although they have results.
     pub(super) force: &'a [String],
-    /// How many stages would run at once, and what they may take together, as far as it was typed.
-    pub(super) jobs: Option<u16>,
-    pub(super) limits: Limits,
+    pub(super) machine: &'a MachineArguments,
     /// Whether the remote is asked for results.
     pub(super) remote: bool,
     /// Whether every instance has a line.
@@ -43,8 +40,10 @@ pub(super) struct Shown<'a> {
 /// Shows a plan.
 pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let project = Project::open(arguments.manifest)?;
-    let jobs = arguments.jobs.or(project.jobs).map(usize::from);
-    let limits = project.limits(arguments.limits.clone());
+    let machine = arguments.machine;
+    let jobs = machine.jobs.or(project.jobs).map(usize::from);
+    let limits = project.limits(machine.limits());
+    let executor = project.executor(machine.executor.as_deref())?;
     // A plan starts no program, not even to find a GPU.
     let share = Share::of_this_machine(jobs, &limits, gpus::glance());
     let selected = project.select(&arguments.manifest.stages())?;
@@ -56,7 +55,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     }
     let (plan, time) = plan_with_time(&project, &selected, forced, &share);
     project.check_fit(&plan)?;
-    warn_of_too_much(&project, &plan, &time, &share);
+    warn_of_too_much(&project, &plan, &time, &share, executor.as_deref());
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;
     } else {
@@ -67,12 +66,18 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
 }
 
 /// Says which stages take more than a run here may use. On another machine there may be enough: only a run refuses them.
-fn warn_of_too_much(project: &Project, plan: &Plan, time: &TimeLeft, share: &Share) {
+/// Those that learn may run on an executor.
+fn warn_of_too_much(
+    project: &Project,
+    plan: &Plan,
+    time: &TimeLeft,
+    share: &Share,
+    executor: Option<&str>,
+) {
     let manifest = &project.manifest;
     let would_run = plan.iter().filter(|(name, _)| time.has(name));
     let stages = would_run.filter_map(|(name, _)| manifest.stage(name));
-    let here = stages
-        .filter(|stage| stage.execution.executor.as_ref().is_none_or(|executor| executor == LOCAL));
+    let here = stages.filter(|stage| stage.executor_or(executor).is_none());
     let misfits = here.filter_map(|stage| {
         let mistake = share.mistake_at_a_glance(stage)?;
         Some(Misfit { stage: stage.name.clone(), mistake })

@@ -31,8 +31,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         return plan::show(&Shown {
             manifest: &arguments.manifest,
             force: &arguments.force,
-            jobs: arguments.machine.jobs,
-            limits: arguments.machine.limits(),
+            machine: &arguments.machine,
             remote: false,
             all: arguments.all,
             json: arguments.progress == Style::Json,
@@ -94,7 +93,7 @@ fn run_stages(
         limits: project.limits(arguments.machine.limits()),
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
-        executor: project.executor(arguments.executor.as_deref())?,
+        executor: project.executor(arguments.machine.executor.as_deref())?,
         executors: project.executors.clone(),
         detach: arguments.detach,
         links: part.as_ref().map(|part| part.index.links(&project.manifest)),

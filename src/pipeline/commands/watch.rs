@@ -79,8 +79,7 @@ fn show(how: &RunArguments, runs: bool) {
         false => plan::show(&Shown {
             manifest: &how.manifest,
             force: &[],
-            jobs: how.machine.jobs,
-            limits: how.machine.limits(),
+            machine: &how.machine,
             remote: false,
             all: how.all,
             json: false,

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use pipeline_stages::WorkerProgram;
 
 use super::executor::Executor;
 use super::scheduled::{JobEnding, Scheduled, Terms};
@@ -14,16 +13,13 @@ use super::{Options, Run, with_remote};
 use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
 use crate::key::StageKey;
-use crate::manifest::{LOCAL, Stage, unknown_executor};
+use crate::manifest::{Stage, unknown_executor};
 use crate::reason::Reason;
 
 impl Options {
     /// The executor of a stage, as the stage says, or else the run for all kinds that learn. `None` where it runs here.
     pub(super) fn executor_of<'s>(&'s self, stage: &'s Stage) -> Option<&'s str> {
-        let learns = stage.stage.info().worker == WorkerProgram::Learn;
-        let for_all = self.executor.as_ref().filter(|_| learns);
-        let name = stage.execution.executor.as_ref().or(for_all)?;
-        (name != LOCAL).then_some(name)
+        stage.executor_or(self.executor.as_deref())
     }
 
     /// The place of an executor among all of them.

@@ -41,10 +41,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use pipeline_stages::KindConfig;
 use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use pipeline_stages::url::WebUrl;
+use pipeline_stages::{KindConfig, WorkerProgram};
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
@@ -204,6 +204,13 @@ impl Stage {
     pub(crate) fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
         let ports = self.inputs.iter();
         ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
+    }
+
+    /// The executor that it runs on: its own, or else the one for all kinds that learn. `None` where it runs here.
+    pub(crate) fn executor_or<'s>(&'s self, for_learning: Option<&'s str>) -> Option<&'s str> {
+        let learns = self.stage.info().worker == WorkerProgram::Learn;
+        let name = self.execution.executor.as_deref().or(for_learning.filter(|_| learns))?;
+        (name != LOCAL).then_some(name)
     }
 
     /// Whether a stage with the same key would run in the same way, so that it fails where this one does: in the same sandbox,
