@@ -172,7 +172,7 @@ pub(crate) fn run(
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     worker.hold(pid);
 
-    let talk = converse(&socket, request, &mut on_event);
+    let talk = converse(&socket, request, !forked, &mut on_event);
     if talk.is_err() {
         worker.kill();
     }
@@ -275,17 +275,25 @@ enum HandshakeError {
     NoHello,
 }
 
-/// Speaks with the worker until it closes its output; the last event that it sent.
+/// Speaks with the worker until it closes its output; the last event that it sent. One that is a `copy` of this program understands
+/// the request, and need not wait for it.
 fn converse(
     socket: &UnixStream,
     request: &Request,
+    copy: bool,
     on_event: &mut impl FnMut(Event),
 ) -> Result<Option<Event>, HandshakeError> {
-    let mut lines = BufReader::new(socket).split(b'\n').map_while(Result::ok);
-    check_hello(lines.next().as_deref())?;
     // A worker that died meanwhile is seen by the end of its output. The socket stays open: when this process dies,
     // the worker sees its input end.
-    let _ = send_request(socket, request);
+    let send = || drop(send_request(socket, request));
+    if copy {
+        send();
+    }
+    let mut lines = BufReader::new(socket).split(b'\n').map_while(Result::ok);
+    check_hello(lines.next().as_deref())?;
+    if !copy {
+        send();
+    }
     let mut last = None;
     for line in lines {
         // A line that its end cuts off is not an event.
