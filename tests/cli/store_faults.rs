@@ -83,6 +83,38 @@ printf '{"Version": 1, "AccessKeyId": "key%d", "SecretAccessKey": "s3cret"}' $(w
 }
 
 #[test]
+fn credentials_that_another_program_renews_are_read_again() {
+    // One of a file that the run has read before its stage ends, and no request of it is signed with the new one before.
+    let store = Store::start(|request| {
+        let is_old = request.query.contains("X-Amz-Credential=old%2F");
+        match is_old && request.name.starts_with("packs/") {
+            true => Answer::Status(403, "<Error><Code>InvalidAccessKeyId</Code></Error>"),
+            false => Answer::Plain,
+        }
+    });
+    let ann = store.visitor().set("AWS_SHARED_CREDENTIALS_FILE", "aws-credentials");
+    let credentials = |key: &str| {
+        let text = format!("aws_access_key_id = {key}\naws_secret_access_key = s3cret\n");
+        ann.write("aws-credentials", format!("[default]\n{text}"));
+    };
+    credentials("old");
+    ann.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let go = ann.path("go").display().to_string();
+    let few = format!("until [ -e {go} ]; do sleep 0.01; done; echo 1 > $PIPELINE_OUTPUT/few; seq");
+    ann.edit("seq", &few);
+    let running = ann.start("run experiment.toml --progress plain");
+    running.wait_for("data (command) runs");
+    credentials("new");
+    ann.write("go", "");
+    let ended = running.wait();
+    ended.success();
+    assert!(!ended.stderr.contains("warning"), "{ended}");
+    credentials("old");
+    let pushed = ann.pipeline("push experiment.toml");
+    assert!(pushed.stdout.starts_with("0 pushed"), "{pushed}");
+}
+
+#[test]
 fn a_store_that_is_full_is_still_read() {
     let store = Store::start(|request| match request.method.as_str() {
         "PUT" => Answer::Status(507, "<Error><Code>InsufficientStorage</Code></Error>"),

@@ -241,6 +241,35 @@ fn a_login_is_sent_to_its_server_and_not_to_where_that_redirects() {
 }
 
 #[test]
+fn a_login_that_another_program_renews_is_read_again() {
+    let store = Store::start(|request| match request.login.as_deref() {
+        // Who is "ann:new".
+        Some("Basic YW5uOm5ldw==") => Answer::WebDav,
+        Some(_) if request.method == "GET" => Answer::WebDav,
+        _ => Answer::Status(401, "who are you?"),
+    });
+    let ann = Sandbox::new(crate::fake_store::PAPER)
+        .set("PIPELINE_REMOTE", store.address())
+        .set("NETRC", "logins");
+    let login = |password: &str| {
+        ann.write("logins", format!("machine 127.0.0.1 login ann password {password}\n"));
+    };
+    login("old");
+    ann.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let go = ann.path("go").display().to_string();
+    ann.edit("seq", &format!("until [ -e {go} ]; do sleep 0.01; done; seq"));
+    let running = ann.start("run experiment.toml --progress plain");
+    running.wait_for("data (command) runs");
+    login("new");
+    ann.write("go", "");
+    let ended = running.wait();
+    ended.success();
+    assert!(!ended.stderr.contains("not pushed"), "{ended}");
+    let pushed = ann.pipeline("push experiment.toml");
+    assert!(pushed.printed().starts_with("0 pushed"), "{pushed}");
+}
+
+#[test]
 fn a_login_that_is_missing_or_wrong_is_said_and_in_nothing_that_is_kept_or_shown() {
     let store = Store::start(|request| match request.login.as_deref() {
         // "ann:s3cret".

@@ -11,7 +11,7 @@ use ureq::http::{HeaderValue, Response};
 
 use super::super::http::{Answer, MOST_TRIES, Server, Tries, is_passing, wait_of};
 use super::super::transport::Failure;
-use super::credentials::{Held, Provider, Settings};
+use super::credentials::{Held, Settings};
 use crate::remote_address::S3Address;
 
 /// The longest that one request reads: what takes longer is continued by another one, so that a connection that is dead without
@@ -31,7 +31,7 @@ const LONGEST_MESSAGE: usize = 300;
 pub(super) struct Client {
     server: Server,
     bucket: Bucket,
-    provider: Provider,
+    address: S3Address,
     /// What requests are signed with.
     held: Mutex<Held>,
     /// Whether something was read: then what may not be read does not exist.
@@ -64,7 +64,7 @@ struct Problem {
     /// How often a request is tried that fails like this: more than once where another try may succeed.
     tries: u32,
     /// Whether other credentials may be needed.
-    is_expired: bool,
+    is_old: bool,
     /// Whether there is nothing of the name, where other credentials do not help.
     is_missing: bool,
 }
@@ -92,11 +92,16 @@ impl Client {
         let parsed = endpoint.parse().map_err(|_| Failure::away("the endpoint is not a URL"))?;
         let bucket = Bucket::new(parsed, style, address.bucket.clone(), settings.region.clone())
             .map_err(unusable)?;
-        let provider = settings.provider;
-        let held = Mutex::new(provider.get().map_err(away)?);
+        let held = Mutex::new(settings.provider.get().map_err(away)?);
         let shown = format!("{url}, bucket {}", address.bucket);
         let server = Server::new(&url, shown)?;
-        Ok(Self { server, bucket, provider, held, has_read: AtomicBool::new(false) })
+        let (address, has_read) = (address.clone(), AtomicBool::new(false));
+        Ok(Self { server, bucket, address, held, has_read })
+    }
+
+    /// The credentials of this user now: another program may have renewed those of a file.
+    fn credentials(&self) -> anyhow::Result<Held> {
+        Settings::of_this_user(&self.address)?.provider.get()
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -137,10 +142,10 @@ impl Client {
                 }
                 Err(error) => {
                     let (failure, tries) = self.server.failure(&error);
-                    Problem { failure, tries, is_expired: false, is_missing: false }
+                    Problem { failure, tries, is_old: false, is_missing: false }
                 }
             };
-            if problem.is_expired
+            if problem.is_old
                 && !std::mem::replace(&mut is_renewed, true)
                 && self.renew(credentials.as_ref())
             {
@@ -160,7 +165,7 @@ impl Client {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |time: &SystemTime| *time <= SystemTime::now() + VALID_AHEAD;
         if held.expires.as_ref().is_some_and(is_over) {
-            if let Ok(new) = self.provider.get() {
+            if let Ok(new) = self.credentials() {
                 *held = new;
             }
             // Where there are none that are valid for longer, the server says what is wrong.
@@ -173,7 +178,7 @@ impl Client {
     fn renew(&self, expired: Option<&Credentials>) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.credentials.as_ref() == expired
-            && let Ok(new) = self.provider.get()
+            && let Ok(new) = self.credentials()
         {
             *held = new;
         }
@@ -205,7 +210,7 @@ impl Client {
                 return Err(Problem {
                     failure: self.no_bucket(),
                     tries: 1,
-                    is_expired: false,
+                    is_old: false,
                     is_missing: false,
                 });
             }
@@ -217,7 +222,7 @@ impl Client {
         let situation = Situation { does, is_signed, redirect, shown: self.server.shown() };
         let mut problem = problem(status, &code, &message, &situation);
         // The answer to a HEAD does not have a body, and says nothing of what is wrong.
-        problem.is_expired |= code.is_empty() && matches!(status, 400 | 401 | 403);
+        problem.is_old |= code.is_empty() && matches!(status, 400 | 401 | 403);
         // To whoever may not list, a store does not say that a name has nothing.
         let is_hidden = status == 403 && matches!(code.as_str(), "" | "AccessDenied");
         match is_hidden && does == Does::Read && self.has_read.load(Ordering::Relaxed) {
@@ -244,7 +249,12 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
     };
     let is_expired =
         matches!(code, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired");
-    let one = |failure: Failure| Problem { failure, tries: 1, is_expired, is_missing: false };
+    let is_unknown = matches!(
+        code,
+        "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "InvalidTokenId"
+    );
+    let is_old = is_expired || is_unknown;
+    let one = |failure: Failure| Problem { failure, tries: 1, is_old, is_missing: false };
     let away = |reason: String| one(Failure::away(reason));
     match status {
         _ if is_expired => away(format!("the credentials have expired ({said}): renew them")),
@@ -255,7 +265,7 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
         401 | 403 if code == "RequestTimeTooSkewed" => {
             away(format!("the clock of this machine is wrong ({said})"))
         }
-        401 | 403 if code == "SignatureDoesNotMatch" || code == "InvalidAccessKeyId" => {
+        400 | 401 | 403 if is_unknown => {
             away(format!("the credentials are not accepted ({said}; {shown})"))
         }
         401 | 403 if !is_signed => away(format!(
@@ -362,7 +372,7 @@ mod tests {
             assert_eq!(found.failure.kind, kind, "{status} {code}");
             assert_eq!(found.tries > 1, may_pass, "{status} {code}");
             assert!(found.failure.reason.contains(words), "{}", found.failure);
-            assert_eq!(found.is_expired, code == "ExpiredToken");
+            assert_eq!(found.is_old, matches!(code, "ExpiredToken" | "SignatureDoesNotMatch"));
         }
     }
 }

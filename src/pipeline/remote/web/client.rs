@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pipeline_prepare::credentials::Credentials;
@@ -23,13 +23,26 @@ pub(super) struct Client {
     address: WebAddress,
     /// The address of the folder, without a slash at its end.
     folder: String,
-    logins: Credentials,
-    /// Why the logins of a file are not known.
-    note: Option<String>,
+    logins: Mutex<Logins>,
     /// That of the address, and those where it redirects to.
     servers: Mutex<HashMap<String, Arc<Server>>>,
     /// Whether something was read: then what may not be read does not exist.
     has_read: AtomicBool,
+}
+
+/// The logins of this user.
+struct Logins {
+    logins: Credentials,
+    /// Why those of a file are not known.
+    note: Option<String>,
+}
+
+impl Logins {
+    /// As they are now.
+    fn read() -> Self {
+        let (logins, note) = Credentials::of_the_user(|name| std::env::var_os(name));
+        Self { logins, note }
+    }
 }
 
 /// Who must answer.
@@ -44,10 +57,10 @@ enum Asks {
 impl Client {
     /// A client of this folder, with the logins of this user.
     pub(super) fn new(address: WebAddress) -> Self {
-        let (logins, note) = Credentials::of_the_user(|name| std::env::var_os(name));
+        let logins = Mutex::new(Logins::read());
         let folder = address.url.to_string().trim_end_matches('/').to_owned();
         let (servers, has_read) = (Mutex::default(), AtomicBool::new(false));
-        Self { address, folder, logins, note, servers, has_read }
+        Self { address, folder, logins, servers, has_read }
     }
 
     /// The address of the folder, without a slash at its end.
@@ -98,8 +111,9 @@ impl Client {
         headers: Headers<'_>,
         request: impl Fn(&Server, &str, Headers<'_>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Answer, Failure> {
-        let mut tries = Tries::new();
+        let (mut tries, mut is_renewed) = (Tries::new(), false);
         loop {
+            let login = self.login(url)?;
             let ((failure, most), asked) =
                 match self.follow(asks, url.clone(), headers, &request)? {
                     Ok(answer) => match answer.status() {
@@ -108,6 +122,11 @@ impl Client {
                             let why =
                                 format!("the server is not available (status {status}; {folder})");
                             ((Failure::away(why), MOST_TRIES), wait_of(&answer.0))
+                        }
+                        401 if !std::mem::replace(&mut is_renewed, true)
+                            && self.renew(url, login.as_ref())? =>
+                        {
+                            continue;
                         }
                         401 => return Err(self.denied(401, "access denied")),
                         _ => return Ok(answer),
@@ -172,12 +191,25 @@ impl Client {
         Ok(server)
     }
 
+    /// Reads the logins again after one for this address was refused, unless somebody has done that. Returns whether there is
+    /// another one.
+    fn renew(&self, url: &WebUrl, refused: Option<&HeaderValue>) -> Result<bool, Failure> {
+        if self.login(url)?.as_ref() == refused {
+            *self.logins() = Logins::read();
+        }
+        Ok(self.login(url)?.as_ref() != refused)
+    }
+
+    fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The login for this address, if there is one that may be sent there.
     fn login(&self, url: &WebUrl) -> Result<Option<HeaderValue>, Failure> {
         if !url.is_of(&self.address.url) || !is_secret(url) {
             return Ok(None);
         }
-        let login = self.logins.header(url.host()).map_err(Failure::away)?;
+        let login = self.logins().logins.header(url.host()).map_err(Failure::away)?;
         let header = login.map(|login| {
             let mut header = HeaderValue::try_from(login).map_err(|_| {
                 Failure::away("the login of the host has a letter that a request cannot have")
@@ -191,7 +223,8 @@ impl Client {
     /// That somebody may not do something there, and what to look at.
     pub(super) fn denied(&self, status: u16, what: &str) -> Failure {
         let (host, folder) = (self.address.url.host(), &self.folder);
-        let hint = match (self.login(&self.address.url), &self.note) {
+        let login = self.login(&self.address.url);
+        let hint = match (login, &self.logins().note) {
             _ if !is_secret(&self.address.url) => "a login is sent by https:// only".to_owned(),
             (Ok(Some(_)), _) => format!("the login of {host} is not one of those who may"),
             (_, Some(note)) => note.clone(),
