@@ -1,4 +1,4 @@
-//! Records that a remote had when it was asked: copies, so that it need not be asked again. They do not count as results of this cache.
+//! Records that a remote had when it was asked, or when a result was pushed: copies, so that it need not be asked again. They do not count as results of this cache.
 
 use super::{Cache, Record, durable};
 use crate::digest::Digest;

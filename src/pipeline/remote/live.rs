@@ -35,8 +35,14 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long what is being sent may take once somebody has asked to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is to be pushed of the result of a key.
-type Wanted = (StageKey, What);
+/// What is to be pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    key: StageKey,
+    what: What,
+    /// Whether the run has made it. What it has found may be there already.
+    is_new: bool,
+}
 
 /// Pushes what a run makes.
 pub(crate) struct LivePush {
@@ -83,7 +89,7 @@ impl LivePush {
         Self { work: Arc::new(work), policy, kinds, command, thread: None, stopping: None }
     }
 
-    fn add(&mut self, stage: &StageName, key: StageKey) {
+    fn add(&mut self, stage: &StageName, key: StageKey, is_new: bool) {
         let kind = self.kinds.get(stage).copied().unwrap_or_default();
         let what = if self.policy.includes(stage, kind) { What::Result } else { What::Record };
         self.work.state().waiting += 1;
@@ -99,7 +105,8 @@ impl LivePush {
                 }
             }
         }
-        let sent = self.thread.as_ref().map(|(sender, _)| sender.send((key, what)));
+        let wanted = Wanted { key, what, is_new };
+        let sent = self.thread.as_ref().map(|(sender, _)| sender.send(wanted));
         if !matches!(sent, Some(Ok(()))) {
             self.work.ended(Some("internal error: the thread that pushes panicked".to_owned()));
         }
@@ -185,17 +192,20 @@ impl Work {
             if is_last {
                 self.shared.relent();
             }
-            let is_over = on_threads(&left, MOST_AT_ONCE, |(key, what)| self.send(key, *what));
+            let is_over = on_threads(&left, MOST_AT_ONCE, |wanted| self.send(wanted));
             let mut is_over = is_over.into_iter();
             left.retain(|_| !is_over.next().unwrap_or_default());
         }
     }
 
     /// Sends one. Returns whether it is over: not where the remote is away.
-    fn send(&self, key: &StageKey, what: What) -> bool {
+    fn send(&self, Wanted { key, what, is_new }: &Wanted) -> bool {
         let pushed = match self.cache.usable(key) {
             _ if self.watch.stop.load(Ordering::Relaxed) => Err(NotPulled::Stopped),
-            Some(record) => self.shared.push(&self.cache, &record, what, &self.watch),
+            Some(record) if *is_new || self.shared.may_lack(&self.cache, &record) => {
+                self.shared.push(&self.cache, &record, *what, &self.watch)
+            }
+            Some(_) => Ok(Pushed::Existed),
             None => Err(NotPulled::Here(anyhow!("the result is no longer in the cache"))),
         };
         self.state().unsigned += usize::from(matches!(pushed, Ok(Pushed::Unsigned)));
@@ -228,7 +238,11 @@ impl Reporter for LivePush {
     fn event(&mut self, event: &RunEvent) {
         match event {
             RunEvent::End { stage, key: Some(key), outcome: Outcome::Ran { .. }, .. } => {
-                self.add(stage, *key);
+                self.add(stage, *key, true);
+            }
+            // Made while no run followed, such as by a job, or while the remote was away.
+            RunEvent::End { stage, key: Some(key), outcome: Outcome::Fresh { .. }, .. } => {
+                self.add(stage, *key, false);
             }
             RunEvent::Stopping { .. } => self.stopping = Some(Instant::now()),
             RunEvent::Done { .. } => self.done(),

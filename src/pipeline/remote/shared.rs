@@ -376,9 +376,10 @@ impl SharedCache {
         };
         let pushed = push();
         match &pushed {
-            Ok(_) => {
+            Ok(pushed) => {
                 self.outage.note(None);
                 self.push_outage.note(None);
+                self.remember(cache, record, *pushed);
             }
             // Where it does not work at all, it takes nothing, either.
             Err(NotPulled::There(failure)) => {
@@ -389,6 +390,27 @@ impl SharedCache {
             Err(NotPulled::Here(_) | NotPulled::Stopped) => {}
         }
         pushed
+    }
+
+    /// Keeps the record that it has for a key in the cache, now that a result was pushed: what is new there is ours.
+    fn remember(&self, cache: &Cache, ours: &Record, pushed: Pushed) {
+        let place = self.place();
+        if cache.remote_record(&place, &ours.key).is_some() {
+            return;
+        }
+        match pushed {
+            Pushed::New => cache.keep_remote_record(&place, ours),
+            Pushed::Existed | Pushed::Unsigned => {
+                if let Ok(Some(theirs)) = self.fetch(&ours.key) {
+                    cache.keep_remote_record(&place, &theirs);
+                }
+            }
+        }
+    }
+
+    /// Whether it may lack a result that was made here: it is not known to have a record of the key.
+    pub(super) fn may_lack(&self, cache: &Cache, record: &Record) -> bool {
+        record.made_here && cache.remote_record(&self.place(), &record.key).is_none()
     }
 
     /// Which of these keys it has a record of.

@@ -73,9 +73,13 @@ fn two_trainings(project: &Sandbox) {
 }
 
 #[test]
-fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
-    let project = project("");
+fn the_jobs_of_a_detached_run_submit_what_they_make_ready_and_the_next_run_pushes_it() {
+    let share = tempfile::tempdir().expect("a folder");
+    let remote = format!("file://{}", share.path().display());
+    let project = project("").set("PIPELINE_REMOTE", remote);
     two_trainings(&project);
+    let text = project.read(MANIFEST);
+    project.write(MANIFEST, format!("[cache]\npush = \"always\"\n{text}"));
     project.write("hold", "");
     let ended = project.pipeline(&format!("{RUN} --detach"));
     assert!(ended.success().contains("simclr left, train skipped"), "{ended}");
@@ -86,6 +90,9 @@ fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
     let ended = project.pipeline(RUN);
     assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
     assert_eq!((submitted(&project), names(&project.cache("jobs"))), (3, Vec::new()));
+    assert_eq!(ended.stderr, "");
+    let pushed = project.pipeline("push experiment.toml");
+    assert!(pushed.printed().starts_with("0 pushed (0 B)"), "{pushed}");
 }
 
 #[test]
