@@ -202,8 +202,8 @@ impl Facts for CacheFacts<'_> {
             Err(Unreadable::Damaged | Unreadable::OtherVersion | Unreadable::Inaccessible) => {
                 Err(NoResult::RecordDamaged)
             }
-            Err(Unreadable::Missing) => Err(match self.cache.withdrawn(key) {
-                Some(withdrawn) => NoResult::Withdrawn(withdrawn.reason),
+            Err(Unreadable::Missing) => Err(match self.cache.why_withdrawn(key) {
+                Some(reason) => NoResult::Withdrawn(reason),
                 None if self.shared.is_some_and(|shared| shared.is_out_of_reach(key)) => {
                     NoResult::OutOfReach
                 }

@@ -7,7 +7,8 @@ use std::process::Command;
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::support::{Ended, MANIFEST, Sandbox, pipeline, walk};
+use crate::manifests::WORDS;
+use crate::support::{Ended, MANIFEST, Sandbox, names, pipeline, walk};
 
 /// Many small files, a large one that can be compressed and one that cannot, a folder, a program and a link.
 const PAPER: &str = r#"
@@ -261,9 +262,10 @@ fn what_was_withdrawn_here_does_not_come_back_by_itself() {
     lab.ann.unprotect(&data);
     fs::write(data.join("numbers"), "wrong").expect("ours");
     let verified = lab.ann.pipeline("verify experiment.toml");
-    let (_, names) = verified.stdout.split_once("somebody removes it there: ").expect("it is said");
-    let names: Vec<_> = names.lines().next().expect("a line").split(", ").collect();
-    assert!(names.iter().all(|name| lab.share.path().join(name).is_file()), "{verified}");
+    let (_, places) =
+        verified.stdout.split_once("somebody removes it there: ").expect("it is said");
+    let places: Vec<_> = places.lines().next().expect("a line").split(", ").collect();
+    assert!(places.iter().all(|name| lab.share.path().join(name).is_file()), "{verified}");
     assert_snapshot!(lab.shown(&lab.ann.pipeline("pull experiment.toml")), @r"
     status 1
     --- stderr
@@ -280,6 +282,24 @@ fn what_was_withdrawn_here_does_not_come_back_by_itself() {
 
     paper: 1 would run, 1 more if what they read changes, 1 is fresh
     ");
+    // Nor once nothing else is left of it here.
+    for folder in ["history", "heads"] {
+        fs::remove_dir_all(lab.ann.cache(folder)).expect("ours");
+    }
+    lab.ann.pipeline("gc --keep-days 0").success();
+    let left = names(&lab.ann.cache("quarantine/records"));
+    assert!(left.len() == 2 && left.iter().all(|name| name.ends_with(".reason")), "{left:?}");
+    assert_snapshot!(lab.ann.pipeline("plan experiment.toml --remote"), @r"
+    status 0
+    --- stdout
+    data   remote
+    count  dirty    its record was withdrawn: it was made from the artifact [digest], which is damaged
+    more   waiting  on count; no earlier run
+
+    paper: 2 would run, 1 is fresh (1 of them on the remote)
+    ");
+    lab.ann.pipeline("run experiment.toml").success();
+    assert!(names(&lab.ann.cache("quarantine/records")).is_empty());
 }
 
 #[test]
@@ -596,6 +616,37 @@ fn what_is_known_of_a_remote_survives_who_asks_for_it_while_it_is_away() {
     }
     fs::rename(&away, lab.share.path()).expect("ours");
     lab.bob.pipeline("pull experiment.toml").success();
+}
+
+#[test]
+fn a_report_and_an_export_bring_what_is_on_them_and_run_nothing() {
+    let lab = Lab::new(WORDS);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    lab.bob.pipeline("run experiment.toml").success();
+    let stored = || names(&lab.bob.cache("store")).len();
+    assert_eq!(stored(), 0);
+    lab.bob.pipeline("report experiment.toml").success();
+    assert!(lab.bob.read("report.html").contains("words"));
+    assert_eq!(stored(), 1, "the numbers, and no folder");
+    lab.bob.pipeline("export experiment.toml out").success();
+    assert_eq!(names(&lab.bob.path("out/artifacts")), ["report"]);
+    lab.bob.pipeline("export experiment.toml words text").success();
+    assert_eq!(lab.bob.read("text/text"), "to be or not to be\n");
+    lab.bob.pipeline("export experiment.toml everything --all").success();
+    assert_eq!(names(&lab.bob.path("everything/artifacts")), ["count", "other", "report", "words"]);
+    assert!(!lab.bob.path("ran").exists(), "nothing has run");
+    // What cannot be brought is said, and is not in it.
+    fs::remove_dir_all(lab.share.path().join("packs")).expect("ours");
+    for arguments in ["report experiment.toml", "export experiment.toml out"] {
+        let carl = Sandbox::new(WORDS)
+            .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+        carl.pipeline("run experiment.toml").success();
+        let ended = carl.pipeline(arguments);
+        let said = "warning: the result of report was not brought from the remote: its small files are missing there";
+        assert!(ended.stderr.contains(said), "{arguments}: {ended}");
+        assert!(!carl.path("ran").exists());
+    }
 }
 
 #[test]

@@ -19,7 +19,6 @@ use super::record::Record;
 use super::work::WorkFolder;
 use super::{Cache, disk, store};
 use crate::digest::Digest;
-use crate::key::StageKey;
 
 /// What a cache has for a record from elsewhere.
 #[derive(Debug)]
@@ -93,16 +92,11 @@ impl Cache {
 
     fn refuse_withdrawn(&self, record: &Record) -> anyhow::Result<()> {
         ensure!(
-            !self.is_withdrawn(&record.key),
+            self.why_withdrawn(&record.key).is_none(),
             "the result of {} was withdrawn here, and does not come back by itself",
             record.name()
         );
         Ok(())
-    }
-
-    /// Whether there was a record of the key that no longer counts.
-    pub(crate) fn is_withdrawn(&self, key: &StageKey) -> bool {
-        self.layout.withdrawn(key).exists()
     }
 
     /// The files of at least this many bytes in the store, by their content. What a listing says of its artifact is not checked.

@@ -91,8 +91,16 @@ impl Cache {
     pub(crate) fn withdrawn(&self, key: &StageKey) -> Option<Withdrawn> {
         let place = self.layout.withdrawn(key);
         let record = Record::read(&place, key).ok()?;
-        let reason = disk::read_text(&place.with_extension("reason")).unwrap_or_default();
-        Some(Withdrawn { record, reason: reason.trim().to_owned() })
+        Some(Withdrawn { record, reason: self.why_withdrawn(key).unwrap_or_default() })
+    }
+
+    /// Why a record of a key was withdrawn here, also once it was cleaned away. `None` where none was, or its stage has run again.
+    pub(crate) fn why_withdrawn(&self, key: &StageKey) -> Option<String> {
+        let place = self.layout.withdrawn(key);
+        match disk::read_text(&place.with_extension("reason")) {
+            Ok(reason) => Some(reason.trim().to_owned()),
+            Err(_) => place.exists().then(String::new),
+        }
     }
 
     /// All records that no longer count, sorted by their names.

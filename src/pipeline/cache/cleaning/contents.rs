@@ -356,12 +356,13 @@ impl Memory {
         items
     }
 
-    /// Records that no longer count, each with its reason, and files of records that were damaged.
+    /// Records that no longer count, and files of records that were damaged. The reasons stay: what was withdrawn does not come back
+    /// from elsewhere.
     fn withdrawn(&mut self, layout: &Layout, items: &mut Vec<Item>) {
         let folder = layout.withdrawn_records();
         let mut by_stem: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for name in names(&folder) {
-            let stem = name.strip_suffix(".json").or(name.strip_suffix(".reason"));
+            let stem = name.strip_suffix(".json");
             let damaged = || Some(name.rsplit_once(".json.damaged-")?.0);
             // What somebody else put there is theirs.
             let Some(key) = stem.or_else(damaged).filter(|key| key.parse::<StageKey>().is_ok())

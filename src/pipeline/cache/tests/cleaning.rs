@@ -286,7 +286,6 @@ fn files_of_people_behind_a_bucket_stay() {
     let ours = [
         (Bucket::Quarantine, format!("{digest}-12")),
         (Bucket::Quarantine, format!("records/{}.json", key("a"))),
-        (Bucket::Quarantine, format!("records/{}.reason", key("a"))),
         (Bucket::Quarantine, format!("records/{}.json.damaged-0", key("a"))),
         (Bucket::Reruns, format!("{}-0", key("a"))),
         (Bucket::Indexes, digest.short()),
@@ -327,7 +326,11 @@ fn files_of_people_behind_a_bucket_stay() {
         fs::create_dir_all(place(one).parent().expect("a folder")).expect("writable");
         fs::write(place(one), "1").expect("writable");
     }
+    // What was withdrawn is remembered.
+    let reason = place(&(Bucket::Quarantine, format!("records/{}.reason", key("a"))));
+    fs::write(&reason, "1").expect("writable");
     clean(&cache, &[]).expect("writable");
+    assert!(reason.exists());
     let left: Vec<_> = ours.iter().filter(|one| place(one).exists()).collect();
     assert!(left.is_empty(), "{left:?}");
     for bucket in Bucket::ALL.into_iter().filter(|one| ours.iter().any(|(bucket, _)| bucket == one))
