@@ -131,9 +131,9 @@ impl<'a> Activities<'a> {
         Self { cache, running, queued, interrupted, begun: cache.begun_keys().collect() }
     }
 
-    /// Whether a job for a key waits in the queue of a scheduler.
-    pub(crate) fn is_queued(&self, key: &StageKey) -> bool {
-        self.queued.contains_key(key)
+    /// The job for a key that waits in the queue of a scheduler.
+    pub(crate) fn queued(&self, key: &StageKey) -> Option<&QueuedJob> {
+        self.queued.get(key)
     }
 
     /// Whether something runs for a key.

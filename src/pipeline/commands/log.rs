@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use super::newest_log::{note_earlier, places};
+use super::status_sheet::{States, queued_lines};
 use super::{Project, log_follow, note, print, print_raw};
+use crate::activity::Activities;
 use crate::cache::Record;
 use crate::cli::LogArguments;
 use crate::format;
-use crate::instances::names_in_words;
+use crate::instances::{MOST_INSTANCES, names_in_words};
 use crate::plan::Plan;
 use crate::stage_name::StageName;
 
@@ -21,6 +23,8 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
     if arguments.follow {
         return log_follow::follow(&project, &chosen);
     }
+    // In this order, as `status` looks.
+    let activities = Activities::look(&project.cache);
     let plan = project.plan(&project.with_inputs(&chosen));
     let (mut shown, mut without) = (0, Vec::new());
     for name in &chosen {
@@ -36,6 +40,9 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
         log.show(&plan, name, chosen.len() > 1)?;
         shown += 1;
     }
+    let states = States::look(&project, &chosen, &plan, &activities);
+    let queued = queued_lines(&states.known, MOST_INSTANCES);
+    queued.iter().for_each(|line| note(&line.to_string()));
     match (shown, without.as_slice()) {
         (_, []) => {}
         (0, [only]) => bail!("'{only}' does not have a log: it has not run yet"),

@@ -12,9 +12,11 @@ use anyhow::bail;
 
 use super::newest_log::{note_earlier, places};
 use super::planner::Planner;
+use super::status_sheet::{Known, queued_lines};
 use super::{INTERRUPTED, Project, note, print_raw_while_read};
 use crate::activity::{Activities, Activity};
-use crate::instances::names_in_words;
+use crate::execute::QueuedJob;
+use crate::instances::{MOST_INSTANCES, names_in_words};
 use crate::plan::{Plan, PlanState};
 use crate::screen::Requests;
 use crate::stage_name::StageName;
@@ -38,6 +40,8 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     let mut logs: BTreeMap<&StageName, Followed> = BTreeMap::new();
     let (mut quiet, mut waits_for, mut has_said) = (0, Vec::new(), false);
     let (mut is_first, mut runs_since) = (true, planner.runs_since());
+    // The jobs in queues that were said.
+    let mut said: BTreeMap<&StageName, QueuedJob> = BTreeMap::new();
     // Those that will not do anything more in the runs that are in progress.
     let mut over: BTreeSet<&StageName> = BTreeSet::new();
     loop {
@@ -81,19 +85,29 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
         }
         is_first = false;
         let open = chosen.iter().copied();
-        let is_queued = |name: &StageName| {
-            plan.state(name).and_then(PlanState::key).is_some_and(|key| activities.is_queued(&key))
-        };
+        let queued =
+            |name: &StageName| activities.queued(&plan.state(name).and_then(PlanState::key)?);
         let open = open.filter(|name| {
-            runs(name) || is_queued(name) || (planner.has_run() && !over.contains(name))
+            runs(name) || queued(name).is_some() || (planner.has_run() && !over.contains(name))
         });
         let open: Vec<&StageName> = open.collect();
+        said.retain(|name, _| queued(name).is_some());
+        // Also one that was put back, or is held now.
+        let news = open.iter().filter_map(|name| {
+            let (state, job) = (plan.state(name)?, queued(name)?);
+            let is_news = said.insert(name, job.clone()).as_ref() != Some(job);
+            is_news.then(|| (*name, Known { state, activity: activities.of(state) }))
+        });
+        let news: Vec<_> = news.collect();
+        queued_lines(&news, MOST_INSTANCES).iter().for_each(|line| note(&line.to_string()));
         quiet = if open.is_empty() { quiet + 1 } else { 0 };
         if quiet >= QUIET_LOOKS {
             break;
         }
         // Not at once: between two stages of a run there is a moment in which none runs.
-        let waits = open.iter().filter(|name| logs.get(*name).is_some_and(|log| !log.is_growing));
+        let waits = open.iter().filter(|name| {
+            queued(name).is_none() && logs.get(*name).is_some_and(|log| !log.is_growing)
+        });
         let waits: Vec<&StageName> = waits.copied().collect();
         if !waits.is_empty() && waits == waits_for && !has_said {
             note(&format!("waits for {} to start", names_in_words(waits.iter().copied())));

@@ -28,6 +28,11 @@ impl Known<'_> {
     pub(super) fn shown(&self) -> ShownState {
         ShownState::of(self.state, self.activity.as_ref())
     }
+
+    /// What goes on, after the name of the stage.
+    fn line(&self) -> String {
+        self.activity.as_ref().map_or_else(String::new, Activity::line)
+    }
 }
 
 /// The states of some stages.
@@ -103,6 +108,7 @@ impl Sheet {
         let header = header.chain(usage).chain(["artifact", "size"]);
         let header = header.map(str::to_owned).collect();
         let mut rows = vec![SheetRow { cells: header, shown: ShownState::Running, stages: 0 }];
+        let queued = queued_lines(known, most);
         let known = || known.iter().map(|(name, known)| (*name, known));
         for row in instances::rows(known(), most) {
             rows.push(match row {
@@ -122,11 +128,10 @@ impl Sheet {
         let blocked = are(ShownState::Blocked);
         let mut lines: Vec<_> =
             folded(blocked, most, "is blocked,", "are blocked", |known| state_reason(known.state));
-        let line =
-            |known: &Known<'_>| known.activity.as_ref().map_or_else(String::new, Activity::line);
+        let line = |known: &Known<'_>| known.line();
         lines.extend(folded(are(ShownState::Failed), most, "", "failed", line));
         lines.extend(folded(are(ShownState::Interrupted), most, "", "were interrupted", line));
-        lines.extend(folded(are(ShownState::Queued), most, "", "are queued", line));
+        lines.extend(queued);
         // Each: there are not many, and they are what somebody looks for.
         lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
         lines.extend(others.iter().map(|running| SheetLine {
@@ -149,6 +154,12 @@ impl Sheet {
 pub(super) fn table(rows: &[Vec<String>]) -> Table {
     let columns = rows.first().map_or(0, Vec::len);
     Table::new(rows).states(2).optional([1].into_iter().chain((3..columns).rev()))
+}
+
+/// The lines about those of these stages that wait in the queue of a scheduler.
+pub(super) fn queued_lines(known: &[(&StageName, Known<'_>)], most: usize) -> Vec<SheetLine> {
+    let queued = known.iter().filter(|(_, known)| known.shown() == ShownState::Queued);
+    folded(queued.map(|(name, known)| (*name, known)), most, "", "are queued", |known| known.line())
 }
 
 /// A line for each of these stages; one for many instances, which shows the first one's.
