@@ -13,6 +13,7 @@ mod platform;
 mod remotes;
 mod slurm;
 mod soak;
+mod stories;
 #[cfg(test)]
 mod testing;
 
@@ -24,6 +25,7 @@ use libtorch::{Libtorch, Say};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use stories::Which;
 
 /// Set-up, build and tests of `pipeline` on a fresh machine
 #[derive(Debug, Parser)]
@@ -44,7 +46,7 @@ enum Task {
     /// Set up if needed, check formatting and lints, and run all tests of the workspace
     Test,
     /// Run the stories of remotes that need a real server, beside one that is started for them; needs no libtorch
-    TestRemotes,
+    TestRemotes(Which),
     /// Set up if needed, build, and time thousands of small stages beside ninja, Snakemake and DVC
     BenchEngine(bench_engine::Options),
     /// Look for inputs that a reader of files from elsewhere cannot handle; needs no libtorch
@@ -54,7 +56,7 @@ enum Task {
     /// Install the Debian packages that some tests need; as root
     Parts,
     /// Start a Slurm of two nodes, and run the tests that need one; as root, and skipped where it is not installed
-    TestSlurm,
+    TestSlurm(Which),
     /// Set up if needed, build, and copy the programs and libtorch to where your PATH finds them
     Install {
         /// The folder whose bin/ and lib/ take them [default: ~/.local]
@@ -100,11 +102,11 @@ fn perform(task: Task) -> Result<()> {
             cargo.test()
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
-        Task::TestRemotes => remotes::run(&checkout),
+        Task::TestRemotes(which) => remotes::run(&checkout, &which),
         Task::Fuzz(options) => fuzz::run(&checkout, &options),
         Task::Soak(options) => soak::run(&checkout, &options),
         Task::Parts => parts::install(),
-        Task::TestSlurm => slurm::test(&checkout),
+        Task::TestSlurm(which) => slurm::test(&checkout, &which),
         Task::Install { prefix } => {
             let prefix = prefix.map_or_else(place::default_prefix, Ok)?;
             let prefix = std::path::absolute(prefix)?;
@@ -148,8 +150,8 @@ mod tests {
             ("quickstart", Task::Quickstart),
             ("test", Task::Test),
             ("parts", Task::Parts),
-            ("test-slurm", Task::TestSlurm),
-            ("test-remotes", Task::TestRemotes),
+            ("test-slurm", Task::TestSlurm(Which::default())),
+            ("test-remotes", Task::TestRemotes(Which::default())),
             ("install", Task::Install { prefix: None }),
             (
                 "install --prefix /opt/pipeline",
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for words in ["", "sutup", "setup now", "install --prefix", "--release"] {
+        for words in ["", "sutup", "setup now", "install --prefix", "--release", "test-slurm a b"] {
             assert!(task(words).is_err(), "{words}");
         }
         assert!(task("tets").unwrap_err().to_string().contains("'test'"));

