@@ -213,6 +213,27 @@ fn a_stage_says_how_much_time_its_job_has() {
 }
 
 #[test]
+fn slurm_is_asked_for_what_a_stage_takes() {
+    let project = two_stages();
+    let of_b = "execution = { executor = \"slurm\", cpus = 3, memory = \"1.5 GiB\", gpus = 2 }\n[executors";
+    project.edit("execution = { executor = \"fake\" }\n\n[executors", of_b);
+    let slurm = "[executors.slurm]\nkind = \"slurm\"\noptions = [\"--mem=2G\"]\n";
+    project.write(MANIFEST, format!("{}{slurm}", project.read(MANIFEST)));
+    let options = |of: &str| {
+        let said = project.pipeline(&format!("slurm-script experiment.toml {of}"));
+        assert!(said.status.success(), "{said}");
+        let options = said.stdout.lines().filter_map(|line| line.strip_prefix("#SBATCH --"));
+        let taken = ["cpus-per-task=", "mem=", "gpus="];
+        let is_about = |option: &&str| taken.iter().any(|name| option.starts_with(name));
+        options.filter(is_about).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(options("b"), "cpus-per-task=3 mem=1536M gpus=2 mem=2G");
+    let a = "a --set stages.a.execution.executor='slurm'";
+    assert_eq!(options(a), "mem=2G");
+    assert_eq!(options(&format!("{a} --set stages.a.execution.gpus=0.25")), "gpus=1 mem=2G");
+}
+
+#[test]
 fn an_executor_that_is_not_declared_is_refused() {
     let project = project("");
     let typed = project.pipeline("run experiment.toml --executor fakes");

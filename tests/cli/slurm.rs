@@ -107,8 +107,7 @@ impl Down {
 
     /// The same, and what it ran stays.
     fn daemons(slurm: &Path, project: &Sandbox, job: &str) -> Self {
-        let daemon = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
-        kill(daemon.trim().parse().expect("a number"));
+        kill_daemon(slurm);
         let step = format!("slurmstepd: [{job}.");
         // Who watches the job, before the job.
         let watching = processes(|line| line.starts_with(&step));
@@ -118,6 +117,12 @@ impl Down {
         ask("scontrol update nodename=n1 state=down reason=test");
         Self
     }
+}
+
+/// Kills the daemon of the first node, and nothing that it has started.
+fn kill_daemon(slurm: &Path) {
+    let daemon = fs::read_to_string(slurm.join("run/slurmd.n1.pid")).expect("its number");
+    kill(daemon.trim().parse().expect("a number"));
 }
 
 fn kill(pid: i32) {
@@ -597,7 +602,7 @@ fn a_job_is_shown_while_it_waits_and_runs_and_when_it_is_put_back() {
     let queued = format!("simclr is queued as job {job} of slurm, submitted ");
     eventually("its status", || status().contains(&queued));
     let log = project.start("log experiment.toml simclr -f");
-    log.wait_for("waits for simclr to start");
+    log.wait_for(&queued);
     ask(&format!("scontrol update jobid={job} starttime=now"));
     wait_for(&run, "simclr (pretrain-simclr) runs");
     let runs = || {
@@ -685,6 +690,24 @@ fn a_job_that_is_suspended_while_slurm_starts_it_on_another_node_goes_on_alone()
     drop(down);
     assert_eq!(ended.success(), "data ran, simclr ran");
     assert_eq!(steps(&project), 100, "no step was done twice: {ended}");
+}
+
+#[test]
+fn the_daemon_of_a_node_is_killed_and_its_job_goes_on() {
+    let Some(slurm) = slurm() else { return };
+    let project = project(&slurm, "");
+    project.edit("options = [\"--mem=50M\"]", "options = [\"--mem=50M\", \"--nodelist=n1\"]");
+    project.write("steps", "200");
+    let run = project.start(RUN);
+    works(&project);
+    kill_daemon(&slurm);
+    let done = steps(&project);
+    eventually("a step", || steps(&project) > done + 1);
+    assert!(ask("slurmd -N n1").status.success());
+    let ended = wait(run);
+    assert_eq!(ended.success(), "data ran, simclr ran");
+    assert!(!ended.stderr.contains("put back"), "{ended}");
+    assert_eq!(steps(&project), 200, "no step was done twice");
 }
 
 #[test]

@@ -157,6 +157,7 @@ pub(crate) fn execute(
         launcher: Arc::clone(&launcher) as Arc<dyn Launcher>,
         waker: supervisor.waker(),
         patience: Duration::MAX,
+        elsewhere: Some(Arc::new(options.executors.clone())),
     };
     let executor = with_remote(Rc::new(threads), options, cache, supervisor);
     let mut run = Run {
@@ -708,7 +709,7 @@ impl Run<'_> {
         let set = key.map(|key| self.cache.set_head(experiment, name.as_str(), &key));
         let is_news = match set.transpose() {
             // The job has remembered it itself.
-            Ok(set) => set.unwrap_or(false) | key.is_some_and(|key| self.has_seen_job(&key)),
+            Ok(set) => set.unwrap_or(false) | key.is_some_and(|key| self.has_seen_job(name, &key)),
             Err(error) => {
                 let text = format!("what it had last was not remembered: {error:#}");
                 self.report(RunEvent::Note { stage: name.clone(), text });

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::executor::Executor;
-use super::scheduled::{JobEnding, Scheduled, Terms};
+use super::scheduled::{JobEnding, QueuedJob, Scheduled, Terms};
 use super::spec::JobSpec;
 use super::states::StageState;
 use super::{Options, Run, with_remote};
 use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
+use crate::events::RunEvent;
 use crate::key::StageKey;
 use crate::manifest::{Stage, unknown_executor};
 use crate::reason::Reason;
+use crate::stage_name::StageName;
 
 impl Options {
     /// The executor of a stage, as the stage says, or else the run for all kinds that learn. `None` where it runs here.
@@ -78,8 +80,18 @@ impl Run<'_> {
     }
 
     /// Whether a key with a result had a job whose end nobody has seen. Now somebody has.
-    pub(super) fn has_seen_job(&mut self, key: &StageKey) -> bool {
-        self.jobs.remove(key) && self.cache.job(key).is_some_and(|job| self.has_ended(key, &job))
+    pub(super) fn has_seen_job(&mut self, stage: &StageName, key: &StageKey) -> bool {
+        let had_job = self.jobs.remove(key);
+        let Some(folder) = self.cache.job(key).filter(|_| had_job) else { return false };
+        let queued = QueuedJob::of(&folder);
+        let has_ended = self.has_ended(key, &folder);
+        if let Some(QueuedJob { executor, job, .. }) = queued.filter(|_| has_ended) {
+            let text = format!(
+                "its job {job} of {executor} may still be in the queue, and there is a result: cancel it"
+            );
+            self.report(RunEvent::Note { stage: stage.clone(), text });
+        }
+        has_ended
     }
 
     /// Whether a job of a key with a result has nothing more to do. Then its folder is removed.

@@ -104,6 +104,7 @@ impl Process<'_> {
             launcher: if journal.is_some() { Arc::new(InAllocation) } else { Arc::new(Plain) },
             waker: self.supervisor.waker(),
             patience: if journal.is_some() { PATIENCE } else { Duration::MAX },
+            elsewhere: None,
         };
         let JobSpec { declaration, place, .. } = spec.clone();
         let started = Instant::now();

@@ -9,7 +9,7 @@ use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use super::{RUN, process, project, steps, submitted, worker, works};
-use crate::support::{Sandbox, eventually, names};
+use crate::support::{Ended, Sandbox, eventually, names};
 use crate::terminal::sized_terminal;
 
 #[test]
@@ -74,6 +74,12 @@ fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
     let status = project.pipeline("status experiment.toml simclr").stdout;
     let line = "simclr is queued as job 1 of fake, submitted just now\n";
     assert!(status.contains(line), "{status}");
+    assert_snapshot!(project.pipeline("log experiment.toml simclr"), @r"
+    status 2
+    --- stderr
+    simclr is queued as job 1 of fake, submitted just now
+    error: 'simclr' does not have a log: it has not run yet
+    ");
     let queued =
         &project.pipeline("status experiment.toml simclr --json").json()["stages"][0]["queued"];
     assert_eq!((queued["executor"].as_str(), queued["job"].as_str()), (Some("fake"), Some("1")));
@@ -120,8 +126,11 @@ fn a_job_that_is_held_is_shown_as_that() {
     project.write("hold", "");
     let run = project.start(&format!("{RUN} simclr"));
     run.wait_for("simclr is job 1 of fake");
+    let log = project.start("log experiment.toml simclr --follow");
+    log.wait_for("simclr is queued as job 1 of fake, submitted just now\n");
     project.write("queue/1/state", "PSUSP\n");
     run.wait_for("simclr: its job 1 is held: PSUSP");
+    log.wait_for("simclr is held as job 1 of fake, submitted just now: PSUSP\n");
     let status = || project.pipeline("status experiment.toml simclr");
     let line = "simclr is held as job 1 of fake, submitted just now: PSUSP\n";
     eventually("the status", || status().stdout.contains(line));
@@ -129,6 +138,8 @@ fn a_job_that_is_held_is_shown_as_that() {
     eventually("the status", || status().stdout.contains("simclr is queued as job 1 of fake"));
     fs::remove_file(project.path("hold")).expect("ours");
     assert_eq!(run.wait().success(), "data ran, simclr ran");
+    let ended = log.wait();
+    assert!(ended.status.success() && ended.stdout.ends_with("step 59\n"), "{ended}");
 }
 
 #[test]
@@ -302,4 +313,83 @@ fn a_job_of_another_executor_that_has_ended_is_in_nobodys_way() {
     project.edit("[executors.fake]", "[executors.other]");
     let ended = project.pipeline("run experiment.toml simclr --executor other");
     assert_eq!(ended.success(), "data fresh, simclr ran");
+}
+
+/// A job in the queue that nobody follows.
+fn left_in_the_queue(project: &Sandbox) {
+    project.write("hold", "");
+    let left = project.pipeline(&format!("{RUN} simclr --detach"));
+    assert_eq!(left.success(), "data ran, simclr left");
+}
+
+#[test]
+fn a_job_in_the_queue_is_cancelled_where_its_stage_runs_here() {
+    let project = project("");
+    left_in_the_queue(&project);
+    let ended = project.pipeline("run experiment.toml simclr");
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let said = "simclr: its job 1 of fake was cancelled, as the stage runs here\n";
+    assert!(ended.stderr.contains(said), "{ended}");
+    assert_eq!((&*project.read("cancelled"), names(&project.cache("jobs"))), ("1\n", Vec::new()));
+}
+
+#[test]
+fn a_job_in_the_queue_that_cannot_be_cancelled_is_named_where_its_stage_runs_here() {
+    let project = project("");
+    left_in_the_queue(&project);
+    let cancel = "cancel = \"./sched cancel {ids}\"";
+    project.edit(cancel, "cancel = \"echo {ids} is not yours >&2; exit 1\"");
+    let ended = project.pipeline("run experiment.toml simclr");
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let says = |ended: &Ended, what: &str| {
+        assert!(ended.stderr.contains(&format!("simclr: its job 1 of fake {what}\n")), "{ended}");
+    };
+    says(&ended, "could not be cancelled: 1 is not yours");
+    says(&ended, "may still be in the queue, and there is a result: cancel it");
+    // It is started, and there is nothing.
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "127\n");
+
+    project.edit("epochs = 10", "epochs = 11");
+    project.write("hold", "");
+    project.pipeline(&format!("{RUN} simclr --detach")).success();
+    project.edit("[executors.fake]", "[executors.other]");
+    let ended = project.pipeline("run experiment.toml simclr");
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let said = "its job 2 of fake stays in the queue, as this run has no such executor: cancel it";
+    assert!(ended.stderr.contains(said), "{ended}");
+}
+
+#[test]
+fn a_run_whose_job_another_run_takes_out_of_the_queue_waits_for_that_one() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    project.write("hold", "");
+    let follows = project.start(&format!("{RUN} simclr"));
+    follows.wait_for("simclr is job 1 of fake");
+    let here = project.start("run experiment.toml simclr");
+    follows.wait_for("simclr waits: another process does the same work");
+    assert_eq!(here.wait().success(), "data fresh, simclr ran");
+    assert_eq!(follows.wait().success(), "data ran, simclr fresh");
+    assert_eq!((submitted(&project), steps(&project)), (1, 200));
+}
+
+#[test]
+fn a_job_of_another_build_does_not_run_and_is_replaced() {
+    let project = project("");
+    left_in_the_queue(&project);
+    let key = names(&project.cache("jobs")).remove(0);
+    let folder = project.cache("jobs").join(key);
+    let spec = fs::read(folder.join("spec.json")).expect("a job");
+    let mut spec: serde_json::Value = serde_json::from_slice(&spec).expect("JSON");
+    spec["by"]["contract"] = "0".repeat(16).into();
+    fs::write(folder.join("spec.json"), spec.to_string()).expect("ours");
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "2\n");
+    let said = fs::read_to_string(folder.join("output")).expect("it printed");
+    assert!(said.contains("is a job of another build of pipeline"), "{said}");
+    let ended = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let replaced = "simclr: the job of another build is replaced by a new one";
+    assert!(ended.stderr.contains(replaced), "{ended}");
+    assert_eq!((submitted(&project), steps(&project)), (2, 60));
 }

@@ -158,6 +158,7 @@ fn a_job_never_waits_in_its_allocation() {
     run.signal(Signal::KILL);
     run.wait();
     // Held, and then fresh: each has an exit status of its own.
+    project.edit("[executors.fake]", "[executors.other]");
     let here = project.start("run experiment.toml simclr");
     works(&project);
     let spec = names(&project.cache("jobs"));

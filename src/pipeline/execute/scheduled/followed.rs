@@ -554,6 +554,11 @@ impl Followed {
         if let Some(record) = self.record(cache) {
             return Some(JobEnd::Reused(Box::new(record.into())));
         }
+        // A run that has taken it out of the queue does its work itself.
+        if Lock::is_taken(&cache.layout().lock(&self.key().to_string())) {
+            self.at = At::Begin { waits: false };
+            return None;
+        }
         let At::Submitted(job) = &mut self.at else { return None };
         let since = *job.removed.get_or_insert_with(Instant::now);
         // Its record can be seen here later than that; and the other run may be about to make the job that takes its place.

@@ -11,6 +11,7 @@ mod line;
 mod scheduler;
 mod slurm;
 mod together;
+mod withdraw;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use together::{Width, script};
 
 pub(crate) use followed::QueuedJob;
 pub(crate) use line::{JobEnding, JobLine};
+pub(crate) use withdraw::withdraw;
 
 /// How often journals are read.
 const TICK: Duration = Duration::from_millis(500);
