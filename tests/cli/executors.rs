@@ -77,6 +77,12 @@ fn submitted(project: &Sandbox) -> usize {
     names(&project.path("queue")).len()
 }
 
+/// The keys of the jobs whose ends nobody has seen.
+fn jobs(project: &Sandbox) -> Vec<String> {
+    let names = names(&project.cache("jobs")).into_iter();
+    names.filter(|name| !name.starts_with("left-")).collect()
+}
+
 /// The process of a job, once it runs.
 fn process(project: &Sandbox, job: usize) -> Pid {
     let pid = || project.read(&format!("queue/{job}/pid")).trim().parse::<i32>().ok();

@@ -324,7 +324,8 @@ fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
     }
     let ended = wait(project.start(all));
     assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
-    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    let left = names(&project.cache("jobs"));
+    assert!(left.iter().all(|name| name.starts_with("left-")), "no job: {left:?}");
     assert_eq!(steps(&project), 4 * 40, "each once");
 }
 

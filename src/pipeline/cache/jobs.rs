@@ -13,6 +13,8 @@
 //!   output        what its script printed
 //! ```
 //!
+//! Beside them is `left-<digest>`, what jobs have in common: once for all of them, as there may be thousands.
+//!
 //! The folder goes when somebody who followed the job has seen its end; if nobody comes, some days after it. Does not depend on what is in these files.
 
 use std::fs::{self, File};
@@ -25,7 +27,11 @@ use anyhow::Context;
 use super::layout::Bucket;
 use super::pins::Pinned;
 use super::{Cache, Lock, disk, durable};
+use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
+
+/// How the names begin of what jobs have in common.
+pub(super) const LEFT: &str = "left-";
 
 /// How much is read of the end of a journal at first: most lines are shorter.
 const TAIL: u64 = 4096;
@@ -103,6 +109,25 @@ impl Cache {
             Err(_) if folder_exists(&place) => Ok(None),
             Err(error) => Err(error).with_context(|| cannot_write(&place)),
         }
+    }
+}
+
+impl Cache {
+    /// Keeps what is left to jobs, once for all of them; its name. It goes some days after it was kept last.
+    pub(crate) fn keep_left(&self, content: &[u8]) -> anyhow::Result<Digest> {
+        let name = Encoder::new("left to jobs").bytes(content).finish();
+        durable::write_file(&self.left_place(&name), content)?;
+        Ok(name)
+    }
+
+    /// What was kept under this name.
+    pub(crate) fn left(&self, name: &Digest) -> anyhow::Result<Vec<u8>> {
+        let place = self.left_place(name);
+        fs::read(&place).with_context(|| format!("cannot read {}", place.display()))
+    }
+
+    fn left_place(&self, name: &Digest) -> PathBuf {
+        self.layout.bucket(Bucket::Jobs).join(format!("{LEFT}{name}"))
     }
 }
 
@@ -424,7 +449,11 @@ mod tests {
         let cut_off = cache.layout().bucket(Bucket::Jobs).join(format!("{}x", durable::NEW));
         durable::create_folder(&cut_off).expect("writable");
         File::open(&cut_off).expect("ours").set_modified(SystemTime::now() - days).expect("ours");
+        let left = ["old", "new"].map(|text| cache.keep_left(text.as_bytes()).expect("writable"));
+        let place = cache.left_place(&left[0]);
+        File::open(&place).expect("ours").set_modified(SystemTime::now() - days).expect("ours");
         sweep_jobs(&cache);
+        assert_eq!(left.map(|name| cache.left(&name).is_ok()), [false, true]);
         let there = jobs.each_ref().map(|job| job.spec().exists());
         assert_eq!((there, cut_off.exists()), ([false, true, true, false, true, false], false));
     }

@@ -9,6 +9,7 @@ use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::jobs::LEFT;
 use super::layout::Bucket;
 use super::pins::{pins_lock, read_pins};
 use super::work::lock_name;
@@ -50,10 +51,15 @@ pub(crate) fn sweep(cache: &Cache) {
     }
 }
 
+/// What is in a bucket.
+fn entries(cache: &Cache, bucket: Bucket) -> impl Iterator<Item = DirEntry> {
+    fs::read_dir(cache.layout().bucket(bucket)).into_iter().flatten().flatten()
+}
+
 /// The folders in a bucket, each with its name. No links.
 fn folders(cache: &Cache, bucket: Bucket) -> impl Iterator<Item = (String, DirEntry)> {
-    let listing = fs::read_dir(cache.layout().bucket(bucket)).into_iter().flatten().flatten();
-    let folders = listing.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let all = entries(cache, bucket);
+    let folders = all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry)))
 }
 
@@ -99,6 +105,12 @@ pub(super) fn sweep_jobs(cache: &Cache) {
             && (is_older(&job.ended(), UNSEEN) || was_never_submitted(&job))
         {
             let _ = job.remove();
+        }
+    }
+    for entry in entries(cache, Bucket::Jobs) {
+        let is_left = entry.file_name().to_str().is_some_and(|name| name.starts_with(LEFT));
+        if is_left && is_older(&entry.path(), UNSEEN) {
+            durable::forget_file(&entry.path());
         }
     }
 }

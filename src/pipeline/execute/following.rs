@@ -1,12 +1,16 @@
 //! What becomes ready with the result of a job. The run chooses it before the job is submitted; the job begins it, and needs no manifest
-//! for that: one stage in the same allocation, or, where the run was left on purpose, all as jobs of their own.
+//! for that: one stage in the same allocation, or, where the run was left on purpose, all as jobs of their own, also what waits for several
+//! jobs.
 //!
 //! The folder of the next job is made as that of any job, and before the last word of the first one: whoever hears that word and
-//! wants the next stage finds a job to follow, and whoever was faster keeps it.
+//! wants the next stage finds a job to follow, and whoever was faster keeps it. So does the last of several jobs whose results another
+//! stage reads: each looks after its own result is recorded, and the last one finds all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use anyhow::Context;
 
 use super::Run;
 use super::executor::{Executor, Report};
@@ -14,11 +18,12 @@ use super::handle::Waker;
 use super::job::JobEnd;
 use super::scheduled::{Scheduled, Terms, fits_into, keeps_to_most};
 use super::share::set_threads;
-use super::spec::{Following, JobSpec, Place, Work};
+use super::spec::{Following, JobSpec, Place, Submits, Work};
 use super::states::StageState;
 use crate::cache::{Cache, KnownResult, Lock, Pinned, StatIndex};
+use crate::events::Outcome;
 use crate::facts::CacheFacts;
-use crate::key::{self, InputResult, StageKey};
+use crate::key::{self, InputResult, KeyPart, StageKey};
 use crate::manifest::Stage;
 use crate::plan::{self, Facts, PlanState};
 use crate::stage_name::StageName;
@@ -28,18 +33,26 @@ const SUBMISSION: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 impl Run<'_> {
-    /// What the job of a stage goes on with: the only stage of its executor that its result makes ready, where that takes no more
-    /// than the job has. Of a run that ends when it has submitted what is ready, all of them: nobody else submits them.
+    /// What the job of a stage goes on with, one after the other, behind the stage itself; nothing where that is all.
     pub(super) fn following(&self, stage: &Stage) -> Vec<Following> {
-        self.after(stage, &[])
+        let mut chain = vec![stage];
+        while let Some(reader) = self.only_reader(&chain) {
+            chain.push(reader);
+        }
+        if chain.len() == 1 {
+            return Vec::new();
+        }
+        chain.into_iter().filter_map(|stage| self.to_follow(stage)).collect()
     }
 
-    /// The same; the job has made these stages before.
-    fn after(&self, stage: &Stage, before: &[&StageName]) -> Vec<Following> {
-        let made = [before, &[&stage.name]].concat();
-        let executor = self.options.executor_of(stage);
-        let is_there = |input: &StageName| made.contains(&input) || self.result(input).is_some();
-        let readers = self.graph.consumers(&stage.name).into_iter().filter(|reader| {
+    /// The only stage of its executor that the last of these makes ready, where it takes no more than that one.
+    fn only_reader(&self, chain: &[&Stage]) -> Option<&Stage> {
+        let last = chain.last()?;
+        let executor = self.options.executor_of(last);
+        let is_there = |input: &StageName| {
+            chain.iter().any(|stage| stage.name == *input) || self.result(input).is_some()
+        };
+        let readers = self.graph.consumers(&last.name).into_iter().filter(|reader| {
             matches!(self.states.get(reader), Some(StageState::Waiting))
                 && self.graph.inputs(reader).into_iter().all(is_there)
                 && !self.options.force.contains(reader)
@@ -47,26 +60,66 @@ impl Run<'_> {
         let readers = readers.filter_map(|reader| self.manifest.stage(reader));
         let readers: Vec<&Stage> =
             readers.filter(|reader| self.options.executor_of(reader) == executor).collect();
-        // Several are done sooner by jobs of their own.
-        let is_one = matches!(&readers[..], [reader] if fits_into(reader, stage));
-        if !is_one && !self.options.detach {
-            return Vec::new();
+        match readers[..] {
+            [reader] if fits_into(reader, last) => Some(reader),
+            // Several are done sooner by jobs of their own.
+            _ => None,
         }
-        let following = readers.into_iter().filter_map(|reader| {
-            let results = self.graph.inputs(&reader.name).into_iter();
-            let results =
-                results.filter_map(|input| Some((input.clone(), self.result(input)?.key)));
-            let mut declaration = reader.clone();
-            set_threads(&mut declaration);
-            Some(Following {
-                declaration,
-                folder: self.manifest.folder_of(reader).to_owned(),
-                outside: self.facts.outside(&reader.name).ok()?.to_vec(),
-                results: results.collect(),
-                next: self.after(reader, &made),
-            })
-        });
-        following.collect()
+    }
+
+    /// What the jobs of an executor submit themselves, of a run that ends when it has submitted what is ready: nobody else does.
+    pub(super) fn submits(&mut self, executor: &str) -> anyhow::Result<Option<Submits>> {
+        if !self.options.detach {
+            return Ok(None);
+        }
+        let settings = self.options.executors.get(executor).context("a known executor")?.clone();
+        let left = match self.left.get(executor) {
+            Some(left) => *left,
+            // Once for all jobs that start until something else has a result: there may be thousands.
+            None => {
+                let left = self.cache.keep_left(&serde_json::to_vec(&self.left_to(executor))?)?;
+                self.left.insert(executor.to_owned(), left);
+                left
+            }
+        };
+        Ok(Some(Submits { settings, left }))
+    }
+
+    /// The stages of an executor that have no result, each after its inputs: those whose inputs have results, or are among them.
+    fn left_to(&self, executor: &str) -> Vec<Following> {
+        let (mut names, mut left) = (HashSet::new(), Vec::new());
+        for (name, state) in self.states.iter() {
+            let is_over = match state {
+                StageState::Ended { outcome, .. } => !matches!(outcome, Outcome::Left),
+                _ => false,
+            };
+            let is_there =
+                |input: &StageName| names.contains(input) || self.result(input).is_some();
+            if let Some(stage) = self.manifest.stage(name).filter(|_| !is_over)
+                && self.options.executor_of(stage) == Some(executor)
+                && self.graph.inputs(name).into_iter().all(is_there)
+                && let Some(following) = self.to_follow(stage)
+            {
+                names.insert(name);
+                left.push(following);
+            }
+        }
+        left
+    }
+
+    /// What another process must know of a stage to begin it. `None` where a file outside the cache cannot be read.
+    fn to_follow(&self, stage: &Stage) -> Option<Following> {
+        let results = self.graph.inputs(&stage.name).into_iter();
+        let results = results.filter_map(|input| Some((input.clone(), self.result(input)?.key)));
+        let mut declaration = stage.clone();
+        set_threads(&mut declaration);
+        Some(Following {
+            declaration,
+            folder: self.manifest.folder_of(stage).to_owned(),
+            outside: self.facts.outside(&stage.name).ok()?.to_vec(),
+            results: results.collect(),
+            is_forced: self.options.force.contains(&stage.name),
+        })
     }
 }
 
@@ -79,81 +132,163 @@ pub(super) fn begin(
     index: &Arc<StatIndex>,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Option<JobSpec>> {
-    let mut ready = Vec::new();
-    for following in &before.next {
-        let made = (&before.declaration.name, made);
-        ready.extend(work_on(before, following, made, cache, index, say)?);
-    }
-    if let ([_], [spec]) = (&before.next[..], &ready[..])
+    let left = before.submits.as_ref().map(|submits| read_left(cache, submits)).transpose()?;
+    let stages = left.as_ref().unwrap_or(&before.next);
+    let ready = Ready::after(before, made, stages, cache).begin(index, say)?;
+    // Several are done sooner by jobs of their own.
+    if let [spec] = &ready[..]
         && fits_into(&spec.declaration, &before.declaration)
         && let Some(spec) = take_along(before, spec, cache)?
     {
         return Ok(Some(spec));
     }
-    if let (Some(settings), Some(place), false) = (&before.submits, &before.place, ready.is_empty())
+    if let (Some(submits), Some(place), false) = (&before.submits, &before.place, ready.is_empty())
     {
-        let (name, settings) = (place.executor.clone(), settings.clone());
+        let (name, settings) = (place.executor.clone(), submits.settings.clone());
         submit(ready, Terms { name, settings, detach: true }, cache, say)?;
     }
     Ok(None)
 }
 
-/// What is to be done for a stage that becomes ready with the result of another one: its own job, or those of what comes after it where
-/// it has a result already. Nothing where something that it reads is gone.
-fn work_on(
-    before: &JobSpec,
-    following: &Following,
-    (maker, made): (&StageName, &KnownResult),
-    cache: &Cache,
-    index: &Arc<StatIndex>,
-    say: &mut dyn FnMut(String),
-) -> anyhow::Result<Vec<JobSpec>> {
-    let Some(mut known) = read_beside(following, cache, say)? else { return Ok(Vec::new()) };
-    known.insert(maker, made.clone());
-    let Following { declaration, folder, outside, next, .. } = following;
-    let result_of = |input: &StageName| match known.get(input) {
-        Some(result) => InputResult::Made { key: result.key, digest: result.output.digest },
-        None => InputResult::Unknown,
-    };
-    let parts = key::parts(declaration, outside, result_of);
-    cache.pin([Pinned::Key(StageKey::of(&parts))], |text| say(text.to_owned()))?;
-    let facts = CacheFacts::of_results(cache, &before.experiment, Arc::clone(index)).that_last();
-    let mut next = next.clone();
-    next.iter_mut().for_each(|next| next.adds(maker, made.key));
-    let (reason, key, parts) = match plan::decide(&declaration.name, parts, &facts) {
-        PlanState::Dirty { reason, key, parts } => (reason, key, parts),
-        PlanState::Fresh(record) => {
-            let made = (*record).into();
-            let mut ready = Vec::new();
-            for following in &next {
-                let made = (&declaration.name, &made);
-                ready.extend(work_on(before, following, made, cache, index, say)?);
-            }
-            return Ok(ready);
-        }
-        _ => return Ok(Vec::new()),
-    };
-    let spec = JobSpec::new(
-        &before.experiment,
-        folder.clone(),
-        declaration.clone(),
-        Work { reason, key, parts },
-        cache,
-        |input| known.get(input).cloned(),
-    )?;
-    Ok(vec![JobSpec { next, submits: before.submits.clone(), ..spec }])
+/// The stages that a run has left to its jobs.
+fn read_left(cache: &Cache, submits: &Submits) -> anyhow::Result<Vec<Following>> {
+    Ok(serde_json::from_slice(&cache.left(&submits.left)?)?)
 }
 
-/// What a stage reads beside the result of the one before it, which stays from now on. `None` where some of it is gone.
-fn read_beside<'f>(
-    following: &'f Following,
+/// What of some stages is ready with the result of a job.
+struct Ready<'a> {
+    before: &'a JobSpec,
+    made: &'a KnownResult,
+    /// Each after its inputs.
+    stages: &'a [Following],
+    places: HashMap<&'a StageName, &'a Following>,
+    cache: &'a Cache,
+    /// The results of those that were looked for.
+    known: HashMap<&'a StageName, Option<KnownResult>>,
+}
+
+impl<'a> Ready<'a> {
+    fn after(
+        before: &'a JobSpec,
+        made: &'a KnownResult,
+        stages: &'a [Following],
+        cache: &'a Cache,
+    ) -> Self {
+        let places = stages.iter().map(|stage| (&stage.declaration.name, stage)).collect();
+        Self { before, made, stages, places, cache, known: HashMap::new() }
+    }
+
+    /// What is to be done for those that read the result, also by others that have theirs already, and all else that they read is
+    /// there. Not what somebody has begun.
+    fn begin(
+        mut self,
+        index: &Arc<StatIndex>,
+        say: &mut dyn FnMut(String),
+    ) -> anyhow::Result<Vec<JobSpec>> {
+        let mut readers = HashSet::from([&self.before.declaration.name]);
+        let mut ready: Vec<JobSpec> = Vec::new();
+        for following in self.stages {
+            let declaration = &following.declaration;
+            if !following.inputs().any(|input| readers.contains(input)) {
+                continue;
+            }
+            readers.insert(&declaration.name);
+            if following.is_forced {
+                continue;
+            }
+            let Some(inputs) = self.inputs(following) else { continue };
+            let spec = self.work_on(following, &inputs, index, say)?;
+            ready.extend(spec.filter(|spec| ready.iter().all(|one| one.work.key != spec.work.key)));
+        }
+        Ok(ready)
+    }
+
+    /// The results that a stage reads. `None` where one is missing.
+    fn inputs(&mut self, stage: &'a Following) -> Option<HashMap<&'a StageName, KnownResult>> {
+        let mut found = HashMap::new();
+        for input in stage.inputs() {
+            let known = stage.results.iter().find(|(name, _)| name == input);
+            let result = match known {
+                Some((_, key)) => self.cache.usable(key)?.into(),
+                None => self.result(input)?,
+            };
+            found.insert(input, result);
+        }
+        Some(found)
+    }
+
+    /// The result of a stage that had none when these were chosen.
+    fn result(&mut self, name: &'a StageName) -> Option<KnownResult> {
+        if *name == self.before.declaration.name {
+            return Some(self.made.clone());
+        }
+        if let Some(known) = self.known.get(name) {
+            return known.clone();
+        }
+        let result = self.look_for(name);
+        self.known.insert(name, result.clone());
+        result
+    }
+
+    fn look_for(&mut self, name: &StageName) -> Option<KnownResult> {
+        // One that is to be made again has a result, which is not that one.
+        let stage = self.places.get(name).copied().filter(|stage| !stage.is_forced)?;
+        let inputs = self.inputs(stage)?;
+        Some(self.cache.usable(&StageKey::of(&parts(stage, &inputs)))?.into())
+    }
+
+    /// The job of a stage that must run.
+    fn work_on(
+        &self,
+        following: &Following,
+        inputs: &HashMap<&StageName, KnownResult>,
+        index: &Arc<StatIndex>,
+        say: &mut dyn FnMut(String),
+    ) -> anyhow::Result<Option<JobSpec>> {
+        let Following { declaration, folder, .. } = following;
+        let (before, cache) = (self.before, self.cache);
+        let parts = parts(following, inputs);
+        let key = StageKey::of(&parts);
+        let keys = inputs.values().map(|input| input.key);
+        if !stay(keys, cache, say)? || cache.job(&key).is_some() {
+            return Ok(None);
+        }
+        cache.pin([Pinned::Key(key)], |text| say(text.to_owned()))?;
+        let facts = CacheFacts::of_results(cache, &before.experiment, Arc::clone(index));
+        let PlanState::Dirty { reason, key, parts } =
+            plan::decide(&declaration.name, parts, &facts.that_last())
+        else {
+            return Ok(None);
+        };
+        let spec = JobSpec::new(
+            &before.experiment,
+            folder.clone(),
+            declaration.clone(),
+            Work { reason, key, parts },
+            cache,
+            |input| inputs.get(input).cloned(),
+        )?;
+        let (next, submits) = (before.next.clone(), before.submits.clone());
+        Ok(Some(JobSpec { next, submits, ..spec }))
+    }
+}
+
+/// What the key of a stage is made of that reads these results.
+fn parts(stage: &Following, inputs: &HashMap<&StageName, KnownResult>) -> Vec<KeyPart> {
+    key::parts(&stage.declaration, &stage.outside, |input| match inputs.get(input) {
+        Some(result) => InputResult::Made { key: result.key, digest: result.output.digest },
+        None => InputResult::Unknown,
+    })
+}
+
+/// Lets the results of these keys stay from now on. Returns whether all of them are there.
+fn stay(
+    keys: impl Iterator<Item = StageKey> + Clone,
     cache: &Cache,
     say: &mut dyn FnMut(String),
-) -> anyhow::Result<Option<HashMap<&'f StageName, KnownResult>>> {
-    let results = &following.results;
-    cache.pin(results.iter().map(|(_, key)| Pinned::Key(*key)), |text| say(text.to_owned()))?;
-    let known = results.iter().map(|(stage, key)| Some((stage, cache.usable(key)?.into())));
-    Ok(known.collect())
+) -> anyhow::Result<bool> {
+    cache.pin(keys.clone().map(Pinned::Key), |text| say(text.to_owned()))?;
+    Ok(keys.into_iter().all(|key| cache.usable(&key).is_some()))
 }
 
 /// Makes this the job that goes on in the same allocation. `None` where somebody else does it, or nobody knows which job that is.
@@ -255,16 +390,12 @@ mod tests {
         cache.prepare().expect("writable");
         let spec = crate::testing::job(&manifest, &place, "a").expect("a job");
         let spec: JobSpec = serde_json::from_value(spec).expect("a job");
-        let results = vec![(spec.declaration.name.clone(), spec.work.key)];
-        let (declaration, folder) = (spec.declaration, spec.folder);
-        let following =
-            Following { declaration, folder, outside: Vec::new(), results, next: Vec::new() };
+        let key = spec.work.key;
         let cleans = Lock::take(&cache.layout().lock("pins")).expect("nobody has it");
-        let ((sender, said), following, cache) = (channel(), &following, &cache);
+        let ((sender, said), cache) = (channel(), &cache);
         std::thread::scope(|scope| {
             let waits = scope.spawn(move || {
-                read_beside(following, cache, &mut |text| sender.send(text).expect("it is heard"))
-                    .map(|known| known.is_some())
+                stay([key].into_iter(), cache, &mut |text| sender.send(text).expect("it is heard"))
             });
             let said = said.recv_timeout(Duration::from_secs(30)).expect("it says so");
             assert_eq!(said, "waits for another process, which cleans this cache");

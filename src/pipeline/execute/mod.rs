@@ -173,6 +173,7 @@ pub(crate) fn execute(
         launcher,
         executor,
         scheduled: BTreeMap::new(),
+        left: BTreeMap::new(),
         jobs: cache.job_keys().collect(),
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
@@ -238,6 +239,8 @@ struct Run<'a> {
     executor: Rc<dyn Executor>,
     /// Run stages as jobs of schedulers, by name, once a stage has started there.
     scheduled: BTreeMap<String, Rc<dyn Executor>>,
+    /// By executor, the name of what is left to its jobs, until something else has a result.
+    left: BTreeMap<String, Digest>,
     /// The keys that had jobs elsewhere when the run began. Those whose results are there now have ended, and nobody has seen it.
     jobs: HashSet<StageKey>,
     /// What the machine cannot do, as far as it was said.
@@ -566,10 +569,7 @@ impl Run<'_> {
             }
             Some(executor) => {
                 set_threads(&mut spec.declaration);
-                spec.next = self.following(&spec.declaration);
-                spec.submits =
-                    self.options.executors.get(&executor).filter(|_| self.options.detach).cloned();
-                self.scheduled(&executor).and_then(|executor| executor.start(spec))
+                self.start_elsewhere(&executor, spec)
             }
         };
         match started {
@@ -717,6 +717,7 @@ impl Run<'_> {
             }
         };
         if let Some(result) = &result {
+            self.left.clear();
             self.link(name, &result.output.digest);
         }
         let ran_on = match outcome {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
-use super::executor::Executor;
+use super::executor::{Executor, Report};
+use super::handle::Handle;
 use super::scheduled::{JobEnding, QueuedJob, Scheduled, Terms};
 use super::spec::JobSpec;
 use super::states::StageState;
@@ -58,6 +59,20 @@ impl Run<'_> {
         let executor = with_remote(Rc::new(jobs), self.options, self.cache, self.supervisor);
         self.scheduled.insert(name.to_owned(), Rc::clone(&executor));
         Ok(executor)
+    }
+
+    /// Starts a job of an executor.
+    pub(super) fn start_elsewhere(
+        &mut self,
+        executor: &str,
+        mut spec: JobSpec,
+    ) -> anyhow::Result<Box<dyn Handle<Report>>> {
+        let jobs = self.scheduled(executor)?;
+        spec.submits = self.submits(executor)?;
+        if spec.submits.is_none() {
+            spec.next = self.following(&spec.declaration);
+        }
+        jobs.start(spec)
     }
 
     /// How many stages run elsewhere.

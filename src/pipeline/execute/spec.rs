@@ -12,7 +12,7 @@ use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, KnownResult, Owner, Pinned, Stored};
-use crate::digest::Encoder;
+use crate::digest::{Digest, Encoder};
 use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{ExecutorSettings, Manifest, Stage};
@@ -55,15 +55,23 @@ pub(crate) struct JobSpec {
     /// Where it runs, if that is not in the process that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,
-    /// What becomes ready with its result, for its job.
+    /// What its job goes on with, one after the other, behind its own stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) next: Vec<Following>,
-    /// How its job submits that, where nobody else does.
+    /// What its job submits instead, where nobody else does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) submits: Option<ExecutorSettings>,
+    pub(crate) submits: Option<Submits>,
 }
 
-/// A stage that becomes ready with the result of the one before it.
+/// What the jobs of a run that was left submit themselves, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Submits {
+    pub(crate) settings: ExecutorSettings,
+    /// The name of the stages that were left to them: once for all of these jobs.
+    pub(crate) left: Digest,
+}
+
+/// A stage that can become ready with the results of others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Following {
     pub(crate) declaration: Stage,
@@ -72,17 +80,17 @@ pub(crate) struct Following {
     pub(crate) folder: PathBuf,
     /// What it reads outside the cache.
     pub(crate) outside: Vec<OutsideDigest>,
-    /// What it reads beside the one before it, and is there.
+    /// What of that which it reads is there.
     pub(crate) results: Vec<(StageName, StageKey)>,
-    /// What becomes ready with its own.
-    pub(crate) next: Vec<Following>,
+    /// Whether it is to run again although it may have a result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_forced: bool,
 }
 
 impl Following {
-    /// The result of a stage is there, for this one and those after it.
-    pub(crate) fn adds(&mut self, stage: &StageName, key: StageKey) {
-        self.results.push((stage.clone(), key));
-        self.next.iter_mut().for_each(|next| next.adds(stage, key));
+    /// The stages that it reads, some more than once.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &StageName> {
+        self.declaration.connections().map(|(_, connection)| &connection.from)
     }
 }
 

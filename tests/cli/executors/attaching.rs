@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{RUN, process, project, steps, submitted, worker, works};
-use crate::support::{Ended, Sandbox, eventually, names};
+use super::{RUN, jobs, process, project, steps, submitted, worker, works};
+use crate::support::{Ended, Sandbox, eventually};
 use crate::terminal::sized_terminal;
 
 #[test]
@@ -55,7 +55,7 @@ fn a_job_that_ends_while_nobody_follows_it_is_caught_up_with() {
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
     assert!(project.path("cache/latest/training/simclr").exists());
     assert_eq!((submitted(&project), steps(&project)), (1, 60));
-    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    assert_eq!(jobs(&project), [""; 0]);
     let history = project.pipeline("history --json").json();
     assert_eq!(
         (&history[0]["state"], &history[1]["state"]),
@@ -151,7 +151,7 @@ fn two_runs_share_a_job() {
         assert!(ended.status.success(), "{ended}");
     }
     assert_eq!((submitted(&project), steps(&project)), (1, 60));
-    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    assert_eq!(jobs(&project), [""; 0]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_run_that_is_killed_between_its_file_and_the_submission_submits_once() {
     };
     // Before the scheduler has it.
     killed("kill -9 $PPID; : {script}");
-    assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
+    assert_eq!((submitted(&project), jobs(&project).len()), (0, 1));
     // After that, and before it is written which job it is.
     killed("./sched submit {script}; kill -9 $PPID");
     assert_eq!(submitted(&project), 1);
@@ -242,13 +242,13 @@ fn a_forced_job_is_left_alone_by_a_run_that_has_a_result() {
     let project = forced_job();
     let steps_before = steps(&project);
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
-    assert_eq!(names(&project.cache("jobs")).len(), 1);
+    assert_eq!(jobs(&project).len(), 1);
     fs::remove_file(project.path("hold")).expect("ours");
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     assert_eq!(steps(&project), 2 * steps_before);
     // Now it has ended.
     project.pipeline(&format!("{RUN} simclr")).success();
-    assert_eq!(names(&project.cache("jobs")), [""; 0]);
+    assert_eq!(jobs(&project), [""; 0]);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_forced_job_runs_once_and_is_not_what_is_forced_later() {
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     let once = steps(&project);
     // Its scheduler starts it again.
-    let key = names(&project.cache("jobs")).remove(0);
+    let key = jobs(&project).remove(0);
     let script = project.cache("jobs").join(key).join("script");
     let mut command = std::process::Command::new(&script);
     project.dress(&mut command);
@@ -289,12 +289,12 @@ fn a_second_job_of_the_same_key_disturbs_nobody() {
     let project = project("slow");
     let run = project.start(&format!("{RUN} simclr"));
     works(&project);
-    let key = names(&project.cache("jobs")).remove(0);
+    let key = jobs(&project).remove(0);
     let mut command = std::process::Command::new(project.cache("jobs").join(key).join("script"));
     project.dress(&mut command);
     assert_eq!(command.status().expect("a script").code(), Some(4), "it is held");
     std::thread::sleep(Duration::from_millis(1100));
-    assert_eq!(names(&project.cache("jobs")).len(), 1);
+    assert_eq!(jobs(&project).len(), 1);
     assert_eq!(run.wait().success(), "data ran, simclr ran");
     assert_eq!(submitted(&project), 1);
 }
@@ -330,7 +330,7 @@ fn a_job_in_the_queue_is_cancelled_where_its_stage_runs_here() {
     assert_eq!(ended.success(), "data fresh, simclr ran");
     let said = "simclr: its job 1 of fake was cancelled, as the stage runs here\n";
     assert!(ended.stderr.contains(said), "{ended}");
-    assert_eq!((&*project.read("cancelled"), names(&project.cache("jobs"))), ("1\n", Vec::new()));
+    assert_eq!((&*project.read("cancelled"), jobs(&project)), ("1\n", Vec::new()));
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn a_run_whose_job_another_run_takes_out_of_the_queue_waits_for_that_one() {
 fn a_job_of_another_build_does_not_run_and_is_replaced() {
     let project = project("");
     left_in_the_queue(&project);
-    let key = names(&project.cache("jobs")).remove(0);
+    let key = jobs(&project).remove(0);
     let folder = project.cache("jobs").join(key);
     let spec = fs::read(folder.join("spec.json")).expect("a job");
     let mut spec: serde_json::Value = serde_json::from_slice(&spec).expect("JSON");

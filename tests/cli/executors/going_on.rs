@@ -5,7 +5,7 @@ use std::fs;
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{EXECUTOR, RUN, process, project, steps, submitted, works};
+use super::{EXECUTOR, RUN, jobs, process, project, steps, submitted, works};
 use crate::support::{MANIFEST, Sandbox, eventually, names};
 
 #[test]
@@ -58,7 +58,7 @@ fn a_job_goes_on_although_nobody_follows_it() {
     project.edit("kind = \"evaluated\"", "kind = \"evaluate\"");
     let fresh = "data fresh, simclr fresh, train fresh, evaluate fresh";
     assert_eq!(project.pipeline(RUN).success(), fresh);
-    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (1, Vec::new()));
+    assert_eq!((submitted(&project), jobs(&project)), (1, Vec::new()));
 }
 
 /// Lets the pretraining make two trainings ready, each with an evaluation.
@@ -89,7 +89,7 @@ fn the_jobs_of_a_detached_run_submit_what_they_make_ready_and_the_next_run_pushe
     });
     let ended = project.pipeline(RUN);
     assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
-    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (3, Vec::new()));
+    assert_eq!((submitted(&project), jobs(&project)), (3, Vec::new()));
     assert_eq!(ended.stderr, "");
     let pushed = project.pipeline("push experiment.toml");
     assert!(pushed.printed().starts_with("0 pushed (0 B)"), "{pushed}");
@@ -108,7 +108,7 @@ fn what_a_job_cannot_submit_the_next_run_does() {
     project.pipeline(&format!("{RUN} --detach")).success();
     fs::remove_file(project.path("hold")).expect("ours");
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
-    assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (1, 1));
+    assert_eq!((submitted(&project), jobs(&project).len()), (1, 1));
     let ended = project.pipeline(RUN);
     assert!(ended.success().contains("simclr fresh, train ran"), "{ended}");
     assert_eq!(submitted(&project), 3);
@@ -178,7 +178,7 @@ fn a_job_submits_what_comes_after_a_result_that_is_there() {
     // With the same pretraining again, train has its result.
     let fresh = "data fresh, simclr fresh, train fresh, evaluate fresh";
     assert_eq!(project.pipeline(RUN).success(), fresh);
-    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (1, Vec::new()));
+    assert_eq!((submitted(&project), jobs(&project)), (1, Vec::new()));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
     assert_eq!(submitted(&project), 3);
     fs::remove_file(project.path("hold")).expect("ours");
     assert!(!project.pipeline(RUN).success().contains("skipped"));
-    assert_eq!((submitted(&project), names(&project.cache("jobs"))), (3, Vec::new()));
+    assert_eq!((submitted(&project), jobs(&project)), (3, Vec::new()));
 }
 
 #[test]
@@ -236,4 +236,138 @@ allow-missing = true
     let ended = project.pipeline("run experiment.toml --all");
     assert_eq!(ended.success(), "score@a=1 fresh, score@a=2 ran, table ran");
     assert!(ended.stdout.contains("1.500"), "{ended}");
+}
+
+/// Stages of the scheduler, each of which says in the file `made` that it was made.
+fn with_stages(project: &Sandbox, stages: &[(&str, &str)]) {
+    let made = project.path("made").display().to_string();
+    let stages = stages.iter().map(|(name, more)| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nshell = 'echo {name} >> {made}; echo {name} > \"$PIPELINE_OUTPUT/a\"'\n{more}\n"
+        )
+    });
+    let stages: String = stages.collect();
+    project.write(MANIFEST, format!("[experiment]\nname = \"x\"\n{stages}{EXECUTOR}"));
+}
+
+const THERE: &str = "execution = { executor = \"fake\" }";
+
+/// Two stages that are jobs, and one that reads both.
+fn joined(takes: &str) -> Sandbox {
+    let project = project("");
+    let both = format!("inputs = {{ a = \"a\", b = \"b\" }}\n{}", THERE.replace(" }", takes));
+    with_stages(&project, &[("a", THERE), ("b", THERE), ("both", &both)]);
+    project
+}
+
+/// Leaves a run to its jobs, which then work, and waits until this is made and so many jobs have ended.
+fn leave(project: &Sandbox, last: &str, jobs: usize) {
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach").success();
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the last stage", || project.read("made").lines().any(|line| line == last));
+    let has_ended = |job| !project.read(&format!("queue/{job}/status")).is_empty();
+    eventually("the ends of the jobs", || (1..=jobs).all(has_ended));
+    assert_eq!(submitted(project), jobs);
+}
+
+/// Each stage was made once, and nothing is left to do.
+fn made_once(project: &Sandbox, stages: usize) {
+    let made = project.read("made");
+    let all = project.pipeline("run experiment.toml").success();
+    assert_eq!(all.split(", ").filter(|one| one.ends_with(" fresh")).count(), stages, "{all}");
+    assert_eq!((made.lines().count(), project.read("made")), (stages, made));
+    assert_eq!(jobs(project), [""; 0]);
+}
+
+#[test]
+fn the_last_of_several_jobs_goes_on_with_what_waits_for_all_of_them() {
+    let project = joined(" }");
+    leave(&project, "both", 2);
+    made_once(&project, 3);
+}
+
+#[test]
+fn the_last_of_several_jobs_submits_what_does_not_fit_into_it() {
+    let project = joined(", cpus = 2 }");
+    leave(&project, "both", 3);
+    made_once(&project, 3);
+}
+
+#[test]
+fn the_last_jobs_of_a_sweep_submit_its_table() {
+    let project = project("");
+    // What a score is made of is known when the jobs of what it reads have ended.
+    let scores = r#"
+[experiment]
+name = "sweep"
+
+[matrix]
+a = [1, 2, 3]
+
+[stages.draw]
+kind = "command"
+environment = { A = "${a}" }
+shell = 'echo draw $A >> MADE; echo $A > "$PIPELINE_OUTPUT/a"'
+execution = { executor = "fake" }
+
+[stages.score]
+kind = "command"
+output = "metrics"
+inputs = { draw = "draw" }
+shell = 'A=$(cat "$PIPELINE_INPUT_DRAW/a"); echo score $A >> MADE; echo "{\"accuracy\": $A}" > "$PIPELINE_OUTPUT/metrics.json"'
+execution = { executor = "fake" }
+
+[stages.table]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+over = ["a"]
+execution = { executor = "fake" }
+"#;
+    let scores = scores.replace("MADE", &project.path("made").display().to_string());
+    project.write(MANIFEST, format!("{scores}{EXECUTOR}"));
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach --all").success();
+    fs::remove_file(project.path("hold")).expect("ours");
+    let is_there = || names(&project.cache("heads/sweep")).iter().any(|name| name == "table");
+    eventually("the table", is_there);
+    let has_ended = |job| project.read(&format!("queue/{job}/status")) == "0\n";
+    eventually("the ends of the jobs", || (1..=3).all(has_ended));
+    let made = project.read("made");
+    let ended = project.pipeline("run experiment.toml --all");
+    assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
+    assert!(ended.stdout.contains("2.000"), "{ended}");
+    assert_eq!((submitted(&project), made.lines().count()), (3, 6), "the last one made it");
+}
+
+#[test]
+fn what_the_last_of_several_jobs_could_not_submit_the_next_run_does() {
+    let submit = "submit = \"./sched submit {script}\"";
+    let killed =
+        "submit = \"[ -z $SCHEDULED ] || kill -9 $PPID; SCHEDULED=1 ./sched submit {script}\"";
+    let not_even = killed.replace("-9 $PPID", "-9 $PPID $$");
+    for (submits, jobs) in [(not_even.as_str(), 2), (killed, 3)] {
+        let project = joined(", cpus = 2 }");
+        project.edit(submit, submits);
+        leave(&project, if jobs == 2 { "b" } else { "both" }, jobs);
+        let ended = project.pipeline("run experiment.toml");
+        assert!(ended.success().starts_with("a fresh, b fresh, both "), "{ended}");
+        made_once(&project, 3);
+    }
+}
+
+#[test]
+fn what_waits_for_a_job_that_failed_is_not_submitted() {
+    let project = joined(" }");
+    project.edit("echo b > ", "[ -e good ] && echo b > ");
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach").success();
+    fs::remove_file(project.path("hold")).expect("ours");
+    let status = |job: usize| project.read(&format!("queue/{job}/status"));
+    eventually("the ends of the jobs", || (1..=2).all(|job| !status(job).is_empty()));
+    assert_eq!([status(1), status(2)], ["0\n", "1\n"]);
+    assert_eq!((submitted(&project), project.read("made").lines().count()), (2, 2));
+    project.write("good", "");
+    assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran, both ran");
 }
