@@ -1,6 +1,6 @@
-//! `cargo xtask soak`: the tests that go by chance, again and again, with new seeds each time: two stories of the command line, the
-//! model that runs everything again (`tests/cli/model.rs`) and sixteen processes with kills (`tests/cli/crowd.rs`); and a cache with a
-//! fault at any change (`cache/tests/chance.rs`).
+//! `cargo xtask soak`: the tests that go by chance, again and again, with new seeds each time: three stories of the command line, the
+//! model that runs everything again (`tests/cli/model.rs`), sixteen processes with kills (`tests/cli/crowd.rs`) and jobs of a scheduler
+//! with kills (`tests/cli/executors/chance.rs`); and a cache with a fault at any change (`cache/tests/chance.rs`).
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::checkout::Checkout;
 
 /// The tests: how cargo builds them, what their program is called, and which of its tests they are.
 const TESTS: [(&[&str], &str, &[&str]); 2] = [
-    (&["--test", "cli"], "cli", &["model::", "crowd::"]),
+    (&["--test", "cli"], "cli", &["model::", "crowd::", "executors::chance::"]),
     (&["--lib"], "pipeline", &["cache::tests::chance::"]),
 ];
 

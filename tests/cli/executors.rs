@@ -8,6 +8,7 @@ use crate::support::{MANIFEST, Sandbox, eventually, names, pipeline};
 
 mod asking;
 mod attaching;
+mod chance;
 mod ending;
 mod examples;
 mod going_on;
