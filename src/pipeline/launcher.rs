@@ -70,8 +70,8 @@ pub(crate) struct Started {
     pub(crate) pid: Pid,
     /// The other end of its standard input and output.
     pub(crate) socket: UnixStream,
-    /// Whether it was forked from this process.
-    pub(crate) forked: bool,
+    /// Whether it is a copy of another process of this program: of the same build, and not forked from this process.
+    pub(crate) is_copy: bool,
 }
 
 impl Launch {
@@ -89,14 +89,14 @@ impl Launch {
         if let Some(copies) = self.copies {
             let (socket, theirs) = UnixStream::pair()?;
             if let Some(pid) = copies.start(original, &theirs, &log) {
-                return Ok(Started { pid, socket, forked: false });
+                return Ok(Started { pid, socket, is_copy: true });
             }
         }
         let (socket, theirs) = UnixStream::pair()?;
         self.command.process_group(0).stderr(log);
         self.command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
         // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
-        Ok(Started { pid: Pid::from_child(&self.command.spawn()?), socket, forked: true })
+        Ok(Started { pid: Pid::from_child(&self.command.spawn()?), socket, is_copy: false })
     }
 }
 

@@ -163,6 +163,11 @@ impl Outside {
         self.content.map(|(_, listing)| listing)
     }
 
+    /// How many files and folders it is.
+    pub(crate) fn count(&self) -> usize {
+        self.content.as_ref().map_or(0, |(snapshot, _)| snapshot.count())
+    }
+
     pub(crate) fn digest(&self) -> Digest {
         match &self.content {
             Some((_, listing)) => listing.digest(),

@@ -166,18 +166,18 @@ pub(crate) fn run(
         File::create(log).with_context(|| format!("cannot write the log {}", log.display()))?;
     let program = program_name(&launch);
     let killed_before = machine::out_of_memory_kills();
-    let Started { pid, socket, forked } = launch
+    let Started { pid, socket, is_copy } = launch
         .start(log_file)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     worker.hold(pid);
 
-    let talk = converse(&socket, request, !forked, &mut on_event);
+    let talk = converse(&socket, request, is_copy, &mut on_event);
     if talk.is_err() {
         worker.kill();
     }
     let (status, counted) = reap(pid, worker)?;
-    let counted = if forked { counted } else { counted.of_its_own() };
+    let counted = if is_copy { counted.of_its_own() } else { counted };
     let tail = || log_tail(log);
     // Whichever process it was: of this stage, or of one that ran beside it.
     let ran_out = || machine::out_of_memory_kills() > killed_before;
@@ -275,23 +275,23 @@ enum HandshakeError {
     NoHello,
 }
 
-/// Speaks with the worker until it closes its output; the last event that it sent. One that is a `copy` of this program understands
-/// the request, and need not wait for it.
+/// Speaks with the worker until it closes its output; the last event that it sent. A copy is of the same build, so that its request is
+/// sent before its hello is read.
 fn converse(
     socket: &UnixStream,
     request: &Request,
-    copy: bool,
+    is_copy: bool,
     on_event: &mut impl FnMut(Event),
 ) -> Result<Option<Event>, HandshakeError> {
     // A worker that died meanwhile is seen by the end of its output. The socket stays open: when this process dies,
     // the worker sees its input end.
     let send = || drop(send_request(socket, request));
-    if copy {
+    if is_copy {
         send();
     }
     let mut lines = BufReader::new(socket).split(b'\n').map_while(Result::ok);
     check_hello(lines.next().as_deref())?;
-    if !copy {
+    if !is_copy {
         send();
     }
     let mut last = None;

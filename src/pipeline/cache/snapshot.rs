@@ -125,6 +125,11 @@ impl Snapshot {
         }
     }
 
+    /// How many files, folders and links are in it, with the place itself.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Which folder it was taken of. `None` if it is something else.
     pub(crate) fn top(&self) -> Option<TopFolder> {
         match self.entries.first()?.target {

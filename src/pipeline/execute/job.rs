@@ -62,8 +62,8 @@ pub(crate) enum JobEvent {
     },
     /// Its worker says something.
     Worker(Event),
-    /// What is left takes no core: its output is hashed, or that takes no time, and it waits for the disk.
-    LeavesCores,
+    /// What is left takes next to nothing of the machine: it waits for the disk.
+    GivesBack,
     /// An artifact was found damaged.
     Damage {
         artifact: Digest,
@@ -93,7 +93,7 @@ impl JobEvent {
             Self::Worker(Event::Note { text } | Event::Limitation { text }) => {
                 RunEvent::Note { stage, text }
             }
-            Self::Worker(_) | Self::LeavesCores => return None,
+            Self::Worker(_) | Self::GivesBack => return None,
             Self::Damage { artifact, withdrawn } => {
                 RunEvent::Note { stage, text: withdrawn_note(&artifact, &withdrawn)? }
             }
@@ -198,9 +198,10 @@ impl Job<'_> {
             // The end of a process that learns may take a while, in which it still has its memory, also that of a GPU.
             Event::Finished { .. }
                 if declaration.stage.info().worker == WorkerProgram::Prepare
+                    && reads.are_few()
                     && claim.has_small_output() =>
             {
-                report(JobEvent::LeavesCores);
+                report(JobEvent::GivesBack);
             }
             event => report(JobEvent::Worker(event)),
         })?;
@@ -292,7 +293,7 @@ impl Job<'_> {
             usage: Usage { bytes_in: Some(bytes_in), ..usage },
         };
         let hashed = || {
-            report(JobEvent::LeavesCores);
+            report(JobEvent::GivesBack);
             // What it pins next waits for the same.
             self.cache.wait_for_cleaning(|text| {
                 report(JobEvent::Worker(Event::Note { text: text.to_owned() }));

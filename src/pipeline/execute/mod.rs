@@ -590,7 +590,7 @@ impl Run<'_> {
             self.damaged.entry(stage.clone()).or_default().push((*artifact, withdrawn.clone()));
         }
         // With one job, a stage begins when the one before it has ended.
-        if let JobEvent::LeavesCores = event
+        if let JobEvent::GivesBack = event
             && self.share.as_ref().is_some_and(Share::runs_several)
         {
             self.states.release(stage);

@@ -73,6 +73,14 @@ impl<'a> Reads<'a> {
         })
     }
 
+    /// Whether it is so little that to recheck everything takes no time worth mentioning.
+    pub(crate) fn are_few(&self) -> bool {
+        const MOST: usize = 64;
+        let outside = self.outside.iter().map(Outside::count);
+        let inputs = self.inputs.iter().map(|(_, _, was)| was.count());
+        outside.chain(inputs).sum::<usize>() <= MOST
+    }
+
     /// Rechecks everything. An input that is damaged now is moved to the quarantine.
     pub(crate) fn touched(&self) -> Touched {
         let mut touched = Touched::default();

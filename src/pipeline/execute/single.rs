@@ -308,7 +308,7 @@ impl Journal {
                 self.said = Some(Instant::now());
             }
             // It is over for whoever waits for its cores, and those are its allocation's.
-            JobEvent::LeavesCores => return,
+            JobEvent::GivesBack => return,
             _ => {}
         }
         self.add(&JobLine::Event(event.clone()));

@@ -67,7 +67,7 @@ impl StageState {
     }
 }
 
-/// Beyond this many stages that wait for the disk, more would not make it faster.
+/// Beyond this many stages that wait for the disk, or have nearly come to that, more would not make it faster.
 const MOST_RELEASED: usize = 8;
 
 /// All stages of a run, in an order in which each comes after its inputs.
@@ -247,7 +247,7 @@ impl StageStates {
         self.running.len()
     }
 
-    /// Gives what a stage that runs has taken to others: it only waits for the disk now. Not where many do so already.
+    /// Gives what a stage that runs has taken to others: it needs next to nothing of it now. Not where many do so already.
     pub(crate) fn release(&mut self, name: &StageName) {
         if let Some(&place) = self.places.get(name)
             && let Some(taken) = self.running.get_mut(&place)
