@@ -330,6 +330,32 @@ fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
 }
 
 #[test]
+fn the_last_task_of_an_array_goes_on_with_what_waits_for_all_of_them() {
+    let Some(slurm) = slurm() else { return };
+    let project = Sandbox::new("");
+    let made = project.path("made").display().to_string();
+    let count = "grep -o path \"$PIPELINE_INPUT_DRAWS/instances.json\" | wc -l";
+    let table = format!(
+        "[stages.table]\nkind = \"command\"\ninputs = {{ draws = \"draw@*\" }}\nshell = 'echo table >> {made}; {count} > \"$PIPELINE_OUTPUT/a\"'\nexecution = {{ executor = \"slurm\" }}\n"
+    );
+    project.write(MANIFEST, format!("{}{table}", sweep(4, "true")));
+    let project = dressed(project, &slurm);
+    let left = project.pipeline("run experiment.toml --detach");
+    assert!(left.success().ends_with("draw@n=3 left, table skipped"), "{left}");
+    assert_eq!(arrays(&jobs(&left.stderr)).len(), 1, "{left}");
+    let is_there = || names(&project.cache("heads/sweep")).iter().any(|name| name == "table");
+    let deadline = Instant::now() + LIMIT;
+    while !is_there() {
+        assert!(Instant::now() < deadline, "the table is made");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ended = wait(project.start("run experiment.toml"));
+    assert!(ended.success().split(", ").all(|one| one.ends_with(" fresh")), "{ended}");
+    let table = fs::read_to_string(project.artifact("table").join("a")).expect("it was made");
+    assert_eq!((&*table, &*project.read("made")), ("4\n", "table\n"), "once");
+}
+
+#[test]
 fn a_job_that_is_preempted_goes_on_and_is_started_once() {
     let Some(slurm) = slurm() else { return };
     for (more, said) in [
