@@ -44,26 +44,34 @@ impl Round {
         // By this, all are known that work for it.
         let folder = project.folder().display().to_string();
         let project = project.set("PIPELINE_TEST_CHANCE", &folder);
-        let there = "kind = \"command\"\nexecution = { executor = \"fake\" }\n";
-        let manifest = graph.manifest("model").replace("kind = \"command\"\n", there);
-        let ends = format!("\necho \"$PIPELINE_OUTPUT\" >> {folder}/ends\n'''\n");
-        let manifest = manifest.replace("\n'''\n", &ends);
-        let slow = manifest.replace("set -e\ntext=", "set -e\nsleep 0.1\ntext=");
-        project.write(MANIFEST, format!("{slow}{EXECUTOR}"));
-        write_files(&project, &graph);
         project.write_program("sched", &scheduler());
         let happened = vec![format!("PIPELINE_SEED={seed} PIPELINE_ROUNDS=1")];
         Self { project, graph, dice, records: BTreeMap::new(), killed: 0, happened }
     }
 
-    /// Lets a run begin, or go on, and kills one of all processes that work for it.
+    /// Writes the manifest and the files as the model has them: each stage is a job, takes a moment, and says in `ends` that it has come
+    /// to its end.
+    fn write(&self) {
+        let there = "kind = \"command\"\nexecution = { executor = \"fake\" }\n";
+        let manifest = self.graph.manifest("model").replace("kind = \"command\"\n", there);
+        let ends = self.project.path("ends").display().to_string();
+        let ends = format!("\necho \"$PIPELINE_OUTPUT\" >> {ends}\n'''\n");
+        let manifest = manifest.replace("\n'''\n", &ends);
+        let slow = manifest.replace("set -e\ntext=", "set -e\nsleep 0.1\ntext=");
+        self.project.write(MANIFEST, format!("{slow}{EXECUTOR}"));
+        write_files(&self.project, &self.graph);
+    }
+
+    /// Changes something, lets a run begin, or go on, and kills one of all processes that work for it.
     fn go_on(&mut self) {
+        let what = self.graph.edit(&mut self.dice);
+        self.write();
         let detach = if self.dice.once_in(2) { " --detach" } else { "" };
         let run = self.project.start(&format!("run {MANIFEST}{detach}"));
         let moment = Duration::from_millis(self.dice.moment(MOMENT));
         std::thread::sleep(moment);
         let killed = self.kill();
-        self.happened.push(format!("run{detach}, killed after {moment:?}: {killed}"));
+        self.happened.push(format!("{what}, run{detach}, killed after {moment:?}: {killed}"));
         let ended = self.wait(run);
         // A stage whose process was killed has failed.
         assert!(matches!(ended.code(), None | Some(0 | 1)), "{ended}");
@@ -71,13 +79,7 @@ impl Round {
 
     /// Kills a process; which one.
     fn kill(&mut self) -> String {
-        let own = format!("PIPELINE_TEST_CHANCE={}\0", self.project.folder().display());
-        let pids = names("/proc".as_ref()).into_iter().filter_map(|name| name.parse::<i32>().ok());
-        let is_own = |pid: &i32| {
-            let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            String::from_utf8_lossy(&variables).contains(&own)
-        };
-        let all: Vec<i32> = pids.filter(is_own).collect();
+        let all = self.processes();
         let Some(&pid) = self.dice.one(&all) else { return "nothing".into() };
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace(['\0', '\n'], " ");
@@ -85,6 +87,17 @@ impl Round {
         let killed = kill_process(Pid::from_raw(pid).expect("not zero"), Signal::KILL);
         self.killed += usize::from(killed.is_ok());
         line.chars().take(120).collect()
+    }
+
+    /// All that work for the project.
+    fn processes(&self) -> Vec<i32> {
+        let own = format!("PIPELINE_TEST_CHANCE={}\0", self.project.folder().display());
+        let pids = names("/proc".as_ref()).into_iter().filter_map(|name| name.parse::<i32>().ok());
+        let is_own = |pid: &i32| {
+            let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&variables).contains(&own)
+        };
+        pids.filter(is_own).collect()
     }
 
     /// Waits for the end of a run, and sees each result as soon as it is there.
@@ -118,6 +131,8 @@ impl Round {
         let verified = self.project.pipeline("verify --all");
         assert!(verified.status.success(), "{verified}");
         assert_all_fresh(&self.project.pipeline(&format!("run {MANIFEST}")), &self.graph);
+        // A job of an earlier manifest may work still.
+        eventually("the ends of all", || self.processes().is_empty());
         self.look();
         // What came to its end and was not recorded was killed between the two.
         let ends = self.project.read("ends").lines().count();
@@ -129,7 +144,8 @@ impl Round {
 /// The scheduler, which notices that what it has started a job with is gone.
 fn scheduler() -> String {
     let shows = "echo \"$id $(cat \"$queue/$id/state\")\"";
-    let lives = "kill -0 \"$(cat \"$queue/$id/runner\")\" 2> /dev/null";
+    // One that nobody has buried is gone, too.
+    let lives = "grep -qs 'State:.[RSDT]' \"/proc/$(cat \"$queue/$id/runner\")/status\"";
     let started = "    echo \"Job <$id>";
     assert!(SCHEDULER.contains(shows) && SCHEDULER.contains(started));
     let text = SCHEDULER.replace(shows, &format!("{{ {lives} && {shows} || echo \"$id GONE\"; }}"));
