@@ -1,7 +1,7 @@
 //! A remote that goes away while a run goes on, and comes back, or does not.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::fake_store::{Answer, Store};
 use crate::support::{Sandbox, eventually, walk};
@@ -17,14 +17,25 @@ fn store() -> (Store, Arc<AtomicBool>) {
     (store, is_away)
 }
 
-/// Somebody who asks it again soon, and has a stage before which the others wait.
+/// Somebody who asks a store again soon, and has a stage before which the others wait.
 fn user(store: &Store) -> Sandbox {
-    let user = store.user().set("PIPELINE_REMOTE_PAUSE", "10");
+    waiting(store.user())
+}
+
+/// The same, of somebody who uses it in another way.
+fn waiting(user: Sandbox) -> Sandbox {
+    let user = user.set("PIPELINE_REMOTE_PAUSE", "10");
     let go = user.path("go").display().to_string();
     let first = "[stages.first]\nkind = \"command\"\nshell = 'echo 1 > \"$PIPELINE_OUTPUT/1\"'\n";
     user.edit("[stages.data]", &format!("{first}[stages.data]"));
     user.edit("seq 1 60000", &format!("until [ -e {go} ]; do sleep 0.01; done; seq 1 60000"));
     user
+}
+
+/// How many records a store has.
+fn records(store: &Store) -> usize {
+    let all = walk(&store.folder.path().join("records"));
+    all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")).count()
 }
 
 #[test]
@@ -39,15 +50,13 @@ fn what_is_made_during_an_outage_is_pushed_after_it_and_what_comes_then_is_found
     running.wait_for("done  first");
     is_away.store(false, Ordering::Relaxed);
     running.wait_for("is used again");
-    let records = || walk(&store.folder.path().join("records"));
-    let count = || records().iter().filter(|path| path.is_file()).count();
-    eventually("what was made meanwhile", || count() == 3);
+    eventually("what was made meanwhile", || records(&store) == 3);
     bob.write("go", "");
     let ended = running.wait();
     ended.success();
     assert!(ended.stdout.contains("paper: 1 remote, 2 ran"), "{ended}");
     assert_eq!(ended.stderr.matches("warning").count(), 1, "{ended}");
-    assert_eq!(count(), 4, "{ended}");
+    assert_eq!(records(&store), 4, "{ended}");
 }
 
 #[test]
@@ -92,4 +101,24 @@ fn a_stage_whose_result_is_out_of_reach_says_so_and_runs() {
     // The reason is in its record.
     let shown = bob.pipeline("why experiment.toml data");
     assert!(shown.stdout.contains("only on the remote, which is away"), "{shown}");
+}
+
+#[test]
+fn a_folder_that_a_server_did_not_make_at_first_is_made_when_it_is_asked_again() {
+    let asked = AtomicUsize::new(0);
+    let store = Store::start(move |request| {
+        let is_it = request.method == "MKCOL" && request.name == "artifacts/";
+        match is_it && asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            true => Answer::Status(423, "not now"),
+            false => Answer::WebDav,
+        }
+    });
+    let bob = waiting(store.reader());
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let running = bob.start("run experiment.toml --jobs 2 --progress plain");
+    eventually("it is pushed later", || records(&store) == 1);
+    bob.write("go", "");
+    let ended = running.wait();
+    ended.success();
+    assert_eq!(records(&store), 3, "{ended}");
 }

@@ -80,10 +80,14 @@ impl Cache {
         durable::write_file(&place.with_extension("reason"), format!("{reason}\n").as_bytes())?;
         stamp::begin_removal(&self.layout)?;
         match disk::rename(self.layout.record(&record.key).as_path(), place.as_path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot withdraw the record {}", record.key))
+            // Somebody else has removed it, or withdrawn it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !place.exists() {
+                    durable::forget_file(&place.with_extension("reason"));
+                }
+                Ok(())
             }
-            _ => Ok(()),
+            moved => moved.with_context(|| format!("cannot withdraw the record {}", record.key)),
         }
     }
 
@@ -201,6 +205,20 @@ mod tests {
         });
         let parts: Vec<KeyPart> = std::iter::once(name).chain(inputs).collect();
         Record::for_test(stage, parts, digest(output))
+    }
+
+    #[test]
+    fn what_is_gone_when_it_would_be_withdrawn_leaves_no_reason() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+        cache.prepare().expect("writable");
+        let record = record("a");
+        cache.withdraw(&record, "it was made from b").expect("writable");
+        assert_eq!(cache.why_withdrawn(&record.key), None);
+        // Where somebody else was faster, theirs stays.
+        durable::write_file(&cache.layout.withdrawn(&record.key), b"a record").expect("writable");
+        cache.withdraw(&record, "it was made from b").expect("writable");
+        assert_eq!(cache.why_withdrawn(&record.key).as_deref(), Some("it was made from b"));
     }
 
     #[test]

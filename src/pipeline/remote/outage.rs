@@ -105,6 +105,17 @@ impl Outage {
         }
     }
 
+    /// How it fails: while it is left alone, and once the pause is over, where nobody was told. Somebody is told now.
+    pub(super) fn take_trouble(&self) -> Option<Failure> {
+        let mut state = self.state();
+        let was_said = state.is_said;
+        let failed = state.failed.as_ref();
+        let failed = failed.filter(|failed| !was_said || failed.left().is_some());
+        let failure = failed?.failure.clone();
+        state.is_said = true;
+        Some(failure)
+    }
+
     /// What became of it, since somebody was told.
     pub(super) fn take_news(&self) -> Option<News> {
         let mut state = self.state();
@@ -173,6 +184,15 @@ mod tests {
         wait(&outage);
         outage.note(None);
         assert_eq!(outage.take_news(), None, "nobody has missed it");
+        // Whoever says it comes late.
+        outage.note(Some(&failure));
+        wait(&outage);
+        assert_eq!((outage.take_trouble(), outage.take_trouble()), (Some(failure.clone()), None));
+        outage.note(Some(&failure));
+        assert_eq!((outage.take_trouble(), outage.take_news()), (Some(failure), None));
+        wait(&outage);
+        outage.note(None);
+        assert_eq!((outage.take_trouble(), outage.take_news()), (None, Some(News::Back)));
     }
 
     #[test]

@@ -112,10 +112,9 @@ impl SharedCache {
         self.outage.trouble()
     }
 
-    /// The same, for whoever says it now: it is no news any more.
+    /// The same, and also once it would be asked again, where nobody was told: for whoever says it now. It is no news any more.
     pub(crate) fn take_trouble(&self) -> Option<Failure> {
-        let _ = self.outage.take_news();
-        self.trouble()
+        self.outage.take_trouble()
     }
 
     /// For how long nothing is sent to it.

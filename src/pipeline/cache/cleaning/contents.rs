@@ -360,7 +360,7 @@ impl Memory {
     /// from elsewhere.
     fn withdrawn(&mut self, layout: &Layout, items: &mut Vec<Item>) {
         let folder = layout.withdrawn_records();
-        let mut by_stem: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        let mut by_stem: BTreeMap<String, PathBuf> = BTreeMap::new();
         for name in names(&folder) {
             let stem = name.strip_suffix(".json");
             let damaged = || Some(name.rsplit_once(".json.damaged-")?.0);
@@ -370,12 +370,11 @@ impl Memory {
                 continue;
             };
             let stem = if stem.is_some() { key } else { &name };
-            by_stem.entry(stem.to_owned()).or_default().push(folder.join(&name));
+            by_stem.insert(stem.to_owned(), folder.join(&name));
         }
-        for (stem, mut places) in by_stem {
-            // The record before its reason: one without would be brought back without a word.
-            places.sort();
-            self.add_item(items, What::Quarantine, stem.parse().into_iter().collect(), places);
+        for (stem, place) in by_stem {
+            let keys = stem.parse().into_iter().collect();
+            self.add_item(items, What::Quarantine, keys, vec![place]);
         }
     }
 

@@ -124,11 +124,15 @@ impl Web {
         let folder = format!("{folder}/");
         let mut made = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         for (end, _) in folder.match_indices('/') {
-            if made.insert(folder[..=end].to_owned())
-                && self.write("MKCOL", &self.url(&folder[..=end])?, SHORT_ANSWER, &[])?.status()
-                    == 409
-            {
-                return Ok(false);
+            let folder = &folder[..=end];
+            if made.contains(folder) {
+                continue;
+            }
+            match self.write("MKCOL", &self.url(folder)?, SHORT_ANSWER, &[])?.status() {
+                409 => return Ok(false),
+                // It is made, or there, or the server makes none.
+                200..=299 | 400 | 405 | 501 => drop(made.insert(folder.to_owned())),
+                _ => {}
             }
         }
         Ok(true)
