@@ -116,7 +116,12 @@ impl Remote for Folder {
             return Err(self.failure("write", &io::ErrorKind::NotFound.into()));
         }
         let put = self.put_file(&self.path(name), content);
-        put.map_err(|error| self.failure(&format!("write {name}"), &error))
+        put.map_err(|error| {
+            use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+            let failure = self.failure(&format!("write {name}"), &error);
+            let may_not = matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
+            if may_not { failure.lasting() } else { failure }
+        })
     }
 
     fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {

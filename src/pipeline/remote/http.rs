@@ -56,7 +56,7 @@ impl Server {
     /// # Errors
     /// When the proxy or the certificates of the environment cannot be used.
     pub(super) fn new(url: &WebUrl, shown: String) -> Result<Self, Failure> {
-        let away = |error: anyhow::Error| Failure::away(format!("{error:#}"));
+        let away = |error: anyhow::Error| Failure::away(format!("{error:#}")).lasting();
         let proxy = proxy_for(url).map_err(away)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -145,8 +145,8 @@ impl Server {
     /// have the address of the request, which can be secret.
     pub(super) fn failure(&self, error: &ureq::Error) -> (Failure, u32) {
         if let Some(failure) = self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
-            let tries = if failure.is_lasting { 1 } else { MOST_TRIES };
-            return (Failure::away(failure.reason), tries);
+            let away = Failure::away(failure.reason);
+            return if failure.is_lasting { (away.lasting(), 1) } else { (away, MOST_TRIES) };
         }
         let (reason, tries) = match error {
             ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {

@@ -1,5 +1,5 @@
-//! Whether a remote works. One that has failed is left alone for a pause, and then asked again: each time that it fails again, the
-//! pause is longer.
+//! Whether a remote works. One that has failed is left alone for a pause, and then asked again, by one for all: each time that it
+//! fails again, the pause is longer. One that time does not heal is not asked again.
 
 use std::ffi::OsStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,9 @@ use super::transport::{Failure, FailureKind};
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// How many times as long as a try the pause after it is at least: so that little time is spent with asking.
+const PAUSE_OF_TRY: u32 = 10;
+
 /// The environment variable that sets another first pause, in milliseconds: for tests.
 const PAUSE: &str = "PIPELINE_REMOTE_PAUSE";
 
@@ -18,7 +21,7 @@ const PAUSE: &str = "PIPELINE_REMOTE_PAUSE";
 pub(super) fn first_pause() -> Duration {
     let set = std::env::var_os(PAUSE);
     let set = set.as_deref().and_then(OsStr::to_str).and_then(|text| text.parse().ok());
-    set.map_or(FIRST_PAUSE, Duration::from_millis)
+    set.map_or(FIRST_PAUSE, |milliseconds: u64| Duration::from_millis(milliseconds.max(1)))
 }
 
 /// What became of a remote.
@@ -48,12 +51,15 @@ struct Failed {
     failure: Failure,
     at: Instant,
     pause: Duration,
+    /// Since when somebody asks again, who was the first after the pause.
+    asked: Option<Instant>,
 }
 
 impl Failed {
-    /// How much of the pause is left.
+    /// How much of the pause is left. While somebody asks again, it is another one.
     fn left(&self) -> Option<Duration> {
-        self.pause.checked_sub(self.at.elapsed()).filter(|left| !left.is_zero())
+        let began = self.asked.unwrap_or(self.at);
+        self.pause.checked_sub(began.elapsed()).filter(|left| !left.is_zero())
     }
 }
 
@@ -74,6 +80,28 @@ impl Outage {
         failed.map(|failed| failed.failure.clone())
     }
 
+    /// Whether whoever asks now is the first after a pause: until it has an answer, others see why it was left alone.
+    ///
+    /// # Errors
+    /// Why it is left alone now.
+    pub(super) fn begin(&self) -> Result<bool, Failure> {
+        match &mut self.state().failed {
+            None => Ok(false),
+            Some(failed) if failed.left().is_some() => Err(failed.failure.clone()),
+            Some(failed) => {
+                failed.asked = Some(Instant::now());
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whoever was the first has no answer: the next one is.
+    pub(super) fn leave(&self) {
+        if let Some(failed) = &mut self.state().failed {
+            failed.asked = None;
+        }
+    }
+
     /// Whether it has failed, and nothing has worked since.
     pub(super) fn is_on(&self) -> bool {
         self.state().failed.is_some()
@@ -90,17 +118,26 @@ impl Outage {
         let mut state = self.state();
         let pause = match &state.failed {
             // What was asked for before it failed does not say how it is now.
-            Some(failed) if failed.left().is_some() => return,
-            Some(failed) => (failed.pause * 2).min(LONGEST_PAUSE),
+            Some(failed) if failed.asked.is_none() && failed.left().is_some() => return,
+            Some(failed) => {
+                let tried = failed.asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+                (failed.pause * 2).max(tried * PAUSE_OF_TRY).min(LONGEST_PAUSE)
+            }
             None => self.first_pause,
         };
-        let at = Instant::now();
-        state.failed = failure.map(|failure| Failed { failure: failure.clone(), at, pause });
+        state.failed = failure.map(|failure| Failed {
+            failure: failure.clone(),
+            at: Instant::now(),
+            pause: if failure.is_lasting { Duration::MAX } else { pause },
+            asked: None,
+        });
     }
 
     /// The pause is over where it has lasted as long as the first one: nobody can wait for longer.
     pub(super) fn relent(&self) {
-        if let Some(failed) = &mut self.state().failed {
+        if let Some(failed) = &mut self.state().failed
+            && !failed.failure.is_lasting
+        {
             failed.pause = failed.pause.min(self.first_pause);
         }
     }
@@ -138,6 +175,7 @@ mod tests {
         let mut state = outage.state();
         let failed = state.failed.as_mut().expect("it has failed");
         let pause = failed.pause;
+        failed.asked = None;
         failed.at = failed.at.checked_sub(pause).expect("the machine has run for longer");
         pause
     }
@@ -205,5 +243,36 @@ mod tests {
         assert!(left() > FIRST_PAUSE);
         outage.relent();
         assert!(left() <= FIRST_PAUSE);
+    }
+
+    #[test]
+    fn after_a_pause_one_asks_for_all_and_not_for_long() {
+        let outage = Outage::new(FIRST_PAUSE);
+        let failure = Failure::away("the cable is cut");
+        assert_eq!(outage.begin(), Ok(false), "it works");
+        outage.note(Some(&failure));
+        assert_eq!(outage.begin(), Err(failure.clone()));
+        wait(&outage);
+        assert_eq!((outage.begin(), outage.begin()), (Ok(true), Err(failure.clone())));
+        assert_eq!(outage.trouble(), Some(failure.clone()));
+        outage.leave();
+        assert_eq!((outage.begin(), outage.begin()), (Ok(true), Err(failure.clone())));
+        // Its answer took a while.
+        let asked = Instant::now().checked_sub(Duration::from_secs(9));
+        outage.state().failed.as_mut().expect("it has failed").asked = asked;
+        outage.note(Some(&failure));
+        assert!(wait(&outage) >= Duration::from_secs(90));
+        assert_eq!(outage.begin(), Ok(true));
+        outage.note(None);
+        assert_eq!((outage.begin(), outage.begin()), (Ok(false), Ok(false)));
+    }
+
+    #[test]
+    fn what_time_does_not_heal_is_not_asked_again() {
+        let outage = Outage::new(Duration::ZERO);
+        let failure = Failure::away("access denied").lasting();
+        outage.note(Some(&failure));
+        outage.relent();
+        assert_eq!(outage.begin(), Err(failure));
     }
 }

@@ -96,7 +96,16 @@ impl SharedCache {
 
     /// What records of it are kept under in a cache.
     fn place(&self) -> Digest {
-        let mut place = Encoder::new("pipeline 2026-11 remote");
+        self.place_of("pipeline 2026-11 remote")
+    }
+
+    /// What records of results are kept under of which nothing more is to be sent to it.
+    fn place_of_sent(&self) -> Digest {
+        self.place_of("pipeline 2026-11 sent to a remote")
+    }
+
+    fn place_of(&self, what: &str) -> Digest {
+        let mut place = Encoder::new(what);
         place.text(&self.address.to_string());
         // What was believed once is asked for again by whoever believes less.
         if let Trust::Signed(keys) = &self.signing.trust {
@@ -122,6 +131,16 @@ impl SharedCache {
         self.outage.pause().max(self.push_outage.pause())
     }
 
+    /// Whether it has failed, and nothing has worked since.
+    pub(super) fn is_away(&self) -> bool {
+        self.outage.is_on()
+    }
+
+    /// The same, or the last that was sent to it was not taken.
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.is_away() || self.push_outage.is_on()
+    }
+
     /// Nobody can wait for long: it is asked again soon.
     pub(super) fn relent(&self) {
         self.outage.relent();
@@ -132,16 +151,21 @@ impl SharedCache {
     pub(crate) fn take_news(&self) -> Vec<String> {
         let address = &self.address;
         let news = self.outage.take_news().map(|news| match news {
+            News::Away(failure) if failure.is_lasting => {
+                format!("warning: the run goes on without the remote {address}: {failure}")
+            }
             News::Away(failure) => format!(
                 "warning: the run goes on without the remote {address}, and asks it again later: {failure}"
             ),
             News::Back => format!("the remote {address} is used again"),
         });
-        let push_news = self.push_outage.take_news().map(|news| match news {
-            News::Away(failure) => format!(
+        let push_news = self.push_outage.take_news().and_then(|news| match news {
+            // What is not pushed is said at the end.
+            News::Away(failure) if failure.is_lasting => None,
+            News::Away(failure) => Some(format!(
                 "warning: what is to be pushed to {address} waits, and is tried again later: {failure}"
-            ),
-            News::Back => format!("results are pushed to {address} again"),
+            )),
+            News::Back => Some(format!("results are pushed to {address} again")),
         });
         news.into_iter().chain(push_news).collect()
     }
@@ -151,20 +175,29 @@ impl SharedCache {
         std::mem::take(&mut lock(&self.odd))
     }
 
-    /// What it can do, unless it is left alone now.
+    /// What it can do, unless it is left alone now. Of those who want that after a pause, the first finds out whether it works.
     fn remote(&self) -> Result<&dyn Remote, Failure> {
-        let made = || match self.trouble() {
-            Some(trouble) => Err(trouble),
-            None => Ok(self.remote.get().map(|remote| &**remote)),
-        };
-        if let Some(remote) = made()? {
-            return Ok(remote);
+        if self.outage.begin()? {
+            return self.note(self.connected().and_then(|remote| {
+                Self::read_version(remote)?;
+                Ok(remote)
+            }));
+        }
+        if let Some(remote) = self.remote.get() {
+            return Ok(&**remote);
         }
         let _connecting = lock(&self.connecting);
-        match made()? {
-            Some(remote) => Ok(remote),
+        match self.trouble() {
+            Some(trouble) => Err(trouble),
+            None => self.connected().inspect_err(|failure| self.outage.note(Some(failure))),
+        }
+    }
+
+    fn connected(&self) -> Result<&dyn Remote, Failure> {
+        match self.remote.get() {
+            Some(remote) => Ok(&**remote),
             None => {
-                let remote = self.note(connect(&self.address))?;
+                let remote = connect(&self.address)?;
                 Ok(&**self.remote.get_or_init(|| remote))
             }
         }
@@ -176,34 +209,40 @@ impl SharedCache {
     /// # Errors
     /// When it cannot be read, or has another layout: nothing else works then.
     fn has_version(&self) -> Result<bool, Failure> {
-        let open = || {
-            let version = get_all(self.remote()?, &Name::version(), 64)
-                .map_err(|failure| Failure::away(failure.reason))?;
-            let Some(version) = version else {
-                // A server on the web does not say that a folder does not exist.
-                if matches!(self.address, Address::Web(_)) {
-                    let version = Name::version();
-                    lock(&self.odd).push(format!(
-                        "it has no {version}: nothing was pushed there yet, or the address is wrong"
-                    ));
-                }
-                return Ok(false);
-            };
-            match String::from_utf8_lossy(&version).trim() {
-                VERSION => Ok(true),
-                other => Err(Failure::away(format!(
-                    "its layout has version '{}', and this version of pipeline knows {VERSION}",
-                    crate::visible::text(other)
-                ))),
-            }
-        };
+        // Not after somebody else who finds out whether it works.
+        if let Some(trouble) = self.trouble() {
+            return Err(trouble);
+        }
         let mut opened = lock(&self.opened);
         if let Some(has_version) = *opened {
             return Ok(has_version);
         }
-        let has_version = self.note(open())?;
+        let remote = self.remote()?;
+        let has_version = self.note(Self::read_version(remote))?;
+        // A server on the web does not say that a folder does not exist.
+        if !has_version && matches!(self.address, Address::Web(_)) {
+            let version = Name::version();
+            lock(&self.odd).push(format!(
+                "it has no {version}: nothing was pushed there yet, or the address is wrong"
+            ));
+        }
         *opened = Some(has_version);
         Ok(has_version)
+    }
+
+    /// Whether one says which layout it has.
+    fn read_version(remote: &dyn Remote) -> Result<bool, Failure> {
+        let version = get_all(remote, &Name::version(), 64)
+            .map_err(|failure| Failure { kind: FailureKind::Away, ..failure })?;
+        let Some(version) = version else { return Ok(false) };
+        match String::from_utf8_lossy(&version).trim() {
+            VERSION => Ok(true),
+            other => Err(Failure::away(format!(
+                "its layout has version '{}', and this version of pipeline knows {VERSION}",
+                crate::visible::text(other)
+            ))
+            .lasting()),
+        }
     }
 
     /// Notes whether it works, by what became of something that it was asked.
@@ -220,12 +259,10 @@ impl SharedCache {
         if keys.is_empty() {
             return true;
         }
-        let works = self.has_version().is_ok();
+        let works = self.has_version().and_then(|_| self.remote()).is_ok();
         let answers = on_threads(&keys, MOST_ASKED_AT_ONCE, |key| {
-            if !works || self.trouble().is_some() {
-                return None;
-            }
-            match self.note(self.fetch(key)) {
+            let remote = if works { self.remote().ok()? } else { return None };
+            match self.note(self.fetch(remote, key)) {
                 Ok(record) => Some(record.map(Arc::new)),
                 Err(failure) if failure.kind == FailureKind::Away => None,
                 Err(failure) => {
@@ -261,23 +298,28 @@ impl SharedCache {
         lock(&self.said).contains_key(key)
     }
 
-    fn fetch(&self, key: &StageKey) -> Result<Option<Record>, Failure> {
-        let bytes = get_all(self.remote()?, &Name::record(key), MOST_RECORD_BYTES)?;
+    fn fetch(&self, remote: &dyn Remote, key: &StageKey) -> Result<Option<Record>, Failure> {
+        let bytes = get_all(remote, &Name::record(key), MOST_RECORD_BYTES)?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = Record::of_key(&bytes, key)
             .ok_or_else(|| Failure::wrong(format!("the record {key} is damaged")))?;
-        self.check_signed(key, &bytes)?;
+        self.check_signed(remote, key, &bytes)?;
         Ok(Some(record))
     }
 
     /// Checks that somebody has signed a record who is trusted, where that is asked for.
-    fn check_signed(&self, key: &StageKey, record: &[u8]) -> Result<(), Failure> {
+    fn check_signed(
+        &self,
+        remote: &dyn Remote,
+        key: &StageKey,
+        record: &[u8],
+    ) -> Result<(), Failure> {
         let Trust::Signed(trusted) = &self.signing.trust else { return Ok(()) };
         let statement = Statement::new(key, record);
         let mut unread = None;
         for public in trusted {
             let name = Name::signature(&statement.digest(), &public.id());
-            match get_all(self.remote()?, &name, MOST_SIGNATURE_BYTES) {
+            match get_all(remote, &name, MOST_SIGNATURE_BYTES) {
                 Ok(Some(signature)) if public.has_signed(&statement, &signature) => return Ok(()),
                 Err(failure) if failure.kind == FailureKind::Away => return Err(failure),
                 // Somebody else may have signed it.
@@ -329,11 +371,8 @@ impl SharedCache {
         record: &Record,
         watch: &Watch,
     ) -> Result<(Record, Vec<Withdrawn>), NotPulled> {
-        let pull = || {
-            let remote = self.remote()?;
-            Puller { remote, cache, stored: &self.stored, watch }.pull(record)
-        };
-        let pulled = pull();
+        let remote = self.remote()?;
+        let pulled = Puller { remote, cache, stored: &self.stored, watch }.pull(record);
         match &pulled {
             Ok(_) => {
                 self.outage.note(None);
@@ -359,12 +398,10 @@ impl SharedCache {
         what: What,
         watch: &Watch,
     ) -> Result<Pushed, NotPulled> {
-        if let Some(trouble) = self.push_outage.trouble() {
-            return Err(trouble.into());
-        }
+        let remote = self.remote()?;
+        self.push_outage.begin()?;
         let push = || {
             let signer = self.signing.signer()?;
-            let remote = self.remote()?;
             if !self.has_version()? {
                 remote.put(&Name::version(), &Content::Bytes(format!("{VERSION}\n").as_bytes()))?;
                 // Somebody else may have put another one.
@@ -378,21 +415,37 @@ impl SharedCache {
             Ok(pushed) => {
                 self.outage.note(None);
                 self.push_outage.note(None);
-                self.remember(cache, record, *pushed);
+                self.remember(remote, cache, record, what, *pushed);
             }
-            // Where it does not work at all, it takes nothing, either.
-            Err(NotPulled::There(failure)) => {
-                let does_not_work = self.outage.is_on();
-                let outage = if does_not_work { &self.outage } else { &self.push_outage };
-                outage.note(Some(failure));
-            }
-            Err(NotPulled::Here(_) | NotPulled::Stopped) => {}
+            Err(NotPulled::There(failure)) => self.note_not_pushed(remote, failure),
+            Err(NotPulled::Here(_) | NotPulled::Stopped) => self.push_outage.leave(),
         }
         pushed
     }
 
+    /// Notes that it did not take something. Where it does not work at all, it takes nothing, either.
+    fn note_not_pushed(&self, remote: &dyn Remote, failure: &Failure) {
+        if failure.kind == FailureKind::Away && !self.is_away() {
+            let _ = self.note(Self::read_version(remote));
+        }
+        match self.is_away() {
+            true => self.push_outage.leave(),
+            false => self.push_outage.note(Some(failure)),
+        }
+    }
+
     /// Keeps the record that it has for a key in the cache, now that a result was pushed: what is new there is ours.
-    fn remember(&self, cache: &Cache, ours: &Record, pushed: Pushed) {
+    fn remember(
+        &self,
+        remote: &dyn Remote,
+        cache: &Cache,
+        ours: &Record,
+        what: What,
+        pushed: Pushed,
+    ) {
+        if what == What::Result {
+            cache.keep_remote_record(&self.place_of_sent(), ours);
+        }
         let place = self.place();
         if cache.remote_record(&place, &ours.key).is_some() {
             return;
@@ -400,16 +453,19 @@ impl SharedCache {
         match pushed {
             Pushed::New => cache.keep_remote_record(&place, ours),
             Pushed::Existed | Pushed::Unsigned => {
-                if let Ok(Some(theirs)) = self.fetch(&ours.key) {
+                if let Ok(Some(theirs)) = self.fetch(remote, &ours.key) {
                     cache.keep_remote_record(&place, &theirs);
                 }
             }
         }
     }
 
-    /// Whether it may lack a result that was made here: it is not known to have a record of the key.
-    pub(super) fn may_lack(&self, cache: &Cache, record: &Record) -> bool {
-        record.made_here && cache.remote_record(&self.place(), &record.key).is_none()
+    /// Whether it may lack a result that was made here, or its record.
+    pub(super) fn may_lack(&self, cache: &Cache, record: &Record, what: What) -> bool {
+        let is_kept = |place| cache.remote_record(&place, &record.key).is_some();
+        let is_there =
+            || is_kept(self.place_of_sent()) || what == What::Record && is_kept(self.place());
+        record.made_here && !is_there()
     }
 
     /// Which of these keys it has a record of.

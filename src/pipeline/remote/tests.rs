@@ -22,10 +22,10 @@ use crate::signing::{Signer, Signing, Trust};
 
 /// A remote in memory, which breaks off at one of its operations.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     contents: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Names that were read or written.
-    journal: Mutex<Vec<String>>,
+    pub(super) journal: Mutex<Vec<String>>,
     operations: AtomicU64,
     /// From this operation on, nothing works.
     ends_at: Option<u64>,
@@ -46,7 +46,7 @@ impl Memory {
         fails.and_then(|fails| fails(what, name)).map_or(Ok(()), Err)
     }
 
-    fn fail(&self, fails: Option<Fails>) {
+    pub(super) fn fail(&self, fails: Option<Fails>) {
         *self.fails.lock().expect("ours") = fails;
     }
 
@@ -55,7 +55,7 @@ impl Memory {
     }
 
     /// How many contents were read or written since the last call, by what is done and the folder of the name.
-    fn counts(&self) -> String {
+    pub(super) fn counts(&self) -> String {
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
         for line in self.journal.lock().expect("ours").drain(..) {
             let what = line.split('/').next().unwrap_or_default();
@@ -135,13 +135,20 @@ fn shared_by(remote: &Arc<Memory>, signing: Signing) -> SharedCache {
     SharedCache::over(Box::new(Arc::clone(remote)), signing, Duration::MAX)
 }
 
+/// Waits until a remote that has failed would be asked again: a few times as long as it took to fail.
+fn wait_for_pause(shared: &SharedCache) {
+    while shared.trouble().is_some() {
+        std::thread::yield_now();
+    }
+}
+
 /// A record as it is in the cache of whoever has pulled it.
 fn received(record: &Record) -> Record {
     Record { made_here: false, ..record.clone() }
 }
 
 /// A cache in a folder of its own.
-fn cache() -> (TempDir, Cache) {
+pub(super) fn cache() -> (TempDir, Cache) {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
     cache.prepare().expect("writable");
@@ -156,7 +163,7 @@ fn noise(name: &str, bytes: usize) -> Vec<u8> {
 }
 
 /// Runs a stage that writes this.
-fn make(cache: &Cache, stage: &str, write: impl FnOnce(&Path)) -> Record {
+pub(super) fn make(cache: &Cache, stage: &str, write: impl FnOnce(&Path)) -> Record {
     let parts = vec![KeyPart::Kind { name: stage.to_owned(), version: 1 }];
     let Lookup::Claim(claim) = cache.claim(&StageKey::of(&parts)).expect("writable") else {
         panic!("nobody has it");
@@ -176,7 +183,7 @@ fn make(cache: &Cache, stage: &str, write: impl FnOnce(&Path)) -> Record {
 }
 
 /// Two large files, one of which can be compressed, and many small ones.
-fn model(folder: &Path) {
+pub(super) fn model(folder: &Path) {
     fs::write(folder.join("noise"), noise("common", 100_000)).expect("ours");
     fs::write(folder.join("zeros"), vec![0; 100_000]).expect("ours");
     for number in 0..100 {
@@ -483,11 +490,46 @@ fn a_remote_that_is_full_is_still_read() {
         };
         assert_eq!(failure.reason, "it is full");
     }
-    assert_eq!(remote.counts(), "get VERSION 1, get artifacts 1, put packs 1", "tried once");
+    // And whether it can be read.
+    assert_eq!(remote.counts(), "get VERSION 2, get artifacts 1, put packs 1", "tried once");
     assert_eq!(process.trouble(), None);
     process.ask(&[theirs.key]);
     assert!(process.known(&bob, &theirs.key).is_some());
     process.pull(&bob, &theirs, &watch).expect("it can be read");
+}
+
+#[test]
+fn the_artifact_of_a_record_that_was_sent_alone_is_still_to_be_sent() {
+    let remote = Arc::new(Memory::default());
+    let (_ann, ann) = cache();
+    let (record, watch) = (make(&ann, "first", model), Watch::default());
+    let lacks = |what| shared(&remote).may_lack(&ann, &record, what);
+    for (sent, lacks_record, lacks_result) in
+        [(None, true, true), (Some(What::Record), false, true), (Some(What::Result), false, false)]
+    {
+        let pushed = sent.map(|what| shared(&remote).push(&ann, &record, what, &watch));
+        pushed.map(|pushed| pushed.expect("it works"));
+        assert_eq!((lacks(What::Record), lacks(What::Result)), (lacks_record, lacks_result));
+    }
+}
+
+#[test]
+fn while_one_finds_out_whether_a_remote_works_again_others_go_on_without_it() {
+    let remote = Arc::new(Memory::default());
+    let (_ann, ann) = cache();
+    let records = ["first", "second"].map(|stage| make(&ann, stage, model));
+    let keys = records.each_ref().map(|record| record.key);
+    let process =
+        SharedCache::over(Box::new(Arc::clone(&remote)), Signing::default(), Duration::ZERO);
+    remote.fail(Some(|_, _| Some(Failure::away("the cable is cut"))));
+    assert!(!process.ask(&keys));
+    remote.counts();
+    wait_for_pause(&process);
+    assert!(!process.ask(&keys));
+    assert_eq!(remote.counts(), "get VERSION 1", "once for all");
+    remote.fail(None);
+    wait_for_pause(&process);
+    assert!(process.ask(&keys), "all of them");
 }
 
 #[test]
@@ -504,7 +546,11 @@ fn a_remote_that_was_away_is_asked_again_after_a_pause() {
         assert_eq!(process.take_news().len(), 1);
         remote.fail(None);
         let works = pause.is_zero();
-        assert_eq!(process.push(&ann, &record, What::Result, &watch).is_ok(), works);
+        if works {
+            wait_for_pause(&process);
+        }
+        let pushed = process.push(&ann, &record, What::Result, &watch);
+        assert_eq!(pushed.is_ok(), works, "{pushed:?}");
         assert_eq!(process.ask(&[record.key]), works);
         assert_eq!(process.has_answered(&record.key), works);
         assert_eq!(process.take_news().len(), usize::from(works));

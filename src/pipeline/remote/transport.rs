@@ -119,6 +119,8 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// In words. Without any secret.
     pub(crate) reason: String,
+    /// Whether time does not heal it: somebody must change something.
+    pub(crate) is_lasting: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,16 +139,26 @@ impl Failure {
         self.kind != FailureKind::Away
     }
 
+    /// Whether the same may work later.
+    pub(super) fn may_pass(&self) -> bool {
+        self.kind == FailureKind::Away && !self.is_lasting
+    }
+
+    /// The same failure, which time does not heal.
+    pub(super) fn lasting(self) -> Self {
+        Self { is_lasting: true, ..self }
+    }
+
     pub(super) fn away(reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Away, reason: reason.into() }
+        Self { kind: FailureKind::Away, reason: reason.into(), is_lasting: false }
     }
 
     pub(super) fn wrong(reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Wrong, reason: reason.into() }
+        Self { kind: FailureKind::Wrong, reason: reason.into(), is_lasting: false }
     }
 
     pub(super) fn refused(reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Refused, reason: reason.into() }
+        Self { kind: FailureKind::Refused, reason: reason.into(), is_lasting: false }
     }
 }
 

@@ -73,7 +73,7 @@ impl Client {
     /// A client of the bucket of an address, with the credentials of this user.
     pub(super) fn new(address: &S3Address) -> Result<Self, Failure> {
         let away = |error: anyhow::Error| Failure::away(format!("{error:#}"));
-        let settings = Settings::of_this_user(address).map_err(away)?;
+        let settings = Settings::of_this_user(address).map_err(|error| away(error).lasting())?;
         let (endpoint, style) = match &settings.endpoint {
             // Servers of one's own rarely have a name for each bucket.
             Some(endpoint) => (endpoint.clone(), UrlStyle::Path),
@@ -256,6 +256,7 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
     let is_old = is_expired || is_unknown;
     let one = |failure: Failure| Problem { failure, tries: 1, is_old, is_missing: false };
     let away = |reason: String| one(Failure::away(reason));
+    let lasting = |reason: String| one(Failure::away(reason).lasting());
     match status {
         _ if is_expired => away(format!("the credentials have expired ({said}): renew them")),
         400 if code == "RequestTimeout" => Problem {
@@ -266,16 +267,17 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
             away(format!("the clock of this machine is wrong ({said})"))
         }
         400 | 401 | 403 if is_unknown => {
-            away(format!("the credentials are not accepted ({said}; {shown})"))
+            lasting(format!("the credentials are not accepted ({said}; {shown})"))
         }
-        401 | 403 if !is_signed => away(format!(
+        401 | 403 if !is_signed => lasting(format!(
             "access denied ({said}; {shown}): there are no credentials in AWS_ACCESS_KEY_ID, a profile, or its credential_process"
         )),
         401 | 403 if *does == Does::Write => {
-            one(Failure::refused(format!("these credentials may not write ({said}; {shown})")))
+            let why = format!("these credentials may not write ({said}; {shown})");
+            one(Failure::refused(why).lasting())
         }
-        401 | 403 => away(format!("access denied ({said}; {shown})")),
-        300..=399 => away(format!(
+        401 | 403 => lasting(format!("access denied ({said}; {shown})")),
+        300..=399 => lasting(format!(
             "the bucket is elsewhere ({said}{}; {shown}): write its region or endpoint",
             redirect.as_ref().map_or(String::new(), |redirect| format!(", {redirect}"))
         )),
@@ -371,6 +373,9 @@ mod tests {
             let found = problem(status, code, "", &situation);
             assert_eq!(found.failure.kind, kind, "{status} {code}");
             assert_eq!(found.tries > 1, may_pass, "{status} {code}");
+            let heals =
+                !matches!(code, "AccessDenied" | "SignatureDoesNotMatch" | "PermanentRedirect");
+            assert_eq!(found.failure.is_lasting, !heals, "{status} {code}");
             assert!(found.failure.reason.contains(words), "{}", found.failure);
             assert_eq!(found.is_old, matches!(code, "ExpiredToken" | "SignatureDoesNotMatch"));
         }

@@ -108,7 +108,7 @@ impl Ssh {
                 self.address.path
             )),
             Broken::Refused(Problem::Denied, why) => {
-                Failure::refused(format!("{host} does not allow it: {why}"))
+                Failure::refused(format!("{host} does not allow it: {why}")).lasting()
             }
             Broken::Refused(Problem::Other, why) => {
                 Failure::refused(format!("{host} refused it: {why}"))

@@ -209,7 +209,8 @@ impl Client {
         if !url.is_of(&self.address.url) || !is_secret(url) {
             return Ok(None);
         }
-        let login = self.logins().logins.header(url.host()).map_err(Failure::away)?;
+        let login = self.logins().logins.header(url.host());
+        let login = login.map_err(|reason| Failure::away(reason).lasting())?;
         let header = login.map(|login| {
             let mut header = HeaderValue::try_from(login).map_err(|_| {
                 Failure::away("the login of the host has a letter that a request cannot have")
@@ -230,7 +231,7 @@ impl Client {
             (_, Some(note)) => note.clone(),
             _ => format!("there is no login for {host} in ~/.netrc or the environment"),
         };
-        Failure::away(format!("{what} (status {status}; {folder}): {hint}"))
+        Failure::away(format!("{what} (status {status}; {folder}): {hint}")).lasting()
     }
 }
 

@@ -48,7 +48,9 @@ impl Web {
 
     fn url(&self, name: &str) -> Result<WebUrl, Failure> {
         let url = WebUrl::read(&format!("{}/{name}", self.client.folder()));
-        url.map_err(|reason| Failure::away(format!("the address cannot be used: {reason}")))
+        url.map_err(|reason| {
+            Failure::away(format!("the address cannot be used: {reason}")).lasting()
+        })
     }
 
     fn known_moves(&self) -> std::sync::MutexGuard<'_, Option<bool>> {
@@ -228,7 +230,7 @@ impl Web {
             )),
             507 => away("there is no room left"),
             status if does_not_know(status) => {
-                away("the server takes no files: it can only be read")
+                away("the server takes no files: it can only be read").lasting()
             }
             _ => Failure::refused(format!("the server refused it (status {status}; {folder})")),
         }
