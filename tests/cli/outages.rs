@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::fake_store::{Answer, Store};
+use rustix::process::Signal;
+
+use crate::fake_store::{Answer, Store, ends_soon};
 use crate::support::{Sandbox, eventually, walk};
 
 /// A store that is there, or not.
@@ -126,4 +128,18 @@ fn a_folder_that_a_server_did_not_make_at_first_is_made_when_it_is_asked_again()
     let ended = running.wait();
     ended.success();
     assert_eq!(records(&store), 3, "{ended}");
+}
+
+#[test]
+fn who_stops_a_run_during_an_outage_is_told_both() {
+    let (store, is_away) = store();
+    let bob = user(&store);
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    is_away.store(true, Ordering::Relaxed);
+    let running = bob.start("run experiment.toml --jobs 2 --progress plain");
+    running.wait_for("done  first");
+    let said = ends_soon(running, Signal::INT);
+    let both = "1 result was not pushed to s3://lab";
+    assert!(said.contains(both), "{said}");
+    assert!(said.contains("it was stopped, and before that: the connection failed"), "{said}");
 }

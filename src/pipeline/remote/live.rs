@@ -126,6 +126,7 @@ impl LivePush {
     /// The run has ended: waits for what is being sent, unless somebody asked to stop, or asks now.
     fn done(&mut self) {
         let Some((sender, thread)) = self.thread.take() else { return self.say_failures() };
+        self.work.watch.stop.store(self.stopping.is_some(), Ordering::Relaxed);
         drop(sender);
         let mut is_asked = further_signal(self.stopping);
         let began = Instant::now();
@@ -171,8 +172,8 @@ impl LivePush {
         }
         let left = state.failed + state.waiting;
         if left > 0 {
-            let trouble = || Some(self.work.shared.trouble()?.reason);
-            let reason = state.reason.clone().or(state.away.clone()).or_else(trouble);
+            let failure = || Some(self.work.shared.failure()?.reason);
+            let reason = state.reason.clone().or(state.away.clone()).or_else(failure);
             let reason = match reason {
                 Some(reason) if self.work.is_stopped() => {
                     format!("it was stopped, and before that: {reason}")
@@ -246,7 +247,7 @@ impl Work {
 
     /// How many of these are sent now: one, until the remote takes something; then all new ones, or some of the others.
     fn count_now(&self, left: &[Wanted]) -> usize {
-        if !self.state().has_worked || self.shared.takes_nothing() {
+        if !self.state().has_worked || self.shared.failure().is_some() {
             return 1;
         }
         let new = left.iter().take_while(|wanted| wanted.is_new && wanted.tries == 0);

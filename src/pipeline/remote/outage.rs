@@ -102,9 +102,9 @@ impl Outage {
         }
     }
 
-    /// Whether it has failed, and nothing has worked since.
-    pub(super) fn is_on(&self) -> bool {
-        self.state().failed.is_some()
+    /// How it has failed, where nothing has worked since.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.state().failed.as_ref().map(|failed| failed.failure.clone())
     }
 
     /// For how long it is left alone.

@@ -133,12 +133,12 @@ impl SharedCache {
 
     /// Whether it has failed, and nothing has worked since.
     pub(super) fn is_away(&self) -> bool {
-        self.outage.is_on()
+        self.outage.failure().is_some()
     }
 
-    /// The same, or the last that was sent to it was not taken.
-    pub(super) fn takes_nothing(&self) -> bool {
-        self.is_away() || self.push_outage.is_on()
+    /// Why it takes nothing: it does not work, or did not take what was sent to it last.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.outage.failure().or_else(|| self.push_outage.failure())
     }
 
     /// Nobody can wait for long: it is asked again soon.
