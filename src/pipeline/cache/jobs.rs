@@ -113,7 +113,8 @@ impl Cache {
 }
 
 impl Cache {
-    /// Keeps what is left to jobs, once for all of them; its name. It goes some days after it was kept last.
+    /// Keeps what is left to jobs, once for all of them; its name. It goes some days after it was kept last, when no job has that name
+    /// in its spec.
     pub(crate) fn keep_left(&self, content: &[u8]) -> anyhow::Result<Digest> {
         let name = Encoder::new("left to jobs").bytes(content).finish();
         durable::write_file(&self.left_place(&name), content)?;
@@ -335,7 +336,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::super::pins::read_pins;
-    use super::super::sweep::sweep_jobs;
+    use super::super::sweep::{sweep_jobs, sweep_new_files};
     use super::*;
     use crate::key::KeyPart;
 
@@ -449,11 +450,17 @@ mod tests {
         let cut_off = cache.layout().bucket(Bucket::Jobs).join(format!("{}x", durable::NEW));
         durable::create_folder(&cut_off).expect("writable");
         File::open(&cut_off).expect("ours").set_modified(SystemTime::now() - days).expect("ours");
-        let left = ["old", "new"].map(|text| cache.keep_left(text.as_bytes()).expect("writable"));
-        let place = cache.left_place(&left[0]);
-        File::open(&place).expect("ours").set_modified(SystemTime::now() - days).expect("ours");
+        let left = ["old", "needed", "new"];
+        let left = left.map(|text| cache.keep_left(text.as_bytes()).expect("writable"));
+        durable::write_file(&jobs[1].spec(), left[1].to_string().as_bytes()).expect("ours");
+        left[..2].iter().for_each(|name| set_age(&cache.left_place(name), days));
+        let half = cache.layout().bucket(Bucket::Jobs).join(format!("{}left", durable::NEW));
+        durable::write_file(&half, b"").expect("writable");
+        set_age(&half, hours);
         sweep_jobs(&cache);
-        assert_eq!(left.map(|name| cache.left(&name).is_ok()), [false, true]);
+        sweep_new_files(&cache);
+        assert_eq!(left.map(|name| cache.left(&name).is_ok()), [false, true, true]);
+        assert!(!half.exists(), "its writing was cut off");
         let there = jobs.each_ref().map(|job| job.spec().exists());
         assert_eq!((there, cut_off.exists()), ([false, true, true, false, true, false], false));
     }

@@ -374,7 +374,8 @@ impl Layout {
     /// under its temporary name. Those that exist.
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone()];
-        folders.extend([Bucket::Indexes, Bucket::Flushed].map(|bucket| self.bucket(bucket)));
+        let flat = [Bucket::Indexes, Bucket::Flushed, Bucket::Jobs];
+        folders.extend(flat.map(|bucket| self.bucket(bucket)));
         let buckets = [
             Bucket::Records,
             Bucket::Listings,

@@ -108,11 +108,18 @@ pub(super) fn sweep_jobs(cache: &Cache) {
         }
     }
     for entry in entries(cache, Bucket::Jobs) {
-        let is_left = entry.file_name().to_str().is_some_and(|name| name.starts_with(LEFT));
-        if is_left && is_older(&entry.path(), UNSEEN) {
+        let name = entry.file_name();
+        let left = name.to_str().and_then(|name| name.strip_prefix(LEFT));
+        if left.is_some_and(|left| is_older(&entry.path(), UNSEEN) && !is_needed(cache, left)) {
             durable::forget_file(&entry.path());
         }
     }
+}
+
+/// Whether a job names what was kept under this name: it may have waited in its queue for longer than that is kept.
+fn is_needed(cache: &Cache, left: &str) -> bool {
+    let mut jobs = cache.job_keys().filter_map(|key| cache.job(&key));
+    jobs.any(|job| fs::read_to_string(job.spec()).is_ok_and(|spec| spec.contains(left)))
 }
 
 /// Whether whoever made it was killed before its scheduler had it. Where that was asked to take it, and the answer is lost, it may wait there.
@@ -162,7 +169,7 @@ fn sweep_pins(cache: &Cache) {
 }
 
 /// New files and links that never got their final name.
-fn sweep_new_files(cache: &Cache) {
+pub(super) fn sweep_new_files(cache: &Cache) {
     let links = cache.layout().bucket(Bucket::Latest);
     for folder in cache.layout().replaced_in() {
         let has_links = folder.starts_with(&links);

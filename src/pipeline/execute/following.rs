@@ -75,7 +75,7 @@ impl Run<'_> {
         let settings = self.options.executors.get(executor).context("a known executor")?.clone();
         let left = match self.left.get(executor) {
             Some(left) => *left,
-            // Once for all jobs that start until something else has a result: there may be thousands.
+            // Once for all jobs: there may be thousands.
             None => {
                 let left = self.cache.keep_left(&serde_json::to_vec(&self.left_to(executor))?)?;
                 self.left.insert(executor.to_owned(), left);
@@ -85,26 +85,20 @@ impl Run<'_> {
         Ok(Some(Submits { settings, left }))
     }
 
-    /// The stages of an executor that have no result, each after its inputs: those whose inputs have results, or are among them.
+    /// The stages that have no result, each after its inputs: those of an executor, which its jobs begin, and all others, whose
+    /// results they may need.
     fn left_to(&self, executor: &str) -> Vec<Following> {
-        let (mut names, mut left) = (HashSet::new(), Vec::new());
-        for (name, state) in self.states.iter() {
-            let is_over = match state {
-                StageState::Ended { outcome, .. } => !matches!(outcome, Outcome::Left),
-                _ => false,
-            };
-            let is_there =
-                |input: &StageName| names.contains(input) || self.result(input).is_some();
-            if let Some(stage) = self.manifest.stage(name).filter(|_| !is_over)
-                && self.options.executor_of(stage) == Some(executor)
-                && self.graph.inputs(name).into_iter().all(is_there)
-                && let Some(following) = self.to_follow(stage)
-            {
-                names.insert(name);
-                left.push(following);
-            }
-        }
-        left
+        let is_over = |state: &StageState| match state {
+            StageState::Ended { outcome, .. } => !matches!(outcome, Outcome::Left),
+            _ => false,
+        };
+        let open = self.states.iter().filter(|(_, state)| !is_over(state));
+        let open = open.filter_map(|(name, _)| self.manifest.stage(name));
+        let left = open.filter_map(|stage| {
+            let is_elsewhere = self.options.executor_of(stage) != Some(executor);
+            Some(Following { is_elsewhere, ..self.to_follow(stage)? })
+        });
+        left.collect()
     }
 
     /// What another process must know of a stage to begin it. `None` where a file outside the cache cannot be read.
@@ -119,6 +113,7 @@ impl Run<'_> {
             outside: self.facts.outside(&stage.name).ok()?.to_vec(),
             results: results.collect(),
             is_forced: self.options.force.contains(&stage.name),
+            is_elsewhere: false,
         })
     }
 }
@@ -138,14 +133,17 @@ pub(super) fn begin(
     // Several are done sooner by jobs of their own.
     if let [spec] = &ready[..]
         && fits_into(&spec.declaration, &before.declaration)
-        && let Some(spec) = take_along(before, spec, cache)?
     {
-        return Ok(Some(spec));
+        match take_along(before, spec, cache)? {
+            Along::Next(spec) => return Ok(Some(*spec)),
+            Along::Begun => return Ok(None),
+            Along::Cannot => {}
+        }
     }
     if let (Some(submits), Some(place), false) = (&before.submits, &before.place, ready.is_empty())
     {
         let (name, settings) = (place.executor.clone(), submits.settings.clone());
-        submit(ready, Terms { name, settings, detach: true }, cache, say)?;
+        submit(ready, Terms { name, settings, detach: true, only_new: true }, cache, say)?;
     }
     Ok(None)
 }
@@ -163,6 +161,8 @@ struct Ready<'a> {
     stages: &'a [Following],
     places: HashMap<&'a StageName, &'a Following>,
     cache: &'a Cache,
+    /// The key that the stage of the result would have if it read nothing.
+    without_inputs: StageKey,
     /// The results of those that were looked for.
     known: HashMap<&'a StageName, Option<KnownResult>>,
 }
@@ -175,7 +175,11 @@ impl<'a> Ready<'a> {
         cache: &'a Cache,
     ) -> Self {
         let places = stages.iter().map(|stage| (&stage.declaration.name, stage)).collect();
-        Self { before, made, stages, places, cache, known: HashMap::new() }
+        let is_own =
+            |part: &&KeyPart| !matches!(part, KeyPart::Input { .. } | KeyPart::Missing { .. });
+        let own: Vec<KeyPart> = before.work.parts.iter().filter(is_own).cloned().collect();
+        let without_inputs = StageKey::of(&own);
+        Self { before, made, stages, places, cache, without_inputs, known: HashMap::new() }
     }
 
     /// What is to be done for those that read the result, also by others that have theirs already, and all else that they read is
@@ -189,18 +193,34 @@ impl<'a> Ready<'a> {
         let mut ready: Vec<JobSpec> = Vec::new();
         for following in self.stages {
             let declaration = &following.declaration;
+            if self.is_the_same(following) {
+                readers.insert(&declaration.name);
+                continue;
+            }
             if !following.inputs().any(|input| readers.contains(input)) {
                 continue;
             }
             readers.insert(&declaration.name);
-            if following.is_forced {
+            if following.is_forced || following.is_elsewhere {
                 continue;
             }
             let Some(inputs) = self.inputs(following) else { continue };
-            let spec = self.work_on(following, &inputs, index, say)?;
+            let spec = self.work_on(following, &inputs, index, say).unwrap_or_else(|error| {
+                say(left(&format!("'{}': {error:#}", declaration.name)));
+                None
+            });
             ready.extend(spec.filter(|spec| ready.iter().all(|one| one.work.key != spec.work.key)));
         }
         Ok(ready)
+    }
+
+    /// Whether the result is also that of this stage: one with the same key.
+    fn is_the_same(&mut self, stage: &'a Following) -> bool {
+        // Most differ in more than what they read, which must be looked for.
+        StageKey::of(&parts(stage, &HashMap::new())) == self.without_inputs
+            && self
+                .inputs(stage)
+                .is_some_and(|inputs| StageKey::of(&parts(stage, &inputs)) == self.before.work.key)
     }
 
     /// The results that a stage reads. `None` where one is missing.
@@ -291,23 +311,36 @@ fn stay(
     Ok(keys.into_iter().all(|key| cache.usable(&key).is_some()))
 }
 
-/// Makes this the job that goes on in the same allocation. `None` where somebody else does it, or nobody knows which job that is.
-fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result<Option<JobSpec>> {
-    let Some(place) = &before.place else { return Ok(None) };
+/// What becomes of a job that could go on in the allocation of another one.
+enum Along {
+    /// It does.
+    Next(Box<JobSpec>),
+    /// Somebody else has made it.
+    Begun,
+    /// Nobody knows which job that allocation is of, or somebody has its key just now.
+    Cannot,
+}
+
+/// Makes this the job that goes on in the same allocation.
+fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result<Along> {
+    let Some(place) = &before.place else { return Ok(Along::Cannot) };
     // Whoever follows it asks the scheduler for the same job.
-    let Some(receipt) = receipt(cache, &before.work.key) else { return Ok(None) };
+    let Some(receipt) = receipt(cache, &before.work.key) else { return Ok(Along::Cannot) };
     let place = Place { inherits: true, ..Place::new(&place.executor, None) };
     let spec = JobSpec { place: Some(place), ..spec.clone() };
     let key = spec.work.key;
-    let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
+    let Some(_lock) = cache.lock_job(&key)? else { return Ok(Along::Begun) };
+    if cache.job(&key).is_some() {
+        return Ok(Along::Begun);
+    }
     if Lock::is_taken(&cache.layout().lock(&key.to_string())) {
-        return Ok(None);
+        return Ok(Along::Cannot);
     }
     let Some(folder) = cache.begin_job(&key, &serde_json::to_vec(&spec)?, spec.pins())? else {
-        return Ok(None);
+        return Ok(Along::Begun);
     };
     folder.set_submitted(&receipt)?;
-    Ok(Some(spec))
+    Ok(Along::Next(Box::new(spec)))
 }
 
 /// What is remembered of the submission of a job. Whoever submits it right now writes that in a moment.
@@ -376,20 +409,52 @@ fn submit(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::mpsc::channel;
 
     use super::*;
 
-    #[test]
-    fn what_comes_next_says_that_it_waits_for_whoever_cleans() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (manifest, place) = (folder.path().join("x.toml"), folder.path().join("cache"));
-        let text = "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nrun = [\"a\"]\n";
+    /// A cache, and the jobs of two stages.
+    fn two_jobs(folder: &Path) -> (Cache, [JobSpec; 2]) {
+        let (manifest, place) = (folder.join("x.toml"), folder.join("cache"));
+        let stage = |name| format!("[stages.{name}]\nkind = \"command\"\nrun = [\"{name}\"]\n");
+        let text = format!("[experiment]\nname = \"x\"\n{}{}", stage("a"), stage("b"));
         std::fs::write(&manifest, text).expect("ours");
         let cache = Cache::open(&place).expect("a cache");
         cache.prepare().expect("writable");
-        let spec = crate::testing::job(&manifest, &place, "a").expect("a job");
-        let spec: JobSpec = serde_json::from_value(spec).expect("a job");
+        let jobs = ["a", "b"].map(|name| {
+            let spec = crate::testing::job(&manifest, &place, name).expect("a job");
+            serde_json::from_value(spec).expect("a job")
+        });
+        (cache, jobs)
+    }
+
+    #[test]
+    fn a_job_goes_on_with_what_nobody_else_has_begun() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cache, [mut before, spec]) = two_jobs(folder.path());
+        let along = || take_along(&before, &spec, &cache).expect("writable");
+        assert!(matches!(along(), Along::Cannot), "it is no job");
+        before.place = Some(Place::new("e", None));
+        let along = || take_along(&before, &spec, &cache).expect("writable");
+        let own = cache.begin_job(&before.work.key, b"{}", std::iter::empty());
+        let own = own.expect("writable").expect("the first");
+        assert!(matches!(along(), Along::Cannot), "its receipt is gone");
+        own.set_submitted(b"{}").expect("writable");
+        let makes = cache.lock_job(&spec.work.key).expect("writable").expect("nobody has it");
+        assert!(matches!(along(), Along::Begun), "somebody makes it right now");
+        drop(makes);
+        let works = Lock::take(&cache.layout().lock(&spec.work.key.to_string())).expect("free");
+        assert!(matches!(along(), Along::Cannot), "somebody works on it, or looks");
+        drop(works);
+        assert!(matches!(along(), Along::Next(_)));
+        assert!(matches!(along(), Along::Begun), "it is made");
+    }
+
+    #[test]
+    fn what_comes_next_says_that_it_waits_for_whoever_cleans() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cache, [spec, _]) = two_jobs(folder.path());
         let key = spec.work.key;
         let cleans = Lock::take(&cache.layout().lock("pins")).expect("nobody has it");
         let ((sender, said), cache) = (channel(), &cache);

@@ -239,7 +239,7 @@ struct Run<'a> {
     executor: Rc<dyn Executor>,
     /// Run stages as jobs of schedulers, by name, once a stage has started there.
     scheduled: BTreeMap<String, Rc<dyn Executor>>,
-    /// By executor, the name of what is left to its jobs, until something else has a result.
+    /// By executor, the name of what is left to its jobs, once the first of them has started.
     left: BTreeMap<String, Digest>,
     /// The keys that had jobs elsewhere when the run began. Those whose results are there now have ended, and nobody has seen it.
     jobs: HashSet<StageKey>,
@@ -717,7 +717,6 @@ impl Run<'_> {
             }
         };
         if let Some(result) = &result {
-            self.left.clear();
             self.link(name, &result.output.digest);
         }
         let ran_on = match outcome {

@@ -54,7 +54,8 @@ impl Run<'_> {
             );
         }
         let settings = self.options.executors.get(name).context("a known executor")?.clone();
-        let terms = Terms { name: name.to_owned(), settings, detach: self.options.detach };
+        let detach = self.options.detach;
+        let terms = Terms { name: name.to_owned(), settings, detach, only_new: false };
         let jobs = Scheduled::start(terms, Arc::clone(self.cache), self.supervisor.waker())?;
         let executor = with_remote(Rc::new(jobs), self.options, self.cache, self.supervisor);
         self.scheduled.insert(name.to_owned(), Rc::clone(&executor));

@@ -67,7 +67,7 @@ pub(crate) struct JobSpec {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Submits {
     pub(crate) settings: ExecutorSettings,
-    /// The name of the stages that were left to them: once for all of these jobs.
+    /// The name of the stages without results when the first of them was submitted: once for all of these jobs.
     pub(crate) left: Digest,
 }
 
@@ -85,6 +85,9 @@ pub(crate) struct Following {
     /// Whether it is to run again although it may have a result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forced: bool,
+    /// Whether it does not run on the executor of these jobs: they may look for its result, and do not begin it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_elsewhere: bool,
 }
 
 impl Following {

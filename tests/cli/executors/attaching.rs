@@ -361,6 +361,20 @@ fn a_job_in_the_queue_that_cannot_be_cancelled_is_named_where_its_stage_runs_her
 }
 
 #[test]
+fn a_job_that_has_left_the_queue_by_itself_is_no_trouble_where_its_stage_runs_here() {
+    let project = project("");
+    left_in_the_queue(&project);
+    project.write("queue/1/state", "EXIT\n");
+    let cancel = "cancel = \"./sched cancel {ids}\"";
+    project.edit(cancel, "cancel = \"echo {ids} is not there >&2; exit 1\"");
+    let ended = project.pipeline("run experiment.toml simclr");
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let said = "simclr: its job 1 of fake was cancelled, as the stage runs here\n";
+    assert!(ended.stderr.contains(said) && !ended.stderr.contains("may still"), "{ended}");
+    assert_eq!(jobs(&project), [""; 0]);
+}
+
+#[test]
 fn a_run_whose_job_another_run_takes_out_of_the_queue_waits_for_that_one() {
     let project = project("slow").set("FAKE_LEARN_STEPS", "200");
     project.write("hold", "");

@@ -260,14 +260,29 @@ fn joined(takes: &str) -> Sandbox {
     project
 }
 
-/// Leaves a run to its jobs, which then work, and waits until this is made and so many jobs have ended.
-fn leave(project: &Sandbox, last: &str, jobs: usize) {
+/// Lets a stage wait for a file of its name.
+fn hold(project: &Sandbox, stage: &str) {
+    let waits = format!("while [ ! -e {stage}.go ] && [ -e {MANIFEST} ]; do sleep 0.02; done");
+    let begins = format!("shell = 'echo {stage} >>");
+    project.edit(&begins, &begins.replace("'", &format!("'{waits}; ")));
+}
+
+/// Leaves a run to its jobs, which then work.
+fn leave(project: &Sandbox) {
     project.write("hold", "");
     project.pipeline("run experiment.toml --detach").success();
     fs::remove_file(project.path("hold")).expect("ours");
+}
+
+/// Waits for the end of a job.
+fn ends(project: &Sandbox, job: usize) {
+    eventually("the end of a job", || !project.read(&format!("queue/{job}/status")).is_empty());
+}
+
+/// Waits until this is made and so many jobs have ended.
+fn end_with(project: &Sandbox, last: &str, jobs: usize) {
     eventually("the last stage", || project.read("made").lines().any(|line| line == last));
-    let has_ended = |job| !project.read(&format!("queue/{job}/status")).is_empty();
-    eventually("the ends of the jobs", || (1..=jobs).all(has_ended));
+    (1..=jobs).for_each(|job| ends(project, job));
     assert_eq!(submitted(project), jobs);
 }
 
@@ -283,15 +298,57 @@ fn made_once(project: &Sandbox, stages: usize) {
 #[test]
 fn the_last_of_several_jobs_goes_on_with_what_waits_for_all_of_them() {
     let project = joined(" }");
-    leave(&project, "both", 2);
+    leave(&project);
+    end_with(&project, "both", 2);
     made_once(&project, 3);
+}
+
+#[test]
+fn a_job_goes_on_with_what_reads_another_stage_of_the_same_key() {
+    let project = project("");
+    let next = format!("inputs = {{ a = \"twin\" }}\n{THERE}");
+    with_stages(&project, &[("a", THERE), ("twin", THERE), ("next", &next)]);
+    project.edit("echo twin >> ", "echo a >> ");
+    project.edit("echo twin > ", "echo a > ");
+    leave(&project);
+    end_with(&project, "next", 1);
+    assert_eq!(project.read("made"), "a\nnext\n");
+    let fresh = "a fresh, twin fresh, next fresh";
+    assert_eq!(project.pipeline("run experiment.toml").success(), fresh);
 }
 
 #[test]
 fn the_last_of_several_jobs_submits_what_does_not_fit_into_it() {
     let project = joined(", cpus = 2 }");
-    leave(&project, "both", 3);
+    leave(&project);
+    end_with(&project, "both", 3);
     made_once(&project, 3);
+}
+
+#[test]
+fn a_job_that_began_before_all_was_prepared_here_submits_what_waits_for_all() {
+    let project = project("");
+    let reads = |inputs: &str| format!("inputs = {{ {inputs} }}\n{THERE}");
+    let stages = [
+        ("data-a", String::new()),
+        ("data-b", String::new()),
+        ("a", reads("a = \"data-a\"")),
+        ("b", reads("a = \"data-b\"")),
+        ("both", reads("a = \"a\", b = \"b\"")),
+    ];
+    with_stages(&project, &stages.each_ref().map(|(name, more)| (*name, more.as_str())));
+    ["data-b", "a"].iter().for_each(|stage| hold(&project, stage));
+    let run = project.start("run experiment.toml --detach");
+    process(&project, 1);
+    project.write("data-b.go", "");
+    let ended = run.wait();
+    assert!(ended.success().starts_with("data-a ran, data-b ran, a left, "), "{ended}");
+    ends(&project, 2);
+    project.write("a.go", "");
+    end_with(&project, "both", 2);
+    let kept = names(&project.cache("jobs")).into_iter();
+    assert_eq!(kept.filter(|name| name.starts_with("left-")).count(), 1, "once for both jobs");
+    made_once(&project, 5);
 }
 
 #[test]
@@ -350,7 +407,12 @@ fn what_the_last_of_several_jobs_could_not_submit_the_next_run_does() {
     for (submits, jobs) in [(not_even.as_str(), 2), (killed, 3)] {
         let project = joined(", cpus = 2 }");
         project.edit(submit, submits);
-        leave(&project, if jobs == 2 { "b" } else { "both" }, jobs);
+        // Of two that end at once, the other one would submit what the one that is killed did not.
+        hold(&project, "b");
+        leave(&project);
+        ends(&project, 1);
+        project.write("b.go", "");
+        end_with(&project, if jobs == 2 { "b" } else { "both" }, jobs);
         let ended = project.pipeline("run experiment.toml");
         assert!(ended.success().starts_with("a fresh, b fresh, both "), "{ended}");
         made_once(&project, 3);

@@ -148,9 +148,9 @@ impl Followed {
         }
     }
 
-    /// Its end, once its scheduler was asked to end it.
-    pub(super) fn cancelled(&mut self, cache: &Cache, cancelled: &Result<(), Trouble>) -> JobEnd {
-        let (folder, why) = match (&self.at, cancelled) {
+    /// Its end, once its scheduler was asked to end it; `trouble` is why it may go on.
+    pub(super) fn cancelled(&mut self, cache: &Cache, trouble: Option<&Trouble>) -> JobEnd {
+        let (folder, why) = match (&self.at, trouble) {
             (At::Begin { .. }, _) => return JobEnd::Stopped,
             (At::Made { folder, .. }, _) => match self.give_up(cache, folder) {
                 // Where it stays, the next run submits it.
@@ -159,8 +159,9 @@ impl Followed {
                 Ok(GivenUp::MayBeThere) => (folder, Some(UNKNOWN.to_owned())),
             },
             (At::Submitted(job), _) if job.id.is_none() => (&job.folder, Some(UNKNOWN.to_owned())),
-            (At::Submitted(job), Err(trouble)) => (&job.folder, Some(trouble.words().to_owned())),
-            (At::Submitted(job), Ok(())) => (&job.folder, None),
+            (At::Submitted(job), trouble) => {
+                (&job.folder, trouble.map(|trouble| trouble.words().to_owned()))
+            }
         };
         if let Some(why) = why {
             self.reporter.note(format!("{} could not be cancelled: {why}", self.called()));
@@ -271,7 +272,10 @@ impl Followed {
     ) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
         if let Some(folder) = cache.job(&key) {
-            return self.attach(terms, cache, &folder);
+            return match terms.only_new {
+                true => Ok(Some(JobEnd::Left)),
+                false => self.attach(terms, cache, &folder),
+            };
         }
         // A job would only find that out in its allocation.
         if Lock::is_taken(&cache.layout().lock(&key.to_string())) {

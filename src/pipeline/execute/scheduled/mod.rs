@@ -4,6 +4,7 @@
 //! may be killed; the next run finds the folder, and follows the job from its first word. Does not depend on the graph, or on which
 //! scheduler it is.
 
+mod cancelled;
 mod command;
 mod followed;
 mod handed_over;
@@ -30,6 +31,7 @@ use super::spec::JobSpec;
 use crate::cache::Cache;
 use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
+use cancelled::Cancelled;
 use command::CommandScheduler;
 use followed::Followed;
 use scheduler::{JobState, Scheduler, Submission, Trouble};
@@ -103,6 +105,8 @@ pub(crate) struct Terms {
     pub(crate) settings: ExecutorSettings,
     /// Whether nobody waits for them.
     pub(crate) detach: bool,
+    /// Whether jobs that somebody else has made are left to them.
+    pub(crate) only_new: bool,
 }
 
 impl Scheduled {
@@ -345,20 +349,10 @@ impl Desk {
         let (mut unwanted, others): (Vec<_>, Vec<_>) = jobs.partition(Followed::is_unwanted);
         self.jobs = others;
         let ids: Vec<String> = unwanted.iter().filter_map(Followed::id).collect();
-        let cancelled = if ids.is_empty() { Ok(()) } else { self.scheduler.cancel(&ids) };
-        // Of several, one may have ended by itself just now, which is no reason to call all of them uncancelled.
-        let states = match &cancelled {
-            Ok(()) => None,
-            Err(_) => self.scheduler.states(&ids).ok(),
-        };
-        let states = states.filter(|states| !states.is_empty() || ids.len() == 1);
-        let lives = |id: &String| match states.as_ref().map(|states| states.get(id)) {
-            Some(state) => !matches!(state, None | Some(JobState::Ended(_))),
-            None => true,
-        };
+        let cancelled = Cancelled::ask(&*self.scheduler, &ids);
         for job in &mut unwanted {
-            let is_over = job.id().is_some_and(|id| !lives(&id));
-            let end = job.cancelled(&self.cache, if is_over { &Ok(()) } else { &cancelled });
+            let trouble = job.id().and_then(|id| cancelled.trouble(&id));
+            let end = job.cancelled(&self.cache, trouble);
             job.reporter.end(end);
         }
     }

@@ -1,5 +1,6 @@
 //! A job that waits in a queue, and whose stage runs here instead.
 
+use super::cancelled::Cancelled;
 use super::followed::QueuedJob;
 use super::scheduler;
 use crate::cache::Cache;
@@ -20,7 +21,8 @@ pub(crate) fn withdraw(cache: &Cache, executors: &Executors, key: &StageKey) -> 
             "{what} stays in the queue, as this run has no such executor: cancel it"
         ));
     };
-    if let Err(trouble) = scheduler(settings).cancel(&[job]) {
+    let cancelled = Cancelled::ask(&*scheduler(settings), std::slice::from_ref(&job));
+    if let Some(trouble) = cancelled.trouble(&job) {
         return Some(format!("{what} could not be cancelled: {}", trouble.words()));
     }
     Some(match folder.remove() {
