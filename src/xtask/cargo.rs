@@ -10,9 +10,15 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How a line begins in which a test says what it has skipped.
 const SKIPPED: &str = "SKIPPED: ";
+
+/// How long what tests said is read after their end: a process that one left behind may hold the pipe open.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Cargo, ready to be called.
 pub struct Cargo {
@@ -84,8 +90,9 @@ impl Cargo {
         let mut command = self.command(&["test", "--workspace"]);
         let mut child = command.stderr(Stdio::piped()).spawn().context("cargo does not start")?;
         let said = child.stderr.take().ok_or_else(|| anyhow!("cargo says nothing"))?;
-        let skipped = pass_on(BufReader::new(said), &mut std::io::stderr())?;
+        let said = pass_on(BufReader::new(said), std::io::stderr());
         let status = child.wait()?;
+        let skipped = skipped(&said, PATIENCE);
         if !skipped.is_empty() {
             eprintln!("\nSKIPPED, so nobody knows whether it works here:");
             skipped.iter().for_each(|what| eprintln!("- {what}"));
@@ -144,16 +151,33 @@ pub fn built(mut build: Command) -> Result<Vec<(String, PathBuf)>> {
     Ok(executables)
 }
 
-/// Passes on what tests say. Returns what they say that they have skipped, each once.
-fn pass_on(mut said: impl BufRead, to: &mut impl Write) -> Result<BTreeSet<String>> {
-    let (mut skipped, mut line) = (BTreeSet::new(), Vec::new());
-    while said.read_until(b'\n', &mut line)? > 0 {
-        to.write_all(&line)?;
-        let text = String::from_utf8_lossy(&line);
-        skipped.extend(text.strip_prefix(SKIPPED).map(|what| what.trim_end().to_owned()));
-        line.clear();
-    }
-    Ok(skipped)
+/// Passes on what tests say, on a thread of its own, and sends what they say that they have skipped.
+fn pass_on(
+    mut said: impl BufRead + Send + 'static,
+    mut to: impl Write + Send + 'static,
+) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = Vec::new();
+        while said.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            // What was skipped counts also where nobody reads along.
+            let _ = to.write_all(&line);
+            if let Some(what) = String::from_utf8_lossy(&line).strip_prefix(SKIPPED)
+                && sender.send(what.trim_end().to_owned()).is_err()
+            {
+                return;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
+
+/// What tests that have ended said that they have skipped, each once.
+fn skipped(said: &Receiver<String>, patience: Duration) -> BTreeSet<String> {
+    let end = Instant::now() + patience;
+    let rest = || said.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
+    std::iter::from_fn(rest).collect()
 }
 
 /// The name and the path of a program, if a line of cargo's JSON is about one.
@@ -172,14 +196,28 @@ fn executable(line: &str) -> Option<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{self, Cursor, Read};
 
     #[test]
     fn what_tests_skip_is_passed_on_and_listed_once() {
         let said = "     Running tests/cli/main.rs\nSKIPPED: no taplo\nnot SKIPPED: b\nSKIPPED: no sshd\nSKIPPED: no taplo";
-        let mut passed_on = Vec::new();
-        let skipped = pass_on(said.as_bytes(), &mut passed_on).unwrap();
-        assert_eq!(skipped.into_iter().collect::<Vec<_>>(), ["no sshd", "no taplo"]);
-        assert_eq!(passed_on, said.as_bytes());
+        let (mut passed_on, to) = io::pipe().unwrap();
+        let found = skipped(&pass_on(said.as_bytes(), to), Duration::from_secs(600));
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["no sshd", "no taplo"]);
+        let mut text = String::new();
+        passed_on.read_to_string(&mut text).unwrap();
+        assert_eq!(text, said);
+    }
+
+    #[test]
+    fn nobody_waits_for_what_tests_leave_behind() {
+        let (said, mut left_behind) = io::pipe().unwrap();
+        left_behind.write_all(b"no line is passed on\nSKIPPED: no sshd\n").unwrap();
+        // Nor does it matter that nothing can be written.
+        let found = pass_on(BufReader::new(said), Cursor::new([0; 0]));
+        assert_eq!(found.recv().unwrap(), "no sshd");
+        assert!(skipped(&found, Duration::ZERO).is_empty());
+        drop(left_behind);
     }
 
     #[test]
