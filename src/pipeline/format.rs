@@ -137,11 +137,14 @@ pub(crate) fn read_size(text: &str) -> Result<u64, String> {
             (bytes < u64::MAX as f64).then_some(bytes as u64)
         }
     };
+    // As it is written: what is rounded to 0 is not what 0 means.
+    let is_zero = !number.contains(|letter: char| matches!(letter, '1'..='9'));
     match bytes {
         None => Err(format!("'{text}' is more than a disk can have")),
-        Some(1..) if unit.is_empty() => {
+        Some(_) if unit.is_empty() && !is_zero => {
             Err(format!("'{text}' does not have a unit: write one, as in {number} GB"))
         }
+        Some(0) if !is_zero => Err(format!("'{text}' is less than a byte")),
         Some(bytes) => Ok(bytes),
     }
 }
@@ -277,6 +280,7 @@ mod tests {
         for (text, size) in [
             ("0", 0),
             ("0.0", 0),
+            ("0 GB", 0),
             ("812 B", 812),
             ("500MB", 500_000_000),
             (" 1.5 GB ", 1_500_000_000),
@@ -308,6 +312,10 @@ mod tests {
             ("1 kiloé", "is not a size"),
             ("4096", "'4096' does not have a unit: write one, as in 4096 GB"),
             (" 1.5 ", "'1.5' does not have a unit"),
+            ("0.4", "'0.4' does not have a unit: write one, as in 0.4 GB"),
+            ("00.0001", "does not have a unit"),
+            ("0.4 B", "'0.4 B' is less than a byte"),
+            ("0.0004 kB", "is less than a byte"),
             ("20G", "may be 20 GB or 20 GiB"),
             ("18446744073709551616 B", "more than a disk can have"),
             ("20000 PiB", "more than a disk can have"),
