@@ -1,8 +1,8 @@
 //! What the commands that only look show of many instances of a stage: at a glance, and in full.
 
-use insta::assert_snapshot;
-
 use std::fs;
+
+use insta::assert_snapshot;
 
 use crate::support::{Ended, Sandbox, names, walk};
 

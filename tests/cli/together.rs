@@ -161,6 +161,7 @@ fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
     FAIL  a after [time]: 'sh -c echo ran >> ran; test $(wc -l < ran) -ge 3 && echo 1 > "$PIPELINE_OUTPUT/a"' ended with exit status 1
     FAIL  c after [time]: it does the same as a, which failed: 'sh -c echo ran >> ran; test $(wc -l < ran) -ge 3 && echo 1 > "$PIPELINE_OUTPUT/a"' ended with exit status 1
           d waits for b, which does the same
+          b: its log and output take the place of those of a
           b (command) runs: no earlier run
           b: attempt 2 of 2: 'sh -c echo ran >> ran; test $(wc -l < ran) -ge 3 && echo 1 > "$PIPELINE_OUTPUT/a"' ended with exit status 1
           d waits for b, which does the same
@@ -177,7 +178,7 @@ fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
     d  fresh
     after  ran  [time]
 
-    twins: 1 fresh, 2 ran, 2 failed in [time]; `pipeline log experiment.toml a` shows the whole log
+    twins: 1 fresh, 2 ran, 2 failed in [time]
     "#);
     assert_eq!(project.read("ran"), "ran\n".repeat(3));
     assert_snapshot!(project.pipeline("run experiment.toml a c").success(), @"a fresh, c fresh");
@@ -188,6 +189,47 @@ fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
     assert_snapshot!(project.pipeline("run experiment.toml a b").results(), @"a failed, b skipped");
     let ended = project.pipeline("run experiment.toml a b c --keep-going");
     assert_snapshot!(ended.results(), @"a failed, b ran, c fresh");
+    // The log and the output that are kept are those of the last one.
+    let project = twins("cat secret > \"$PIPELINE_OUTPUT/a\"");
+    project.edit("[stages.c]\n", "[stages.c]\nexecution = { timeout-seconds = 600 }\n");
+    assert_snapshot!(project.pipeline("run experiment.toml a b c --keep-going"), @r#"
+    status 1
+    --- stderr
+          b waits for a, which does the same
+          c waits for a, which does the same
+          a (command) runs: no earlier run
+    FAIL  a after [time]: 'sh -c echo ran >> ran; cat secret > "$PIPELINE_OUTPUT/a"' ended with exit status 1
+          what it had written is kept in [project]/cache/failed/[digest]
+          the last lines of its log:
+          | cat: secret: No such file or directory
+    FAIL  b after [time]: it does the same as a, which failed: 'sh -c echo ran >> ran; cat secret > "$PIPELINE_OUTPUT/a"' ended with exit status 1
+          c: its log and output take the place of those of a
+          c (command) runs: no earlier run
+    FAIL  c after [time]: 'sh -c echo ran >> ran; cat secret > "$PIPELINE_OUTPUT/a"' ended with exit status 1
+          what it had written is kept in [project]/cache/failed/[digest]
+          the last lines of its log:
+          | cat: secret: No such file or directory
+    --- stdout
+
+    stage  result  time  metrics
+    a  failed  [time]
+    b  failed  [time]
+    c  failed  [time]
+
+    twins: 3 failed in [time]; `pipeline log experiment.toml c` shows the whole log
+    "#);
+    // In another folder, a program finds other files.
+    let stage = |name| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nshell = 'cat here > \"$PIPELINE_OUTPUT/a\"'\n"
+        )
+    };
+    let head = "include = [\"parts/part.toml\"]\n[experiment]\nname = \"folders\"\n";
+    let project = Sandbox::new(&(head.to_owned() + &stage("a")));
+    project.write("parts/part.toml", stage("b"));
+    project.write("parts/here", "1");
+    let ended = project.pipeline("run experiment.toml --keep-going");
+    assert_snapshot!(ended.results(), @"a failed, b ran");
 }
 
 #[test]
@@ -213,6 +255,18 @@ fn stages_of_one_run_that_do_the_same_are_stopped_together() {
 
     twins: 1 stopped, 2 skipped in [time]; the same command continues from here
     ");
+    // Also where it was not the first attempt: the others have not begun.
+    let project = twins(
+        "test $(wc -l < ran) -ge 2 || exit 1; echo again >> ran; until test -e never; do sleep 0.01; done",
+    );
+    let more = "execution = { attempts = { count = 2, on = [\"failure\"] } }\n";
+    let table = "kind = \"command\"\nshell = 'echo ran";
+    let text = project.read("experiment.toml").replace(table, &format!("{more}{table}"));
+    project.write("experiment.toml", text);
+    let run = project.start("run experiment.toml a b c --jobs 3");
+    project.wait_for_line("ran", "again");
+    run.signal(rustix::process::Signal::INT);
+    assert_snapshot!(run.wait().results(), @"a stopped, b skipped, c skipped");
 }
 
 #[test]

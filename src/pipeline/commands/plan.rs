@@ -66,7 +66,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
 }
 
 /// Says which stages take more than a run here may use. On another machine there may be enough: only a run refuses them.
-/// Those that learn may run on an executor.
+/// Stages that run on an executor are not checked.
 fn warn_of_too_much(
     project: &Project,
     plan: &Plan,

@@ -1,6 +1,6 @@
 //! `pipeline run`: run what is not in the cache, and end with a table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -211,7 +211,7 @@ fn nothing_to_do(
     });
     let stages = ended.collect();
     let seconds = started.elapsed().as_secs_f64();
-    let summary = Summary { stages, seconds, stopped: false };
+    let summary = Summary { stages, seconds, stopped: false, without_log: BTreeSet::new() };
     reporter.event(&RunEvent::Done { seconds, complete: true });
     cache.set_checked(&experiment);
     if arguments.progress != Style::Json {
@@ -360,15 +360,19 @@ fn closing(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let mut text =
         format!("{}: {} in {}", run.experiment, parts.join(", "), format::seconds(summary.seconds));
     let is_left = |(_, outcome): &(StageName, Outcome)| matches!(outcome, Outcome::Left);
+    let has_failed =
+        |(_, outcome): &(StageName, Outcome)| matches!(outcome, Outcome::Failed { .. });
     if summary.stages.iter().any(is_left) {
         text.push_str("; what was left goes on elsewhere, and the same command comes back to it");
     } else if summary.stopped && !summary.complete() {
         text.push_str("; the same command continues from here");
-    } else if let Some((failed, _)) =
-        summary.stages.iter().find(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }))
-    {
-        let log = arguments.manifest.command("log", &[failed.as_str()]);
-        text.push_str(&format!("; `{log}` shows the whole log"));
+    } else if summary.stages.iter().any(has_failed) {
+        let with_log = |(name, _): &&(StageName, Outcome)| !summary.without_log.contains(name);
+        let mut failed = summary.stages.iter().filter(|stage| has_failed(stage));
+        if let Some((failed, _)) = failed.find(with_log) {
+            let log = arguments.manifest.command("log", &[failed.as_str()]);
+            text.push_str(&format!("; `{log}` shows the whole log"));
+        }
         // What would have run next to it, or without it.
         let could_run = |(name, outcome): &(StageName, Outcome)| match outcome {
             Outcome::Skipped { because: None } => true,

@@ -64,8 +64,8 @@ impl Run<'_> {
     /// Whether there is another attempt for a stage that runs and has failed like this. None could have more of a GPU than all
     /// of it.
     pub(super) fn tries_again(&self, name: &StageName, failing: Failing, lack: Lack) -> bool {
-        let Some(StageState::Running { key, .. }) = self.states.get(name) else { return false };
-        let tried = self.attempts.get(key).copied().unwrap_or(1);
+        let Some(StageState::Running { .. }) = self.states.get(name) else { return false };
+        let tried = self.attempts.get(name).copied().unwrap_or(1);
         let attempts = self.manifest.stage(name).map(|stage| &stage.execution.attempts);
         attempts.is_some_and(|attempts| attempts.on.contains(&failing) && tried < attempts.count)
             && lack != Lack::WholeGpu
@@ -80,8 +80,7 @@ impl Run<'_> {
         message: String,
         log: Vec<String>,
     ) {
-        let Some(StageState::Running { key, .. }) = self.states.get(name) else { return };
-        let tried = self.attempts.entry(*key).or_insert(1);
+        let tried = self.attempts.entry(name.clone()).or_insert(1);
         *tried += 1;
         let (stage, attempt, of) = (name.clone(), *tried, self.attempts_of(name));
         let alone = matches!(lack, Lack::Memory | Lack::SomeGpu);
@@ -116,8 +115,7 @@ impl Run<'_> {
                 ));
             }
         }
-        if let Some(StageState::Running { key, .. }) = self.states.get(name)
-            && let Some(tried) = self.attempts.get(key)
+        if let Some(tried) = self.attempts.get(name)
             && !self.tries_again(name, failing, lack)
         {
             more.push_str(&format!("\nthis was attempt {tried} of {}", self.attempts_of(name)));

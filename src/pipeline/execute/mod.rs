@@ -99,6 +99,8 @@ pub(crate) struct Summary {
     pub(crate) seconds: f64,
     /// Whether somebody asked the run to stop.
     pub(crate) stopped: bool,
+    /// The stages that failed and whose log is gone: another stage with the same key ran after them.
+    pub(crate) without_log: BTreeSet<StageName>,
 }
 
 impl Summary {
@@ -179,6 +181,7 @@ pub(crate) fn execute(
         limitations: BTreeSet::new(),
         attempts: HashMap::new(),
         failures: HashMap::new(),
+        ran_again: HashMap::new(),
         fit: None,
         failed: false,
         working: false,
@@ -247,13 +250,15 @@ struct Run<'a> {
     limitations: BTreeSet<String>,
     /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
     damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
-    /// How often a key was tried that failed and may be tried again.
+    /// How often a stage was tried that has failed and has not ended: it may be tried again.
     ///
     /// Here and not in the body of a job: an attempt that runs alone waits for all that others have taken of the machine. A
     /// job that runs elsewhere is one attempt.
-    attempts: HashMap<StageKey, u32>,
-    /// The keys that failed in this run, each with its stages that ran and their reasons.
+    attempts: HashMap<StageName, u32>,
+    /// The keys that failed in this run, each with its stages and their reasons.
     failures: HashMap<StageKey, Vec<(StageName, String)>>,
+    /// Of these, those that another stage ran again, with the last one: the log and the output that are kept are its own.
+    ran_again: HashMap<StageKey, StageName>,
     /// What is known of all artifacts, once something starts.
     fit: Option<Fit<'a>>,
     failed: bool,
@@ -497,13 +502,13 @@ impl Run<'_> {
     /// A stage must run; or it shares what becomes of another one with the same key, which must run too. A failure only where
     /// it would run in the same way.
     fn must_run(&mut self, name: &StageName, work: Work) {
-        let is_alike = |(other, _): &&(StageName, String)| {
-            let both = self.manifest.stage(name).zip(self.manifest.stage(other));
-            both.is_some_and(|(one, other)| one.runs_as(other))
-        };
+        let is_alike = |(other, _): &&(StageName, String)| self.manifest.run_alike(name, other);
         let mut failures = self.failures.get(&work.key).into_iter().flatten();
         if let Some((other, message)) = failures.find(is_alike) {
-            let message = format!("it does the same as {other}, which failed: {message}");
+            // The rest is said there, and what it says is kept may be gone.
+            let why = message.lines().next().unwrap_or_default();
+            let message = format!("it does the same as {other}, which failed: {why}");
+            self.failures.entry(work.key).or_default().push((name.clone(), message.clone()));
             self.end(name, Outcome::Failed { message, log: Vec::new(), seconds: 0.0 }, None);
         } else if let Some(other) =
             self.states.holder(&work.key, name).filter(|_| self.starts_more()).cloned()
@@ -558,6 +563,7 @@ impl Run<'_> {
         }
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
+        self.say_what_goes(name, key);
         let elsewhere = self.options.executor_of(&spec.declaration).map(str::to_owned);
         let is_here = elsewhere.is_none();
         let started = match elsewhere {
@@ -578,6 +584,17 @@ impl Run<'_> {
             Err(error) => self.job_ended(name, JobEnd::failed(format!("{error:#}"))),
         }
         Ok(())
+    }
+
+    /// Where a key runs again that has failed: the log and the output of a key are those of its last run.
+    fn say_what_goes(&mut self, name: &StageName, key: StageKey) {
+        let Some((first, _)) = self.failures.get(&key).and_then(|all| all.first()) else { return };
+        let first = first.clone();
+        let last = self.ran_again.insert(key, name.clone()).unwrap_or(first);
+        if last != *name {
+            let text = format!("its log and output take the place of those of {last}");
+            self.report(RunEvent::Note { stage: name.clone(), text });
+        }
     }
 
     fn report_event(&mut self, stage: &StageName, event: JobEvent) {
@@ -654,8 +671,6 @@ impl Run<'_> {
             JobEnd::Failed { message, log, .. } => {
                 self.failed = true;
                 if let Some(key) = key {
-                    // Another stage with this key has its own attempts.
-                    self.attempts.remove(&key);
                     self.failures.entry(key).or_default().push((name.clone(), message.clone()));
                 }
                 self.end(name, Outcome::Failed { message, log, seconds }, None)
@@ -706,6 +721,7 @@ impl Run<'_> {
     fn end(&mut self, name: &StageName, outcome: Outcome, result: Option<KnownResult>) {
         let experiment = &self.manifest.experiment.name;
         let key = result.as_ref().map(|result| result.key);
+        self.attempts.remove(name);
         let set = key.map(|key| self.cache.set_head(experiment, name.as_str(), &key));
         let is_news = match set.transpose() {
             // The job has remembered it itself.
@@ -806,8 +822,8 @@ impl Run<'_> {
                 continue;
             }
             // It has begun, and waited for its next attempt.
-            if let Some(StageState::Ready(work)) = self.states.get(&name)
-                && self.attempts.contains_key(&work.key)
+            if let Some(StageState::Ready(_)) = self.states.get(&name)
+                && self.attempts.contains_key(&name)
             {
                 self.end(&name, Outcome::Stopped, None);
                 continue;
@@ -821,10 +837,15 @@ impl Run<'_> {
             StageState::Ended { outcome, .. } => Some((name.clone(), outcome.clone())),
             _ => None,
         });
+        let without_log = self.ran_again.iter().flat_map(|(key, last)| {
+            let failures = self.failures.get(key).into_iter().flatten();
+            failures.map(|(name, _)| name).filter(move |name| *name != last).cloned()
+        });
         Summary {
             stages: stages.collect(),
             seconds: started.elapsed().as_secs_f64(),
             stopped: self.stopping(),
+            without_log: without_log.collect(),
         }
     }
 }

@@ -197,6 +197,17 @@ impl Manifest {
     pub(crate) fn folder_of<'m>(&'m self, stage: &'m Stage) -> &'m Path {
         stage.file.as_ref().map_or(&self.folder, |file| &file.folder)
     }
+
+    /// Whether two stages with the same key would run in the same way, so that one fails where the other does: in the same folder
+    /// and sandbox, on the same device, with as much time, memory and as many attempts. When they start does not matter.
+    pub(crate) fn run_alike(&self, one: &StageName, other: &StageName) -> bool {
+        let terms = |stage: &Stage| StageExecution { priority: 0, ..stage.execution.clone() };
+        self.stage(one).zip(self.stage(other)).is_some_and(|(one, other)| {
+            one.stage == other.stage
+                && self.folder_of(one) == self.folder_of(other)
+                && terms(one) == terms(other)
+        })
+    }
 }
 
 impl Stage {
@@ -211,13 +222,6 @@ impl Stage {
         let learns = self.stage.info().worker == WorkerProgram::Learn;
         let name = self.execution.executor.as_deref().or(for_learning.filter(|_| learns))?;
         (name != LOCAL).then_some(name)
-    }
-
-    /// Whether a stage with the same key would run in the same way, so that it fails where this one does: in the same sandbox,
-    /// on the same device, with as much time, memory and as many attempts. When they start does not matter.
-    pub(crate) fn runs_as(&self, other: &Self) -> bool {
-        let terms = |stage: &Self| StageExecution { priority: 0, ..stage.execution.clone() };
-        self.stage == other.stage && terms(self) == terms(other)
     }
 }
 
