@@ -8,7 +8,7 @@ use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print_coloured, print_json, show_warnings, warn};
 use crate::cli::{MachineArguments, ManifestArguments, PlanArguments};
 use crate::diagnostic::Warnings;
-use crate::execute::Share;
+use crate::execute::{Places, Share};
 use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
 use crate::manifest::Misfit;
@@ -46,6 +46,8 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let executor = project.executor(machine.executor.as_deref())?;
     // A plan starts no program, not even to find a GPU.
     let share = Share::of_this_machine(jobs, &limits, gpus::glance());
+    let executor = executor.as_deref();
+    let run_on = Places { share: &share, executors: &project.executors, executor };
     let selected = project.select(&arguments.manifest.stages())?;
     warn(&project, &selected);
     let forced = project.forced(arguments.force, &selected)?;
@@ -53,9 +55,9 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
         project.required_remote(arguments.manifest)?;
         project.ask_remote(&selected);
     }
-    let (plan, time) = plan_with_time(&project, &selected, forced, &share);
+    let (plan, time) = plan_with_time(&project, &selected, forced, &run_on);
     project.check_fit(&plan)?;
-    warn_of_too_much(&project, &plan, &time, &share, executor.as_deref());
+    warn_of_too_much(&project, &plan, &time, &run_on);
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;
     } else {
@@ -67,19 +69,13 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
 
 /// Says which stages take more than a run here may use. On another machine there may be enough: only a run refuses them.
 /// Stages that run on an executor are not checked.
-fn warn_of_too_much(
-    project: &Project,
-    plan: &Plan,
-    time: &TimeLeft,
-    share: &Share,
-    executor: Option<&str>,
-) {
+fn warn_of_too_much(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Places<'_>) {
     let manifest = &project.manifest;
     let would_run = plan.iter().filter(|(name, _)| time.has(name));
     let stages = would_run.filter_map(|(name, _)| manifest.stage(name));
-    let here = stages.filter(|stage| stage.executor_or(executor).is_none());
+    let here = stages.filter(|stage| stage.executor_or(run_on.executor).is_none());
     let misfits = here.filter_map(|stage| {
-        let mistake = share.mistake_at_a_glance(stage)?;
+        let mistake = run_on.share.mistake_at_a_glance(stage)?;
         Some(Misfit { stage: stage.name.clone(), mistake })
     });
     show_warnings(&Warnings::new(manifest.sources.clone(), Misfit::mistakes(misfits)));

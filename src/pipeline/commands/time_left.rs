@@ -7,7 +7,7 @@ use super::Project;
 use crate::cache::Record;
 use crate::difference::Differences;
 use crate::digest::Digest;
-use crate::execute::{Share, together};
+use crate::execute::{Places, together};
 use crate::expected::Runs;
 use crate::facts::CacheFacts;
 use crate::format;
@@ -28,7 +28,7 @@ const LEAST_MEMORY: u64 = 1_000_000_000;
 /// The stages that may run, each with the seconds that it may take, where runs like it are known.
 pub(super) struct TimeLeft {
     stages: HashMap<StageName, Option<f64>>,
-    /// The seconds that those which are known take together, as they share this machine.
+    /// The seconds that those which are known take together, as they share the places where they run.
     pub(super) together: f64,
     /// The most memory of one of them, in bytes, and which one that is: of the machine, and of a GPU.
     pub(super) largest: [Option<(u64, StageName)>; 2],
@@ -103,12 +103,12 @@ impl TimeLeft {
     }
 }
 
-/// The plan of these stages, which are closed under inputs, and how long it may take on a machine that is shared out so.
+/// The plan of these stages, which are closed under inputs, and how long it may take where it runs.
 pub(super) fn plan_with_time(
     project: &Project,
     selected: &[StageName],
     forced: BTreeSet<StageName>,
-    share: &Share,
+    run_on: &Places<'_>,
 ) -> (Plan, TimeLeft) {
     let Project { manifest, graph, .. } = project;
     let facts = project.facts(selected).force(forced);
@@ -152,7 +152,7 @@ pub(super) fn plan_with_time(
         let seconds = stages.get(name).copied().flatten()?;
         Some((manifest.stage(name)?, seconds))
     });
-    let together = together(share, graph, &known.collect::<Vec<_>>());
+    let together = together(run_on, graph, &known.collect::<Vec<_>>());
     let largest = largest.map(|most| most.map(|(bytes, name)| (bytes, name.clone())));
     (plan, TimeLeft { stages, together, largest })
 }

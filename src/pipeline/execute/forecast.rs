@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use super::order::{self, Weight};
+use super::places::Places;
 use super::pools::{Needs, Pools, Taken};
-use super::share::Share;
 use crate::expected::Runs;
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -54,9 +54,9 @@ pub(crate) fn seconds(
     known.collect()
 }
 
-/// The seconds that these stages take together, as they share a machine: each starts when those of them that it reads have ended,
-/// and when there is enough for it.
-pub(crate) fn together(share: &Share, graph: &Graph, stages: &[(&Stage, f64)]) -> f64 {
+/// The seconds that these stages take together, as they share these places: each starts when those of them that it reads have ended,
+/// and when there is enough for it. How long jobs wait for those of others is not known.
+pub(crate) fn together(run_on: &Places<'_>, graph: &Graph, stages: &[(&Stage, f64)]) -> f64 {
     let places: HashMap<&StageName, usize> =
         stages.iter().enumerate().map(|(place, (stage, _))| (&stage.name, place)).collect();
     let readers = stages.iter().map(|(stage, _)| {
@@ -67,10 +67,10 @@ pub(crate) fn together(share: &Share, graph: &Graph, stages: &[(&Stage, f64)]) -
         priority: stage.execution.priority.into(),
         seconds: Some(*seconds),
     });
-    let needs: Vec<Needs> = stages.iter().map(|(stage, _)| share.needs(stage)).collect();
+    let needs: Vec<Needs> = stages.iter().map(|(stage, _)| run_on.needs(stage)).collect();
     let seconds: Vec<f64> = stages.iter().map(|(_, seconds)| *seconds).collect();
     let (weights, readers): (Vec<_>, Vec<Vec<usize>>) = (weights.collect(), readers.collect());
-    run(Pools::new(share.depths()), &weights, &readers, &needs, &seconds)
+    run(Pools::new(run_on.depths(|_| true)), &weights, &readers, &needs, &seconds)
 }
 
 /// When the last stage of a run would end.
@@ -124,8 +124,13 @@ fn run(
 mod tests {
     use proptest::prelude::*;
 
+    use std::path::Path;
+
     use super::super::pools::{Depths, Pool};
+    use super::super::share::Share;
     use super::*;
+    use crate::gpus::Gpus;
+    use crate::manifest::{self, Limits};
 
     fn takes(cores: u64, readers: &[Vec<usize>], stages: &[(u32, f64)]) -> f64 {
         let needs = |cores| Needs { cores, ..Needs::default() };
@@ -148,6 +153,37 @@ mod tests {
         assert_eq!(takes(9, &chain, &three), 12.0);
         assert_eq!(takes(2, &none, &[(2, 3.0), (1, 5.0), (1, 4.0)]), 8.0);
         assert_eq!(takes(1, &[], &[]), 0.0);
+    }
+
+    #[test]
+    fn what_an_executor_runs_takes_nothing_of_this_machine() {
+        const STAGES: &str = "[experiment]
+            name = 'four'
+            [matrix]
+            seed = [1, 2, 3, 4]
+            [stages.data]
+            kind = 'dataset'
+            format = 'idx'
+            path = 'images'
+            [stages.simclr]
+            kind = 'pretrain-simclr'
+            data = 'data'
+            seed = '${seed}'
+            [executors.cluster]
+            kind = 'slurm'
+            ";
+        let seconds = |more: &str, executor: Option<&str>| {
+            let text = STAGES.to_owned() + more;
+            let (manifest, graph) =
+                manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
+            let share = Share::new(None, &Limits::default(), (2, None, Gpus::default()));
+            let run_on = Places { share: &share, executors: &manifest.executors, executor };
+            let stages = manifest.stages.iter().map(|stage| (stage, 10.0));
+            together(&run_on, &graph, &stages.collect::<Vec<_>>())
+        };
+        assert_eq!(seconds("", None), 50.0, "each takes both cores");
+        assert_eq!(seconds("", Some("cluster")), 20.0);
+        assert_eq!(seconds("max-jobs = 2", Some("cluster")), 30.0);
     }
 
     proptest! {

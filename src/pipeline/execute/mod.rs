@@ -53,13 +53,14 @@ use elsewhere::WithRemote;
 use executor::{Executor, Report, Threads};
 use job::{JobEnd, JobEvent};
 use order::Weight;
-use pools::{Needs, Pool};
+use pools::Needs;
 use scheduled::keeps_to_most;
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 
 pub(crate) use forecast::together;
 pub(crate) use job::with_advice;
+pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use scheduled::{QueuedJob, slurm_script};
 pub(crate) use share::{Share, set_threads};
@@ -405,24 +406,15 @@ impl Run<'_> {
             return Err(Mistakes::new(self.manifest.sources.clone(), mistakes).into());
         }
         let seconds = forecast::seconds(self.manifest, &self.facts, &open);
-        let options = self.options;
-        let needs = |name: &StageName| match self.manifest.stage(name) {
-            None => Needs::default(),
-            Some(stage) => match options.executor_of(stage) {
-                None => share.needs(stage),
-                Some(name) => Needs { executor: options.place_of(name), ..Needs::default() },
-            },
+        let places = self.options.places(&share);
+        let needs = |name: &StageName| {
+            self.manifest.stage(name).map_or(Needs::default(), |stage| places.needs(stage))
         };
         let weight = |name: &StageName| Weight {
             priority: self.manifest.stage(name).map_or(0, |stage| stage.execution.priority.into()),
             seconds: seconds.get(name).copied(),
         };
-        let mut depths = share.depths();
-        for (number, settings) in (0..).zip(self.options.executors.values()) {
-            let most = settings.max_jobs.filter(|_| !keeps_to_most(settings));
-            let most = most.map(|most| (Pool::Executor(number), most.into()));
-            depths.extend(most);
-        }
+        let depths = places.depths(|settings| !keeps_to_most(settings));
         self.states.share_out(depths, needs, weight);
         self.share = Some(share);
         if let (Some(stage), Some(text)) = (user, silent) {

@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 
 use super::executor::{Executor, Report};
 use super::handle::Handle;
+use super::pools::{Depths, Needs, Pool};
 use super::scheduled::{JobEnding, QueuedJob, Scheduled, Terms};
+use super::share::Share;
 use super::spec::JobSpec;
 use super::states::StageState;
 use super::{Options, Run, with_remote};
@@ -15,7 +17,7 @@ use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
 use crate::events::RunEvent;
 use crate::key::StageKey;
-use crate::manifest::{Stage, unknown_executor};
+use crate::manifest::{ExecutorSettings, Executors, Stage, unknown_executor};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -25,17 +27,46 @@ impl Options {
         stage.executor_or(self.executor.as_deref())
     }
 
-    /// The place of an executor among all of them.
-    pub(super) fn place_of(&self, name: &str) -> Option<u32> {
-        let place = self.executors.keys().position(|other| other == name)?;
-        place.try_into().ok()
+    /// Where its stages run, with this share of this machine.
+    pub(super) fn places<'s>(&'s self, share: &'s Share) -> Places<'s> {
+        Places { share, executors: &self.executors, executor: self.executor.as_deref() }
+    }
+}
+
+/// Where the stages of a run run, each for what it takes there.
+pub(crate) struct Places<'a> {
+    /// Of this machine.
+    pub(crate) share: &'a Share,
+    /// What there is beside it.
+    pub(crate) executors: &'a Executors,
+    /// The executor of the kinds that learn, where their stages do not say another one.
+    pub(crate) executor: Option<&'a str>,
+}
+
+impl Places<'_> {
+    /// What a stage takes while it runs: of this machine, or one job of its executor.
+    pub(super) fn needs(&self, stage: &Stage) -> Needs {
+        let Some(name) = stage.executor_or(self.executor) else { return self.share.needs(stage) };
+        let place = self.executors.keys().position(|other| other == name);
+        let executor = place.and_then(|place| place.try_into().ok());
+        Needs { executor, ..Needs::default() }
+    }
+
+    /// How much there is of everything. `max-jobs` counts for the executors that `is_counted`.
+    pub(super) fn depths(&self, is_counted: impl Fn(&ExecutorSettings) -> bool) -> Depths {
+        let mut depths = self.share.depths();
+        for (number, settings) in (0..).zip(self.executors.values()) {
+            let most = settings.max_jobs.filter(|_| is_counted(settings));
+            depths.extend(most.map(|most| (Pool::Executor(number), most.into())));
+        }
+        depths
     }
 }
 
 impl Run<'_> {
     /// What is wrong with a stage that this executor is to run.
     pub(super) fn executor_mistake(&self, stage: &Stage, name: &str) -> Option<Mistake> {
-        if self.options.place_of(name).is_some() {
+        if self.options.executors.contains_key(name) {
             return None;
         }
         let (title, help) = unknown_executor(name, &self.options.executors);
