@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::transport::{Failure, FailureKind};
 
-/// The first pause, which doubles up to the longest.
+/// The first pause, which doubles up to the longest, and how many times as long as it that is.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: u32 = 30;
 
 /// How many times as long as a try the pause after it is at least: so that little time is spent with asking.
 const PAUSE_OF_TRY: u32 = 10;
@@ -121,7 +121,8 @@ impl Outage {
             Some(failed) if failed.asked.is_none() && failed.left().is_some() => return,
             Some(failed) => {
                 let tried = failed.asked.map_or(Duration::ZERO, |asked| asked.elapsed());
-                (failed.pause * 2).max(tried * PAUSE_OF_TRY).min(LONGEST_PAUSE)
+                let longest = self.first_pause.saturating_mul(LONGEST_PAUSE);
+                (failed.pause * 2).max(tried * PAUSE_OF_TRY).min(longest)
             }
             None => self.first_pause,
         };

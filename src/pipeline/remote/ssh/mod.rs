@@ -34,7 +34,7 @@ pub(super) struct Ssh {
 #[derive(Default)]
 struct Line {
     connection: Option<Sftp>,
-    /// When the last try to connect failed, and why.
+    /// When the last try to connect failed, or a request had no answer in time, and why.
     failed: Option<(Instant, String)>,
 }
 
@@ -77,12 +77,28 @@ impl Ssh {
         match done {
             // What is left in it belongs to nobody.
             Err(Broken::Connection(why)) => {
-                Err(Broken::Connection(io::Error::other(sftp.last_words(&why))))
+                let words = sftp.last_words(&why);
+                if why.kind() != io::ErrorKind::TimedOut {
+                    return Err(Broken::Connection(io::Error::other(words)));
+                }
+                // Who waits next would wait for as long.
+                line.failed = Some((Instant::now(), words.clone()));
+                Err(Broken::Unreachable(words))
             }
             done => {
                 line.connection = Some(sftp);
                 done
             }
+        }
+    }
+
+    /// Closes a file, unless the connection was lost that has opened it.
+    fn close(&self, handle: &Handle) {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_connected = line.connection.is_some();
+        drop(line);
+        if is_connected {
+            let _ = self.with(|sftp| sftp.close(handle));
         }
     }
 
@@ -133,7 +149,7 @@ impl Ssh {
     }
 
     fn put_once(&self, name: &Name, content: &Content<'_>) -> Result<Put, Broken> {
-        let path = self.path(name.as_str());
+        let (path, began) = (self.path(name.as_str()), Instant::now());
         let (folder, _) = path.rsplit_once('/').unwrap_or_default();
         // A share that is not mounted there is not made.
         self.with(|sftp| sftp.stat(&self.address.path))?;
@@ -149,7 +165,8 @@ impl Ssh {
                 },
             })
         });
-        let _ = self.with(|sftp| sftp.remove(&new));
+        // Where nothing has answered meanwhile, it is left.
+        let _ = self.with_since(began, |sftp| sftp.remove(&new));
         put
     }
 
@@ -171,7 +188,7 @@ impl Ssh {
         match write() {
             Ok(()) => self.with(|sftp| sftp.close_written(&handle, content.bytes())),
             broken => {
-                let _ = self.with(|sftp| sftp.close(&handle));
+                self.close(&handle);
                 broken
             }
         }
@@ -254,7 +271,7 @@ impl Read for OpenFile<'_> {
 
 impl Drop for OpenFile<'_> {
     fn drop(&mut self) {
-        let _ = self.ssh.with(|sftp| sftp.close(&self.handle));
+        self.ssh.close(&self.handle);
     }
 }
 
@@ -277,5 +294,32 @@ mod tests {
         assert_eq!(why(ssh.with_since(since, |sftp| sftp.stat("/srv"))), first);
         let later = why(ssh.with(|sftp| sftp.stat("/srv")));
         assert!(later.starts_with("ssh does not start"), "{later}");
+    }
+
+    #[test]
+    fn what_has_no_answer_in_time_is_not_asked_again_by_those_who_wait() {
+        let (user, host, port) = (None, "lab".to_owned(), None);
+        let mut ssh = Ssh::new(SshAddress { user, host, port, path: "/srv".to_owned() });
+        ssh.program = "/nowhere/ssh".into();
+        // It says which version it has, and nothing more.
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", r"printf '\0\0\0\005\002\0\0\0\003'; exec sleep 600"]);
+        let sftp = Sftp::start(command, std::time::Duration::from_secs(60)).expect("it answers");
+        ssh.line.lock().expect("ours").connection = Some(sftp);
+        let since = Instant::now();
+        let asked = std::cell::Cell::new(0);
+        let failed = ssh.again(|ssh| {
+            asked.set(asked.get() + 1);
+            ssh.with(|_| -> Result<(), Broken> {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 20 s").into())
+            })
+        });
+        let failed = failed.expect_err("it hangs").reason;
+        assert_eq!(failed, "the connection to lab failed: no answer in 20 s");
+        assert_eq!(asked.get(), 1);
+        match ssh.with_since(since, |sftp| sftp.stat("/srv")) {
+            Err(Broken::Unreachable(why)) => assert_eq!(why, "no answer in 20 s"),
+            other => panic!("{other:?}"),
+        }
     }
 }

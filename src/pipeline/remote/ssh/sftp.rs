@@ -241,7 +241,7 @@ impl Sftp {
     }
 
     /// Starts what connects, and may take so long for that.
-    fn start(mut command: Command, longest: Duration) -> Result<Self, Broken> {
+    pub(super) fn start(mut command: Command, longest: Duration) -> Result<Self, Broken> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let unreachable = Broken::Unreachable;
