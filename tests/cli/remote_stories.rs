@@ -53,8 +53,7 @@ pub fn many_files_are_few_requests(
     writer: impl Fn(&str, &str) -> Sandbox,
     reader: impl Fn(&str, &str) -> Sandbox,
 ) {
-    let many = PAPER
-        .replace("head -c 70000000 /dev/urandom > noise", "seq 1 10000 | split -l 1 -a 4 - file-");
+    let many = many_files();
     let cutter = Cutter::start(server, i64::MAX);
     let ann = writer(&cutter.address(), &many);
     ann.pipeline("run experiment.toml").success();
@@ -66,6 +65,11 @@ pub fn many_files_are_few_requests(
     bob.pipeline("pull experiment.toml").success();
     println!("10,000 files pulled in {:?}", began.elapsed());
     assert_eq!(bob.digest("data"), ann.digest("data"));
+}
+
+/// A stage that makes 10,000 small files.
+pub fn many_files() -> String {
+    PAPER.replace("head -c 70000000 /dev/urandom > noise", "seq 1 10000 | split -l 1 -a 4 - file-")
 }
 
 /// Of two users of a place of a server, the connections are cut once in the middle: writing and reading continue.

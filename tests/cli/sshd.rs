@@ -1,15 +1,21 @@
 //! A cache that others share, in a folder of this machine through a real `sshd`: `cargo xtask test-remotes` starts one for these.
 
+use std::time::Instant;
+
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::remote_stories::{PAPER, one_of_eight_pushes_wins, succeeded};
+use crate::remote_stories::{PAPER, many_files, one_of_eight_pushes_wins, succeeded};
 use crate::support::{Sandbox, eventually, walk};
 
 /// A user of a folder, by a host that the server knows.
 fn user(folder: &tempfile::TempDir, host: &str) -> Sandbox {
+    user_of(PAPER, folder, host)
+}
+
+fn user_of(manifest: &str, folder: &tempfile::TempDir, host: &str) -> Sandbox {
     let server = std::env::var("PIPELINE_TEST_SSHD");
     let server = server.expect("cargo xtask test-remotes sets PIPELINE_TEST_SSHD");
-    let user = Sandbox::new(PAPER)
+    let user = Sandbox::new(manifest)
         .set("PIPELINE_REMOTE", format!("ssh://{host}{}", folder.path().display()));
     let pid = user.path("pid").display().to_string();
     user.write_program(
@@ -70,6 +76,24 @@ fn a_push_whose_connection_or_process_ends_leaves_nothing_that_counts_and_the_ne
     running.wait();
     ann.pipeline("push experiment.toml").success();
     bob.pipeline("pull experiment.toml").success();
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn ten_thousand_small_files_are_few_files_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ann, bob) =
+        (user_of(&many_files(), &folder, "lab"), user_of(&many_files(), &folder, "lab"));
+    ann.pipeline("run experiment.toml").success();
+    for (user, command) in [(&ann, "push"), (&bob, "pull")] {
+        let began = Instant::now();
+        user.pipeline(&format!("{command} experiment.toml")).success();
+        println!("10,000 files by ssh, {command}: {:?}", began.elapsed());
+    }
+    let files = walk(folder.path()).into_iter().filter(|path| path.is_file()).count();
+    // The version, and of each of two results a record, a list and a pack, and the one file that is not small.
+    assert_eq!(files, 1 + 2 * 3 + 1);
     assert_eq!(bob.digest("data"), ann.digest("data"));
 }
 
