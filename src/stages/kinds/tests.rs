@@ -176,11 +176,12 @@ fn with_another(kind: &KindInfo, field: &Field) -> [KindConfig; 2] {
 }
 
 /// Parameters that only say where something is, whose content is in the key.
-const PLACES: [(&str, &str); 4] = [
+const PLACES: [(&str, &str); 5] = [
     ("dataset", "path"),
     ("import-weights", "path"),
     ("corrupt-labels", "matrix"),
     ("corrupt-labels", "path"),
+    ("train", "matrix"),
 ];
 
 fn is_place(kind: &KindInfo, field: &Field) -> bool {

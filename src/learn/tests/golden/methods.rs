@@ -225,7 +225,22 @@ fn a_known_matrix_is_counted_from_the_samples_that_train() {
 }
 
 #[test]
-fn a_matrix_of_a_file_is_that_which_was_counted() {
+fn a_row_of_a_matrix_file_is_a_true_class() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("own.csv"), "0.75,0.25,0\n0,1,0\n0.5,0,0.5\n").expect("ours");
+    let changes = json!({"transition": "file", "matrix": "own.csv"});
+    let parameters = parameters("forward-correction", &changes);
+    let recipe = Recipe::of(&parameters);
+    let setup = Setup::new(&recipe, 3, 3, 0, Device::Cpu);
+    let method = ForwardCorrection::new(&mut Setup { folder: folder.path(), ..setup });
+    let expected = [0.75, 0.25, 0.0, 0.0, 1.0, 0.0, 0.5, 0.0, 0.5];
+    let method = method.expect("builds");
+    assert_close(&flat(method.transition()), &expected, 1e-6, "transition");
+}
+
+#[test]
+fn a_matrix_read_from_a_file_equals_the_counted_one() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
     let first = |setup: &mut Setup<'_>| {
@@ -256,7 +271,7 @@ fn a_matrix_of_a_file_is_that_which_was_counted() {
     let rows = "1 0 0 0 0 0 0 0 0 0\n0 0.5 0.4 0 0 0 0 0 0 0\n";
     std::fs::write(folder.path().join("transition.csv"), rows).expect("it writes");
     let mut setup = Setup { folder: folder.path(), ..setup(&recipe) };
-    let wrong = ForwardCorrection::new(&mut setup).expect_err("it is no matrix").to_string();
+    let wrong = ForwardCorrection::new(&mut setup).expect_err("it is not a matrix").to_string();
     assert!(wrong.contains("transition.csv, line 2: its numbers sum to 0.9, not to 1"), "{wrong}");
 }
 
