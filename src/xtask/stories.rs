@@ -30,6 +30,12 @@ impl<'c> Stories<'c> {
     /// When the build fails.
     pub fn find(checkout: &'c Checkout, file: &'static str, which: &Which) -> Result<Self> {
         let mut stories = Self { checkout, file, names: Vec::new() };
+        // The stories start these; cargo builds an example only where it builds all tests, and an old one is of another build.
+        let mut programs = Command::new(cargo::program());
+        programs.args(["build", "-p", "pipeline", "--bins", "--examples"]);
+        let status = programs.current_dir(checkout.root()).status();
+        let status = status.context("cargo does not start")?;
+        ensure!(status.success(), "the programs of the stories were not built ({status})");
         let listing = stories.command(&["--list"]).stderr(Stdio::inherit()).output();
         let listing = listing.context("cargo does not start")?;
         ensure!(listing.status.success(), "the stories were not built ({})", listing.status);
