@@ -232,8 +232,10 @@ allow-missing = true
     project.write("hold", "");
     let ended = project.pipeline("run experiment.toml --detach --all");
     assert_eq!(ended.success(), "score@a=1 fresh, score@a=2 left, table skipped");
+    let run = project.start("run experiment.toml --all");
+    run.wait_for("score@a=2 is job 2 of fake");
     fs::remove_file(project.path("hold")).expect("ours");
-    let ended = project.pipeline("run experiment.toml --all");
+    let ended = run.wait();
     assert_eq!(ended.success(), "score@a=1 fresh, score@a=2 ran, table ran");
     assert!(ended.stdout.contains("1.500"), "{ended}");
 }
