@@ -202,7 +202,7 @@ impl Fuzzer<'_> {
         let before = files(&failures)?;
         let mut figures = Figures::default();
         let all = options.minutes * 60;
-        // A process ends with the first input that takes long. Where that is no failure, there is time left.
+        // A process ends with the first input that takes long. Where that is not a failure, there is time left.
         let mut goes_on = true;
         while goes_on && figures.failed.is_empty() && figures.seconds < all {
             goes_on = false;

@@ -434,7 +434,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (cache, [mut before, spec]) = two_jobs(folder.path());
         let along = || take_along(&before, &spec, &cache).expect("writable");
-        assert!(matches!(along(), Along::Cannot), "it is no job");
+        assert!(matches!(along(), Along::Cannot), "it is not a job");
         before.place = Some(Place::new("e", None));
         let along = || take_along(&before, &spec, &cache).expect("writable");
         let own = cache.begin_job(&before.work.key, b"{}", std::iter::empty());

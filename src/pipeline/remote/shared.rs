@@ -121,7 +121,7 @@ impl SharedCache {
         self.outage.trouble()
     }
 
-    /// The same, and also once it would be asked again, where nobody was told: for whoever says it now. It is no news any more.
+    /// The same, and also once it would be asked again, where nobody was told: for whoever says it now. After that it has been said.
     pub(crate) fn take_trouble(&self) -> Option<Failure> {
         self.outage.take_trouble()
     }
