@@ -23,6 +23,7 @@ mod single;
 mod spec;
 mod states;
 mod supervisor;
+mod threads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -50,13 +51,14 @@ use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 use attempts::Lack;
 use elsewhere::WithRemote;
-use executor::{Executor, Report, Threads};
+use executor::{Executor, Report};
 use job::{JobEnd, JobEvent};
 use order::Weight;
 use pools::Needs;
 use scheduled::keeps_to_most;
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
+use threads::Threads;
 
 pub(crate) use forecast::together;
 pub(crate) use job::with_advice;

@@ -11,12 +11,13 @@ use pipeline_stages::Cores;
 use pipeline_stages::message::{Event, Progress};
 use signal_hook::consts::SIGUSR1;
 
-use super::executor::{Executor, Report, Threads};
+use super::executor::{Executor, Report};
 use super::following;
 use super::job::{self, JobEnd, JobEvent};
 use super::scheduled::{JobEnding, JobLine};
 use super::spec::JobSpec;
 use super::supervisor::{Heard, Supervisor};
+use super::threads::Threads;
 use crate::cache::{Cache, JobFolder, JobJournal, KnownResult, Owner, StatIndex};
 use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
