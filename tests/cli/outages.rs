@@ -83,13 +83,16 @@ fn a_remote_that_goes_away_is_said_once_and_what_could_not_be_sent_at_the_end() 
     assert_eq!(said("not pushed to s3://lab"), 1, "{ended}");
     assert_eq!(said("`pipeline push experiment.toml` sends what is missing there"), 1, "{ended}");
     is_away.store(false, Ordering::Relaxed);
-    // The next run that does something sends it.
-    bob.edit("wc -l", "wc -c");
+    // The next run sends it, although it has nothing to do.
     let again = bob.pipeline("run experiment.toml");
-    assert!(again.stdout.contains("paper: 2 fresh, 1 ran"), "{again}");
+    assert!(again.stdout.contains("paper: 3 fresh"), "{again}");
     assert_eq!(again.stderr.matches("warning").count(), 0, "{again}");
     let pushed = bob.pipeline("push experiment.toml");
     assert!(pushed.printed().starts_with("0 pushed (0 B)"), "{pushed}");
+    // After that, nobody is asked.
+    is_away.store(true, Ordering::Relaxed);
+    let again = bob.pipeline("run experiment.toml");
+    assert_eq!(again.stderr.matches("warning").count(), 0, "{again}");
 }
 
 #[test]

@@ -495,6 +495,40 @@ fn what_a_run_makes_is_pushed_where_that_is_wanted() {
 }
 
 #[test]
+fn a_run_that_finds_nothing_to_do_pushes_what_is_not_there_and_then_asks_nobody() {
+    let mut lab = Lab::new(PAPER);
+    let other = tempfile::tempdir().expect("a folder");
+    lab.ann.pipeline("run experiment.toml").success();
+    assert_eq!(lab.files("records").len(), 0);
+    let config = lab.ann.path("config").display().to_string();
+    lab.ann = lab.ann.set("XDG_CONFIG_HOME", config);
+    lab.ann.write("config/pipeline/config.toml", "[cache]\npush = \"always\"\n");
+    let nothing = "paper: 3 fresh";
+    let pushes = |lab: &Lab| lab.ann.pipeline("run experiment.toml").printed().contains(nothing);
+    assert!(pushes(&lab));
+    assert_eq!(lab.files("records").len(), 3);
+    // What is known to be there is not looked for: it is a matter of `pipeline push`.
+    let away = lab.share.path().with_extension("away");
+    fs::rename(lab.share.path(), &away).expect("ours");
+    assert_eq!(lab.ann.pipeline("run experiment.toml").stderr, "");
+    // Another remote is another matter, also while it is away.
+    lab.ann = lab.ann.set("PIPELINE_REMOTE", format!("file://{}/later", other.path().display()));
+    for _ in 0..2 {
+        let away = lab.ann.pipeline("run experiment.toml");
+        away.success();
+        assert!(away.stderr.contains("3 results were not pushed to file://"), "{away}");
+    }
+    fs::create_dir(other.path().join("later")).expect("ours");
+    assert!(pushes(&lab));
+    assert_eq!(
+        walk(&other.path().join("later/records")).iter().filter(|it| it.is_file()).count(),
+        3
+    );
+    assert_eq!(lab.ann.pipeline("run experiment.toml").stderr, "");
+    fs::rename(&away, lab.share.path()).expect("ours");
+}
+
+#[test]
 fn a_run_makes_what_the_remote_lost() {
     let lab = Lab::new(PAPER);
     lab.ann.pipeline("run experiment.toml").success();

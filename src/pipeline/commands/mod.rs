@@ -451,9 +451,14 @@ impl<'a> Located<'a> {
     pub(crate) fn asked(&self, stages: &[String]) -> Asked {
         let changes = self.changes.iter().map(|change| format!("{change:?}"));
         let only = self.with.only.iter().map(|only| format!("--only {only}"));
-        let execution = [format!("{:?}", self.config.execution)];
+        // What was pushed to one remote is not at another one.
+        let settings = [
+            format!("{:?}", self.config.execution),
+            format!("{:?}", self.config.sharing),
+            format!("{:?}", settings::remote_of_environment()),
+        ];
         let words: Vec<String> =
-            stages.iter().cloned().chain(only).chain(changes).chain(execution).collect();
+            stages.iter().cloned().chain(only).chain(changes).chain(settings).collect();
         Asked::new(&self.path, &self.folder(), words.iter().map(String::as_str))
     }
 

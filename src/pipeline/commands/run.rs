@@ -125,11 +125,14 @@ fn run_stages(
     let mut reporters = Reporters(vec![shown, Box::new(running), Box::new(recorder)]);
     let scene = project.tracking(&arguments.manifest);
     reporters.0.extend(tracking::reporters(&scene));
+    let mut has_pushed: Box<dyn Fn() -> bool> = Box::new(|| true);
     if let Some(shared) = project.shared.clone().filter(|_| project.push != PushPolicy::Never) {
         let kinds = kinds.iter().map(|(name, info)| (name.clone(), info.name)).collect();
         let command = arguments.manifest.command("push", &[]);
         let (cache, policy) = (Arc::clone(&cache), project.push.clone());
-        reporters.0.push(Box::new(LivePush::new(shared, cache, policy, kinds, command)));
+        let push = LivePush::new(shared, cache, policy, kinds, command);
+        has_pushed = Box::new(push.has_sent_all());
+        reporters.0.push(Box::new(push));
     }
     // An index has its own.
     let before = part.is_none().then(|| project.cache.stamp(&project.manifest.experiment.name));
@@ -155,8 +158,8 @@ fn run_stages(
         Some(part) => part.whole(summary),
         None => summary,
     };
-    // A warning is shown again each time, and so the manifest is read each time.
-    let is_kept = summary.complete() && !has_warnings;
+    // A warning is shown again each time, and what is not on the remote is tried again; so the manifest is read each time.
+    let is_kept = summary.complete() && !has_warnings && has_pushed();
     let keep = || match part {
         _ if !is_kept => {}
         Some(part) => part.index.renew(&project.cache, results),

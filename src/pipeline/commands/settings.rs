@@ -2,6 +2,7 @@
 //! is between the two.
 
 use std::env::{self, VarError};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
@@ -76,10 +77,13 @@ pub(super) fn sharing(sharing: Sharing) -> anyhow::Result<Sharing> {
     Ok(sharing)
 }
 
+/// What the environment says of the cache that others share.
+pub(super) fn remote_of_environment() -> Option<OsString> {
+    env::var_os(REMOTE).filter(|value| !value.is_empty())
+}
+
 fn of_environment(sharing: Sharing) -> anyhow::Result<Sharing> {
-    let Some(value) = env::var_os(REMOTE).filter(|value| !value.is_empty()) else {
-        return Ok(sharing);
-    };
+    let Some(value) = remote_of_environment() else { return Ok(sharing) };
     let remote = match value.to_str() {
         Some("none") => None,
         Some(text) => match Address::read(text) {

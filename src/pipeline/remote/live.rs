@@ -87,6 +87,13 @@ struct State {
     barred: Option<Failure>,
 }
 
+impl State {
+    /// How many results are not there.
+    fn left(&self) -> usize {
+        self.failed + self.waiting
+    }
+}
+
 impl LivePush {
     /// Pushes those of these stages, each with its kind, that the policy includes, and of the others the records alone.
     pub(crate) fn new(
@@ -98,6 +105,12 @@ impl LivePush {
     ) -> Self {
         let work = Work { shared, cache, watch: Watch::default(), state: Mutex::default() };
         Self { work: Arc::new(work), policy, kinds, command, thread: None, stopping: None }
+    }
+
+    /// Whether all that it was told of is there, as far as it is to be: for whoever asks once the run has ended.
+    pub(crate) fn has_sent_all(&self) -> impl Fn() -> bool + use<> {
+        let work = Arc::clone(&self.work);
+        move || work.state().left() == 0
     }
 
     fn add(&mut self, stage: &StageName, key: StageKey, is_new: bool) {
@@ -170,7 +183,7 @@ impl LivePush {
                 self.command
             ));
         }
-        let left = state.failed + state.waiting;
+        let left = state.left();
         if left > 0 {
             let failure = || Some(self.work.shared.failure()?.reason);
             let reason = state.reason.clone().or(state.away.clone()).or_else(failure);
