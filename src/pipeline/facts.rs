@@ -217,8 +217,8 @@ impl Facts for CacheFacts<'_> {
     }
 
     fn last(&self, stage: &StageName) -> Option<Record> {
-        let of_remote = || self.remote(&self.cache.head(self.experiment, stage.as_str())?);
-        self.cache.last_record(self.experiment, stage.as_str()).or_else(of_remote)
+        let key = self.cache.head(self.experiment, stage.as_str())?;
+        self.cache.record_once(&key).or_else(|| self.remote(&key))
     }
 
     fn is_forced(&self, stage: &StageName, key: &StageKey) -> bool {

@@ -141,7 +141,8 @@ impl Graph {
 
     fn neighbours(&self, stage: &StageName, direction: Direction) -> Vec<&StageName> {
         let Some(&node) = self.nodes.get(stage) else { return Vec::new() };
-        let nodes: BTreeSet<_> = self.graph.neighbors_directed(node, direction).collect();
+        let mut nodes: Vec<_> = self.graph.neighbors_directed(node, direction).collect();
+        nodes.sort_unstable();
         nodes.into_iter().map(|node| &self.graph[node]).collect()
     }
 }

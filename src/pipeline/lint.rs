@@ -2,6 +2,7 @@
 //!
 //! Reads the file system, and changes nothing.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -25,7 +26,8 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     let only_swept = manifest.placeholders.only_swept;
     if !only_swept && !manifest.allowed.contains(&Lint::AxisInShell) {
         let points = manifest.stages.iter().flat_map(|stage| stage.name.point());
-        let axes: BTreeSet<&str> = points.map(|(axis, _)| axis).collect();
+        let axes: LazyCell<BTreeSet<&str>, _> =
+            LazyCell::new(|| points.map(|(axis, _)| axis).collect());
         let mut seen = HashSet::new();
         // The instances of a stage have one text, or several where points bring them by `with`.
         let stages = selected.iter().filter_map(|name| manifest.stage(name)).filter(|stage| {

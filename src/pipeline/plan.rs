@@ -166,11 +166,14 @@ impl Plan {
             Ok(outside) => outside,
             Err(blocked) => return PlanState::Blocked(blocked.clone()),
         };
-        let parts = key::parts(declaration, outside, result_of);
+        let parts = || key::parts(declaration, outside, result_of);
         if on.is_empty() {
-            return decide(name, parts, facts);
+            return decide(name, parts(), facts);
         }
-        let reason = known_reason(declaration, &on, facts.last(name), &parts, facts);
+        let reason = match facts.last(name) {
+            None => Some(Reason::NeverRan),
+            Some(last) => known_reason(declaration, &on, &last, &parts(), facts),
+        };
         let partial = declaration.stage.allows_missing().then(|| {
             let parts = key::parts(declaration, outside, |input| match result_of(input) {
                 InputResult::Unknown => InputResult::Missing,
@@ -198,6 +201,9 @@ impl Plan {
     /// The stages that wait for a blocked one, directly or not.
     pub(crate) fn held_up(&self) -> BTreeSet<&StageName> {
         let mut held = BTreeSet::new();
+        if !self.states.values().any(|state| matches!(state, PlanState::Blocked(_))) {
+            return held;
+        }
         for (name, state) in self.iter() {
             let PlanState::Waiting { on, .. } = state else { continue };
             let is_stuck = |input: &StageName| {
@@ -217,15 +223,14 @@ pub(crate) fn made(record: &Record) -> InputResult {
     InputResult::Made { key: record.key, digest: record.output.digest }
 }
 
-/// Why a stage must run regardless of the inputs that it waits `on`; `None` where it depends on them.
+/// Why a stage that had a result must run regardless of the inputs that it waits `on`; `None` where it depends on them.
 fn known_reason(
     declaration: &Stage,
     on: &[StageName],
-    last: Option<Record>,
+    last: &Record,
     parts: &[KeyPart],
     facts: &dyn Facts,
 ) -> Option<Reason> {
-    let Some(last) = last else { return Some(Reason::NeverRan) };
     let on: HashSet<&StageName> = on.iter().collect();
     let inputs = key::inputs(declaration, |_| None).into_iter();
     let inputs = inputs.map(|Input { port, from, .. }| (port, &from[0].from));

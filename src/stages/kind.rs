@@ -1,5 +1,7 @@
 //! What a stage kind is: the traits that every kind implements, and the types for its ports.
 
+use std::cell::LazyCell;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -373,7 +375,7 @@ impl WithoutEffect {
 
 /// The parameters without an effect, whether or not a manifest sets them.
 pub(crate) fn without_effect<K: Kind>(parameters: &K) -> Vec<WithoutEffect> {
-    let all = all_parameters(parameters);
+    let all = LazyCell::new(|| all_parameters(parameters));
     let mut found = Vec::new();
     for Field { name, only_if, .. } in K::fields() {
         let needed: Vec<_> = only_if.iter().filter(|one| !one.holds(&all)).cloned().collect();

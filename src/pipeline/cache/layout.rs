@@ -244,9 +244,14 @@ impl Layout {
         self.sharded(Bucket::Logs, &key.to_string(), "log")
     }
 
+    /// The keys that the stages of an experiment had last.
+    pub(crate) fn heads(&self, experiment: &str) -> PathBuf {
+        self.bucket(Bucket::Heads).join(experiment)
+    }
+
     /// The key that a stage had last.
     pub(crate) fn head(&self, experiment: &str, stage: &str) -> PathBuf {
-        self.bucket(Bucket::Heads).join(experiment).join(stage)
+        self.heads(experiment).join(stage)
     }
 
     /// The links for people to the artifacts of an experiment.

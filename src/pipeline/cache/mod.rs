@@ -222,10 +222,19 @@ impl Cache {
         digests
     }
 
+    /// Whether a stage of this experiment may ever have run.
+    pub(crate) fn has_heads(&self, experiment: &str) -> bool {
+        self.layout.heads(experiment).exists()
+    }
+
     /// The record that a stage had last, whether it still counts or not.
     pub(crate) fn last_record(&self, experiment: &str, stage: &str) -> Option<Record> {
-        let key = self.head(experiment, stage)?;
-        self.record(&key).or_else(|| Some(self.withdrawn(&key)?.record))
+        self.record_once(&self.head(experiment, stage)?)
+    }
+
+    /// The record of a key, whether it still counts or not.
+    pub(crate) fn record_once(&self, key: &StageKey) -> Option<Record> {
+        self.record(key).or_else(|| Some(self.withdrawn(key)?.record))
     }
 
     /// The keys that something works on, or did when it was interrupted.

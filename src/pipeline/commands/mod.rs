@@ -398,7 +398,9 @@ impl Project {
     /// # Errors
     /// All mistakes of the manifest that these show.
     pub(crate) fn check_fit(&self, plan: &Plan) -> Result<(), Mistakes> {
-        if plan.is_all_fresh() {
+        // What follows from the parameters alone was checked when the manifest was read.
+        let exists = plan.iter().any(|(_, state)| matches!(state, PlanState::Fresh(_)));
+        if !exists || plan.is_all_fresh() {
             return Ok(());
         }
         let (_, misfits) = Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {

@@ -112,7 +112,8 @@ pub(super) fn plan_with_time(
 ) -> (Plan, TimeLeft) {
     let Project { manifest, graph, .. } = project;
     let facts = project.facts(selected).force(forced);
-    let noting = Noting { facts: &facts, runs: RefCell::default() };
+    let has_heads = project.cache.has_heads(&manifest.experiment.name);
+    let noting = Noting { facts: &facts, has_heads, runs: RefCell::default() };
     let plan = Plan::of(manifest, graph, selected, &noting);
     let mut runs = noting.runs.into_inner();
     for (name, state) in plan.iter() {
@@ -188,6 +189,8 @@ fn add_others(
 /// Facts that note the last runs of stages which are asked for.
 struct Noting<'a> {
     facts: &'a CacheFacts<'a>,
+    /// Whether a stage of this experiment ever ran.
+    has_heads: bool,
     runs: RefCell<Runs>,
 }
 
@@ -201,7 +204,7 @@ impl Facts for Noting<'_> {
     }
 
     fn last(&self, stage: &StageName) -> Option<Record> {
-        let last = self.facts.last(stage);
+        let last = self.has_heads.then(|| self.facts.last(stage)).flatten();
         if let Some(record) = &last {
             self.runs.borrow_mut().add(stage, record);
         }
