@@ -6,15 +6,16 @@
 
 mod dice;
 pub mod graph;
+mod project;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use dice::{Dice, seeds};
 use graph::{Graph, OUTSIDE};
+pub use project::Project;
 use rustix::process::Signal;
 
 use crate::support::{Ended, MANIFEST, Sandbox, names, walk};
@@ -51,7 +52,7 @@ struct Call {
 
 /// One round: a project, and the model of it.
 struct Round {
-    project: Sandbox,
+    project: Project,
     graph: Graph,
     dice: Dice,
     figures: Figures,
@@ -60,7 +61,6 @@ struct Round {
     /// Whether an artifact was ever damaged or removed. `verify` reports one that is gone as long as a record has it, also one that
     /// nothing needs.
     is_gone: bool,
-    happened: Vec<String>,
 }
 
 impl Round {
@@ -68,13 +68,12 @@ impl Round {
         let mut dice = Dice::new(seed);
         let graph = Graph::any(&mut dice);
         Self {
-            project: Sandbox::new(""),
+            project: Project::new(Sandbox::new(""), seed),
             graph,
             dice,
             figures: Figures::default(),
             is_damaged: false,
             is_gone: false,
-            happened: vec![format!("PIPELINE_SEED={seed} PIPELINE_ROUNDS=1")],
         }
     }
 
@@ -92,7 +91,7 @@ impl Round {
             6 => self.graph.remove_file(&mut self.dice),
             7 => {
                 let what = self.damage();
-                self.happened.push(what);
+                self.project.remember(what);
                 // What reads it may not notice.
                 if !self.dice.once_in(3) {
                     self.force();
@@ -115,7 +114,7 @@ impl Round {
                 return self.call(vec![call]);
             }
         };
-        self.happened.push(what);
+        self.project.remember(what);
         self.write();
     }
 
@@ -167,7 +166,7 @@ impl Round {
             Some(after) => format!("{}, killed after {after} ms", call.arguments),
             None => call.arguments.clone(),
         });
-        self.happened.push(shown.collect::<Vec<_>>().join(" | "));
+        self.project.remember(shown.collect::<Vec<_>>().join(" | "));
         let started = calls.into_iter().map(|call| {
             let running = self.project.start(&call.arguments);
             std::thread::spawn(move || {
@@ -247,7 +246,7 @@ impl Round {
         }
         let lazy = if self.dice.once_in(3) { " --durability=lazy" } else { "" };
         let run = format!("run {MANIFEST}{lazy}");
-        self.happened.push(format!("compare: {run}"));
+        self.project.remember(format!("compare: {run}"));
         self.project.pipeline(&run).success();
         assert_is_true(&self.project, MANIFEST, "model", &self.graph);
         let ended = self.project.pipeline("verify --all");
@@ -260,7 +259,7 @@ impl Round {
         self.figures.commands += 5;
         // That everything was fresh is remembered. Other files change it.
         let what = self.graph.edit_file(&mut self.dice);
-        self.happened.push(format!("{what}, {run}"));
+        self.project.remember(format!("{what}, {run}"));
         self.write();
         self.project.pipeline(&run).success();
         assert_is_true(&self.project, MANIFEST, "model", &self.graph);
@@ -317,21 +316,6 @@ pub fn assert_all_fresh(ended: &Ended, graph: &Graph) {
 /// Removes a file or a folder, if it is there.
 fn remove(path: &Path) {
     let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_file(path));
-}
-
-impl fmt::Display for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.happened.join("\n    "))
-    }
-}
-
-impl Drop for Round {
-    /// When it has failed, shows what happened, and keeps the folder.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{self}\nthe folder stays: {}", self.project.keep().display());
-        }
-    }
 }
 
 #[test]

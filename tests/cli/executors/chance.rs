@@ -5,7 +5,6 @@
 //! the folder stays.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{EXECUTOR, SCHEDULER};
 use crate::model::graph::Graph;
-use crate::model::{Dice, assert_all_fresh, assert_is_true, seeds, write_files};
+use crate::model::{Dice, Project, assert_all_fresh, assert_is_true, seeds, write_files};
 use crate::support::{Ended, MANIFEST, Running, Sandbox, eventually, names, walk};
 
 /// How many rounds there are in the suite, and how many kills in each.
@@ -26,14 +25,13 @@ const MOMENT: usize = 700;
 
 /// One round: a project, and the model of it.
 struct Round {
-    project: Sandbox,
+    project: Project,
     graph: Graph,
     dice: Dice,
     /// The records that were seen.
     records: BTreeMap<PathBuf, Vec<u8>>,
     /// How many processes were killed.
     killed: usize,
-    happened: Vec<String>,
 }
 
 impl Round {
@@ -45,8 +43,8 @@ impl Round {
         let folder = project.folder().display().to_string();
         let project = project.set("PIPELINE_TEST_CHANCE", &folder);
         project.write_program("sched", &scheduler());
-        let happened = vec![format!("PIPELINE_SEED={seed} PIPELINE_ROUNDS=1")];
-        Self { project, graph, dice, records: BTreeMap::new(), killed: 0, happened }
+        let project = Project::new(project, seed);
+        Self { project, graph, dice, records: BTreeMap::new(), killed: 0 }
     }
 
     /// Writes the manifest and the files as the model has them: each stage is a job, takes a moment, and says in `ends` that it has come
@@ -71,7 +69,7 @@ impl Round {
         let moment = Duration::from_millis(self.dice.moment(MOMENT));
         std::thread::sleep(moment);
         let killed = self.kill();
-        self.happened.push(format!("{what}, run{detach}, killed after {moment:?}: {killed}"));
+        self.project.remember(format!("{what}, run{detach}, killed after {moment:?}: {killed}"));
         let ended = self.wait(run);
         // A stage whose process was killed has failed.
         assert!(matches!(ended.code(), None | Some(0 | 1)), "{ended}");
@@ -150,21 +148,6 @@ fn scheduler() -> String {
     assert!(SCHEDULER.contains(shows) && SCHEDULER.contains(started));
     let text = SCHEDULER.replace(shows, &format!("{{ {lives} && {shows} || echo \"$id GONE\"; }}"));
     text.replace(started, &format!("    echo $! > \"$queue/$id/runner\"\n{started}"))
-}
-
-impl fmt::Display for Round {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.happened.join("\n    "))
-    }
-}
-
-impl Drop for Round {
-    /// When it has failed, shows what happened, and keeps the folder.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{self}\nthe folder stays: {}", self.project.keep().display());
-        }
-    }
 }
 
 #[test]
