@@ -65,6 +65,14 @@ pub(crate) struct Launch {
     copies: Option<Arc<Copies>>,
 }
 
+#[cfg(test)]
+impl Launch {
+    /// By this command, whatever it is.
+    pub(crate) fn of(command: Command) -> Self {
+        Self { command, copies: None }
+    }
+}
+
 /// A worker that was started.
 pub(crate) struct Started {
     pub(crate) pid: Pid,

@@ -1,8 +1,10 @@
 //! Two runs at once.
 
+use std::fs;
+
 use insta::assert_snapshot;
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, eventually};
 
 /// A stage that begins, and ends when there is a file `go`; and one after it.
 const SLOW: &str = r#"
@@ -376,4 +378,37 @@ fn whoever_waits_can_be_interrupted() {
     ");
     project.write("go", "");
     assert_snapshot!(first.wait().success(), @"slow ran, after ran");
+}
+
+#[test]
+fn a_stage_that_only_waits_for_the_disk_leaves_its_core_to_others() {
+    // Each needs the only core; the first one makes what is in the store already.
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "together"
+[stages.known]
+kind = "command"
+shell = 'echo text > "$PIPELINE_OUTPUT/a"'
+[stages.first]
+kind = "command"
+shell = ': again; echo text > "$PIPELINE_OUTPUT/a"'
+execution = { priority = 1 }
+[stages.second]
+kind = "command"
+shell = 'touch begun; echo other > "$PIPELINE_OUTPUT/a"'
+"#,
+    );
+    project.pipeline("run experiment.toml known").success();
+    let artifact = fs::canonicalize(project.cache("latest/together/known")).expect("a result");
+    let artifact = artifact.file_name().expect("its digest").to_string_lossy();
+    let lock = project.cache(&format!("locks/store-{artifact}"));
+    let lock = fs::File::create(lock).expect("writable");
+    // As whoever compares that artifact with another one.
+    lock.lock().expect("nobody else has it");
+    let run = project.start("run experiment.toml first second --jobs 2 --cpus 1");
+    eventually("the second stage", || project.path("begun").exists());
+    assert!(run.is_running(), "the first one waits");
+    drop(lock);
+    assert_eq!(run.wait().success(), "first ran, second ran");
 }

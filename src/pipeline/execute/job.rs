@@ -335,3 +335,72 @@ pub(crate) fn with_advice(error: anyhow::Error) -> anyhow::Error {
         _ => with_disk_advice(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+    use std::process::Command;
+
+    use anyhow::Context;
+    use pipeline_stages::message::{Hello, Request};
+
+    use super::*;
+
+    use crate::launcher::Launch;
+    use crate::testing;
+
+    /// Starts workers that write so many files and say that they have finished.
+    struct Finishing {
+        files: usize,
+    }
+
+    impl Launcher for Finishing {
+        fn launch(&self, _: WorkerProgram, request: &Request) -> anyhow::Result<Launch> {
+            const WORKER: &str =
+                r#"echo "$1"; for n in $(seq "$2"); do : > "$3/$n"; done; echo "$4""#;
+            let hello = serde_json::to_string(&Event::Hello(Hello::of("pipeline")))?;
+            let (metrics, ran_on, used) = Default::default();
+            let finished = serde_json::to_string(&Event::Finished { metrics, ran_on, used })?;
+            let output = request.output.to_str().context("text")?;
+            let mut command = Command::new("sh");
+            command.args(["-c", WORKER, "sh", &hello, &self.files.to_string(), output, &finished]);
+            Ok(Launch::of(command))
+        }
+    }
+
+    /// How often a job gives back what it took whose worker has written so many files.
+    fn gives_back(files: usize) -> anyhow::Result<usize> {
+        let folder = tempfile::tempdir()?;
+        let manifest = folder.path().join("pipeline.toml");
+        let text = "[experiment]\nname = \"x\"\n[stages.x]\nkind = \"command\"\nrun = [\"x\"]\n";
+        fs::write(&manifest, text)?;
+        let cache = Cache::open(&folder.path().join("cache"))?;
+        cache.prepare()?;
+        let spec: JobSpec =
+            serde_json::from_value(testing::job(&manifest, cache.layout().root(), "x")?)?;
+        let job = Job {
+            spec: &spec,
+            cache: &cache,
+            launcher: &Finishing { files },
+            index: &StatIndex::at(cache.layout().stat_index()),
+            worker: &WorkerHandle::default(),
+            stopping: &AtomicBool::new(false),
+            patience: Duration::MAX,
+        };
+        let times = Cell::new(0);
+        let end = job.run(&|event| {
+            times.set(times.get() + usize::from(event == JobEvent::GivesBack));
+        });
+        assert!(matches!(end, JobEnd::Ran { .. }), "it runs");
+        Ok(times.get())
+    }
+
+    #[test]
+    fn what_it_took_is_given_back_when_a_small_output_is_there_and_when_it_waits_for_the_disk()
+    -> anyhow::Result<()> {
+        assert_eq!(gives_back(1)?, 2);
+        assert_eq!(gives_back(100)?, 1, "to hash many files takes a while");
+        Ok(())
+    }
+}
