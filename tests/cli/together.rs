@@ -220,6 +220,19 @@ fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
 
     twins: 3 failed in [time]; `pipeline log experiment.toml c` shows the whole log
     "#);
+    let note = "this is the log of c, which does the same as a and was the last of them to run";
+    for arguments in ["log experiment.toml a", "log experiment.toml a --follow"] {
+        let log = project.pipeline(arguments);
+        assert!(log.stderr.contains(note) && log.stdout.contains("cat: secret"), "{log}");
+    }
+    let log = project.pipeline("log experiment.toml c");
+    assert!(!log.stderr.contains("the log of"), "{log}");
+    // Also where it has made the result of both.
+    project.write("secret", "1");
+    project.pipeline("run experiment.toml b").success();
+    project.pipeline("run experiment.toml a c").success();
+    let log = project.pipeline("log experiment.toml a").stderr;
+    assert!(log.contains("the log of b, which does the same as a"), "{log}");
     // In another folder, a program finds other files.
     let stage = |name| {
         format!(

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::newest_log::{note_earlier, places};
+use super::newest_log::{LastOfKeys, note_earlier, places};
 use super::status_sheet::{States, queued_lines};
 use super::{Project, log_follow, note, print, print_raw};
 use crate::activity::Activities;
@@ -14,6 +14,7 @@ use crate::cache::Record;
 use crate::cli::LogArguments;
 use crate::format;
 use crate::instances::{MOST_INSTANCES, names_in_words};
+use crate::key::StageKey;
 use crate::plan::Plan;
 use crate::stage_name::StageName;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
     // In this order, as `status` looks.
     let activities = Activities::look(&project.cache);
     let plan = project.plan(&project.with_inputs(&chosen));
+    let last = LastOfKeys::look(&project);
     let (mut shown, mut without) = (0, Vec::new());
     for name in &chosen {
         let Some(log) = Log::find(&project, &plan, name) else {
@@ -37,6 +39,7 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
             let gap = if shown == 0 { "" } else { "\n" };
             print(&format!("{gap}==> {name} <==\n"))?;
         }
+        last.note_other(&project, name, &log.key);
         log.show(&plan, name, chosen.len() > 1)?;
         shown += 1;
     }
@@ -56,6 +59,8 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
 struct Log {
     path: PathBuf,
     bytes: Vec<u8>,
+    /// The key that it is of.
+    key: StageKey,
     /// Whether it is of an earlier run, with another key.
     is_earlier: bool,
     /// The result of its key.
@@ -67,7 +72,7 @@ impl Log {
     fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
         places(project, plan, name).find_map(|(path, key, is_earlier)| {
             let bytes = fs::read(&path).ok()?;
-            Some(Self { path, bytes, is_earlier, record: project.cache.record(&key) })
+            Some(Self { path, bytes, key, is_earlier, record: project.cache.record(&key) })
         })
     }
 

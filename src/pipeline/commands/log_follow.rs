@@ -10,13 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
-use super::newest_log::{note_earlier, places};
+use super::newest_log::{LastOfKeys, note_earlier, places};
 use super::planner::Planner;
 use super::status_sheet::{Known, queued_lines};
 use super::{INTERRUPTED, Project, note, print_raw_while_read};
 use crate::activity::{Activities, Activity};
 use crate::execute::QueuedJob;
 use crate::instances::{MOST_INSTANCES, names_in_words};
+use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
 use crate::screen::Requests;
 use crate::stage_name::StageName;
@@ -54,6 +55,7 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
         let runs = |name: &StageName| {
             plan.state(name).and_then(PlanState::key).is_some_and(|key| activities.runs(&key))
         };
+        let last = is_first.then(|| LastOfKeys::look(project));
         for name in chosen {
             let runs = runs(name);
             // Nothing is added to the others.
@@ -63,9 +65,12 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
             }
             let log = logs.entry(name).or_default();
             log.is_growing = runs;
-            if let Some((path, is_earlier)) = path(project, plan, name) {
-                if is_first && is_earlier {
-                    note_earlier(plan, name);
+            if let Some((path, key, is_earlier)) = path(project, plan, name) {
+                if let Some(last) = &last {
+                    last.note_other(project, name, &key);
+                    if is_earlier {
+                        note_earlier(plan, name);
+                    }
                 }
                 if !log.show(&path, name, &mut output)? {
                     return Ok(ExitCode::SUCCESS);
@@ -133,10 +138,9 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     }
 }
 
-/// The newest log of a stage, and whether it is one of an earlier run.
-fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<(PathBuf, bool)> {
-    let newest = places(project, plan, name).find(|(path, _, _)| path.exists());
-    newest.map(|(path, _, is_earlier)| (path, is_earlier))
+/// The newest log of a stage, the key that it is of, and whether it is one of an earlier run.
+fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<(PathBuf, StageKey, bool)> {
+    places(project, plan, name).find(|(path, _, _)| path.exists())
 }
 
 /// A log, as far as it was shown.

@@ -1,12 +1,17 @@
-//! Which log is the newest one of a stage.
+//! Which log is the newest one of a stage, and whose it is.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::{Project, note};
+use crate::history::Run;
 use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
+
+/// The newest runs among which the last one of a key is looked for.
+const RUNS: usize = 20;
 
 /// Where the newest log of a stage can be, with the key that it is of, and whether that is one of an earlier run. A stage that failed
 /// has a log under its current key; one whose key changed, under its last.
@@ -26,4 +31,38 @@ pub(super) fn note_earlier(plan: &Plan, name: &StageName) {
     let Some(state) = plan.state(name) else { return };
     let (state, why) = (ShownState::planned(state).name(), state_reason(state));
     note(&format!("this is the log of an earlier run; '{name}' is {state} now: {why}"));
+}
+
+/// Which stage ran last with each key, and when it started: seconds since 1970, UTC. The log of a key is that of its last run.
+pub(super) struct LastOfKeys(HashMap<StageKey, (StageName, u64)>);
+
+impl LastOfKeys {
+    /// As far as the newest runs of the experiment know it.
+    pub(super) fn look(project: &Project) -> Self {
+        let experiment = &project.manifest.experiment.name;
+        let ids: Vec<String> = project.cache.runs(experiment).into_iter().take(RUNS).collect();
+        let runs = ids.iter().rev().filter_map(|id| Run::read(&project.cache, experiment, id));
+        let stages = runs.flat_map(|run| run.stages);
+        Self(stages.filter_map(|one| Some((one.key?, (one.stage, one.started?)))).collect())
+    }
+
+    /// Says whose log this is, where another stage than this one ran last with its key.
+    pub(super) fn note_other(&self, project: &Project, name: &StageName, key: &StageKey) {
+        let known = self.0.get(key);
+        let record = project.cache.record(key);
+        let newer = record.filter(|record| known.is_none_or(|(_, since)| record.finished > *since));
+        let last = match (newer, known) {
+            (Some(record), _) if record.experiment != project.manifest.experiment.name => {
+                record.name()
+            }
+            (Some(record), _) => record.stage,
+            (None, Some((stage, _))) => stage.to_string(),
+            (None, None) => return,
+        };
+        if last != name.as_str() {
+            note(&format!(
+                "this is the log of {last}, which does the same as {name} and was the last of them to run"
+            ));
+        }
+    }
 }
