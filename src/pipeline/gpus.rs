@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 const DRIVER: &str = "/proc/driver/nvidia/gpus";
 /// Where its GPUs are opened.
 const DEVICES: &str = "/dev";
+/// The program that lists them.
+const PROGRAM: &str = "nvidia-smi";
 /// For tests: another folder in place of the driver's.
 const DRIVER_VARIABLE: &str = "PIPELINE_GPU_FOLDER";
 /// Which GPUs a process may use.
@@ -58,6 +60,8 @@ pub(crate) struct Gpus {
     pub(crate) all: Vec<Gpu>,
     /// The value for [`ORDER`].
     pub(crate) order: String,
+    /// Whether there may be some although none was found: a program that was not started knows.
+    pub(crate) may_be_unseen: bool,
 }
 
 /// Looks for the GPUs of this machine. None where the driver is not NVIDIA's, or not at work; where it hangs, that is said.
@@ -67,7 +71,14 @@ pub(crate) fn find(say: impl FnOnce(String)) -> Gpus {
 
 /// The same, without starting a program: as far as files say it.
 pub(crate) fn glance() -> Gpus {
-    found(|| None)
+    let mut may_be_unseen = false;
+    let gpus = found(|| {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        may_be_unseen =
+            std::env::split_paths(&folders).any(|folder| folder.join(PROGRAM).is_file());
+        None
+    });
+    Gpus { may_be_unseen, ..gpus }
 }
 
 fn found(otherwise: impl FnOnce() -> Option<Vec<Model>>) -> Gpus {
@@ -133,7 +144,7 @@ impl Gpus {
         if installed.is_empty() {
             return Self::default();
         }
-        Self { all: all.collect(), order: order.to_owned() }
+        Self { all: all.collect(), order: order.to_owned(), may_be_unseen: false }
     }
 }
 
@@ -175,7 +186,7 @@ fn information(text: &str) -> Model {
 
 /// What `nvidia-smi` says, where there is one.
 fn of_program(say: impl FnOnce(String)) -> Option<Vec<Model>> {
-    let mut command = Command::new("nvidia-smi");
+    let mut command = Command::new(PROGRAM);
     let command =
         command.arg("-L").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
@@ -190,7 +201,7 @@ fn of_program(say: impl FnOnce(String)) -> Option<Vec<Model>> {
                 let _ = child.kill();
                 let seconds = PATIENCE.as_secs();
                 say(format!(
-                    "nvidia-smi did not answer within {seconds} s, so no GPU is handed out: look at the driver"
+                    "{PROGRAM} did not answer within {seconds} s, so no GPU is handed out: look at the driver"
                 ));
                 return None;
             }

@@ -195,7 +195,11 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
     error: 1 mistake in experiment.toml; nothing was run
     ");
     let text = stages(&[("large", "execution = { gpus = 0.5 }")]);
-    let ended = Sandbox::new(&text).with_gpus(&[]).pipeline("run experiment.toml");
+    let project = Sandbox::new(&text).with_gpus(&[]);
+    let warned = "warning: 'large' takes a part of a GPU, and a run may use none";
+    let plan = project.pipeline("plan experiment.toml --gpus 7");
+    assert!(plan.status.success() && plan.stderr.contains(warned), "{plan}");
+    let ended = project.pipeline("run experiment.toml --gpus 7");
     assert_snapshot!(ended.stderr, @r"
     error: 'large' takes a part of a GPU, and a run may use none
      --> experiment.toml:5:22
@@ -418,12 +422,12 @@ fn numbers_of_gpus_count_within_what_a_scheduler_allows() {
 
     // Only some of them, and none that exists.
     let project = trainings("1").with_gpus(&gpus);
+    let none = "may use the GPUs 7, 8 only, and none of them exists";
+    let plan = project.pipeline("plan experiment.toml --cpus 3 --gpus 7,8");
+    assert!(plan.status.success() && plan.stderr.contains(none), "{plan}");
     let ended = project.pipeline("run experiment.toml --cpus 3 --gpus 7,8");
     assert_eq!(ended.code(), Some(2), "{ended}");
-    assert!(
-        ended.stderr.contains("may use the GPUs 7, 8 only, and none of them exists"),
-        "{ended}"
-    );
+    assert!(ended.stderr.contains(none), "{ended}");
     let project = trainings("1").with_gpus(&gpus);
     project.pipeline("run experiment.toml --cpus 3 --gpus 1").success();
     assert_eq!(seen(&project), ["1, device auto"]);

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::time_left::{TimeLeft, plan_with_time};
 use super::{Project, print_coloured, print_json, show_warnings, warn};
 use crate::cli::{MachineArguments, ManifestArguments, PlanArguments};
-use crate::diagnostic::Warnings;
+use crate::diagnostic::{Mistake, Warnings};
 use crate::execute::{Places, Share};
 use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
-use crate::manifest::Misfit;
+use crate::manifest::{Misfit, Stage};
 use crate::plan::{Plan, PlanState};
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
@@ -69,18 +69,25 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Says which stages take more than a run here may use. On another machine there may be enough: only a run refuses them.
-/// Stages that run on an executor are not checked.
+/// Says which stages take more than a run here may use, and whether it may use GPUs only that do not exist. On another machine
+/// there may be enough: only a run refuses them. Stages that run on an executor are not checked.
 fn warn_of_too_much(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Places<'_>) {
     let manifest = &project.manifest;
     let would_run = plan.iter().filter(|(name, _)| time.has(name));
     let stages = would_run.filter_map(|(name, _)| manifest.stage(name));
-    let here = stages.filter(|stage| stage.executor_or(run_on.executor).is_none());
-    let misfits = here.filter_map(|stage| {
+    let here: Vec<&Stage> =
+        stages.filter(|stage| stage.executor_or(run_on.executor).is_none()).collect();
+    let misfits = here.iter().filter_map(|stage| {
         let mistake = run_on.share.mistake_at_a_glance(stage)?;
         Some(Misfit { stage: stage.name.clone(), mistake })
     });
-    show_warnings(&Warnings::new(manifest.sources.clone(), Misfit::mistakes(misfits)));
+    let mut mistakes = Misfit::mistakes(misfits);
+    if let Err(error) = run_on.share.check()
+        && here.iter().any(|stage| Share::may_use_gpus(stage))
+    {
+        mistakes.push(Mistake::general(error.to_string()));
+    }
+    show_warnings(&Warnings::new(manifest.sources.clone(), mistakes));
 }
 
 pub(crate) fn state_json(state: &PlanState) -> Value {

@@ -162,9 +162,9 @@ impl Share {
         self.mistake_without_gpus(stage).or_else(|| self.gpu_mistake(stage))
     }
 
-    /// The same, where GPUs were only looked for at a glance: where none was seen, there may be some.
+    /// The same, where GPUs were only looked for at a glance: there may be some although none was seen.
     pub(crate) fn mistake_at_a_glance(&self, stage: &Stage) -> Option<Mistake> {
-        let knows_gpus = self.has_others || !self.gpus.all.is_empty();
+        let knows_gpus = self.has_others || !self.gpus.may_be_unseen;
         let of_gpus = || self.gpu_mistake(stage).filter(|_| knows_gpus);
         self.mistake_without_gpus(stage).or_else(of_gpus)
     }
@@ -342,7 +342,8 @@ mod tests {
     fn share(jobs: Option<usize>, cpus: Option<u32>, gpus: u32, allowed: Option<&[u32]>) -> Share {
         let gpu =
             |number: u32| Gpu { number, visible: format!("GPU-{number}"), model: Model::default() };
-        let found = Gpus { all: (0..gpus).map(gpu).collect(), order: "PCI_BUS_ID".to_owned() };
+        let (all, order) = ((0..gpus).map(gpu).collect(), "PCI_BUS_ID".to_owned());
+        let found = Gpus { all, order, may_be_unseen: false };
         let limits = Limits { cpus, gpus: allowed.map(<[u32]>::to_vec), memory: None };
         Share::new(jobs, &limits, (8, Some(1000), found))
     }
