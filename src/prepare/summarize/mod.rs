@@ -48,6 +48,7 @@ impl Body for Summarize {
             "there is no run to summarize: all {} instances have failed",
             failed.len()
         );
+        runs::note_of_shared(self, &runs).into_iter().for_each(|note| context.note(note));
         let published = match &self.reference {
             Some(path) => Some(Published::read(&context.folder.join(path), self)?),
             None => None,

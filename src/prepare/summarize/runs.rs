@@ -1,5 +1,6 @@
 //! The inputs of a summary: runs with their points and values.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -9,6 +10,8 @@ use pipeline_stages::metrics::MetricsFile;
 use pipeline_stages::point::Point;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
+
+use super::axes::label;
 
 /// How many names a message names.
 const SHOWN: usize = 20;
@@ -49,6 +52,29 @@ pub(super) fn read(
     missing.sort();
     missing.dedup();
     Ok((runs, missing))
+}
+
+/// Says which points of a mean count once, as they are one run: what they read may have been computed apart, and be equal by chance.
+pub(super) fn note_of_shared(summarize: &Summarize, runs: &[Run]) -> Option<String> {
+    let place = |point| (label(&summarize.rows, point), label(&summarize.columns, point));
+    let shared = runs.iter().filter_map(|run| {
+        let mut seen = HashMap::new();
+        run.points.iter().find_map(|point| Some((seen.insert(place(point), point)?, point)))
+    });
+    let mut shared = shared.peekable();
+    let (one, other) = *shared.peek()?;
+    let others = match shared.count() {
+        1 => String::new(),
+        2 => ", and so do those of 1 other run".to_owned(),
+        all => format!(", and so do those of {} other runs", all - 1),
+    };
+    let axis =
+        one.iter().find(|(axis, value)| other.get(axis) != Some(value)).map_or("seed", |it| it.0);
+    Some(format!(
+        "the points {one} and {other} count once, as they have the same key and so are one run{others}; if what they read was \
+         computed apart and is equal by chance, let their stage use the axis: {} = \"${{{axis}}}\" in the `environment` of a command",
+        axis.to_uppercase().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_")
+    ))
 }
 
 /// The values of these metrics in an artifact.

@@ -241,7 +241,33 @@ fn what_is_missing_strange_or_published_is_shown() {
     assert_snapshot!(files.text("summary.csv"));
     assert_snapshot!(files.text("runs.csv"));
     assert_snapshot!(files.text("summary.json"));
-    assert_eq!(test.notes, ["reference: no group for the values in line 3"]);
+    assert_eq!(
+        test.notes,
+        [
+            "the points method=10,rate=0.9,seed=1 and method=10,rate=0.9,seed=2 count once, as they have the same key and so are \
+             one run; if what they read was computed apart and is equal by chance, let their stage use the axis: SEED = \
+             \"${seed}\" in the `environment` of a command",
+            "reference: no group for the values in line 3"
+        ]
+    );
+}
+
+#[test]
+fn one_run_at_several_rows_is_no_news() {
+    let mut test = Test::new();
+    let metrics = "{\"test-accuracy\": 0.25}";
+    test.run_at(&["method=ce,seed=1", "method=mine,seed=1"], metrics);
+    test.run_at(&["method=ce,seed=2", "method=mine,seed=2"], metrics);
+    let parameters = json!({"metric": "test-accuracy", "over": ["seed"], "rows": ["method"]});
+    test.summarize(parameters.clone()).unwrap();
+    assert_eq!(test.notes, [""; 0]);
+    test.run_at(&["method=a,my-seed=1", "method=a,my-seed=2", "method=a,my-seed=3"], metrics);
+    test.run_at(&["method=b,my-seed=1", "method=b,my-seed=2"], metrics);
+    let over = json!({"metric": "test-accuracy", "over": ["seed", "my-seed"], "rows": ["method"]});
+    test.summarize(over).unwrap();
+    let note = &test.notes[0];
+    assert!(note.contains("and so do those of 1 other run"), "{note}");
+    assert!(note.contains("MY_SEED = \"${my-seed}\""), "{note}");
 }
 
 #[test]
