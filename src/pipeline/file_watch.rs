@@ -132,6 +132,17 @@ fn explained(error: notify::Error, path: &Path) -> anyhow::Error {
     }
 }
 
+/// The nearest folder above that exists.
+fn folder_of(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|above| above.is_dir())
+}
+
+/// A path below the only name of its folder.
+fn in_its_folder(path: &Path) -> Option<PathBuf> {
+    let above = folder_of(path)?;
+    Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?))
+}
+
 /// The targets under every name by which the system may report them.
 struct Relevant {
     paths: BTreeSet<PathBuf>,
@@ -141,23 +152,24 @@ struct Relevant {
 impl Relevant {
     fn of(targets: &Targets) -> Self {
         // A link can be replaced, and so can what it leads to.
-        let both = |path: &PathBuf| [Some(path.clone()), path.canonicalize().ok()];
-        let paths = targets.paths.iter().flat_map(both).flatten().collect();
-        let ignored = targets.ignored.iter().flat_map(both).flatten().collect();
+        let names =
+            |path: &PathBuf| [Some(path.clone()), in_its_folder(path), path.canonicalize().ok()];
+        let paths = targets.paths.iter().flat_map(names).flatten().collect();
+        let ignored = targets.ignored.iter().flat_map(names).flatten().collect();
         Self { paths, ignored }
     }
 
     /// The folders to watch. A file is watched through its folder: an editor puts a new file in its place. What does not exist
-    /// yet is watched through the nearest folder above that does.
+    /// yet is watched through the nearest folder above that does. Each under one name: under a second one (`a/../b`, a link), the
+    /// system would report by that alone.
     fn watched(&self) -> BTreeMap<PathBuf, RecursiveMode> {
         let mut watched = BTreeMap::new();
         for path in &self.paths {
-            let above = path.ancestors().skip(1).find(|above| above.is_dir());
-            if let Some(above) = above {
-                watched.entry(above.to_owned()).or_insert(RecursiveMode::NonRecursive);
+            if let Some(above) = folder_of(path).and_then(|above| above.canonicalize().ok()) {
+                watched.entry(above).or_insert(RecursiveMode::NonRecursive);
             }
-            if path.is_dir() {
-                watched.insert(path.clone(), RecursiveMode::Recursive);
+            if let Some(folder) = path.canonicalize().ok().filter(|path| path.is_dir()) {
+                watched.insert(folder, RecursiveMode::Recursive);
             }
         }
         let whole: Vec<PathBuf> = watched
@@ -238,6 +250,31 @@ mod tests {
         assert!(!reports(&|| write("photos/cache/record", "1")));
         assert!(!reports(&|| write("b.toml", "1")));
         assert!(!reports(&|| drop(fs::read(at("a.toml")).and(fs::read_dir(at("photos"))))));
+    }
+
+    #[test]
+    fn a_folder_may_have_several_names() {
+        let top = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| top.path().join(name);
+        for folder in ["photos", "other", "cache"] {
+            fs::create_dir_all(at(folder)).expect("a folder");
+        }
+        fs::write(at("a.toml"), "1").expect("writable");
+        std::os::unix::fs::symlink("..", at("other/here")).expect("a link");
+        for photos in ["photos", "other/../photos", "other/here/photos"] {
+            let targets = Targets {
+                paths: ["a.toml", photos, "other/here/b.toml"].map(at).into(),
+                ignored: Some(at("other/../cache")),
+            };
+            for name in ["a.toml", "b.toml", "photos/1.png"] {
+                let write = || fs::write(at(name), photos).expect("writable");
+                assert!(reports(&targets, write), "{photos}: {name}");
+            }
+            for name in ["c.toml", "cache/record"] {
+                let write = || fs::write(at(name), photos).expect("writable");
+                assert!(!reports(&targets, write), "{photos}: {name}");
+            }
+        }
     }
 
     #[test]
