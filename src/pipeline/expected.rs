@@ -54,15 +54,18 @@ impl Runs {
     /// Adds the last run of a stage.
     pub(crate) fn add(&mut self, stage: &StageName, record: &Record) {
         let work = Work::of(&record.parts);
-        let seconds = record.seconds / work.epochs;
-        self.same.entry(work.parameters).or_default().push(record.seconds);
-        self.own.insert(stage.clone(), seconds);
         let memory = [record.usage.peak_memory, record.usage.gpu_memory];
-        push(&mut self.stage, stage.template(), seconds);
         keep_larger(&mut self.memory.stage, stage.template(), memory);
         if work.kind != ANY_PROGRAM {
-            push(&mut self.kind, work.kind, seconds);
             keep_larger(&mut self.memory.kind, work.kind, memory);
+        }
+        let Some(whole) = record.usage.whole(record.seconds) else { return };
+        let seconds = whole / work.epochs;
+        self.same.entry(work.parameters).or_default().push(whole);
+        self.own.insert(stage.clone(), seconds);
+        push(&mut self.stage, stage.template(), seconds);
+        if work.kind != ANY_PROGRAM {
+            push(&mut self.kind, work.kind, seconds);
         }
     }
 
@@ -283,6 +286,27 @@ mod tests {
             ("plot", Some(5.0)),
         ] {
             assert_eq!(of(&expected, &after, name), seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_a_training_that_continued_the_whole_counts() {
+        let manifest = manifest(SWEEP);
+        let expected = |share| {
+            let name: StageName = "train@loss=mae,seed=1".parse().expect("a name");
+            let parts =
+                key::parts(manifest.stage(&name).expect("a stage"), &[], |_| InputResult::Unknown);
+            let usage = Usage { share, ..Usage::default() };
+            let record = Record::for_test("a", parts, Encoder::new("test").finish());
+            let mut runs = Runs::default();
+            runs.add(&name, &Record { usage, seconds: 3.0, ..record });
+            runs.expected()
+        };
+        for (share, seconds) in [(None, Some(3.0)), (Some(0.25), Some(12.0)), (Some(0.001), None)] {
+            let expected = expected(share);
+            for name in ["train@loss=mae,seed=1", "train@loss=mae,seed=3", "other"] {
+                assert_eq!(of(&expected, &manifest, name), seconds, "{name} {share:?}");
+            }
         }
     }
 

@@ -52,7 +52,8 @@ pub(crate) fn warnings(manifest: &Manifest, selected: &[StageName]) -> Warnings 
     Warnings::new(manifest.sources.clone(), list)
 }
 
-fn command_of(declaration: &Stage) -> Option<&Command> {
+/// The program of a stage, where it is one.
+pub(crate) fn command_of(declaration: &Stage) -> Option<&Command> {
     match &declaration.stage {
         KindConfig::Prepare(PrepareStage::Command(command)) => Some(command),
         _ => None,

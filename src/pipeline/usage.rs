@@ -30,7 +30,14 @@ pub(crate) struct Usage {
     /// The bytes of its inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_in: Option<u64>,
+    /// The share of its work, from 0 to 1, that all of this is of, and its seconds, where it continued from a checkpoint; 0 where it
+    /// does not say how far it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) share: Option<f64>,
 }
+
+/// From a smaller share than this, the time of a whole run cannot be told: too much of it is the start.
+const LEAST_SHARE: f64 = 0.1;
 
 impl Usage {
     /// What a worker took: by what the system counted of its process, by how much memory its processes had together when that was
@@ -44,6 +51,15 @@ impl Usage {
             peak_memory: memory,
             gpu_memory: reported.gpu_memory,
             bytes_in: None,
+            share: None,
+        }
+    }
+
+    /// How long a whole run would have taken that took so many seconds; `None` where that cannot be told.
+    pub(crate) fn whole(&self, seconds: f64) -> Option<f64> {
+        match self.share {
+            None => Some(seconds),
+            Some(share) => (share >= LEAST_SHARE).then(|| seconds / share),
         }
     }
 
@@ -59,13 +75,20 @@ impl Usage {
             peak_memory: self.peak_memory.max(other.peak_memory),
             gpu_memory: self.gpu_memory.max(other.gpu_memory),
             bytes_in: sum(self.bytes_in, other.bytes_in),
+            share: None,
         }
     }
 
-    /// `, cpu 3 h 07 min, memory 2.6 GB, read 163 GB`; empty where nothing is known.
+    /// `, cpu 3 h 07 min, memory 2.6 GB, read 163 GB`; empty where nothing is known. Begins with ` for its last 25 %` where it
+    /// continued from a checkpoint.
     pub(crate) fn in_words(&self) -> String {
+        let part = match self.share {
+            None => String::new(),
+            Some(0.0) => " for its last part".to_owned(),
+            Some(share) => format!(" for its last {:.0} %", (share * 100.0).max(1.0)),
+        };
         let cells = HEADS.into_iter().zip(self.cells()).filter(|(_, cell)| !cell.is_empty());
-        cells.map(|(head, cell)| format!(", {head} {cell}")).collect()
+        part + &cells.map(|(head, cell)| format!(", {head} {cell}")).collect::<String>()
     }
 
     /// The time of the processor, the memory (`2.6 GB, GPU 11 GB`) and the bytes that were read, as people read them; empty
@@ -167,6 +190,19 @@ mod tests {
             let usage = Usage::of(&counted, together, used);
             assert_eq!(usage.peak_memory, Some(expected), "{counted:?} {together:?} {reported:?}");
             assert_eq!((usage.cpu_seconds, usage.gpu_memory), (Some(1.5), Some(3)));
+        }
+    }
+
+    #[test]
+    fn a_whole_run_is_told_from_a_part_that_is_not_too_small() {
+        for (share, whole, words) in [
+            (None, Some(4.0), ", cpu 3.0 s"),
+            (Some(0.25), Some(16.0), " for its last 25 %, cpu 3.0 s"),
+            (Some(0.004), None, " for its last 1 %, cpu 3.0 s"),
+            (Some(0.0), None, " for its last part, cpu 3.0 s"),
+        ] {
+            let usage = Usage { share, cpu_seconds: Some(3.0), ..Usage::default() };
+            assert_eq!((usage.whole(4.0), usage.in_words().as_str()), (whole, words));
         }
     }
 

@@ -356,7 +356,7 @@ const USAGE_NUMBERS: [&str; 6] =
 
 /// The same of a record; empty where it is not known.
 fn usage_numbers(record: &Record) -> [String; 6] {
-    let Usage { cpu_seconds, peak_memory, gpu_memory, bytes_in } = record.usage;
+    let Usage { cpu_seconds, peak_memory, gpu_memory, bytes_in, share: _ } = record.usage;
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
     let cpu = cpu_seconds.map(number).unwrap_or_default();
     let written = Some(record.output.extent.bytes);

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use pipeline_stages::text::in_short;
 
-use super::Run;
 use super::pools::GpuNeeds;
 use super::states::StageState;
+use super::{Run, unseen};
 use crate::events::RunEvent;
 use crate::format;
 use crate::manifest::{Failing, WHOLE_GPU};
@@ -99,9 +99,18 @@ impl Run<'_> {
         }
     }
 
-    /// What else there is to say of a stage that has failed: which attempt it was, and for want of memory, who had most of it.
-    pub(super) fn about_failure(&self, name: &StageName, failing: Failing, lack: Lack) -> String {
-        let mut more = String::new();
+    /// What else there is to say of a stage that has failed: a variable that its program may miss, which attempt it was, and for want
+    /// of memory, who had most of it.
+    pub(super) fn about_failure(
+        &self,
+        name: &StageName,
+        failing: Failing,
+        lack: Lack,
+        log: &[String],
+    ) -> String {
+        let is_set = |name: &str| std::env::var_os(name).is_some();
+        let stage = self.manifest.stage(name);
+        let mut more = stage.and_then(|stage| unseen::hint(stage, log, is_set)).unwrap_or_default();
         if lack != Lack::Nothing {
             let others = self.beside(name, lack);
             more.push_str(&self.who_was_large(name, lack, &others));

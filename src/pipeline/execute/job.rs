@@ -10,6 +10,7 @@ use pipeline_stages::message::{self, Event, RanOn};
 use pipeline_stages::worker::{io_error_kind, with_disk_advice};
 use serde::{Deserialize, Serialize};
 
+use super::advance::Advance;
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
@@ -191,8 +192,10 @@ impl Job<'_> {
         }
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
         let launch = self.launcher.launch(declaration.stage.info().worker, &request)?;
-        report(JobEvent::Starts { why: work.reason.clone(), resumes: claim.resumes() });
+        let resumes = claim.resumes();
+        report(JobEvent::Starts { why: work.reason.clone(), resumes });
         let log = claim.log();
+        let mut advance = Advance::default();
         let end = worker::run(launch, &request, &log, self.worker, |event| match event {
             Event::Begins => claim.begin(),
             // The end of a process that learns may take a while, in which it still has its memory, also that of a GPU.
@@ -203,7 +206,12 @@ impl Job<'_> {
             {
                 report(JobEvent::GivesBack);
             }
-            event => report(JobEvent::Worker(event)),
+            event => {
+                if let Event::Progress(progress) = &event {
+                    advance.progress(progress);
+                }
+                report(JobEvent::Worker(event));
+            }
         })?;
         let Touched { spoilt, notes, damaged } = reads.touched();
         for (artifact, withdrawn) in damaged {
@@ -227,6 +235,7 @@ impl Job<'_> {
         }
         match end {
             worker::End::Finished { metrics, ran_on, usage } => {
+                let usage = Usage { share: resumes.then(|| advance.share()), ..usage };
                 let ended = Finished { metrics, ran_on, usage };
                 let end = self.commit(claim, ended, &reads.inputs(), report)?;
                 reads.keep();

@@ -3,6 +3,7 @@
 //! All decisions are made on the main thread; a [`job`] has a thread of its own and sends messages.
 //! Does not depend on a terminal: what happens goes to a [`Reporter`](crate::progress::Reporter).
 
+mod advance;
 mod attempts;
 mod elsewhere;
 mod executor;
@@ -24,6 +25,7 @@ mod spec;
 mod states;
 mod supervisor;
 mod threads;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -620,7 +622,7 @@ impl Run<'_> {
         let end = match end {
             JobEnd::Failed { message, log, failing } => {
                 lack = self.lack(name, failing, &message, &log);
-                let more = self.about_failure(name, failing, lack);
+                let more = self.about_failure(name, failing, lack, &log);
                 JobEnd::Failed { message: message + &more, log, failing }
             }
             end => end,

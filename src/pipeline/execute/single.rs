@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use pipeline_stages::Cores;
-use pipeline_stages::message::{Event, Progress};
+use pipeline_stages::message::Event;
 use signal_hook::consts::SIGUSR1;
 
+use super::advance::Advance;
 use super::executor::{Executor, Report};
 use super::following;
 use super::job::{self, JobEnd, JobEvent};
@@ -130,8 +131,8 @@ impl Process<'_> {
         if let Some(journal) = &mut journal {
             let time_up = self.supervisor.was_asked_by(SIGUSR1);
             let inherits = place.as_ref().is_some_and(|place| place.inherits);
-            let advanced =
-                inherits || journal.has_advanced() && cache.checkpoint_files(&key) != checkpoint;
+            let advanced = inherits
+                || journal.advance.is_further() && cache.checkpoint_files(&key) != checkpoint;
             let ending = end.ending(time_up, advanced);
             // Before its last word: after that, the folder may be the one of another job.
             if let Some(folder) = cache.job(&key).filter(|_| ending.is_final()) {
@@ -277,15 +278,14 @@ fn take_allocated_cores(spec: &mut JobSpec) {
 /// What the job says for whoever follows it.
 struct Journal {
     file: JobJournal,
-    /// How far it was when it began with what it counts now, and how far it is.
-    progress: Option<(Progress, Progress)>,
+    advance: Advance,
     /// When it was said last how far it is.
     said: Option<Instant>,
 }
 
 impl Journal {
     fn begin(folder: &JobFolder) -> anyhow::Result<Self> {
-        let mut journal = Self { file: folder.journal()?, progress: None, said: None };
+        let mut journal = Self { file: folder.journal()?, advance: Advance::default(), said: None };
         journal.add(&JobLine::Begins { host: Owner::this_process().host });
         let _ = folder.set_waits(None);
         Ok(journal)
@@ -299,10 +299,7 @@ impl Journal {
     fn event(&mut self, event: &JobEvent) {
         match event {
             JobEvent::Worker(Event::Progress(progress)) => {
-                let what = |progress: &Progress| (progress.unit, progress.total);
-                let first = self.progress.take().map(|(first, _)| first);
-                let first = first.filter(|first| what(first) == what(progress));
-                self.progress = Some((first.unwrap_or_else(|| progress.clone()), progress.clone()));
+                self.advance.progress(progress);
                 if self.said.is_some_and(|said| said.elapsed() < INTERVAL) {
                     return;
                 }
@@ -313,10 +310,5 @@ impl Journal {
             _ => {}
         }
         self.add(&JobLine::Event(event.clone()));
-    }
-
-    /// Whether it is further than when it began, as far as it says that.
-    fn has_advanced(&self) -> bool {
-        self.progress.as_ref().is_none_or(|(first, last)| last.done > first.done)
     }
 }
