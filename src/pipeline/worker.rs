@@ -16,6 +16,7 @@ use anyhow::{Context, anyhow};
 use pipeline_stages::message::{
     Event, Hello, LAST_WORDS, Metrics, PROTOCOL, RanOn, Request, VERSION,
 };
+use pipeline_stages::worker::ends_within_line;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use signal_hook::consts::SIGBUS;
 
@@ -378,8 +379,9 @@ fn before_last_words(mut log: Vec<String>, message: &str) -> Vec<String> {
 /// Appends a failure to a log, unless the worker wrote it.
 pub(crate) fn write_last_words(log: &Path, message: &str) {
     let file = File::options().append(true).create(true).open(log);
+    let begin = if ends_within_line(log) { "\n" } else { "" };
     // If the log cannot be written, the message is still shown.
-    let _ = file.and_then(|mut file| writeln!(file, "{LAST_WORDS}{message}"));
+    let _ = file.and_then(|mut file| writeln!(file, "{begin}{LAST_WORDS}{message}"));
 }
 
 /// The failure that a log ends with. `None` where it does not end with one.

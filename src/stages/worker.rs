@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -374,7 +374,8 @@ fn serve_request(
         Err(error) => {
             // For the log, which outlives the terminal.
             let message = in_words(&with_disk_advice(error));
-            write_log(&format!("{LAST_WORDS}{message}"));
+            let begin = if ends_within_line(Path::new("/proc/self/fd/2")) { "\n" } else { "" };
+            write_log(&format!("{begin}{LAST_WORDS}{message}"));
             let signal = lock(&context.signal).take();
             Event::Failed { message, signal }
         }
@@ -412,6 +413,16 @@ pub fn name_process() {
 /// Writes a line to the log. The log can be on a full disk, which must not end the worker.
 fn write_log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether a log ends within a line, as where a program was killed that drew a bar.
+pub fn ends_within_line(log: &Path) -> bool {
+    let mut last = [0];
+    let read = File::open(log).and_then(|mut file| {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)
+    });
+    read.is_ok() && last != *b"\n"
 }
 
 /// After this, a file that grows beyond the limit on file sizes (`ulimit -f`) is an error of the write and does not end

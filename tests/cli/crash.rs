@@ -258,6 +258,11 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
     // One step may have been done twice: the one whose checkpoint was not written yet.
     assert!(steps(&project) <= STEPS + STEPS + 1);
     assert_eq!(project.digest("train"), undisturbed_model());
+    // What it took is that of its last part, and the record says of how much.
+    let results = project.pipeline("results experiment.toml simclr train --json").json();
+    let share = |stage: usize| results[stage]["usage"]["share"].as_f64();
+    assert_eq!(share(0), None, "{results}");
+    assert!(share(1).is_some_and(|share| share > 0.0 && share < 1.0), "{results}");
 }
 
 #[test]
@@ -506,4 +511,30 @@ fn a_run_does_not_wait_for_the_dead() {
     let ended = project.pipeline("run experiment.toml");
     ended.success();
     assert!(started.elapsed() < Duration::from_secs(20), "its locks went with it");
+}
+
+#[test]
+fn why_a_stage_failed_is_known_where_its_program_ended_within_a_line() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "bars"
+
+[stages.ends]
+kind = "command"
+shell = 'printf "45 percent"; exit 3'
+
+[stages.kills-its-worker]
+kind = "command"
+shell = 'printf "46 percent"; kill -9 $PPID'
+"#,
+    );
+    let ended = project.pipeline("run experiment.toml --keep-going");
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.contains("      | 45 percent\n"), "{ended}");
+    let log = project.pipeline("log experiment.toml ends").stdout;
+    assert!(log.starts_with("45 percent\nfailed: "), "{log}");
+    let status = project.pipeline("status experiment.toml").stdout;
+    assert!(status.contains("exit status 3"), "{status}");
+    assert!(status.contains("was killed (signal 9)"), "{status}");
 }
