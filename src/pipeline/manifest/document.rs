@@ -251,6 +251,21 @@ fn broken_places(errors: &[SyntaxError], text: &str) -> Broken {
 fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mistake> {
     let SyntaxError { span, fault } = error;
     let there = text.get(span.clone()).unwrap_or_default();
+    let after = text.get(span.end..).unwrap_or_default();
+    let is_behind = |dollar: usize| text.get(dollar..).is_some_and(|rest| rest.starts_with("${"));
+    if span.start.checked_sub(1).is_some_and(is_behind) {
+        // The rest of a value of the matrix without its quotes.
+        return None;
+    }
+    if *fault == Fault::NoQuotes
+        && there == "$"
+        && let Some((name, _)) = after.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+        && !name.contains('\n')
+    {
+        let value = format!("${{{name}}}");
+        let mistake = Mistake::at(span.start..span.start + value.len(), "text must be in quotes");
+        return Some(mistake.help(format!("write \"{value}\": it keeps the type of its value")));
+    }
     if *fault == Fault::Duplicate {
         let follows = tables.hold(span);
         let mistake = Mistake::at(span.clone(), format!("'{there}' is defined twice"));

@@ -293,6 +293,17 @@ pub(super) fn is_template(text: &str) -> bool {
     text.contains("${")
 }
 
+/// The name in a text that others write for a value of a matrix: `$rate`, `{rate}`, `{{ rate }}`.
+fn nearly_template(text: &str) -> Option<&str> {
+    let name = text.trim_matches(['$', '{', '}', '%', ' ']);
+    let is_name = |name: &str| {
+        let mut letters = name.chars();
+        letters.next().is_some_and(char::is_alphabetic)
+            && letters.all(|letter| letter.is_alphanumeric() || "_-.".contains(letter))
+    };
+    (text.starts_with(['$', '{']) && is_name(name)).then_some(name)
+}
+
 /// How the names begin that have a value of a matrix in them, which is a mistake of its own: a stage that does not exist may be
 /// one of theirs.
 pub(super) fn beginnings<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
@@ -315,7 +326,9 @@ fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<
                 ParameterType::Bool => text == "true" || text == "false",
                 _ => false,
             };
-            fits.then(|| format!("{WITHOUT_QUOTES}{key}{text}"))
+            let plain = || fits.then(|| format!("{WITHOUT_QUOTES}{key}{text}"));
+            let of_matrix = |name| format!("a value of the matrix is written \"${{{name}}}\"");
+            plain().or_else(|| nearly_template(text).map(of_matrix))
         }
         (DeValue::Float(float), ParameterType::Integer { .. }) => {
             let whole = float.as_str().strip_suffix(".0")?;

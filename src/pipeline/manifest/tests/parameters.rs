@@ -673,3 +673,18 @@ error: the inputs 'a-b' and 'a_b' are both PIPELINE_INPUT_A_B in the environment
 error: 1 mistake in x.toml; nothing was run
 "##);
 }
+
+#[test]
+fn a_value_of_the_matrix_in_another_language() {
+    for text in ["$rate", "{rate}", "{{ rate }}"] {
+        let shown = shown_of_train(&format!("warmup = \"{text}\"\n"));
+        assert!(
+            shown.contains("= help: a value of the matrix is written \"${rate}\"\n"),
+            "{shown}"
+        );
+    }
+    for text in ["rate", "$", "$1", "{}", "{a b}"] {
+        let shown = shown_of_train(&format!("warmup = \"{text}\"\n"));
+        assert!(!shown.contains("value of the matrix"), "{shown}");
+    }
+}

@@ -525,3 +525,20 @@ fn a_long_value_is_not_repeated_in_full() {
     let title = text.lines().next().unwrap_or_default();
     assert!(title.chars().count() < 700 && title.contains(" … "), "{title}");
 }
+
+#[test]
+fn a_value_of_the_matrix_without_quotes_is_one_mistake() {
+    assert_snapshot!(shown_of_train("warmup = ${rate}\n"), @r#"
+    error: text must be in quotes
+      --> x.toml:11:10
+       |
+    11 | warmup = ${rate}
+       |          ^^^^^^^
+       |
+       = help: write "${rate}": it keeps the type of its value
+
+    error: 1 mistake in x.toml; nothing was run
+    "#);
+    let shown = shown_of_train("warmup = $\n");
+    assert!(shown.contains("= help: write \"$\"\n"), "{shown}");
+}
