@@ -128,6 +128,10 @@ fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
         return Err(format!("there are two columns '{name}'; they are {}", found()));
     }
     let Some(label) = place("label") else {
+        let is_split_by = |by: &char| first[0].split(*by).any(|name| name.trim() == "label");
+        if let ([_], Some(by)) = (first, [';', '\t', '|'].iter().find(|by| is_split_by(by))) {
+            return Err(format!("its columns have {by:?} between them: write commas"));
+        }
         if count == 1 {
             return Ok(Columns { key: Key::Order, label: 0, count, has_names: false });
         }
@@ -243,6 +247,16 @@ fn classes(
         name.parse().is_ok_and(|number: i64| usize::try_from(number) != Ok(place))
     };
     let are_names = names.iter().enumerate().any(is_elsewhere);
+    let is_fraction = |label: &str| {
+        label.parse::<i64>().is_err() && label.parse::<f64>().is_ok_and(f64::is_finite)
+    };
+    if !are_names && let Some((line, label)) = labels().find(|(_, label)| is_fraction(label)) {
+        let label = shortened(label);
+        let wrong = format!(
+            "'{label}' is not a whole number: write classes as 0, 1, 2 (fmt=\"%d\" of numpy.savetxt), or by name"
+        );
+        return Err((*line, wrong));
+    }
     if are_names || labels().any(|(_, label)| label.parse::<i64>().is_err()) {
         return Err((*line, no_such_class(&shortened(other), names)));
     }
@@ -260,7 +274,7 @@ impl Found {
         let first = shortened(self.first_other.as_ref()?);
         let (others, file) = (self.others, file.display());
         Some(format!(
-            "{file}: {others} of the rows are of other files than those of the data set, such as '{first}'"
+            "{file}: rows of other files than those of the data set: {others}, such as '{first}'"
         ))
     }
 
@@ -375,6 +389,9 @@ mod tests {
                 "line 3: the class 'dgo' does not exist; did you mean 'dog'?",
             ),
             ("index,label\n0,cat\n2,1", None, "line 3: the class '1' does not exist"),
+            ("path;label\na;cat", None, "line 1: its columns have ';' between them: write commas"),
+            ("index\tlabel\n0\tcat", None, "line 1: its columns have '\\t' between them"),
+            ("0\n1.0e+00\n1.0e+00\n", None, "line 3: '1.0e+00' is not a whole number"),
             ("index,label\n0,\n2,1", None, "line 2: the class '' does not exist"),
             (
                 "0\n1\n",
