@@ -51,6 +51,11 @@ pub(crate) enum Command {
     /// Run what is not in the cache yet
     ///
     /// Where stages are named, only these, and what they need.
+    #[command(after_help = "\
+Exit status:  0  every stage has a result, or goes on as a job (--detach)\n              \
+1  a stage failed, or cannot run\n              \
+2  nothing was run: mistakes, a cache that cannot be used\n            \
+130  interrupted: the same command continues")]
     Run(RunArguments),
     /// Show what would run, and why
     ///
@@ -400,9 +405,9 @@ pub(crate) struct ResultsArguments {
     /// The smallest first
     #[arg(long, requires = "sort")]
     pub(crate) reverse: bool,
-    /// Only results with this value of a parameter or an axis: `rate=0.9`, `train.epochs=3`. The same name twice means either value
-    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = condition, add = ArgValueCompleter::new(complete::conditions))]
-    pub(crate) conditions: Vec<(String, String)>,
+    /// Only results with these values of parameters or axes: `rate=0.9,train.epochs=3`. The same name twice means either value
+    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = conditions, add = ArgValueCompleter::new(complete::conditions))]
+    pub(crate) conditions: Vec<Conditions>,
     /// Show every metric, however many there are
     #[arg(long)]
     pub(crate) all: bool,
@@ -427,9 +432,24 @@ pub(crate) struct ResultsFormat {
     pub(crate) markdown: bool,
 }
 
-fn condition(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as rate=0.9")?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
+/// The names and values of one `--where`.
+#[derive(Debug, Clone)]
+pub(crate) struct Conditions(pub(crate) Vec<(String, String)>);
+
+/// Several with commas between them, as `--only` takes them; a comma before what is no `NAME=`, or in brackets, is one of a value.
+fn conditions(text: &str) -> Result<Conditions, String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for part in text.split(',') {
+        match (part.split_once('='), all.last_mut()) {
+            (_, Some((_, value))) if value.starts_with(['[', '{', '"']) => {
+                value.push_str(&format!(",{part}"));
+            }
+            (Some((name, value)), _) => all.push((name.trim().to_owned(), value.trim().to_owned())),
+            (None, Some((_, value))) => value.push_str(&format!(",{part}")),
+            (None, None) => return Err("write it as rate=0.9".to_owned()),
+        }
+    }
+    Ok(Conditions(all))
 }
 
 #[derive(Debug, Args)]

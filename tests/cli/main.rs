@@ -43,6 +43,7 @@ mod older_kernel;
 mod outages;
 mod places;
 mod pretrained;
+mod programs;
 mod python;
 mod reads;
 mod remote_stories;

@@ -76,6 +76,15 @@ fn results_under_all_parameters() {
     score,score@rate=0.9,,false,,3,0.9,3
     score,score@rate=0.9,,false,,10,0.9,10
     ");
+    let count = |conditions: &str| {
+        let json = project.pipeline(&format!("results experiment.toml --json {conditions}")).json();
+        json.as_array().map(Vec::len)
+    };
+    assert_eq!(count("--where rate=0.9,EPOCHS=3"), Some(1));
+    assert_eq!(count("--where EPOCHS=3,EPOCHS=10 --where rate=0.9"), Some(2));
+    // These are no names, but parts of a value.
+    assert_eq!(count("--where rate=0.9,3"), Some(0));
+    assert_eq!(count("--where rate=[0.9,EPOCHS=3]"), Some(0));
     let json = project.pipeline("results experiment.toml --json --sort accuracy --reverse").json();
     assert_eq!(json.as_array().map(Vec::len), Some(5));
     assert_eq!(json[0]["metrics"]["accuracy"], 0.5);
@@ -282,4 +291,31 @@ run = ["sh", "-c", 'echo "{{\"accuracy\": $1}}" > {output}/metrics.json', "sh", 
       0.1  0.5   0.1000    [digest]  yes
       0.3  0.5   0.3000    [digest]  yes
     ");
+}
+
+#[test]
+fn metrics_name_the_command_for_results_with_other_values() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "earlier"
+
+[stages.score]
+kind = "command"
+shell = 'echo "{\"x\": $X}" > "$PIPELINE_OUTPUT/metrics.json"'
+environment = { X = "1" }
+output = "metrics"
+"#,
+    );
+    let metrics =
+        |set: &str| project.pipeline(&format!("metrics experiment.toml score{set}")).stdout;
+    assert_eq!(metrics(""), "no result yet: score (`pipeline run experiment.toml score`)\n");
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(metrics(""), "score  x  1\n");
+    let other = metrics(" --set stages.score.environment.X=\"2\"");
+    assert!(other.starts_with("no result yet: score (`pipeline run "), "{other}");
+    assert!(
+        other.contains("); earlier ones: `pipeline results experiment.toml score --set "),
+        "{other}"
+    );
 }

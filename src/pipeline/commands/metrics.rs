@@ -86,7 +86,16 @@ fn to_text(
     let without: Vec<_> = without.collect();
     if !without.is_empty() {
         let run = arguments.manifest.command_again("run");
-        blocks.push(format!("no result yet: {} (`{run}`)\n", names_in_words(without)));
+        let experiment = &project.manifest.experiment.name;
+        let has_earlier =
+            |name: &&StageName| project.cache.last_record(experiment, name.as_str()).is_some();
+        let earlier = match without.iter().any(has_earlier) {
+            true => {
+                format!("; earlier ones: `{}`", arguments.manifest.command_again("results"))
+            }
+            false => String::new(),
+        };
+        blocks.push(format!("no result yet: {} (`{run}`){earlier}\n", names_in_words(without)));
     }
     blocks.retain(|block| !block.is_empty());
     blocks.join("\n")

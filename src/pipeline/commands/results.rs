@@ -40,7 +40,8 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     if results.is_empty() {
         note("no result of these stages is recorded");
     } else {
-        select(&mut results, &arguments.conditions)?;
+        let conditions = arguments.conditions.iter().flat_map(|all| all.0.clone());
+        select(&mut results, &conditions.collect::<Vec<_>>())?;
         if results.is_empty() {
             note("no result has these values");
         }
