@@ -99,6 +99,11 @@ impl WorkerHandle {
         control.memory = control.memory.max(now);
     }
 
+    /// Whether it runs now.
+    pub(crate) fn runs(&self) -> bool {
+        self.control().group.is_some()
+    }
+
     /// The most that was seen of it, in bytes.
     pub(crate) fn memory(&self) -> Option<u64> {
         self.control().memory

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, Rgb, RgbImage};
-use pipeline_stages::ArtifactType::{Dataset, Directory, Split};
-use pipeline_stages::{Kind, KindConfig, kinds};
+use pipeline_stages::ArtifactType::{Dataset, Directory, File, Split};
+use pipeline_stages::{KINDS, Kind, KindConfig, WorkerProgram, kinds};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -76,6 +76,44 @@ fn an_image_folder() {
         found, "version 4: b6baa5dddf107366",
         "bump the VERSION of the kind whose output changed"
     );
+}
+
+#[test]
+fn an_unpacked_archive_and_an_imported_checkpoint() {
+    let mut test = Fixture::new();
+    let content = std::fs::read(pipelines().join("data/fashion-mnist-6k.zip")).unwrap();
+    test.write("archive/fashion-mnist-6k.zip", content);
+    let folder = test.folder().join("archive");
+    let from = ("archive", File, folder.as_path());
+    let (files, _) = test.run_on("unpack", json!({}), &[from], 0, None).unwrap();
+    let checkpoint = reference_path("import/checkpoints/simclr.pth.tar");
+    let parameters = json!({"path": checkpoint, "architecture": "resnet8", "normalise": "none"});
+    let (weights, _) = test.run_on("import-weights", parameters, &[], 0, None).unwrap();
+    let found = [
+        fingerprint(kinds::Unpack::VERSION, &files),
+        fingerprint(kinds::ImportWeights::VERSION, &weights),
+    ];
+    let expected = ["version 2: 56a12f8a1e93bbf5", "version 2: 6c09aac5b91da68a"];
+    assert_eq!(found, expected, "bump the VERSION of the kind whose output changed");
+}
+
+#[test]
+fn the_output_of_each_kind_is_bound_to_its_version() {
+    let bound = [
+        kinds::CorruptLabels::NAME,
+        kinds::Dataset::NAME,
+        kinds::ImportWeights::NAME,
+        kinds::ReplaceImages::NAME,
+        kinds::Split::NAME,
+        kinds::Unpack::NAME,
+        // By its own tests.
+        kinds::Summarize::NAME,
+    ];
+    // What they write is not of this program.
+    let foreign = [kinds::Command::NAME, kinds::Download::NAME];
+    for kind in KINDS.iter().filter(|kind| kind.worker == WorkerProgram::Prepare) {
+        assert!([&bound[..], &foreign].concat().contains(&kind.name), "{} is not bound", kind.name);
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What stages take of the machine: what is recorded of it, and how it is shared out.
 
+use std::fs::File;
+
 use insta::assert_snapshot;
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use crate::support::{Ended, MANIFEST, Sandbox};
+use crate::support::{Ended, MANIFEST, Sandbox, eventually};
 
 /// A stage that keeps 30 MB in a variable of a shell for a second, and one that reads what it wrote.
 const MEMORY: &str = r#"
@@ -705,6 +708,38 @@ echo "terminate called after throwing an instance of 'std::bad_alloc'" >&2; exit
     assert_eq!(ended.results(), "large ran, small failed", "{ended}");
     assert!(ended.stderr.contains("the largest stage then was large, with "), "{ended}");
     assert!(ended.stderr.contains(" MB; beside it ran small"), "{ended}");
+}
+
+#[test]
+fn only_programs_that_run_are_blamed_when_memory_runs_out() {
+    // The program of one has ended, and its result waits until nobody cleans the cache.
+    let text = r#"
+[experiment]
+name = "memory"
+[stages.large]
+kind = "command"
+shell = "touch seen; while [ ! -e end-large ]; do sleep 0.01; done"
+[stages.small]
+kind = "command"
+shell = """
+while [ ! -e fail-small ]; do sleep 0.01; done
+echo MemoryError >&2; exit 1
+"""
+"#;
+    let project = Sandbox::new(text);
+    let run = project.start("run experiment.toml --jobs 2 --cpus 2 --keep-going");
+    eventually("both run", || project.path("seen").exists());
+    let lock = File::options().write(true).open(project.cache("locks/pins")).expect("the lock");
+    flock(&lock, FlockOperation::LockExclusive).expect("nobody cleans");
+    project.write("end-large", "");
+    run.wait_for("which cleans this cache");
+    project.write("fail-small", "");
+    run.wait_for("FAIL  small");
+    drop(lock);
+    let ended = run.wait();
+    assert_eq!(ended.results(), "large ran, small failed", "{ended}");
+    assert!(ended.stderr.contains("nothing ran beside it"), "{ended}");
+    assert!(!ended.stderr.contains("attempts = 2"), "{ended}");
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn a_write_elsewhere_fails_and_may_be_allowed() {
     FAIL  words after [time]: 'sh -c echo hello > out.txt' ended with exit status 2
           the sandbox refused what the stage does not declare: write out.txt
           what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["out.txt"]
+          which allows only what exists before the program starts: make out.txt, or let the program write to $PIPELINE_OUTPUT or $TMPDIR
           the last lines of its log:
           | sh: 1: cannot create out.txt: Permission denied
           | sandbox: undeclared write [project]/out.txt

@@ -137,7 +137,7 @@ impl Run<'_> {
         self.states.taken(name).map_or(&[], |taken| &taken.gpus)
     }
 
-    /// The other stages that run, or of those, the ones on the same GPU.
+    /// The other stages whose programs run here, or of those, the ones on the same GPU.
     fn beside(&self, failed: &StageName, lack: Lack) -> Vec<&StageName> {
         let own = self.gpus(failed);
         let is_beside = |name: &StageName| match lack {
@@ -145,7 +145,7 @@ impl Run<'_> {
             _ => true,
         };
         let running = self.states.iter().filter_map(|(name, state)| match state {
-            StageState::Running { .. } => Some(name),
+            StageState::Running { .. } if self.supervisor.has_processes(name) => Some(name),
             _ => None,
         });
         running.filter(|name| *name != failed && is_beside(name)).collect()

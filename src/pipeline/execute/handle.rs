@@ -29,6 +29,11 @@ pub(crate) trait Handle<T> {
     /// Continues its processes.
     fn resume(&self) {}
 
+    /// Whether it has processes on this machine now.
+    fn has_processes(&self) -> bool {
+        false
+    }
+
     /// Looks how much memory its processes have, where it is work of this machine.
     fn look_at_memory(&self) {}
 
@@ -120,6 +125,10 @@ impl<T> Handle<T> for Thread<T> {
 
     fn resume(&self) {
         self.worker.resume();
+    }
+
+    fn has_processes(&self) -> bool {
+        self.worker.runs()
     }
 
     fn look_at_memory(&self) {

@@ -151,6 +151,11 @@ impl<T> Supervisor<T> {
         }
     }
 
+    /// Whether running work has processes on this machine: not what runs elsewhere, or whose program has ended.
+    pub(crate) fn has_processes(&self, stage: &StageName) -> bool {
+        self.work.get(stage).is_some_and(|work| work.handle.has_processes())
+    }
+
     /// The most memory that running work was seen to have, in bytes.
     pub(crate) fn memory(&self, stage: &StageName) -> Option<u64> {
         self.work.get(stage)?.handle.memory()

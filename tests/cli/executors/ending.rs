@@ -276,3 +276,22 @@ fn a_worker_whose_program_was_changed_says_so() {
     let why = "fake-learn crashed (signal 7): its program, or a file that it reads, was changed while it ran";
     assert!(ended.stderr.contains(why), "{ended}");
 }
+
+#[test]
+fn what_runs_elsewhere_is_not_blamed_when_memory_runs_out_here() {
+    let project = two_stages();
+    project.edit(
+        "shell = 'echo a >",
+        "shell = 'touch seen; while [ ! -e end ]; do sleep 0.01; done; echo a >",
+    );
+    project.edit(
+        "shell = 'echo b > \"$PIPELINE_OUTPUT/a\"'\nexecution = { executor = \"fake\" }",
+        "shell = 'while [ ! -e seen ]; do sleep 0.01; done; echo MemoryError >&2; exit 1'",
+    );
+    let run = project.start("run experiment.toml --keep-going --jobs 2");
+    run.wait_for("FAIL  b");
+    project.write("end", "");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "a ran, b failed", "{ended}");
+    assert!(ended.stderr.contains("nothing ran beside it"), "{ended}");
+}

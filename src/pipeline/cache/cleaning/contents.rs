@@ -55,7 +55,7 @@ impl What {
             Self::Rerun => "reruns",
             Self::Log => "logs",
             Self::Listing => "listings",
-            Self::Running => "interrupted stages",
+            Self::Running => "progress of stages",
             Self::Document => "texts of the history",
             Self::Index => "indexes",
             Self::Flushed => "marks of runs",

@@ -1,6 +1,6 @@
 //! What a program did that its stage does not declare, in words, with the lines of the manifest that would declare it.
 //!
-//! Pure.
+//! Pure, but for which paths exist.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,7 @@ pub(super) fn sentences(
     let is_artifact =
         |path: &Path| manifest.store.as_deref().is_some_and(|store| path.starts_with(store));
     let (artifacts, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|path| is_artifact(path));
+    let (changed, write): (Vec<_>, Vec<_>) = write.into_iter().partition(|path| is_artifact(path));
     let is_local = |path: &Path| path.starts_with(&manifest.folder);
     let is_content = |path: &&Path| {
         let is_file = undeclared.contains(&(Access::Read, path.to_path_buf()));
@@ -67,8 +68,8 @@ pub(super) fn sentences(
     let content: Vec<_> = read.iter().copied().filter(is_content).collect();
     let elsewhere: Vec<_> = read.iter().copied().filter(|path| !is_local(path)).collect();
     let line = |declared: &[String], paths: &[&Path]| {
-        let all = declared.iter().cloned().chain(manifest.folded(paths));
-        all.map(quoted).collect::<Vec<_>>().join(", ")
+        let new = manifest.folded(paths).into_iter().filter(|path| !declared.contains(path));
+        declared.iter().cloned().chain(new).map(quoted).collect::<Vec<_>>().join(", ")
     };
     if !artifacts.is_empty() {
         sentences.push("what another stage made: inputs = { NAME = \"STAGE\" }".to_owned());
@@ -86,6 +87,21 @@ pub(super) fn sentences(
         sentences.push(format!(
             "what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = [{line}]"
         ));
+        // The kernel allows what is there: to allow what is not, all of its folder would be.
+        let missing = manifest.folded(&write).into_iter().filter(|path| !manifest.exists(path));
+        let missing: Vec<_> = missing.collect();
+        if !missing.is_empty() {
+            let missing = in_short(missing, MOST_NAMED);
+            sentences.push(format!(
+                "which allows only what exists before the program starts: make {missing}, or let the program write to $PIPELINE_OUTPUT or $TMPDIR"
+            ));
+        }
+    }
+    if !changed.is_empty() {
+        sentences.push(
+            "what another stage made is never changed: copy it to $PIPELINE_OUTPUT, and change that"
+                .to_owned(),
+        );
     }
     sentences
 }
@@ -96,6 +112,14 @@ impl Manifest {
         let in_home = self.home.as_deref().and_then(|home| path.strip_prefix(home).ok());
         in_home
             .is_some_and(|path| path.iter().any(|name| name.as_encoded_bytes().starts_with(b".")))
+    }
+
+    /// Whether there is something at a path as it would be in the manifest.
+    fn exists(&self, written: &str) -> bool {
+        let in_home = written.strip_prefix("~/").zip(self.home.as_deref());
+        let path =
+            in_home.map_or_else(|| self.folder.join(written), |(rest, home)| home.join(rest));
+        path.symlink_metadata().is_ok()
     }
 
     /// The paths as they would be in the manifest; the folders of many.
@@ -178,12 +202,43 @@ mod tests {
         what the result depends on: files = ["train.py", "/data/x"]
         what cannot change the result: sandbox-read = ["/data/x"]
         what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["out"]
+        which allows only what exists before the program starts: make out, or let the program write to $PIPELINE_OUTPUT or $TMPDIR
         "#);
         insta::assert_snapshot!(said(&[(Read, "/home/me/exp/cache/store/aa/text"), (Read, "/home/me/exp/a")]), @r#"
         read a, cache/store/aa/text
         what another stage made: inputs = { NAME = "STAGE" }
         what the result depends on: files = ["train.py", "a"]
         "#);
+    }
+
+    #[test]
+    fn what_may_be_written_exists_and_is_no_input() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        std::fs::write(folder.join("there"), "").expect("a file");
+        let manifest = Manifest {
+            folder: folder.to_owned(),
+            store: Some(folder.join("cache/store")),
+            sandbox_write: vec!["there".to_owned(), "not".to_owned()],
+            ..Manifest::default()
+        };
+        let said = |paths: &[&str]| {
+            let paths = paths.iter().map(|path| (Write, folder.join(path))).collect();
+            sentences(&paths, 0, &manifest).join("\n")
+        };
+        insta::assert_snapshot!(said(&["there"]), @r#"
+        write there
+        what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["there", "not"]
+        "#);
+        insta::assert_snapshot!(said(&["not"]), @r#"
+        write not
+        what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["there", "not"]
+        which allows only what exists before the program starts: make not, or let the program write to $PIPELINE_OUTPUT or $TMPDIR
+        "#);
+        insta::assert_snapshot!(said(&["cache/store/aa/text"]), @"
+        write cache/store/aa/text
+        what another stage made is never changed: copy it to $PIPELINE_OUTPUT, and change that
+        ");
     }
 
     #[test]
