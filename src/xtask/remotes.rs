@@ -15,8 +15,15 @@ use crate::checkout::Checkout;
 use crate::stories::{Stories, Which};
 
 /// The Debian packages that have servers for the stories, but for the object store.
-pub const PACKAGES: [&str; 5] =
-    ["nginx", "openssl", "openssh-sftp-server", "openssh-server", "openssh-client"];
+pub const PACKAGES: [&str; 6] = [
+    "nginx",
+    "openssl",
+    "openssh-sftp-server",
+    "openssh-server",
+    "openssh-client",
+    // SeaweedFS is a package of Python's.
+    "python3-venv",
+];
 
 /// Who may use the object store: the stories know them.
 const IDENTITIES: &str = r#"{"identities": [
