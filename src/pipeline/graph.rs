@@ -72,8 +72,9 @@ impl Graph {
         stages: impl IntoIterator<Item = StageName>,
         edges: impl IntoIterator<Item = (StageName, StageName)>,
     ) -> Result<Self, Vec<Cycle>> {
-        let mut graph = DiGraph::new();
-        let mut nodes = HashMap::new();
+        let stages: Vec<StageName> = stages.into_iter().collect();
+        let mut graph = DiGraph::with_capacity(stages.len(), stages.len());
+        let mut nodes = HashMap::with_capacity(stages.len());
         for name in stages {
             nodes.entry(name.clone()).or_insert_with(|| graph.add_node(name));
         }

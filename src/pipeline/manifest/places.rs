@@ -1,7 +1,5 @@
 //! Where the values of a stage are in the text, for mistakes that are found later.
 
-use std::collections::HashMap;
-
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Sources, Span};
@@ -10,7 +8,8 @@ use crate::diagnostic::{Sources, Span};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
     header: Span,
-    values: HashMap<String, Place>,
+    /// By the keys.
+    values: Vec<(String, Place)>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,26 +35,30 @@ impl Places {
         };
         let entries = table.into_iter().flatten();
         let values = entries.map(|(key, value)| (key.get_ref().to_string(), place(value)));
-        let mut values: HashMap<String, Place> = values.collect();
+        let mut values: Vec<(String, Place)> = values.collect();
         // Whether a machine has what a stage takes is only known when it runs.
         let execution = table.and_then(|table| table.get("execution")?.get_ref().as_table());
         for (key, value) in execution.into_iter().flatten() {
-            values.insert(format!("execution.{}", key.get_ref()), place(value));
+            values.push((format!("execution.{}", key.get_ref()), place(value)));
         }
         Self { header, values }
+    }
+
+    fn get(&self, key: &str) -> Option<&Place> {
+        self.values.iter().find(|(name, _)| name == key).map(|(_, place)| place)
     }
 
     /// The place of one item of a list, or of the whole value, or of the stage's name where it has no
     /// such key.
     pub(crate) fn find(&self, key: &str, item: Option<usize>) -> Span {
-        let Some(place) = self.values.get(key) else { return self.header.clone() };
+        let Some(place) = self.get(key) else { return self.header.clone() };
         let item = item.and_then(|item| place.items.get(item));
         item.unwrap_or(&place.whole).clone()
     }
 
     /// The place of the item of a list that has this text in it, else as [`Self::find`].
     pub(crate) fn find_text(&self, key: &str, text: &str, sources: &Sources) -> Span {
-        let items = self.values.get(key).into_iter().flat_map(|place| &place.items);
+        let items = self.get(key).into_iter().flat_map(|place| &place.items);
         let item = items.enumerate().find(|(_, span)| sources.text(span).contains(text));
         self.find(key, item.map(|(item, _)| item))
     }

@@ -12,6 +12,7 @@ use pipeline_stages::text::in_short;
 use pipeline_stages::{
     ArtifactType, Cores, KINDS, KindConfig, KindInfo, Port, PortShape, kind_info,
 };
+use serde::de::value::MapDeserializer;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -278,16 +279,23 @@ struct Unknown {
 
 /// Reports every key that the kind does not have.
 fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Unknown {
-    let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
     let fields = (kind.fields)();
+    let is_known = |key: &str| {
+        COMMON_KEYS.contains(&key)
+            || fields.iter().any(|field| field.name == key)
+            || (kind.ports)().iter().any(|port| port.name() == key)
+    };
+    let mut unknown: Vec<_> = table.keys().filter(|key| !is_known(key.get_ref())).collect();
+    let mut meant = HashSet::new();
+    // Most have none, and a matrix has many.
+    if unknown.is_empty() {
+        return Unknown { is_none: true, meant };
+    }
+    unknown.sort_by_key(|key| key.span().start);
+    let ports: Vec<_> = (kind.ports)().iter().map(Port::name).collect();
     let parameters: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
     let keys = ports.iter().map(String::as_str).chain(parameters.iter().copied());
     let keys: Vec<&str> = keys.chain(COMMON_KEYS).collect();
-    let known: HashSet<&str> = keys.iter().copied().collect();
-    let mut unknown: Vec<_> =
-        table.keys().filter(|key| !known.contains(key.get_ref().as_ref())).collect();
-    unknown.sort_by_key(|key| key.span().start);
-    let mut meant = HashSet::new();
     for key in &unknown {
         let given: &str = key.as_ref();
         let mistake = Mistake::at(key.span(), format!("unknown key '{given}'"));
@@ -310,7 +318,7 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
             mistake.help(keys_of(kind, &ports, &parameters))
         });
     }
-    Unknown { is_none: unknown.is_empty(), meant }
+    Unknown { is_none: false, meant }
 }
 
 fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {
@@ -348,12 +356,9 @@ fn read_parameters(kind: &KindInfo, table: &DeTable<'_>, left_out: &[&str]) -> O
     let is_field =
         |key: &str| fields.iter().any(|field| field.name == key) && !left_out.contains(&key);
     let entries = table.iter().filter(|(key, _)| is_field(key.as_ref()));
-    let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
-    KindConfig::read(
-        kind.name,
-        ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(entries))),
-    )?
-    .ok()
+    let entries = entries
+        .map(|(key, value)| (key.get_ref().as_ref(), ValueDeserializer::from(value.clone())));
+    KindConfig::read(kind.name, MapDeserializer::<_, toml::de::Error>::new(entries))?.ok()
 }
 
 /// Reports, parameter by parameter, what is missing, of a wrong type or out of range. Returns whether nothing
