@@ -1,30 +1,33 @@
 //! The command line: what the program takes, as types. What a command does is in `commands`.
 
 mod cleaning;
+mod export;
+mod manifest;
+mod running;
 mod sharing;
 
-use std::borrow::Cow;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
-use crate::cache::Durability;
 use crate::complete;
-use crate::format;
 use crate::launcher::JOB_SUBCOMMAND;
-use crate::manifest::{Limits, MOST_CORES, Override, is_manifest};
-use crate::progress::Style;
-use crate::shell;
 
 pub(crate) use cleaning::{
     CacheArguments, CacheCommand, CacheFolder, CacheLimitArguments, CacheSizeArguments, GcArguments,
+};
+pub(crate) use export::{ExportArguments, ExportFormat};
+pub(crate) use manifest::{ManifestArguments, WithArguments};
+pub(crate) use running::{
+    GpuNumbers, MachineArguments, PlanArguments, RunArguments, WatchArguments,
 };
 pub(crate) use sharing::{
     KeyArguments, KeyCommand, PullArguments, PushArguments, RemoteArguments, RemoteCommand,
     RemoteStatusArguments,
 };
+
+use running::gpu_numbers;
 
 /// Runs machine-learning experiments declared in TOML manifests.
 ///
@@ -179,222 +182,6 @@ Exit status:  0  every stage has a result, or goes on as a job (--detach)\n     
     Job(JobArguments),
 }
 
-/// A manifest, some of its stages, and where their results are kept.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ManifestArguments {
-    /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]
-    #[arg(value_name = "MANIFEST", add = ArgValueCompleter::new(complete::manifest_or_stage))]
-    first: Option<PathBuf>,
-    /// Only these stages: `train`, or some of its instances: `train@rate=0.9`, `train@method=lq-*` [default: all]
-    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
-    rest: Vec<String>,
-    #[command(flatten)]
-    pub(crate) with: WithArguments,
-}
-
-/// Options of every command that reads a manifest.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct WithArguments {
-    /// The cache [env: PIPELINE_CACHE; default: `cache` in the nearest folder above the manifest that
-    /// has one or a `.git`]
-    #[arg(short = 'C', long, value_name = "DIR")]
-    pub(crate) cache: Option<PathBuf>,
-    /// Replace a value of the manifest for this call: `--set stages.train.epochs=3`
-    #[arg(long = "set", value_name = "PATH=VALUE", add = ArgValueCompleter::new(complete::paths))]
-    pub(crate) overrides: Vec<Override>,
-    /// Add an axis to the matrix for this call: `--sweep stages.train.learning-rate=0.01,0.02`
-    #[arg(long = "sweep", value_name = "PATH=VALUES", value_parser = Override::sweep, add = ArgValueCompleter::new(complete::paths))]
-    pub(crate) sweeps: Vec<Override>,
-    /// Only the stages at these values of the matrix: `--only rate=0.9,method=ce`. The same axis twice means either value
-    #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',', add = ArgValueCompleter::new(complete::axis_values))]
-    pub(crate) only: Vec<String>,
-}
-
-impl WithArguments {
-    /// What is changed about the manifest, in this order.
-    pub(crate) fn changes(&self) -> Vec<Override> {
-        let sweeps = Override::with_distinct_axes(&self.sweeps);
-        self.overrides.iter().cloned().chain(sweeps).collect()
-    }
-}
-
-impl ManifestArguments {
-    /// The manifest, where it is named: the first argument, if it ends in `.toml`. Else that is a stage, too.
-    pub(crate) fn named(&self) -> Option<&Path> {
-        self.first.as_deref().filter(|first| is_manifest(first))
-    }
-
-    /// The patterns that name stages.
-    pub(crate) fn stages(&self) -> Vec<String> {
-        let first = self.first.as_deref().filter(|first| !is_manifest(first));
-        let first = first.map(|first| first.to_string_lossy().into_owned());
-        first.into_iter().chain(self.rest.iter().cloned()).collect()
-    }
-
-    /// The same, with this manifest where none was named.
-    pub(crate) fn of(&self, manifest: PathBuf) -> Self {
-        Self { first: Some(manifest), rest: self.stages(), with: self.with.clone() }
-    }
-
-    /// Another command for some stages of the same manifest, as somebody would type it.
-    pub(crate) fn command(&self, verb: &str, stages: &[&str]) -> String {
-        let mut words =
-            Vec::from_iter(self.named().map(|path| path.to_string_lossy().into_owned()));
-        words.extend(stages.iter().map(|&stage| stage.to_owned()));
-        if let Some(cache) = &self.with.cache {
-            words.extend(["--cache".to_owned(), cache.to_string_lossy().into_owned()]);
-        }
-        for value in &self.with.overrides {
-            words.extend(["--set".to_owned(), value.to_string()]);
-        }
-        for value in &self.with.sweeps {
-            words.extend(["--sweep".to_owned(), value.to_string()]);
-        }
-        let words = words.iter().map(|word| format!(" {}", shell::quoted(word)));
-        format!("pipeline {verb}{}", words.collect::<String>())
-    }
-
-    /// The options that change the manifest, each as somebody would type it.
-    pub(crate) fn changes(&self) -> Vec<String> {
-        let set = self
-            .with
-            .overrides
-            .iter()
-            .map(|value| format!("--set {}", shell::quoted(&value.to_string())));
-        let sweeps = self
-            .with
-            .sweeps
-            .iter()
-            .map(|value| format!("--sweep {}", shell::quoted(&value.to_string())));
-        let only = self.with.only.iter().map(|value| format!("--only {}", shell::quoted(value)));
-        set.chain(sweeps).chain(only).collect()
-    }
-
-    /// The same for the stages that were chosen here.
-    pub(crate) fn command_again(&self, verb: &str) -> String {
-        let stages = self.stages();
-        let stages: Vec<&str> = stages.iter().map(String::as_str).collect();
-        let mut command = self.command(verb, &stages);
-        if !self.with.only.is_empty() {
-            command.push_str(&format!(" --only {}", shell::quoted(&self.with.only.join(","))));
-        }
-        command
-    }
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RunArguments {
-    #[command(flatten)]
-    pub(crate) manifest: ManifestArguments,
-    /// Only show what would run, and why, as `plan` does
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
-    /// Run this stage again even if it has a result, and show whether the bytes are the same; several, by patterns too
-    #[arg(long, value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
-    pub(crate) force: Vec<String>,
-    /// In the tables at the end, show every instance of a stage and every row of a summary, however many there are
-    #[arg(long)]
-    pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) machine: MachineArguments,
-    /// End when what is ready has been submitted; the next run follows those jobs, and submits what they made ready
-    #[arg(long)]
-    pub(crate) detach: bool,
-    /// After a failure, continue with the stages that do not depend on it
-    #[arg(short, long)]
-    pub(crate) keep_going: bool,
-    /// When results are flushed to the disk
-    #[arg(long, value_name = "WHEN", default_value = "full")]
-    pub(crate) durability: Durability,
-    /// How to show progress
-    #[arg(
-        long,
-        env = "PIPELINE_PROGRESS",
-        hide_env_values = true,
-        value_name = "STYLE",
-        default_value = "auto"
-    )]
-    pub(crate) progress: Style,
-}
-
-/// What stages take together, and where they run.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct MachineArguments {
-    /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
-    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
-    pub(crate) jobs: Option<u16>,
-    /// The cores that all stages together may take [default: those of the machine]
-    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_CORES)))]
-    pub(crate) cpus: Option<u32>,
-    /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
-    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
-    pub(crate) gpus: Option<GpuNumbers>,
-    /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
-    #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = memory)]
-    pub(crate) memory: Option<u64>,
-    /// Run the stages that learn on this executor, where they do not say another one; `local` is here
-    #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
-    pub(crate) executor: Option<String>,
-}
-
-/// The numbers of `--gpus`.
-#[derive(Debug, Clone)]
-pub(crate) struct GpuNumbers(pub(crate) Vec<u32>);
-
-fn gpu_numbers(text: &str) -> Result<GpuNumbers, String> {
-    if text.trim() == "none" {
-        return Ok(GpuNumbers(Vec::new()));
-    }
-    let numbers = text.split(',').map(|number| number.trim().parse());
-    let numbers: Vec<u32> = numbers
-        .collect::<Result<_, _>>()
-        .map_err(|_| "write their numbers, as in 0,1,3, or none".to_owned())?;
-    match (1..numbers.len()).find(|place| numbers[..*place].contains(&numbers[*place])) {
-        Some(again) => Err(format!("it has the GPU {} twice", numbers[again])),
-        None => Ok(GpuNumbers(numbers)),
-    }
-}
-
-fn memory(text: &str) -> Result<u64, String> {
-    match format::read_size(text) {
-        Ok(0) => Err("it cannot be 0".to_owned()),
-        read => read,
-    }
-}
-
-impl MachineArguments {
-    /// What all stages together may take of the machine, as far as it was typed.
-    pub(crate) fn limits(&self) -> Limits {
-        let gpus = self.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
-        Limits { cpus: self.cpus, gpus, memory: self.memory }
-    }
-}
-
-impl RunArguments {
-    /// What selects stages, as it was typed, but for `--set` and `--sweep`.
-    pub(crate) fn selection(&self) -> Vec<String> {
-        let option = |name: &str, value: &String| format!("--{name} {}", shell::quoted(value));
-        let only = self.manifest.with.only.iter().map(|value| option("only", value));
-        let force = self.force.iter().map(|value| option("force", value));
-        let stages = self.manifest.stages().into_iter();
-        stages.map(|stage| shell::quoted(&stage).into_owned()).chain(only).chain(force).collect()
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(mut_args(|argument| match argument.get_id().as_str() {
-    "force" | "dry_run" => argument.hide(true),
-    _ => argument,
-}))]
-pub(crate) struct WatchArguments {
-    /// Run what is not in the cache yet, each time
-    #[arg(long)]
-    pub(crate) run: bool,
-    /// How: the options of `run`.
-    #[command(flatten)]
-    pub(crate) how: RunArguments,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ResultsArguments {
     #[command(flatten)]
@@ -509,29 +296,6 @@ pub(crate) struct HistoryShowArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct PlanArguments {
-    #[command(flatten)]
-    pub(crate) manifest: ManifestArguments,
-    /// As if this stage were run with --force; several, by patterns too
-    #[arg(long, value_name = "STAGE", add = ArgValueCompleter::new(complete::stages))]
-    pub(crate) force: Vec<String>,
-    #[command(flatten)]
-    pub(crate) machine: MachineArguments,
-    /// Ask the remote for results, as a run does
-    #[arg(long)]
-    pub(crate) remote: bool,
-    /// Show every instance of a stage, however many there are
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Exit with 1 if anything would run
-    #[arg(long)]
-    pub(crate) exit_code: bool,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct GraphArguments {
     #[command(flatten)]
     pub(crate) manifest: ManifestArguments,
@@ -553,90 +317,6 @@ pub(crate) struct ReportArguments {
     /// Open it in the browser
     #[arg(long)]
     pub(crate) open: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(override_usage = "\
-pipeline export [OPTIONS] [MANIFEST] DIR [STAGE]...\n       \
-pipeline export [OPTIONS] [MANIFEST] STAGE DIR")]
-pub(crate) struct ExportArguments {
-    /// The manifest, a `.toml` file [default: `pipeline.toml` in this folder, or in the nearest one above]; the folder to write,
-    /// one that does not exist or is empty; and stages: before it the one whose artifact is written, or after it those that are
-    /// described, with what they need [default: all]
-    #[arg(value_name = "MANIFEST|DIR|STAGE", required = true, add = ArgValueCompleter::new(complete::manifest_or_stage))]
-    arguments: Vec<OsString>,
-    #[command(flatten)]
-    with: WithArguments,
-    /// The format [default: ro-crate, or files where one stage is named before DIR]
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) format: Option<ExportFormat>,
-    /// Copy all artifacts, also data and weights
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// The licence of the results, preferably a URL: `https://spdx.org/licenses/CC-BY-4.0`
-    #[arg(long, value_name = "LICENCE")]
-    pub(crate) license: Option<String>,
-}
-
-impl ExportArguments {
-    /// The manifest without stages, as other commands take it.
-    pub(crate) fn manifest(&self) -> ManifestArguments {
-        let first = self.named().map(Path::to_owned);
-        ManifestArguments { first, rest: Vec::new(), with: self.with.clone() }
-    }
-
-    /// The manifest, where it is named.
-    fn named(&self) -> Option<&Path> {
-        self.arguments.first().map(Path::new).filter(|first| is_manifest(first))
-    }
-
-    /// The folder and the stages.
-    fn words(&self) -> &[OsString] {
-        self.arguments.get(usize::from(self.named().is_some())..).unwrap_or_default()
-    }
-
-    /// The manifest with the stages of a crate.
-    pub(crate) fn manifest_of_crate(&self) -> ManifestArguments {
-        ManifestArguments { rest: self.stages(), ..self.manifest() }
-    }
-
-    /// The folder of a crate.
-    pub(crate) fn folder(&self) -> &Path {
-        self.words().first().map_or(Path::new(""), Path::new)
-    }
-
-    fn stages(&self) -> Vec<String> {
-        self.words().iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
-    }
-
-    /// The stage of an artifact, and the folder for it.
-    pub(crate) fn stage_and_folder(&self) -> Option<(Cow<'_, str>, &Path)> {
-        match self.words() {
-            [stage, folder] => Some((stage.to_string_lossy(), Path::new(folder))),
-            _ => None,
-        }
-    }
-
-    /// The command, without where things are on this machine.
-    pub(crate) fn command(&self) -> String {
-        let name = self.named().and_then(Path::file_name);
-        let name = name.map(|name| name.to_string_lossy().into_owned());
-        let words = name.into_iter().chain(["DIR".to_owned()]).chain(self.stages());
-        let words = words.map(|word| format!(" {}", shell::quoted(&word)));
-        let all = if self.all { " --all" } else { "" };
-        format!("pipeline export{}{all}", words.collect::<String>())
-    }
-}
-
-/// What an experiment is written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormat {
-    /// The experiment: RO-Crate 1.1, with the profile Process Run Crate 0.5
-    RoCrate,
-    /// The artifact of one stage: its files
-    Files,
-    /// The same, with its weights as a state dict: `torch.load("weights.pt", weights_only=True)`
-    Torch,
 }
 
 #[derive(Debug, Args)]
@@ -812,11 +492,4 @@ pub(crate) struct JobArguments {
 pub(crate) struct CompletionsArguments {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
-}
-/// How many stages run at once.
-fn jobs(text: &str) -> Result<u16, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| {
-        format!("it must be a whole number from 1 to {}, here or in PIPELINE_JOBS", u16::MAX)
-    })
 }
