@@ -5,6 +5,7 @@
 
 mod advance;
 mod attempts;
+mod beginning;
 mod elsewhere;
 mod executor;
 mod following;
@@ -24,6 +25,7 @@ mod single;
 mod spec;
 mod states;
 mod supervisor;
+mod taking_back;
 mod threads;
 mod unseen;
 
@@ -37,15 +39,13 @@ use pipeline_stages::known::Known;
 use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, KnownResult, Links, Record, Withdrawn};
-use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
-use crate::gpus::{self, Gpus};
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::{Launcher, Many};
-use crate::manifest::{self, Fit, Limits, Manifest, Misfit, Stage};
+use crate::manifest::{self, Fit, Limits, Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
@@ -55,9 +55,6 @@ use attempts::Lack;
 use elsewhere::WithRemote;
 use executor::{Executor, Report};
 use job::{JobEnd, JobEvent};
-use order::Weight;
-use pools::Needs;
-use scheduled::keeps_to_most;
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 use threads::Threads;
@@ -352,81 +349,6 @@ impl Run<'_> {
         self.states.iter().find(can_start).map(|(name, _)| name.clone())
     }
 
-    /// Before the first stage starts: what its worker needs takes as long as what is still to be done here. Not before the cache has
-    /// said who may read what this process and its children make.
-    fn begin_workers(&self, first: &StageName) {
-        let stage = self.manifest.stage(first);
-        if let Some(stage) = stage.filter(|stage| self.options.executor_of(stage).is_none()) {
-            self.launcher.begin(stage.stage.info().worker);
-        }
-    }
-
-    /// Before the first stage starts: whether all that will run fits to what exists.
-    fn check_fit(&mut self) {
-        let is_open = |name: &StageName| {
-            self.states.get(name).is_some_and(|state| !matches!(state, StageState::Ended { .. }))
-        };
-        let (fit, misfits) = Fit::check(self.manifest, self.graph, |name| {
-            let result = self.result(name)?;
-            let is_read = self.graph.consumers(name).into_iter().any(is_open);
-            let known = is_read.then(|| self.known(result)).flatten();
-            Some(known.unwrap_or_default())
-        });
-        self.fit = Some(fit);
-        self.refuse(misfits);
-    }
-
-    /// Before the first stage starts: what the machine has, what each stage takes of it, and in which order they start.
-    ///
-    /// # Errors
-    /// When a stage that may run takes more than there is.
-    fn share_out(&mut self) -> anyhow::Result<()> {
-        let open = self.states.iter().filter_map(|(name, state)| match state {
-            StageState::Ended { .. } => None,
-            _ => self.manifest.stage(name),
-        });
-        let open: Vec<&Stage> = open.collect();
-        // Nobody looks for a GPU where nothing could use it.
-        let is_here = |stage: &&&Stage| self.options.executor_of(stage).is_none();
-        let user = open.iter().filter(is_here).find(|stage| Share::may_use_gpus(stage));
-        let user = user.map(|stage| stage.name.clone());
-        let mut silent = None;
-        let gpus = match user {
-            Some(_) => gpus::find(|text| silent = Some(text)),
-            None => Gpus::default(),
-        };
-        let Options { jobs, limits, .. } = self.options;
-        let share = Share::of_this_machine(*jobs, limits, gpus);
-        share.check()?;
-        let mistakes = open.iter().filter_map(|stage| {
-            let mistake = match self.options.executor_of(stage) {
-                None => share.mistake(stage)?,
-                Some(name) => self.executor_mistake(stage, name)?,
-            };
-            Some(Misfit { stage: stage.name.clone(), mistake })
-        });
-        let mistakes = Misfit::mistakes(mistakes);
-        if !mistakes.is_empty() {
-            return Err(Mistakes::new(self.manifest.sources.clone(), mistakes).into());
-        }
-        let seconds = forecast::seconds(self.manifest, &self.facts, &open);
-        let places = self.options.places(&share);
-        let needs = |name: &StageName| {
-            self.manifest.stage(name).map_or(Needs::default(), |stage| places.needs(stage))
-        };
-        let weight = |name: &StageName| Weight {
-            priority: self.manifest.stage(name).map_or(0, |stage| stage.execution.priority.into()),
-            seconds: seconds.get(name).copied(),
-        };
-        let depths = places.depths(|settings| !keeps_to_most(settings));
-        self.states.share_out(depths, needs, weight);
-        self.share = Some(share);
-        if let (Some(stage), Some(text)) = (user, silent) {
-            self.report(RunEvent::Note { stage, text });
-        }
-        Ok(())
-    }
-
     /// Ends stages that have not begun and do not fit to their inputs.
     fn refuse(&mut self, misfits: Vec<Misfit>) {
         for Misfit { stage, mistake } in misfits {
@@ -686,34 +608,6 @@ impl Run<'_> {
         }
     }
 
-    /// Takes the results back that no longer count since this artifact was damaged: their stages run again. So does the
-    /// one that made it, in a run that continues.
-    fn take_back(&mut self, artifact: &Digest, withdrawn: &[Withdrawn]) {
-        let is_needed = self.starts_more() && !self.cache.has_artifact(artifact);
-        let is_lost = |state: &StageState| {
-            state.result().is_some_and(|result| {
-                is_needed && result.output.digest == *artifact
-                    || withdrawn.iter().any(|other| other.record.key == result.key)
-            })
-        };
-        let lost = self.states.iter().filter(|(_, state)| is_lost(state));
-        for stage in lost.map(|(stage, _)| stage.clone()).collect::<Vec<_>>() {
-            self.states.set(&stage, StageState::Waiting);
-        }
-    }
-
-    /// Lets the stages run again that had read an earlier result of a stage, which was damaged.
-    fn take_back_readers(&mut self, name: &StageName) {
-        let is_stale = |reader: &&&StageName| {
-            self.result(reader).is_some_and(|result| !self.is_current(reader, result))
-        };
-        let readers = self.graph.consumers(name);
-        let stale: Vec<_> = readers.iter().filter(is_stale).map(|&reader| reader.clone()).collect();
-        for reader in stale {
-            self.states.set(&reader, StageState::Waiting);
-        }
-    }
-
     fn end(&mut self, name: &StageName, outcome: Outcome, result: Option<KnownResult>) {
         let experiment = &self.manifest.experiment.name;
         let key = result.as_ref().map(|result| result.key);
@@ -746,33 +640,6 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the inputs of a stage still have the results that its result was made from. By ports and bytes: another
-    /// manifest, with other names, may have recorded it.
-    fn is_current(&self, name: &StageName, result: &KnownResult) -> bool {
-        let Some(declaration) = self.manifest.stage(name) else { return true };
-        let read = result.inputs.iter().map(|(port, digest)| (port.as_str(), *digest));
-        let read: HashMap<&str, Digest> = read.collect();
-        let inputs = key::inputs(declaration, |input| self.result(input).map(|made| made.key));
-        inputs.iter().all(|input| {
-            let now = input.from.first().and_then(|connection| self.result(&connection.from));
-            read.get(input.port.as_str()).copied() == now.map(|now| now.output.digest)
-        })
-    }
-
-    /// A forced stage may have made other bytes than before. Others with its key have these now, and not what they had.
-    fn share(&mut self, name: &StageName, made: &KnownResult) {
-        let is_earlier = |result: &KnownResult| {
-            result.key == made.key && result.output.digest != made.output.digest
-        };
-        let earlier = self
-            .states
-            .iter()
-            .filter(|(other, state)| *other != name && state.result().is_some_and(is_earlier));
-        for other in earlier.map(|(other, _)| other.clone()).collect::<Vec<_>>() {
-            self.states.set(&other, StageState::Waiting);
-        }
-    }
-
     fn result(&self, name: &StageName) -> Option<&KnownResult> {
         self.states.get(name).and_then(StageState::result)
     }
@@ -784,22 +651,6 @@ impl Run<'_> {
 
     fn stopping(&self) -> bool {
         self.supervisor.stopping()
-    }
-
-    /// What the first stage that runs needs. A run that does nothing writes nothing and listens to nobody.
-    fn begin_work(&mut self, first: &StageName) -> anyhow::Result<()> {
-        if std::mem::replace(&mut self.working, true) {
-            return Ok(());
-        }
-        self.cache.prepare().map_err(job::with_advice)?;
-        self.begin_workers(first);
-        self.pin_results(first).map_err(job::with_advice)?;
-        self.renew_links(false);
-        self.supervisor.listen()?;
-        if self.stopping() {
-            self.report(RunEvent::Stopping { jobs: 0 });
-        }
-        Ok(())
     }
 
     fn say_news_of_the_remote(&mut self) {
