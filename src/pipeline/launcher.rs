@@ -93,15 +93,15 @@ impl Launch {
     ///
     /// A pipe could be opened by any process of the same user, through `/proc/PID/fd/1`: by the very program that the worker runs.
     /// A socket cannot.
-    pub(crate) fn start(mut self, log: File) -> io::Result<Started> {
+    pub(crate) fn start(mut self, log: &File) -> io::Result<Started> {
         if let Some(copies) = self.copies {
             let (socket, theirs) = UnixStream::pair()?;
-            if let Some(pid) = copies.start(original, &theirs, &log) {
+            if let Some(pid) = copies.start(original, &theirs, log) {
                 return Ok(Started { pid, socket, is_copy: true });
             }
         }
         let (socket, theirs) = UnixStream::pair()?;
-        self.command.process_group(0).stderr(log);
+        self.command.process_group(0).stderr(log.try_clone()?);
         self.command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
         // The command keeps the worker's end, without which nobody would see the worker's death, and is dropped here.
         Ok(Started { pid: Pid::from_child(&self.command.spawn()?), socket, is_copy: false })

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -173,7 +174,7 @@ pub(crate) fn run(
     let program = program_name(&launch);
     let killed_before = machine::out_of_memory_kills();
     let Started { pid, socket, is_copy } = launch
-        .start(log_file)
+        .start(&log_file)
         // In words only: this is not a failure of the cache, regardless of the kind of the error.
         .map_err(|error| anyhow!("cannot start {program}: {error}"))?;
     worker.hold(pid);
@@ -197,7 +198,8 @@ pub(crate) fn run(
     };
     let died = |message: String| {
         let end = failed(message.clone(), status.signal());
-        write_last_words(log, &message);
+        // Into that file: another process that has the work by now has made another one in its place.
+        write_last_words(Path::new(&format!("/proc/self/fd/{}", log_file.as_raw_fd())), &message);
         end
     };
     match talk {

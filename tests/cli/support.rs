@@ -288,6 +288,15 @@ impl Sandbox {
         self.artifact(stage).file_name().expect("a name").to_string_lossy().into_owned()
     }
 
+    /// Takes the locks of a key away while processes have them, as a file server may do.
+    pub fn lose_locks(&self, key: &str) {
+        fs::remove_file(self.cache("locks").join(key)).expect("somebody has it");
+        let checkpoints = self.cache("partial").join(key);
+        for name in names(&checkpoints).iter().filter(|name| name.ends_with(".lock")) {
+            fs::remove_file(checkpoints.join(name)).expect("ours");
+        }
+    }
+
     /// Lets the owner change an artifact, as no program should.
     pub fn unprotect(&self, artifact: &Path) {
         for path in walk(artifact).into_iter().chain([artifact.to_owned()]) {

@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use crate::manifests::{TRAINING, WORDS};
-use crate::support::{Sandbox, eventually, names, skipped, walk};
+use crate::support::{Running, Sandbox, eventually, names, skipped, walk};
 
 #[test]
 fn run_again_edit_and_stop_early() {
@@ -83,38 +83,51 @@ fn training() {
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data ran, simclr ran, train ran, evaluate ran");
 }
 
-/// Root plays two members of a group who share a cache, each with a umask without rights for the group.
-#[test]
-fn a_group_shares_a_cache() {
-    if !rustix::process::geteuid().is_root() {
-        skipped("only root can play two users");
-        return;
-    }
+/// Two members of a group who share a cache, each with a umask without rights for the group. Root plays both.
+struct Group(Sandbox);
+
+impl Group {
     const GROUP: u32 = 54_321;
     const ONE: u32 = 54_322;
     const OTHER: u32 = 54_323;
-    let project = Sandbox::of_an_ordinary_user(
+
+    /// `None` for whoever is not root.
+    fn new(manifest: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skipped("only root can play two users");
+            return None;
+        }
+        let project = Sandbox::of_an_ordinary_user(manifest);
+        fs::create_dir(project.cache("")).expect("writable");
+        std::os::unix::fs::chown(project.cache(""), None, Some(Self::GROUP)).expect("root");
+        fs::set_permissions(project.cache(""), Permissions::from_mode(0o2770)).expect("ours");
+        for folder in [project.folder().parent().expect("a folder"), &project.folder()] {
+            fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("root");
+        }
+        Some(Self(project))
+    }
+
+    fn start(&self, user: u32, arguments: &str) -> Running {
+        let mut command = self.0.command(arguments);
+        command.uid(user).gid(Self::GROUP);
+        self.0.start_command(command)
+    }
+}
+
+#[test]
+fn a_group_shares_a_cache() {
+    let Some(group) = Group::new(
         "[experiment]\nname = \"x\"\n\
          [stages.a]\nkind = \"command\"\n\
          shell = 'mkdir \"$PIPELINE_OUTPUT/d\"; echo hello > \"$PIPELINE_OUTPUT/d/o\"; chmod 600 \"$PIPELINE_OUTPUT/d/o\"; test -e fast || sleep 60'\n\
          [stages.b]\nkind = \"command\"\ninputs = { a = \"a\" }\n\
          shell = 'cat \"$PIPELINE_INPUT_A\"/d/o > \"$PIPELINE_OUTPUT/o\"'\n",
-    );
-    fs::create_dir(project.cache("")).expect("writable");
-    std::os::unix::fs::chown(project.cache(""), None, Some(GROUP)).expect("root may chown");
-    fs::set_permissions(project.cache(""), Permissions::from_mode(0o2770)).expect("ours");
-    for folder in [project.folder().parent().expect("a folder"), &project.folder()] {
-        fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("root");
-    }
-    let start = |user: u32, arguments: &str| {
-        let mut command = project.command(arguments);
-        project.start_command({
-            command.uid(user).gid(GROUP);
-            command
-        })
+    ) else {
+        return;
     };
+    let project = &group.0;
     // The first member is killed in the middle: nothing of theirs blocks the other.
-    let run = start(ONE, "run experiment.toml");
+    let run = group.start(Group::ONE, "run experiment.toml");
     eventually("the first stage works", || !walk(&project.cache("tmp")).is_empty());
     eventually("it has written", || {
         walk(&project.cache("tmp")).iter().any(|path| path.ends_with("d/o"))
@@ -122,7 +135,7 @@ fn a_group_shares_a_cache() {
     run.signal(Signal::KILL);
     run.wait();
     project.write("fast", "");
-    let ended = start(OTHER, "run experiment.toml").wait();
+    let ended = group.start(Group::OTHER, "run experiment.toml").wait();
     assert_eq!(ended.code(), Some(0), "{ended}");
     assert_eq!(ended.success(), "a ran, b ran");
     // The first member damages what the second made, in a way that a run sees; the first makes it again.
@@ -131,9 +144,42 @@ fn a_group_shares_a_cache() {
     fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("root");
     fs::write(&file, "").expect("root");
     project.edit("{ a = \"a\" }\nshell = 'cat", "{ a = \"a\" }\nshell = 'cat -u");
-    let ended = start(ONE, "run experiment.toml").wait();
+    let ended = group.start(Group::ONE, "run experiment.toml").wait();
     assert_eq!(ended.success(), "a ran, b ran", "{ended}");
-    let ended = start(OTHER, "verify experiment.toml").wait();
+    let ended = group.start(Group::OTHER, "verify experiment.toml").wait();
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+#[test]
+fn who_has_lost_the_lock_to_another_member_records_nothing() {
+    // One file that the other member may remove, and one that they may not.
+    let Some(group) = Group::new(
+        "[experiment]\nname = \"x\"\n\
+         [stages.a]\nkind = \"command\"\n\
+         shell = 'cd \"$PIPELINE_OUTPUT\"; echo x > x; mkdir -m 755 sub; echo y > sub/y; cd -; until test -e \"go-$(id -u)\"; do sleep 0.02; done'\n",
+    ) else {
+        return;
+    };
+    let project = &group.0;
+    let one = group.start(Group::ONE, "run experiment.toml");
+    eventually("it has written", || {
+        walk(&project.cache("tmp")).iter().any(|path| path.ends_with("sub/y"))
+    });
+    let work = names(&project.cache("tmp")).remove(0);
+    project.lose_locks(work.split('-').next().expect("a key"));
+    project.write(&format!("go-{}", Group::OTHER), "");
+    let other = group.start(Group::OTHER, "run experiment.toml").wait();
+    assert_eq!(other.success(), "a ran");
+    let records = walk(&project.cache("records"));
+    let record = records.iter().find(|path| path.is_file()).expect("it has a record");
+    let recorded = fs::read(record).expect("readable");
+    project.write(&format!("go-{}", Group::ONE), "");
+    assert_eq!(one.wait().success(), "a fresh");
+    assert_eq!(fs::read(record).expect("readable"), recorded);
+    let store = project.cache("store");
+    let stored = names(&store).into_iter().map(|artifact| names(&store.join(artifact)));
+    assert_eq!(stored.collect::<Vec<_>>(), [["sub", "x"]]);
+    let ended = group.start(Group::OTHER, "verify experiment.toml").wait();
     assert_eq!(ended.code(), Some(0), "{ended}");
 }
 

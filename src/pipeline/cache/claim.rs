@@ -122,6 +122,10 @@ impl Cache {
 }
 
 impl Claim {
+    /// What is said of one that is lost, where it has failed with that.
+    pub(crate) const LOST: &str = "the folder of its work is gone: another process has begun the same work, or the stage has removed \
+         what is above its output folder";
+
     /// Where the stage writes its output.
     pub(crate) fn output(&self) -> PathBuf {
         self.work.output()
@@ -140,6 +144,11 @@ impl Claim {
     /// Whether there is a checkpoint of an interrupted run.
     pub(crate) fn resumes(&self) -> bool {
         self.cache.holds_checkpoint(&self.key)
+    }
+
+    /// Whether another process has taken the work over, as a file server may take the lock away while its process lives.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.work.is_own()
     }
 
     /// Removes the checkpoint, where it was made from something else than the key says.
@@ -237,6 +246,10 @@ impl Claim {
             lazy: cache.lazy.as_deref().cloned(),
             made_here: true,
         };
+        // What it moved into the store may stay there.
+        if self.is_lost() {
+            bail!(Self::LOST);
+        }
         // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.
         let _ = work.clear();
         let Some(inputs) = cache.hold_inputs(inputs)? else {

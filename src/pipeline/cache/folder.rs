@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, lstat, openat, readlinkat, statat,
+};
 
 use super::disk;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
@@ -34,6 +36,17 @@ pub(crate) struct Identity {
     inode: u64,
 }
 
+impl Identity {
+    /// That of what has this path, which may be a link itself.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&lstat(path)?))
+    }
+
+    fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
 impl Folder {
     /// Opens the folder of this path, which must not be a link itself.
     ///
@@ -50,8 +63,7 @@ impl Folder {
 
     /// Which folder it is.
     pub(crate) fn identity(&self) -> io::Result<Identity> {
-        let stat = self.stat()?;
-        Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
+        Ok(Identity::of(&self.stat()?))
     }
 
     /// What is known of the folder itself.

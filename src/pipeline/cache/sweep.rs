@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use super::jobs::LEFT;
 use super::layout::Bucket;
 use super::pins::{pins_lock, read_pins};
-use super::work::lock_name;
+use super::work::{discard, lock_name};
 use super::{Cache, JobFolder, Lock, cleaning, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -65,11 +65,12 @@ fn folders(cache: &Cache, bucket: Bucket) -> impl Iterator<Item = (String, DirEn
 
 /// Work that was cut off: nobody has the lock of its name.
 fn sweep_work(cache: &Cache) {
-    for (name, entry) in folders(cache, Bucket::Tmp) {
+    // All of them first: each gets another name.
+    for (name, entry) in folders(cache, Bucket::Tmp).collect::<Vec<_>>() {
         if let Some(name) = lock_name(&name)
             && let Ok(Some(_lock)) = Lock::try_take_existing(&cache.layout().lock(name))
         {
-            let _ = durable::remove_tree(&entry.path());
+            discard(cache.layout(), &entry.path(), name);
         }
     }
 }

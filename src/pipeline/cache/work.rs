@@ -28,21 +28,21 @@ pub(crate) struct WorkFolder {
 impl WorkFolder {
     /// Makes a folder for the work of this name, for whoever has the lock of the name.
     pub(super) fn make(layout: &Layout, name: &str, lock: Lock) -> anyhow::Result<Self> {
-        // What an earlier process left, or one that has lost the lock and must not record anything now; as far as it can be removed:
-        // another user's program may have written it.
+        // What an earlier process left, or one that has lost the lock and must not record anything now.
         let works = layout.bucket(Bucket::Tmp);
-        let listed = match disk::list(&works) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            listed => Some(listed.with_context(|| format!("cannot list {}", works.display()))?),
+        let listed: Vec<_> = match disk::list(&works) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            // All of them first: each gets another name.
+            listed => listed.with_context(|| format!("cannot list {}", works.display()))?.collect(),
         };
-        for entry in listed.into_iter().flatten().flatten() {
+        for entry in listed.into_iter().flatten() {
             if entry.file_name().to_str().and_then(lock_name) == Some(name) {
-                let _ = durable::remove_tree(&entry.path());
+                discard(layout, &entry.path(), name);
             }
         }
         // Under a name of its own: what an earlier program left behind by a crash still writes to goes
         // nowhere, not into this output.
-        let own = layout.work(&format!("{name}-{}", durable::unique_name()));
+        let own = place(layout, name);
         let output = own.join(OUTPUT);
         durable::create_folder(&output)?;
         let open = |path: &Path| {
@@ -69,6 +69,12 @@ impl WorkFolder {
         Ok(place)
     }
 
+    /// Whether nobody has taken the work over: whoever takes its lock moves the folder away.
+    pub(super) fn is_own(&self) -> bool {
+        let identities = (Identity::at(self.own.path()), self.own.identity());
+        matches!(identities, (Ok(there), Ok(own)) if there == own)
+    }
+
     /// The output, which must still be the folder that was made.
     ///
     /// # Errors
@@ -93,6 +99,21 @@ impl WorkFolder {
     /// Moves the output to another place on the same file system.
     pub(crate) fn rename_output(&self, place: &Path) -> io::Result<()> {
         disk::rename(At::below(&self.own, Path::new(OUTPUT)), place)
+    }
+}
+
+/// A place for the work of a name that nothing had before.
+fn place(layout: &Layout, name: &str) -> PathBuf {
+    layout.work(&format!("{name}-{}", durable::unique_name()))
+}
+
+/// Removes a folder of the work of a name, for whoever has its lock; as far as that is possible: another user's program may have
+/// written in it.
+pub(super) fn discard(layout: &Layout, work: &Path, name: &str) {
+    // Out of the way first: who works there still, and has lost the lock, finds that its folder is gone, and not a part of what is in it.
+    let away = place(layout, name);
+    if disk::rename(work, away.as_path()).is_ok() {
+        let _ = durable::remove_tree(&away);
     }
 }
 

@@ -14,8 +14,8 @@ use super::advance::Advance;
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
-    Cache, Claim, Committed, Execution, InputFolder, KnownResult, Lookup, NotCommitted, StatIndex,
-    Withdrawn, forget_file,
+    Cache, Claim, Committed, Execution, InputFolder, KnownResult, Lock, Lookup, NotCommitted,
+    StatIndex, Withdrawn, forget_file,
 };
 use crate::digest::Digest;
 use crate::events::{RunEvent, Setup};
@@ -212,7 +212,11 @@ impl Job<'_> {
                 }
                 report(JobEvent::Worker(event));
             }
-        })?;
+        });
+        if claim.is_lost() {
+            return self.lost(claim, report, Claim::LOST.to_owned());
+        }
+        let end = end?;
         let Touched { spoilt, notes, damaged } = reads.touched();
         for (artifact, withdrawn) in damaged {
             report(JobEvent::Damage { artifact, withdrawn });
@@ -256,10 +260,8 @@ impl Job<'_> {
 
     /// The claim to the key, after waiting for whoever has it. `Busy` where the run was stopped meanwhile, or it does not wait for longer.
     fn claim(&self, report: &dyn Fn(JobEvent)) -> anyhow::Result<Lookup> {
-        // A moment's lock, such as that of somebody who looks, is not worth a line.
-        let mut looks = 0_u32;
-        loop {
-            let key = &self.spec.work.key;
+        let key = &self.spec.work.key;
+        let look = || -> anyhow::Result<Option<Lookup>> {
             let lookup = match self.spec.work.reason {
                 Reason::Forced => self.cache.claim_again(key),
                 _ => self.cache.claim(key),
@@ -268,11 +270,26 @@ impl Job<'_> {
                 // The log of an earlier run, which a claim removes.
                 forget_file(&self.cache.layout().log(key));
             })?;
-            if !matches!(lookup, Lookup::Busy)
+            Ok(Some(lookup).filter(|lookup| !matches!(lookup, Lookup::Busy)))
+        };
+        Ok(self.wait(report, look)?.unwrap_or(Lookup::Busy))
+    }
+
+    /// Looks at the key until nobody else works on it. `None` where the run was stopped meanwhile, or this job does not wait for longer.
+    fn wait<T>(
+        &self,
+        report: &dyn Fn(JobEvent),
+        look: impl Fn() -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<Option<T>> {
+        // A moment's lock, such as that of somebody who looks, is not worth a line.
+        let mut looks = 0_u32;
+        loop {
+            let found = look()?;
+            if found.is_some()
                 || self.stopping.load(Ordering::Relaxed)
                 || LOCK_POLL * looks >= self.patience
             {
-                return Ok(lookup);
+                return Ok(found);
             }
             looks = looks.saturating_add(1);
             if looks == 2 {
@@ -280,6 +297,31 @@ impl Job<'_> {
             }
             std::thread::sleep(LOCK_POLL);
         }
+    }
+
+    /// How it ends where another process has taken its work over, as that has the lock now: it leaves alone what that one writes. Where
+    /// nobody has, it fails with `message`.
+    fn lost(
+        &self,
+        claim: Claim,
+        report: &dyn Fn(JobEvent),
+        message: String,
+    ) -> anyhow::Result<JobEnd> {
+        drop(claim);
+        let key = &self.spec.work.key;
+        let found = self.wait(report, || {
+            // Before the record is looked for, which is written under the lock.
+            let is_held = Lock::is_taken(&self.cache.layout().lock(&key.to_string()));
+            let is_forced = self.spec.work.reason == Reason::Forced;
+            let record = (!is_forced).then(|| self.cache.usable(key)).flatten();
+            Ok((record.is_some() || !is_held).then_some(record))
+        })?;
+        Ok(match found {
+            Some(Some(record)) => JobEnd::Reused(Box::new(record.into())),
+            Some(None) if self.stopping.load(Ordering::Relaxed) => JobEnd::Stopped,
+            Some(None) => JobEnd::failed(message),
+            None => JobEnd::Held,
+        })
     }
 
     fn commit(
@@ -313,6 +355,9 @@ impl Job<'_> {
             Err(failed) => {
                 let NotCommitted { error, claim } = *failed;
                 let message = format!("{:#}", with_advice(error));
+                if claim.is_lost() {
+                    return self.lost(claim, report, message);
+                }
                 return Ok(self.failed(with_kept_output(message, claim)));
             }
         };

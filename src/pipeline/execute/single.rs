@@ -16,7 +16,7 @@ use super::executor::{Executor, Report};
 use super::following;
 use super::job::{self, JobEnd, JobEvent};
 use super::scheduled::{JobEnding, JobLine};
-use super::spec::JobSpec;
+use super::spec::{JobSpec, Place};
 use super::supervisor::{Heard, Supervisor};
 use super::threads::Threads;
 use crate::cache::{Cache, JobFolder, JobJournal, KnownResult, Owner, StatIndex};
@@ -134,8 +134,13 @@ impl Process<'_> {
             let advanced = inherits
                 || journal.advance.is_further() && cache.checkpoint_files(&key) != checkpoint;
             let ending = end.ending(time_up, advanced);
-            // Before its last word: after that, the folder may be the one of another job.
-            if let Some(folder) = cache.job(&key).filter(|_| ending.is_final()) {
+            // Before its last word: after that, the folder may be the one of another job, as it may where this one had lost its lock.
+            let token = place.as_ref().map(|place| &place.token);
+            let is_own = |folder: &JobFolder| {
+                let there = Place::of_job(&folder.spec()).ok().flatten();
+                there.as_ref().map(|place| &place.token) == token
+            };
+            if let Some(folder) = cache.job(&key).filter(|job| ending.is_final() && is_own(job)) {
                 let _ = folder.set_ended();
             }
             journal.add(&JobLine::Ends(ending));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{RUN, process, project, steps, submitted, two_stages, worker, works};
+use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
 use crate::support::{MANIFEST, eventually, names};
 
 #[test]
@@ -121,6 +121,9 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
         "{ended}"
     );
     assert_eq!((submitted(&project), steps(&project)), (2, 60), "no step was done twice");
+    let here = self::project("");
+    here.pipeline("run experiment.toml simclr").success();
+    assert_eq!(project.digest("simclr"), here.digest("simclr"), "the same as here, in one go");
 
     // One that cannot come further in its time fails.
     project.edit("epochs = 10", "epochs = 11");
@@ -198,13 +201,8 @@ fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
     for process in [job, worker] {
         kill_process(process, Signal::STOP).expect("ours");
     }
-    // As a file server takes them from a machine that it has not heard of for long.
     let key = names(&project.cache("jobs")).remove(0);
-    fs::remove_file(project.cache("locks").join(&key)).expect("ours");
-    let checkpoints = project.cache("partial").join(&key);
-    for name in names(&checkpoints).iter().filter(|name| name.ends_with(".lock")) {
-        fs::remove_file(checkpoints.join(name)).expect("ours");
-    }
+    project.lose_locks(&key);
     let mut other = std::process::Command::new(project.cache("jobs").join(key).join("script"));
     project.dress(&mut other);
     assert_eq!(other.status().expect("a script").code(), Some(0), "it takes the work over");
@@ -217,6 +215,37 @@ fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
     assert_ne!(project.read("queue/1/status"), "0\n", "it records nothing");
     project.pipeline("verify experiment.toml").success();
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
+
+#[test]
+fn a_job_that_has_lost_its_locks_ends_before_the_one_that_took_its_work_over() {
+    let project = two_stages();
+    let shell =
+        "shell = 'echo $$ >> works; echo $$ >&2; until test -e go-$$; do sleep 0.02; done; echo a";
+    project.edit("shell = 'echo a", shell);
+    let run = project.start("run experiment.toml a");
+    let works = |job: usize| project.read("works").lines().nth(job).map(str::to_owned);
+    eventually("the first job works", || works(0).is_some());
+    let key = jobs(&project).remove(0);
+    project.lose_locks(&key);
+    let mut other = std::process::Command::new(project.cache("jobs").join(&key).join("script"));
+    project.dress(&mut other);
+    let other = project.start_command(other);
+    eventually("the other one works", || works(1).is_some());
+    let go = |job| project.write(&format!("go-{}", works(job).expect("it works")), "");
+    go(0);
+    eventually("the end of the first one", || !project.read("queue/1/status").is_empty());
+    assert_eq!(project.read("queue/1/status"), "4\n", "another one works on the key");
+    let asked = || project.read("asked").lines().count();
+    let before = asked();
+    eventually("the run has heard that", || asked() > before + 1 || !run.is_running());
+    assert!(run.is_running(), "it follows the other one");
+    let log = fs::read_to_string(project.cache("logs").join(&key[..2]).join(format!("{key}.log")));
+    assert_eq!(log.expect("it has a log"), format!("{}\n", works(1).expect("it works")));
+    go(1);
+    assert_eq!(other.wait().code(), Some(0));
+    assert_eq!(run.wait().code(), Some(0));
+    assert_eq!(project.pipeline("run experiment.toml a").success(), "a fresh");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod chance;
 mod cleaning;
 mod lazy;
+mod lost;
 mod walk;
 
 use std::fs;
@@ -83,6 +84,19 @@ fn commit(
     inputs: &[Digest],
     write: impl FnOnce(&Path, &[PathBuf]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Record> {
+    let committed = try_commit(cache, claim, stage, inputs, write, &|| ())?;
+    Ok(committed.map_err(|failed| failed.error)?.record)
+}
+
+/// The same, with what happens when the output is hashed.
+fn try_commit(
+    cache: &Cache,
+    claim: Claim,
+    stage: &str,
+    inputs: &[Digest],
+    write: impl FnOnce(&Path, &[PathBuf]) -> anyhow::Result<()>,
+    hashed: &dyn Fn(),
+) -> anyhow::Result<Result<Committed, Box<NotCommitted>>> {
     let folders = inputs.iter().map(|digest| cache.artifact(digest)).collect::<Vec<_>>();
     let tops = inputs.iter().zip(&folders).map(|(digest, folder)| {
         let top = Snapshot::of_artifact(folder)?.top().context("a folder")?;
@@ -100,8 +114,7 @@ fn commit(
         ran_on: None,
         usage: Usage::default(),
     };
-    let committed = claim.commit(execution, &tops, &|| ()).map_err(|failed| failed.error)?;
-    Ok(committed.record)
+    Ok(claim.commit(execution, &tops, hashed))
 }
 
 /// Runs a stage that writes these files.
