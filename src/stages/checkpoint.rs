@@ -20,6 +20,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, getuid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -173,7 +174,7 @@ pub fn newest(base: &Path) -> Option<String> {
     ids.max()
 }
 
-/// Opens a lock. In a shared cache another user may have made it; read permission is enough to lock it.
+/// Opens a lock. In a shared cache another user may have made it, and this one may only read it.
 fn open_lock(path: &Path) -> anyhow::Result<File> {
     // Not what a link in its place leads to.
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
@@ -252,7 +253,15 @@ struct Left {
 
 impl Left {
     fn of(lock: &File, path: &Path) -> anyhow::Result<Self> {
-        let locked = match lock.try_lock() {
+        let alone = lock.try_lock();
+        let taken = match &alone {
+            // NFS lets nobody lock a file alone who may not write it. Together with others, that says as much of who works there.
+            Err(TryLockError::Error(error)) if Errno::from_io_error(error) == Some(Errno::BADF) => {
+                lock.try_lock_shared()
+            }
+            _ => alone,
+        };
+        let locked = match taken {
             Ok(()) => false,
             Err(TryLockError::WouldBlock) => true,
             Err(TryLockError::Error(error)) => {

@@ -59,7 +59,7 @@ impl Cache {
             };
             // Somebody who only looks may try it at this moment. Where locks do not work, a run that is killed cannot be told from
             // one that runs.
-            let _ = file.lock();
+            let _ = disk::lock(&file);
             return Ok(Journal { file });
         }
         bail!("no free name in {}", self.layout().runs(experiment).display())

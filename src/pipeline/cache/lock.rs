@@ -36,7 +36,7 @@ impl Lock {
     /// Takes the lock, waiting for whoever has it. For work that is short.
     pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
         let file = open(path)?;
-        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        disk::lock(&file).with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { file })
     }
 
@@ -66,7 +66,7 @@ impl Lock {
 
     /// The same for a lock that was taken before: `None` also where it never was.
     pub(crate) fn try_take_existing(path: &Path) -> anyhow::Result<Option<Self>> {
-        match options(path, &mut File::options()) {
+        match open_existing(path) {
             Ok(file) => try_lock(file, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| cannot_open(path)),
@@ -126,7 +126,7 @@ pub(crate) fn now() -> u64 {
 }
 
 fn try_lock(file: File, path: &Path) -> anyhow::Result<Option<Lock>> {
-    match file.try_lock() {
+    match disk::try_lock(&file) {
         Ok(()) => Ok(Some(Lock { file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
@@ -142,13 +142,24 @@ fn open(path: &Path) -> anyhow::Result<File> {
             durable::create_folder(path.parent().unwrap_or(path))?;
             open()
         }
-        // Another user of the group made it: whoever may read a file may lock it.
+        // Another user of the group made it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            options(path, &mut File::options()).map_err(|_| error)
+            open_existing(path).map_err(|_| error)
         }
         other => other,
     };
     file.with_context(|| cannot_open(path))
+}
+
+/// Opens a lock file to lock it alone: on NFS, that takes the right to write it; on a file system of this machine, that to read it.
+fn open_existing(path: &Path) -> io::Result<File> {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match options(path, File::options().write(true)) {
+        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+            options(path, &mut File::options())
+        }
+        other => other,
+    }
 }
 
 /// Opens a lock file, and not what a link in its place leads to.

@@ -160,7 +160,7 @@ impl Pin {
             let mode = if durable::is_shared(&folder) { 0o664 } else { 0o644 };
             let file = disk::create_file(path, mode)?;
             // Somebody who only looks may try it at this moment.
-            file.lock()?;
+            disk::lock(&file)?;
             disk::set_mode(&file, Mode::from_raw_mode(mode))?;
             let owner = serde_json::to_string(&Owner::this_process()).unwrap_or_default();
             disk::write(&file, format!("{owner}\n").as_bytes())?;

@@ -15,7 +15,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, linkat, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, fcntl_getfl, fstat, linkat, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 use super::{At, Change};
@@ -75,6 +77,14 @@ pub(in crate::cache) fn without_flags<T>(act: impl FnOnce() -> T) -> T {
 /// Whether names can be changed in ways that only some file systems know.
 pub(super) fn knows_flags() -> bool {
     KNOWS_FLAGS.get()
+}
+
+/// Always as on NFS, where a file is locked alone only by who has opened it to write (flock(2)).
+pub(super) fn may_lock_alone(file: &File) -> io::Result<()> {
+    match fcntl_getfl(file)?.intersects(OFlags::WRONLY | OFlags::RDWR) {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EBADF)),
+    }
 }
 
 /// Acts, with a fault after so many changes. What is below `root` by now counts as synced.

@@ -8,7 +8,7 @@
 #[cfg(test)]
 pub(super) mod faults;
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -79,8 +79,13 @@ const fn knows_flags() -> bool {
     true
 }
 
+#[cfg(not(test))]
+fn may_lock_alone(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(test)]
-use faults::{are_on, knows_flags, look_up, perform};
+use faults::{are_on, knows_flags, look_up, may_lock_alone, perform};
 
 /// Opens a file or a folder to read it, or to make it last. A link is followed.
 pub(super) fn open(path: &Path) -> io::Result<File> {
@@ -138,6 +143,18 @@ pub(super) fn open_or_create(path: &Path, options: &mut OpenOptions) -> io::Resu
 /// overwrites what another one has added.
 pub(super) fn open_to_add(path: &Path) -> io::Result<File> {
     open_or_create(path, File::options().read(true).append(true))
+}
+
+/// Locks a file alone, after waiting for whoever has it.
+pub(super) fn lock(file: &File) -> io::Result<()> {
+    may_lock_alone(file)?;
+    file.lock()
+}
+
+/// Locks a file alone, where nobody has it.
+pub(super) fn try_lock(file: &File) -> Result<(), TryLockError> {
+    may_lock_alone(file).map_err(TryLockError::Error)?;
+    file.try_lock()
 }
 
 /// Writes bytes where the file is open.
