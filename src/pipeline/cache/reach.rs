@@ -13,7 +13,7 @@ impl Cache {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         // Linux alone has this: see proc(5).
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        Mount::of(&mounts, &root)?.mistake()
+        Mount::of(&mounts, &root)?.mistake(|path| fs::read_to_string(path).ok())
     }
 }
 
@@ -42,8 +42,8 @@ impl<'m> Mount<'m> {
         Some(Self { place, kind, options: own.split(',').chain(of_all.split(',')).collect() })
     }
 
-    /// Why its locks hold on this machine only.
-    fn mistake(&self) -> Option<String> {
+    /// Why its locks hold on this machine only. `read` reads a file of settings.
+    fn mistake(&self, read: impl Fn(&str) -> Option<String>) -> Option<String> {
         let first = |names: &[&str]| {
             let given = self.options.iter().find(|option| names.contains(option));
             given.map(|option| format!("with '{option}'"))
@@ -52,12 +52,26 @@ impl<'m> Mount<'m> {
             "nfs" | "nfs4" => first(&["nolock", "local_lock=flock", "local_lock=all"]),
             "lustre" if self.options.contains(&"flock") => None,
             "lustre" => Some("without 'flock'".to_owned()),
+            "beegfs" => {
+                let named = self.options.iter().find_map(|option| option.strip_prefix("cfgFile="));
+                let settings = named.unwrap_or("/etc/beegfs/beegfs-client.conf");
+                let is_on = is_set(&read(settings).unwrap_or_default(), "tuneUseGlobalFileLocks");
+                (!is_on).then(|| format!("without 'tuneUseGlobalFileLocks = true' in {settings}"))
+            }
             "cifs" | "smb3" => first(&["nobrl", "nolock"]),
             "fuse.sshfs" => Some("which does not pass locks on".to_owned()),
             _ => None,
         };
         why.map(|why| format!("{} ({}, {why})", self.place.display(), self.kind))
     }
+}
+
+/// Whether settings of BeeGFS, a line each, say that something is so. The last line counts, and nothing means yes.
+fn is_set(settings: &str, name: &str) -> bool {
+    let lines = settings.lines().filter_map(|line| line.split_once('='));
+    let said = lines.filter(|(given, _)| given.trim() == name).last();
+    let yes = |value: &str| ["", "1", "y", "on", "yes", "true"].contains(&value);
+    said.is_some_and(|(_, value)| yes(&value.trim().to_ascii_lowercase()))
 }
 
 /// Spaces, tabs, newlines and backslashes are written in octal.
@@ -80,8 +94,17 @@ mod tests {
 33 22 0:44 / /fast rw - lustre mds@tcp:/fast rw,localflock
 34 22 0:45 / /my\\040files rw - fuse.sshfs host:/ rw
 35 30 0:46 / /home/group rw - nfs4 server:/group rw,local_lock=flock
+36 22 0:47 / /bee rw,relatime - beegfs beegfs_nodev rw,cfgFile=/etc/bee.conf
+37 22 0:48 / /hive rw,relatime - beegfs beegfs_nodev rw
 ";
-        let mistake = |folder: &str| Mount::of(mounts, Path::new(folder))?.mistake();
+        let read = |path: &str| match path {
+            "/etc/bee.conf" => Some("a = 1\n tuneUseGlobalFileLocks   = true\n".to_owned()),
+            "/etc/beegfs/beegfs-client.conf" => {
+                Some("tuneUseGlobalFileLocks = false\n# tuneUseGlobalFileLocks = true\n".to_owned())
+            }
+            _ => None,
+        };
+        let mistake = |folder: &str| Mount::of(mounts, Path::new(folder))?.mistake(read);
         for (folder, expected) in [
             ("/var/cache", None),
             ("/home/ann/cache", None),
@@ -90,6 +113,13 @@ mod tests {
             ("/scratch/cache", None),
             ("/fast/cache", Some("/fast (lustre, without 'flock')")),
             ("/my files/cache", Some("/my files (fuse.sshfs, which does not pass locks on)")),
+            ("/bee/cache", None),
+            (
+                "/hive/cache",
+                Some(
+                    "/hive (beegfs, without 'tuneUseGlobalFileLocks = true' in /etc/beegfs/beegfs-client.conf)",
+                ),
+            ),
             ("/home/group/cache", Some("/home/group (nfs4, with 'local_lock=flock')")),
         ] {
             assert_eq!(mistake(folder).as_deref(), expected, "{folder}");
