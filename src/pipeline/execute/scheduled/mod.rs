@@ -53,7 +53,8 @@ const SOONEST: Duration = Duration::from_secs(2);
 const LATEST: Duration = Duration::from_secs(30);
 /// The pause before a scheduler that did not answer is asked again to take a job: longer each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause before a scheduler that does not answer is asked again, whatever it is asked.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
 /// without a mistake, and without a word.
 const DOUBT: Duration = Duration::from_secs(300);
@@ -329,7 +330,7 @@ impl Desk {
                 (knowledge.silent, knowledge.has_said) = (None, false);
             }
             Err(trouble) => {
-                knowledge.interval = (knowledge.interval * 2).min(LATEST);
+                knowledge.interval = (knowledge.interval * 2).min(LONGEST_PAUSE);
                 let silent = *knowledge.silent.get_or_insert_with(Instant::now);
                 if silent.elapsed() >= SILENCE && !std::mem::replace(&mut knowledge.has_said, true)
                 {
