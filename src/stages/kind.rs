@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
+use crate::clean_labels::CleanLabels;
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};
 use crate::point::Point;
@@ -73,14 +74,13 @@ pub trait Rules {
         Known::default()
     }
 
-    /// Whether the output has learned from labels that are known to be right, or was chosen by them: tables mark it, and all that follows from it.
-    fn uses_clean_labels(&self) -> bool {
-        false
+    /// What labels that are known to be right do for the output, given what is known of the inputs: tables mark it, and all that follows from it.
+    fn clean_labels(&self, _inputs: &KnownInputs) -> CleanLabels {
+        CleanLabels::Unused
     }
 
-    /// Takes in which points at a port of the shape [`PortShape::Instances`] are of instances that used clean labels, or that follow from such stages,
-    /// and which are not.
-    fn mark_clean_labels(&mut self, _clean: &[Point], _others: &[Point]) {}
+    /// Takes in what clean labels do for the instances at a port of the shape [`PortShape::Instances`], or for what they follow from, with their points.
+    fn mark_clean_labels(&mut self, _instances: &[(Point, CleanLabels)]) {}
 
     /// The type of the output of this stage, where it depends on the parameters.
     fn output(&self) -> Option<ArtifactType> {

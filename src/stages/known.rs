@@ -25,6 +25,9 @@ pub struct Known {
     pub train_samples: Option<u64>,
     /// Whether its classes are those for which asymmetric noise has pairs of its own.
     pub has_noise_pairs: Option<bool>,
+    /// Whether samples held out have the labels of the data set, which are known to be right: of labels, and of a split whose samples no stage
+    /// corrupts or corrects.
+    pub held_out_is_clean: Option<bool>,
 }
 
 /// Height and width in pixels.
@@ -112,6 +115,7 @@ impl Known {
             classes: self.classes.or(other.classes),
             train_samples: self.train_samples.or(other.train_samples),
             has_noise_pairs: self.has_noise_pairs.or(other.has_noise_pairs),
+            held_out_is_clean: self.held_out_is_clean.or(other.held_out_is_clean),
         }
     }
 }
@@ -138,6 +142,16 @@ impl KnownInputs {
     /// What is known of the artifact at a port; nothing if none is connected.
     pub fn at(&self, port: &str) -> Known {
         self.0.get(port).copied().unwrap_or_default()
+    }
+
+    /// Whether an artifact is connected to a port.
+    pub(crate) fn has(&self, port: &str) -> bool {
+        self.0.contains_key(port)
+    }
+
+    /// Whether a stage that takes `labels` and `split` learns from clean labels that were held out before: it holds nothing out itself.
+    pub(crate) fn learns_from_held_out(&self) -> bool {
+        !self.has("split") && self.at("labels").held_out_is_clean == Some(true)
     }
 }
 

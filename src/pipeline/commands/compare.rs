@@ -73,7 +73,7 @@ fn find(project: &Project, all: &mut AllRecorded, text: &str) -> anyhow::Result<
 /// A name for a parameter that both have: that of the stage is left out where the two are of different stages.
 fn settings(result: &Recorded) -> impl Iterator<Item = (Setting, &Value)> {
     let own = result.name.template();
-    result.settings.iter().map(move |(setting, value)| {
+    result.settings().iter().map(move |(setting, value)| {
         let stage = if setting.stage == own { String::new() } else { setting.stage.clone() };
         (Setting { stage, name: setting.name.clone() }, value)
     })

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use pipeline_stages::clean_labels::CleanLabels;
+use pipeline_stages::known::{Known, KnownInputs};
 use pipeline_stages::point::canonical;
 use pipeline_stages::{KindConfig, kind_info};
 use serde_json::{Map, Value};
@@ -58,26 +60,27 @@ pub(super) struct Recorded {
     pub(super) record: Record,
     /// Whether the manifest has this result now.
     pub(super) is_current: bool,
-    pub(super) settings: Rc<Settings>,
+    origin: Rc<Origin>,
 }
 
 impl Recorded {
+    /// What it was made with.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.origin.settings
+    }
+
     /// Whether it has learned from labels that are known to be right, or was chosen by them: by its own parameters, or by those of a stage before it.
     pub(super) fn uses_clean_labels(&self) -> bool {
-        let kinds = self.settings.iter().filter(|(setting, _)| setting.name == "kind");
-        kinds.into_iter().any(|(Setting { stage, .. }, kind)| {
-            let Some(info) = kind.as_str().and_then(kind_info) else { return false };
-            // What made an input, where that is not known any more, is a setting too.
-            let own = self.settings.iter().filter(|(setting, _)| {
-                setting.stage == *stage
-                    && (info.fields)().iter().any(|field| field.name == setting.name)
-            });
-            let own: Map<String, Value> =
-                own.map(|(setting, value)| (setting.name.clone(), value.clone())).collect();
-            let read = KindConfig::read(info.name, Value::Object(own));
-            read.and_then(Result::ok).is_some_and(|stage| stage.uses_clean_labels())
-        })
+        self.origin.clean_labels == CleanLabels::Decide
     }
+}
+
+/// What a result follows from.
+#[derive(Default)]
+struct Origin {
+    settings: Settings,
+    known: Known,
+    clean_labels: CleanLabels,
 }
 
 /// All recorded results of an experiment.
@@ -87,7 +90,7 @@ pub(super) struct AllRecorded {
     records: HashMap<StageKey, Record>,
     /// The names in the manifest, and the keys, of what made an artifact.
     makers: HashMap<Digest, Vec<(String, StageKey)>>,
-    settings: HashMap<(String, StageKey), Rc<Settings>>,
+    origins: HashMap<(String, StageKey), Rc<Origin>>,
 }
 
 impl AllRecorded {
@@ -126,7 +129,7 @@ impl AllRecorded {
             // Several instances may have one result now; of earlier ones, the newest name counts.
             seen.insert(*key) || *is_current
         });
-        Self { names, records, makers, settings: HashMap::new() }
+        Self { names, records, makers, origins: HashMap::new() }
     }
 
     /// The results of the stages whose name `is_wanted`.
@@ -135,8 +138,8 @@ impl AllRecorded {
         let wanted: Vec<_> = wanted.cloned().collect();
         let results = wanted.into_iter().filter_map(|(name, key, is_current)| {
             let record = self.records.get(&key)?.clone();
-            let settings = self.settings(name.template(), &key, LONGEST_CHAIN);
-            Some(Recorded { name, record, is_current, settings })
+            let origin = self.origin(name.template(), &key, LONGEST_CHAIN);
+            Some(Recorded { name, record, is_current, origin })
         });
         results.collect()
     }
@@ -146,41 +149,61 @@ impl AllRecorded {
         self.names.iter().map(|(name, key, _)| (name, key))
     }
 
-    fn settings(&mut self, stage: &str, key: &StageKey, left: usize) -> Rc<Settings> {
+    fn origin(&mut self, stage: &str, key: &StageKey, left: usize) -> Rc<Origin> {
         let place = (stage.to_owned(), *key);
-        if let Some(known) = self.settings.get(&place) {
+        if let Some(known) = self.origins.get(&place) {
             return Rc::clone(known);
         }
-        let mut found = Settings::new();
+        let mut found = Origin::default();
+        let (mut kind, mut parameters, mut inputs) = (None, Map::new(), Vec::new());
         let parts = self.records.get(key).map(|record| record.parts.clone()).unwrap_or_default();
         let setting = |name: &str| Setting { stage: stage.to_owned(), name: name.to_owned() };
         for part in parts {
             match part {
                 KeyPart::Schema { .. } | KeyPart::Missing { .. } => {}
-                KeyPart::Kind { name, .. } => drop(found.insert(setting("kind"), name.into())),
-                KeyPart::Seed { seed } => drop(found.insert(setting("seed"), seed.into())),
-                KeyPart::Parameter { name, value } => add(&mut found, setting(&name), value, 0),
+                KeyPart::Kind { name, .. } => {
+                    kind = kind_info(&name);
+                    found.settings.insert(setting("kind"), name.into());
+                }
+                KeyPart::Seed { seed } => drop(found.settings.insert(setting("seed"), seed.into())),
+                KeyPart::Parameter { name, value } => {
+                    parameters.insert(name.clone(), value.clone());
+                    add(&mut found.settings, setting(&name), value, 0);
+                }
                 KeyPart::Outside { path, digest, .. } => {
-                    found.insert(setting(&path), digest.short().into());
+                    found.settings.insert(setting(&path), digest.short().into());
                 }
                 // All instances of a stage: what they have in common is not told apart.
                 KeyPart::Input { port, .. } if port.contains('@') => {}
                 KeyPart::Input { port, from, digest } => {
                     let maker = self.maker(from.template(), &digest).filter(|_| left > 0);
-                    match maker {
-                        Some(key) => {
-                            let before = self.settings(from.template(), &key, left - 1);
-                            found.extend(
-                                before.iter().map(|(name, value)| (name.clone(), value.clone())),
-                            );
-                        }
-                        None => drop(found.insert(setting(&port), digest.short().into())),
-                    }
+                    let Some(key) = maker else {
+                        found.settings.insert(setting(&port), digest.short().into());
+                        inputs.push((port, Known::default()));
+                        continue;
+                    };
+                    let before = self.origin(from.template(), &key, left - 1);
+                    let settings = before.settings.iter();
+                    found
+                        .settings
+                        .extend(settings.map(|(name, value)| (name.clone(), value.clone())));
+                    found.clean_labels = found.clean_labels.max(before.clean_labels);
+                    inputs.push((port, before.known));
                 }
             }
         }
+        let read = kind.and_then(|kind| {
+            // Results of earlier versions may have parameters that do not exist any more.
+            parameters.retain(|name, _| (kind.fields)().iter().any(|field| field.name == *name));
+            KindConfig::read(kind.name, Value::Object(parameters))
+        });
+        if let Some(Ok(stage)) = read {
+            let inputs = KnownInputs::new(inputs);
+            found.clean_labels = found.clean_labels.max(stage.clean_labels(&inputs));
+            found.known = stage.knows(&inputs);
+        }
         let found = Rc::new(found);
-        self.settings.insert(place, Rc::clone(&found));
+        self.origins.insert(place, Rc::clone(&found));
         found
     }
 

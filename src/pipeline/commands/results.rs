@@ -89,7 +89,7 @@ fn select(results: &mut Vec<Recorded>, conditions: &[(String, String)]) -> anyho
             let mut names = BTreeSet::new();
             for result in results.iter() {
                 names.extend(result.name.point().map(|(axis, _)| axis.to_owned()));
-                names.extend(result.settings.keys().map(Setting::to_string));
+                names.extend(result.settings().keys().map(Setting::to_string));
             }
             let hint = did_you_mean(name, names.iter().map(String::as_str));
             bail!("no result has a parameter or an axis '{name}'; {hint}");
@@ -109,7 +109,7 @@ fn select(results: &mut Vec<Recorded>, conditions: &[(String, String)]) -> anyho
 fn values(result: &Recorded, name: &str) -> Vec<String> {
     let axes = result.name.point().filter(|(axis, _)| *axis == name);
     let axes = axes.map(|(_, value)| canonical(value).into_owned());
-    let settings = result.settings.iter().filter(|(setting, _)| setting.is_called(name));
+    let settings = result.settings().iter().filter(|(setting, _)| setting.is_called(name));
     axes.chain(settings.map(|(_, value)| canonical(&shown(value)).into_owned())).collect()
 }
 
@@ -212,11 +212,12 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
     });
     let axes: Vec<_> = axes.filter(|(.., column)| !is_same(&column.cells)).collect();
     let settings: BTreeSet<&Setting> =
-        results.iter().flat_map(|result| result.settings.keys()).collect();
+        results.iter().flat_map(|result| result.settings().keys()).collect();
     let stages: BTreeSet<&str> = settings.iter().map(|setting| &*setting.stage).collect();
     // For each stage, which results have it, and whether the axes alone say that.
     let stages = stages.into_iter().map(|stage| {
-        let has = |result: &Recorded| result.settings.keys().any(|setting| setting.stage == stage);
+        let has =
+            |result: &Recorded| result.settings().keys().any(|setting| setting.stage == stage);
         let has: Vec<bool> = results.iter().map(has).collect();
         let mut by_point = BTreeMap::new();
         let follows = has.iter().enumerate().all(|(place, has)| {
@@ -227,7 +228,7 @@ fn differing(results: &[Recorded]) -> Vec<Column> {
     });
     let stages: BTreeMap<&str, (Vec<bool>, bool)> = stages.collect();
     let settings = settings.into_iter().filter_map(|setting| {
-        let value = |result: &Recorded| result.settings.get(setting).map(shown);
+        let value = |result: &Recorded| result.settings().get(setting).map(shown);
         let cells: Vec<_> = results.iter().map(value).collect();
         let (has, follows) = stages.get(setting.stage.as_str())?;
         let present = cells.iter().zip(has).filter(|(_, has)| **has).map(|(cell, _)| cell.clone());
@@ -425,7 +426,7 @@ fn to_json(project: &Project, results: &[Recorded]) -> Value {
             .map(|(axis, value)| (axis, pipeline_stages::point::typed(value)))
             .collect();
         let settings: BTreeMap<String, &Value> =
-            result.settings.iter().map(|(setting, value)| (setting.to_string(), value)).collect();
+            result.settings().iter().map(|(setting, value)| (setting.to_string(), value)).collect();
         json!({
             "stage": result.name,
             "key": result.record.key,

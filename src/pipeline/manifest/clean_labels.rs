@@ -3,32 +3,44 @@
 
 use std::collections::HashMap;
 
-use super::{Connection, Stage};
+use pipeline_stages::KindConfig;
+use pipeline_stages::clean_labels::CleanLabels;
+use pipeline_stages::known::{Known, KnownInputs};
+
+use super::Stage;
 use crate::graph::Graph;
 use crate::stage_name::StageName;
 
 /// Marks each stage that learns from such labels or reads what does, and says so to those that take all instances of a stage.
 pub(super) fn mark(stages: &mut [Stage], graph: &Graph) {
-    if !stages.iter().any(|stage| stage.stage.uses_clean_labels()) {
+    if !stages.iter().any(|stage| can_use(&stage.stage)) {
         return;
     }
     let names = stages.iter().map(|stage| stage.name.clone());
     let places: HashMap<StageName, usize> =
         names.enumerate().map(|(place, name)| (name, place)).collect();
+    let mut found = vec![(Known::default(), CleanLabels::Unused); stages.len()];
     for place in graph.order().filter_map(|name| places.get(name).copied()) {
-        let stage = &stages[place];
-        let is_marked =
-            |from: &StageName| places.get(from).is_some_and(|&from| stages[from].uses_clean_labels);
-        let connections = stage.connections().map(|(_, connection)| connection);
-        let (marked, others): (Vec<_>, Vec<_>) =
-            connections.partition(|connection| is_marked(&connection.from));
-        let uses = stage.stage.uses_clean_labels() || !marked.is_empty();
-        let points = |connections: &[&Connection]| -> Vec<_> {
-            let among_all = connections.iter().filter(|connection| connection.among_all);
-            among_all.map(|connection| connection.point()).collect()
-        };
-        let (marked, others) = (points(&marked), points(&others));
-        stages[place].uses_clean_labels = uses;
-        stages[place].stage.mark_clean_labels(&marked, &others);
+        let Stage { stage, inputs, uses_clean_labels, .. } = &mut stages[place];
+        let before =
+            |from: &StageName| places.get(from).map_or_else(Default::default, |&at| found[at]);
+        let connections =
+            || inputs.iter().flat_map(|(port, all)| all.iter().map(move |one| (port, one)));
+        let known =
+            connections().map(|(port, connection)| (port.clone(), before(&connection.from).0));
+        let known = KnownInputs::new(known);
+        let of_inputs = connections().map(|(_, connection)| before(&connection.from).1).max();
+        let instances = connections().filter(|(_, connection)| connection.among_all);
+        let instances = instances.map(|(_, one)| (one.point(), before(&one.from).1));
+        stage.mark_clean_labels(&instances.collect::<Vec<_>>());
+        let used = stage.clean_labels(&known).max(of_inputs.unwrap_or_default());
+        *uses_clean_labels = used == CleanLabels::Decide;
+        found[place] = (stage.knows(&known), used);
     }
+}
+
+/// Whether a stage can use clean labels, whatever its inputs are.
+fn can_use(stage: &KindConfig) -> bool {
+    matches!(stage, KindConfig::Learn(_))
+        || stage.clean_labels(&KnownInputs::default()) > CleanLabels::Unused
 }

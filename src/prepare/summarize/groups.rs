@@ -66,7 +66,7 @@ pub(super) fn groups(
     failed: &[Point],
     order: &Order,
 ) -> Vec<Group> {
-    let clean = summarize.clean_points();
+    let clean = summarize.clean_points(&summarize.metric.0[metric]);
     let uses_clean_labels = |point: &Point| clean.iter().any(|part| is_part(part, point));
     let mut members: BTreeMap<_, Members<'_>> = BTreeMap::new();
     let here = |point| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::class_names;
 use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
-use crate::known::{Images, KnownInputs};
+use crate::known::{Images, Known, KnownInputs};
 
 choices! {
     /// The shape of the noise matrix (rows: the true class), or another source of labels.
@@ -230,6 +230,10 @@ impl Rules for CorruptLabels {
         let size = data.values().zip(data.classes);
         let problem = size.and_then(|(values, classes)| Self::instance_problem(values, classes));
         problem.map(|message| Problem::new("noise", message)).into_iter().collect()
+    }
+
+    fn knows(&self, inputs: &KnownInputs) -> Known {
+        Known { held_out_is_clean: Some(inputs.has("split")), ..Known::default() }
     }
 
     fn without_effect(&self) -> Vec<WithoutEffect> {

@@ -111,7 +111,6 @@ impl Rules for Dataset {
         };
         let is_encoded = self.encoded || self.format == Clothing1m;
         Known {
-            architecture: None,
             channels,
             images: Some(if is_encoded { Images::Encoded } else { Images::Pixels }),
             image_size: match self.format {
@@ -127,6 +126,7 @@ impl Rules for Dataset {
                 (samples, limit) => samples.or(limit),
             },
             has_noise_pairs: has_noise_pairs.filter(|_| self.classes.is_none()),
+            ..Known::default()
         }
     }
 

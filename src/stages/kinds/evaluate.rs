@@ -58,6 +58,11 @@ kind! {
     headline ["test-accuracy", "test-loss"]
 }
 
+impl Evaluate {
+    /// The metric whose step is chosen by the samples held out.
+    pub const AT_BEST_VALIDATION: &str = "test-accuracy-at-best-validation";
+}
+
 impl Rules for Evaluate {
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, model) = (inputs.at("data"), inputs.at("model"));

@@ -116,6 +116,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ArtifactType;
+use crate::clean_labels::CleanLabels;
 use crate::kind::{self, Cores, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
 use crate::known::{Known, KnownInputs};
 use crate::point::Point;
@@ -175,14 +176,14 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.place_axes(axes, points));
     }
 
-    /// Whether its output has learned from labels that are known to be right, or was chosen by them.
-    pub fn uses_clean_labels(&self) -> bool {
-        with_parameters!(self, parameters => parameters.uses_clean_labels())
+    /// What labels that are known to be right do for its output, given what is known of its inputs.
+    pub fn clean_labels(&self, inputs: &KnownInputs) -> CleanLabels {
+        with_parameters!(self, parameters => parameters.clean_labels(inputs))
     }
 
-    /// Takes in which points, at a port that takes all instances, follow from clean labels, and which do not.
-    pub fn mark_clean_labels(&mut self, clean: &[Point], others: &[Point]) {
-        with_parameters!(self, parameters => parameters.mark_clean_labels(clean, others));
+    /// Takes in what clean labels do for the instances at a port that takes all of them, with their points.
+    pub fn mark_clean_labels(&mut self, instances: &[(Point, CleanLabels)]) {
+        with_parameters!(self, parameters => parameters.mark_clean_labels(instances));
     }
 
     /// Whether it runs without instances that have failed.

@@ -4,7 +4,9 @@ use std::ops::Bound;
 
 use serde_json::{Map, Value};
 
+use crate::clean_labels::CleanLabels;
 use crate::kind::{Problem, Rules};
+use crate::known::{Known, KnownInputs};
 use crate::parameter::{AT_LEAST_ONE, POSITIVE};
 
 choices! {
@@ -41,7 +43,8 @@ kind! {
     /// samples that are alike, which a network learns; where it is sure, it is wrong less often.
     ///
     /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
-    /// `labels`, `clean` and `given` (before), i64 `[N]`, and `confidence`, f32 `[N]`; 1 for held-out samples. `noise.json` compares the
+    /// `labels`, `clean` and `given` (before), i64 `[N]`, and `confidence`, f32 `[N]`: that of the label that was found, also where a sample keeps its own because of
+    /// `share`; 1 for held-out samples. `noise.json` compares the
     /// result with the clean labels, and `purification.json` says how it was made and whether clean labels were used. The metrics are
     ///
     /// - `changed-labels` of `samples`;
@@ -98,8 +101,17 @@ impl PurifyLabels {
 }
 
 impl Rules for PurifyLabels {
-    fn uses_clean_labels(&self) -> bool {
-        self.needs_clean()
+    fn clean_labels(&self, inputs: &KnownInputs) -> CleanLabels {
+        match self.needs_clean() || inputs.learns_from_held_out() {
+            true => CleanLabels::Decide,
+            false => CleanLabels::Unused,
+        }
+    }
+
+    fn knows(&self, inputs: &KnownInputs) -> Known {
+        let before = inputs.at("labels").held_out_is_clean;
+        let held_out_is_clean = before.map(|is_clean| is_clean && inputs.has("split"));
+        Known { held_out_is_clean, ..Known::default() }
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
@@ -159,9 +171,28 @@ mod tests {
         assert_eq!(problems(linear.clone(), &["features"]), ["uses-clean"]);
         assert!(problems(linear.clone(), &["features", "split"]).is_empty());
         let uses = |parameters: Value| {
-            serde_json::from_value::<PurifyLabels>(parameters).unwrap().uses_clean_labels()
+            let stage: PurifyLabels = serde_json::from_value(parameters).unwrap();
+            stage.clean_labels(&KnownInputs::default()) == CleanLabels::Decide
         };
         assert!(uses(linear) && !uses(json!({"uses-clean": true})));
         assert!(problems(json!({"uses-clean": true}), &["features"]).is_empty());
+    }
+
+    #[test]
+    fn held_out_labels_stay_what_they_are_where_a_split_holds_them_out() {
+        let stage: PurifyLabels = serde_json::from_value(json!({})).unwrap();
+        let labels = |held_out_is_clean| {
+            ("labels".to_owned(), Known { held_out_is_clean, ..Known::default() })
+        };
+        let split = || ("split".to_owned(), Known::default());
+        for (before, after) in [(Some(true), Some(true)), (Some(false), Some(false)), (None, None)]
+        {
+            let inputs = KnownInputs::new([labels(before), split()]);
+            assert_eq!(stage.knows(&inputs).held_out_is_clean, after);
+            assert_eq!(stage.clean_labels(&inputs), CleanLabels::Unused);
+        }
+        let of_all = KnownInputs::new([labels(Some(true))]);
+        assert_eq!(stage.knows(&of_all).held_out_is_clean, Some(false));
+        assert_eq!(stage.clean_labels(&of_all), CleanLabels::Decide, "clean labels vote");
     }
 }

@@ -1,7 +1,7 @@
 //! `split`: which training samples train, and which are held out.
 
 use crate::kind::{Problem, Rules, WithoutEffect};
-use crate::known::KnownInputs;
+use crate::known::{Known, KnownInputs};
 
 choices! {
     /// Who decides which samples are held out.
@@ -65,6 +65,11 @@ impl Split {
 }
 
 impl Rules for Split {
+    fn knows(&self, _inputs: &KnownInputs) -> Known {
+        let held_out_is_clean = (!self.draws_at_random()).then_some(true);
+        Known { held_out_is_clean, ..Known::default() }
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let holdout = self.random_holdout();
         let samples = inputs.at("data").train_samples;

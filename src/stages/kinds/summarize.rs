@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::Evaluate;
+use crate::clean_labels::CleanLabels;
 use crate::kind::{OutsidePath, Problem, Rules};
+use crate::known::KnownInputs;
 use crate::parameter::{AxisValue, AxisValues, OneOrMany, POSITIVE};
 use crate::point::{Point, canonical};
 use crate::text::in_short;
@@ -67,8 +70,11 @@ kind! {
         allow_missing: bool = false;
         /// Points whose results used labels that are known to be right: `["method=mine"]` for all that have this value. The tables mark them with †. Those of which the
         /// manifest says so are added: where `train` (Meta-Weight-Net with samples held out, `transition = "known"`, `select-best = "validation"` by clean labels) or
-        /// `purify-labels` (`uses-clean`) is on the way to them.
+        /// `purify-labels` (`uses-clean`) is on the way to them, or one of these that takes labels of which a split has held some out, without a split.
         clean_labels: Vec<String> = Vec::new();
+        /// The same for the metric `test-accuracy-at-best-validation` alone, of which the step is chosen by samples held out: points at which these are judged by labels that
+        /// are known to be right. Those of which the manifest says so are added: where a `train` on the way to them does that, with `validation-labels`.
+        clean_validation: Vec<String> = Vec::new();
         /// A CSV file with published values to show beside these, relative to the manifest. Its columns are axes, and the metrics in their own unit;
         /// an axis that is not a column has any value.
         reference: Option<String> = None;
@@ -119,9 +125,11 @@ impl Summarize {
         conditions.all(|(axis, values)| point.get(axis).is_some_and(|value| values.contain(value)))
     }
 
-    /// The points of `clean-labels`. What is not a point is a mistake ([`Rules::check`]).
-    pub fn clean_points(&self) -> Vec<Point> {
-        self.clean_labels.iter().filter_map(|point| point.parse().ok()).collect()
+    /// The points whose values of a metric follow from clean labels. What is not a point is a mistake ([`Rules::check`]).
+    pub fn clean_points(&self, metric: &str) -> Vec<Point> {
+        let judged =
+            self.clean_validation.iter().filter(|_| metric == Evaluate::AT_BEST_VALIDATION);
+        self.clean_labels.iter().chain(judged).filter_map(|point| point.parse().ok()).collect()
     }
 
     /// How many decimals the tables show.
@@ -133,6 +141,11 @@ impl Summarize {
     /// `over`, `rows` and `columns` with their names.
     fn places(&self) -> [(&'static str, &[String]); 3] {
         [("over", &self.over), ("rows", &self.rows), ("columns", &self.columns)]
+    }
+
+    /// `clean-labels` and `clean-validation` with their names.
+    fn marks(&self) -> [(&'static str, &[String]); 2] {
+        [("clean-labels", &self.clean_labels), ("clean-validation", &self.clean_validation)]
     }
 
     /// The tables whose keys are axes, with their names.
@@ -179,9 +192,11 @@ impl Summarize {
         if self.metric.0.is_empty() {
             problems.push(Problem::new("metric", "'metric' is empty: it needs at least one name"));
         }
-        for (item, point) in self.clean_labels.iter().enumerate() {
-            if let Err(message) = point.parse::<Point>() {
-                problems.push(Problem::new("clean-labels", message).with_item(item));
+        for (field, points) in self.marks() {
+            for (item, point) in points.iter().enumerate() {
+                if let Err(message) = point.parse::<Point>() {
+                    problems.push(Problem::new(field, message).with_item(item));
+                }
             }
         }
         for (axis, values) in &self.r#where {
@@ -211,13 +226,14 @@ impl Summarize {
                 unknown.map(|(item, axis)| Problem::new(field, message(axis)).with_item(item)),
             );
         }
-        for (item, text) in self.clean_labels.iter().enumerate() {
-            let point: Point = text.parse().unwrap_or_default();
-            let unknown = point.iter().filter(|(axis, _)| !axes.contains_key(axis));
-            problems.extend(
-                unknown
-                    .map(|(axis, _)| Problem::new("clean-labels", message(axis)).with_item(item)),
-            );
+        for (field, points) in self.marks() {
+            for (item, text) in points.iter().enumerate() {
+                let point: Point = text.parse().unwrap_or_default();
+                let unknown = point.iter().filter(|(axis, _)| !axes.contains_key(axis));
+                problems.extend(
+                    unknown.map(|(axis, _)| Problem::new(field, message(axis)).with_item(item)),
+                );
+            }
         }
         for (field, table) in self.tables() {
             for (axis, values) in table {
@@ -263,6 +279,28 @@ impl Summarize {
         };
         open.map(problem).collect()
     }
+}
+
+/// Adds the points for which clean labels do at least this much.
+fn add_marks(marks: &mut Vec<String>, instances: &[(Point, CleanLabels)], least: CleanLabels) {
+    let points = |is_marked: bool| {
+        let chosen = instances.iter().filter(move |(_, use_)| (*use_ >= least) == is_marked);
+        chosen.map(|(point, _)| point)
+    };
+    let (own, other) = (axes_of(points(true)), axes_of(points(false)));
+    // One axis that tells them apart says it in fewer words.
+    let axis = own.iter().find(|(axis, values)| {
+        let shared = other.get(*axis).is_some_and(|other| !other.is_disjoint(values));
+        instances.iter().all(|(point, _)| point.get(axis).is_some()) && !shared
+    });
+    match axis {
+        Some((axis, values)) => {
+            marks.extend(values.iter().map(|value| format!("{axis}={value}")));
+        }
+        None => marks.extend(points(true).map(Point::to_string)),
+    }
+    marks.sort();
+    marks.dedup();
 }
 
 /// Axes, each with values.
@@ -351,33 +389,26 @@ impl Rules for Summarize {
         }
     }
 
-    fn mark_clean_labels(&mut self, clean: &[Point], others: &[Point]) {
-        if clean.is_empty() {
-            return;
+    fn clean_labels(&self, _inputs: &KnownInputs) -> CleanLabels {
+        match self.metric.0.iter().all(|metric| self.clean_points(metric).is_empty()) {
+            true => CleanLabels::Unused,
+            false => CleanLabels::Decide,
         }
-        let (own, other) = (axes_of(clean), axes_of(others));
-        // One axis that tells them apart says it in fewer words.
-        let axis = own.iter().find(|(axis, values)| {
-            let has_axis = |point: &Point| point.get(axis).is_some();
-            let shared = |values: &BTreeSet<String>| {
-                other.get(*axis).is_some_and(|other| !other.is_disjoint(values))
-            };
-            clean.iter().chain(others).all(has_axis) && !shared(values)
-        });
-        match axis {
-            Some((axis, values)) => {
-                self.clean_labels.extend(values.iter().map(|value| format!("{axis}={value}")));
-            }
-            None => self.clean_labels.extend(clean.iter().map(Point::to_string)),
-        }
-        self.clean_labels.sort();
-        self.clean_labels.dedup();
     }
 
-    // Summaries from before it existed marked nothing.
+    fn mark_clean_labels(&mut self, instances: &[(Point, CleanLabels)]) {
+        add_marks(&mut self.clean_labels, instances, CleanLabels::Decide);
+        if self.metric.0.iter().any(|metric| metric == Evaluate::AT_BEST_VALIDATION) {
+            add_marks(&mut self.clean_validation, instances, CleanLabels::Judge);
+        }
+    }
+
+    // Summaries from before they existed marked nothing.
     fn key_parameters(&self, mut effective: Map<String, Value>) -> Map<String, Value> {
-        if self.clean_labels.is_empty() {
-            effective.remove("clean-labels");
+        for (name, points) in self.marks() {
+            if points.is_empty() {
+                effective.remove(name);
+            }
         }
         effective
     }
@@ -518,7 +549,11 @@ mod tests {
     fn marks_are_written_by_one_axis_where_that_is_enough() {
         let marks = |clean: &[&str], others: &[&str]| {
             let mut summary = summary(json!({"clean-labels": ["method=own"]}));
-            summary.mark_clean_labels(&points(clean), &points(others));
+            let of = |texts, used| points(texts).into_iter().map(move |point| (point, used));
+            let clean = of(clean, CleanLabels::Decide);
+            let instances = clean.chain(of(others, CleanLabels::Judge));
+            summary.mark_clean_labels(&instances.collect::<Vec<_>>());
+            assert!(summary.clean_validation.is_empty(), "it is of another metric");
             summary.clean_labels.join(" ")
         };
         let clean = ["method=b,seed=1", "method=b,seed=2", "method=c,seed=1"];
@@ -534,9 +569,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_chosen_by_validation_is_marked_where_clean_labels_judge() {
+        let [judged, decided] = ["method=ce", "method=mwnet"].map(|point| point.parse().unwrap());
+        let given = "method=given".parse().unwrap();
+        let mut summary =
+            summary(json!({"metric": ["test-accuracy", Evaluate::AT_BEST_VALIDATION]}));
+        assert_eq!(summary.clean_labels(&KnownInputs::default()), CleanLabels::Unused);
+        summary.mark_clean_labels(&[
+            (judged, CleanLabels::Judge),
+            (decided, CleanLabels::Decide),
+            (given, CleanLabels::Unused),
+        ]);
+        assert_eq!(summary.clean_points("test-accuracy"), points(&["method=mwnet"]));
+        let mut at_best = summary.clean_points(Evaluate::AT_BEST_VALIDATION);
+        at_best.dedup();
+        assert_eq!(at_best, points(&["method=mwnet", "method=ce", "method=mwnet"]));
+        assert_eq!(summary.clean_labels(&KnownInputs::default()), CleanLabels::Decide);
+        let key = kind::key_parameters(&summary);
+        assert_eq!(key["clean-validation"], json!(["method=ce", "method=mwnet"]));
+    }
+
+    #[test]
     fn marked_points_have_axes_of_the_instances() {
         let marked = |points: Value| json!({"over": ["seed", "encoder"], "rows": ["init"], "columns": ["rate"], "clean-labels": points});
         assert_eq!(problems(marked(json!(["init=simclr", "rate=0.5,seed=1"])), &grid()), [""; 0]);
+        let judged = json!({"over": ["seed", "encoder"], "rows": ["init"], "columns": ["rate"], "clean-validation": ["method=ce"]});
+        assert_eq!(
+            problems(judged, &grid()),
+            [
+                "clean-validation[0]: there is no axis 'method': the axes are encoder, init, rate, seed"
+            ]
+        );
         let wrong = problems(marked(json!(["init=simclr", "method=mwnet", "simclr"])), &grid());
         assert_eq!(
             wrong,

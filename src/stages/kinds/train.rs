@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::architecture::Architecture;
 use super::precision::Precision;
+use crate::clean_labels::CleanLabels;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::known::{Images, Known, KnownInputs, differing};
 use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
@@ -290,6 +291,9 @@ kind! {
         /// How the samples held out are shown to an evaluation during training.
         validation_transform: ValidationTransform = ValidationTransform::Plain;
         /// Which labels the samples held out are judged by, in evaluations during training.
+        ///
+        /// `corrupt-labels` and `purify-labels` with a `split` leave the samples that it holds out as they are, so that `given` is `clean`, and is marked so in tables. For wrong
+        /// labels among them, as in practice, connect no `split` to `corrupt-labels`: it then corrupts all training samples, and the `split` of this stage holds some of these out.
         validation_labels: ValidationLabels = ValidationLabels::Clean;
         /// Which networks become the model. Not by the test set.
         select_best: SelectBest = SelectBest::Last;
@@ -536,14 +540,27 @@ impl Rules for Train {
         effective
     }
 
-    fn uses_clean_labels(&self) -> bool {
+    fn clean_labels(&self, inputs: &KnownInputs) -> CleanLabels {
         let by_method = match self.method {
             Method::MetaWeightNet => self.meta_samples == MetaSamples::HeldOut,
             Method::ForwardCorrection => self.transition == Transition::Known,
             _ => false,
         };
-        let is_chosen = self.select_best == SelectBest::Validation;
-        by_method || (is_chosen && self.validation_labels == ValidationLabels::Clean)
+        // Not of labels that a program made: of what they are nothing is known.
+        let given_is_clean = inputs
+            .at("labels")
+            .held_out_is_clean
+            .is_some_and(|is_clean| is_clean || inputs.at("split").held_out_is_clean == Some(true));
+        let is_judged = inputs.has("split")
+            && (self.validation_labels == ValidationLabels::Clean || given_is_clean);
+        let is_chosen = is_judged && self.select_best == SelectBest::Validation;
+        if by_method || is_chosen || inputs.learns_from_held_out() {
+            CleanLabels::Decide
+        } else if is_judged {
+            CleanLabels::Judge
+        } else {
+            CleanLabels::Unused
+        }
     }
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
@@ -825,20 +842,41 @@ mod tests {
 
     #[test]
     fn clean_labels_are_used_where_they_decide() {
-        let uses = |parameters| read(parameters).uses_clean_labels();
+        use CleanLabels::{Decide, Judge, Unused};
+
+        let port = |name: &str, held_out_is_clean| {
+            (name.to_owned(), Known { held_out_is_clean, ..Known::default() })
+        };
+        let inputs =
+            |labels, split| KnownInputs::new([port("labels", labels), port("split", split)]);
+        let noisy = inputs(Some(false), None);
         for (parameters, expected) in [
-            (json!({}), false),
-            (json!({"method": "meta-weight-net"}), true),
-            (json!({"method": "meta-weight-net", "meta-samples": "training"}), false),
-            (json!({"method": "forward-correction"}), false),
-            (json!({"method": "forward-correction", "transition": "known"}), true),
-            (json!({"transition": "known"}), false),
-            (json!({"select-best": "average"}), false),
-            (json!({"select-best": "validation"}), true),
-            (json!({"select-best": "validation", "validation-labels": "given"}), false),
+            (json!({}), Judge),
+            (json!({"method": "meta-weight-net"}), Decide),
+            (json!({"method": "meta-weight-net", "meta-samples": "training"}), Judge),
+            (json!({"method": "forward-correction"}), Judge),
+            (json!({"method": "forward-correction", "transition": "known"}), Decide),
+            (json!({"transition": "known"}), Judge),
+            (json!({"select-best": "average"}), Judge),
+            (json!({"select-best": "validation"}), Decide),
+            (json!({"validation-labels": "given"}), Unused),
+            (json!({"select-best": "validation", "validation-labels": "given"}), Unused),
         ] {
-            assert_eq!(uses(parameters.clone()), expected, "{parameters}");
+            assert_eq!(read(parameters.clone()).clean_labels(&noisy), expected, "{parameters}");
         }
+        let given = read(json!({"select-best": "validation", "validation-labels": "given"}));
+        for (labels, split, expected) in [
+            (Some(true), None, Decide),
+            (Some(false), Some(true), Decide),
+            (None, Some(true), Unused),
+            (None, None, Unused),
+        ] {
+            let used = given.clean_labels(&inputs(labels, split));
+            assert_eq!(used, expected, "labels {labels:?}, split {split:?}");
+        }
+        let without_split =
+            |labels| read(json!({})).clean_labels(&KnownInputs::new([port("labels", labels)]));
+        assert_eq!([Some(true), Some(false), None].map(without_split), [Decide, Unused, Unused]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn chosen_on_the_way(evaluations: &Evaluations) -> Metrics {
     let by_validation = evaluations.best_validation().and_then(|row| row.test_accuracy);
     let by_test = evaluations.best_test().and_then(|row| row.test_accuracy);
     let named = [
-        ("test-accuracy-at-best-validation", by_validation),
+        (Evaluate::AT_BEST_VALIDATION, by_validation),
         ("best-test-accuracy-chosen-on-test", by_test),
     ];
     named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()

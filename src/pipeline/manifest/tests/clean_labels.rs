@@ -66,6 +66,13 @@ metric = "test-accuracy"
 rows = ["method"]
 "#;
 
+/// The stages that are marked.
+fn marked(text: &str) -> Vec<String> {
+    let (manifest, _) = right(text, &[]);
+    let marked = manifest.stages.iter().filter(|stage| stage.uses_clean_labels);
+    marked.map(|stage| stage.name.to_string()).collect()
+}
+
 fn table(text: &str) -> Summarize {
     let (manifest, _) = right(text, &[]);
     let table = manifest.stage(&"table".parse().expect("a name")).expect("a stage");
@@ -77,15 +84,8 @@ fn table(text: &str) -> Summarize {
 
 #[test]
 fn what_follows_from_clean_labels_is_marked() {
-    let (manifest, _) = right(METHODS, &[]);
-    let marked: Vec<_> = manifest
-        .stages
-        .iter()
-        .filter(|stage| stage.uses_clean_labels)
-        .map(|stage| stage.name.as_str())
-        .collect();
     assert_eq!(
-        marked,
+        marked(METHODS),
         [
             "purified",
             "train@method=mwnet",
@@ -101,13 +101,71 @@ fn what_follows_from_clean_labels_is_marked() {
     assert_eq!(table(&own).clean_labels, all, "what the manifest says stays");
 }
 
+/// The methods, none of which learns from clean labels.
+fn without_clean_labels() -> String {
+    METHODS
+        .replace("method = \"meta-weight-net\"", "method = \"elr\"")
+        .replace("uses-clean = true", "")
+}
+
+/// [`without_clean_labels`], with models that the given labels of samples held out choose.
+fn chosen_by_given_labels() -> String {
+    let chosen = "split = \"split\"\nwith = [\"method\"]\nselect-best = \"validation\"\nvalidation-labels = \"given\"";
+    let text = without_clean_labels();
+    assert!(text.contains("split = \"split\"\nwith = [\"method\"]"), "{text}");
+    text.replace("split = \"split\"\nwith = [\"method\"]", chosen)
+}
+
+#[test]
+fn given_labels_of_samples_held_out_are_clean_where_the_noise_left_these_out() {
+    let methods = ["ce", "mwnet", "purified"];
+    let all = ["train", "evaluate"]
+        .into_iter()
+        .flat_map(|stage| methods.map(|method| format!("{stage}@method={method}")))
+        .chain(["table".to_owned()]);
+    let text = chosen_by_given_labels();
+    assert_eq!(marked(&text), all.collect::<Vec<_>>());
+    // The noise is in all labels, and the purified ones are those with the split.
+    let everywhere = text.replace("split = \"split\"\nrate", "rate");
+    assert_eq!(marked(&everywhere), [""; 0]);
+    // Whatever the data set holds out itself stays as it is.
+    let own = everywhere.replace("kind = \"split\"", "kind = \"split\"\nby = \"dataset\"");
+    assert_eq!(marked(&own), marked(&text));
+}
+
+#[test]
+fn whoever_learns_from_labels_that_a_split_held_out_is_marked() {
+    let text = without_clean_labels();
+    let purified = text.replace("split = \"split\"\nmethod = \"linear\"", "method = \"linear\"");
+    assert_eq!(
+        marked(&purified),
+        ["purified", "train@method=purified", "evaluate@method=purified", "table"]
+    );
+    let trained = text.replace("split = \"split\"\nwith", "with");
+    assert_eq!(table(&trained).clean_labels, ["method=ce", "method=mwnet", "method=purified"]);
+}
+
+#[test]
+fn what_is_best_on_samples_held_out_is_chosen_by_clean_labels() {
+    let at_best = |text: &str| {
+        text.replace("metric = \"test-accuracy\"", "metric = \"test-accuracy-at-best-validation\"")
+    };
+    let text = at_best(&without_clean_labels());
+    assert_eq!(marked(&text), ["table"], "the metric is, and the models are not");
+    let marks = table(&text);
+    let all = ["method=ce", "method=mwnet", "method=purified"];
+    assert_eq!(
+        (marks.clean_labels.as_slice(), marks.clean_validation.as_slice()),
+        (&[][..], &all.map(str::to_owned)[..])
+    );
+    let honest = chosen_by_given_labels().replace("split = \"split\"\nrate", "rate");
+    assert_eq!(marked(&at_best(&honest)), [""; 0]);
+}
+
 #[test]
 fn without_clean_labels_nothing_is_marked() {
-    let text = METHODS
-        .replace("method = \"meta-weight-net\"", "method = \"elr\"")
-        .replace("uses-clean = true", "");
-    let (manifest, _) = right(&text, &[]);
-    assert!(manifest.stages.iter().all(|stage| !stage.uses_clean_labels));
+    let text = without_clean_labels();
+    assert_eq!(marked(&text), [""; 0]);
     let parameters = KindConfig::Prepare(PrepareStage::Summarize(table(&text))).key_parameters();
     assert!(!parameters.contains_key("clean-labels"), "keys stay");
 }
