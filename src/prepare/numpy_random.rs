@@ -114,6 +114,13 @@ impl Cumulative {
     pub(crate) fn at(&self, uniform: f64) -> usize {
         self.0.partition_point(|&probability| probability <= uniform)
     }
+
+    /// How far from this uniform number the nearest one is at which another one of the values begins.
+    #[cfg(test)]
+    pub(crate) fn distance_to_a_boundary(&self, uniform: f64) -> f64 {
+        let (_, boundaries) = self.0.split_last().expect("there is a value");
+        boundaries.iter().map(|end| (end - uniform).abs()).fold(f64::INFINITY, f64::min)
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,22 @@ pub(super) fn draw(
     random: &mut LegacyRandom,
     context: &Context,
 ) -> anyhow::Result<Vec<usize>> {
+    let mut drawn = vec![0; order.len()];
+    each_draw(images, order, rate, random, context, |place, classes, uniform| {
+        drawn[place] = classes.at(uniform);
+    })?;
+    Ok(drawn)
+}
+
+/// What the class of each place in `order` is drawn from, and the uniform number that draws it; class by class.
+fn each_draw(
+    images: &Images<'_>,
+    order: &[usize],
+    rate: f64,
+    random: &mut LegacyRandom,
+    context: &Context,
+    mut take: impl FnMut(usize, &Cumulative, f64),
+) -> anyhow::Result<()> {
     let &Images { pixels, size, classes, class_count } = images;
     if let Some(problem) = CorruptLabels::instance_problem(size as u64, class_count as u64) {
         bail!(problem);
@@ -64,7 +80,6 @@ pub(super) fn draw(
     for (place, &sample) in order.iter().enumerate() {
         places[classes[sample]].push(place);
     }
-    let mut drawn = vec![0; order.len()];
     let mut done = 0;
     for (class, places) in places.iter().enumerate() {
         context.stop_point()?;
@@ -73,13 +88,13 @@ pub(super) fn draw(
             context.stop_point()?;
             let pixels = &pixels[order[place] * size..][..size];
             let row = projection.probabilities(pixels, flip_rates[place]);
-            drawn[place] = Cumulative::new(&row).at(uniform[place]);
+            take(place, &Cumulative::new(&row), uniform[place]);
         }
         done += places.len() as u64;
         let total = Some(order.len() as u64);
         context.progress(Progress { done, total, unit: Unit::Samples, phase: None });
     }
-    Ok(drawn)
+    Ok(())
 }
 
 /// The quantile of the normal distribution around `mean` with standard deviation [`SPREAD`], truncated to [0, 1].
@@ -147,7 +162,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use pipeline_stages::ArtifactType::{Dataset, Directory};
-    use pipeline_stages::formats::{Labels, read_json};
+    use pipeline_stages::formats::{Labels, Part, Samples, read_json};
     use pipeline_stages::worker::Stopped;
     use proptest::prelude::*;
     use serde::Deserialize;
@@ -203,6 +218,36 @@ mod tests {
             check_labels(&case, &noisy.labels, &noisy.clean);
             assert_eq!(metrics["noise-rate"], case.wrong as f64 / case.drawn as f64);
         }
+    }
+
+    /// The reference computes in 32 bits, so a label may differ where a draw is as near to a boundary as that rounds.
+    #[test]
+    fn draws_near_a_boundary_are_counted() {
+        let mut test = Fixture::new();
+        let source = test.folder().join("source");
+        unpack_fashion_mnist(&source);
+        let from = ("source", Directory, source.as_path());
+        let (data, _) = test.run_on("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
+        let samples = Samples::open(&data, Part::Train).unwrap();
+        let classes: Vec<usize> = samples.labels.iter().map(|&label| label as usize).collect();
+        let (pixels, size) = (samples.pixels(), samples.image.bytes());
+        let images = Images { pixels, size, classes: &classes, class_count: 10 };
+        let order: Vec<usize> = (0..classes.len()).collect();
+        let context = test.context("corrupt-labels", &json!({"noise": "instance", "rate": 0.1}));
+        let widths = [1e-6, 1e-4, 1e-2];
+        let mut counts = [0; 3];
+        for case in cases("fashion-mnist") {
+            let mut random = LegacyRandom::new(case.seed).unwrap();
+            let count = |_, drawn_from: &Cumulative, uniform| {
+                let distance = drawn_from.distance_to_a_boundary(uniform);
+                for (count, width) in counts.iter_mut().zip(widths) {
+                    *count += usize::from(distance < width);
+                }
+            };
+            each_draw(&images, &order, case.rate, &mut random, &context, count).unwrap();
+        }
+        // None is within the first width, so no label may differ from the reference, and none does (above).
+        assert_eq!(counts, [0, 17, 1356]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::fixture::Fixture;
 use crate::reference::{digest, reference_path};
+use crate::samples::unpack_fashion_mnist;
 
 #[derive(Deserialize)]
 struct Case {
@@ -115,6 +116,76 @@ fn held_out_samples_stay_clean() {
     assert_eq!((report.samples, report.corrupted, report.realised_rate), (400, 400, 1.0));
     assert_eq!(report.requested_matrix.unwrap(), report.realised_matrix);
     assert_eq!(report.corrupted_classes, None);
+}
+
+/// On the 5,000 training images that come with the quickstart: whatever the matrix does not name stays or never comes, and the shares of the others
+/// are those of the matrix, within four standard errors.
+#[test]
+fn labels_of_real_images_go_where_the_matrix_says() {
+    let mut test = Fixture::new();
+    let source = test.folder().join("source");
+    unpack_fashion_mnist(&source);
+    let from = ("source", ArtifactType::Directory, source.as_path());
+    let (data, _) = test.run_on("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
+    // A class of its own rate and target for each class: 0 stays, 9 becomes 2 nearly half of the time.
+    let rows = (0..10).map(|class: usize| {
+        let mut row = [0.0; 10];
+        row[class] = 1.0 - 0.05 * class as f64;
+        row[(class + 3) % 10] = 0.05 * class as f64;
+        row
+    });
+    let own: Vec<[f64; 10]> = rows.collect();
+    let text = own.iter().map(|row| row.map(|share| share.to_string()).join(",") + "\n");
+    std::fs::write(test.folder().join("own.csv"), text.collect::<String>()).unwrap();
+    let names = DatasetInfo::read(&data).unwrap().classes;
+    let pairs = |rate: f64, is_chosen: fn(usize) -> bool| {
+        move |class: usize, label: usize| match (is_chosen(class), label) {
+            (false, label) => f64::from(label == class),
+            (true, label) if label == class => 1.0 - rate,
+            (true, label) => {
+                if label == (class + 1) % 10 {
+                    rate
+                } else {
+                    0.0
+                }
+            }
+        }
+    };
+    let spread = |class: usize, label: usize| match class {
+        2 | 7 => 0.08 + if label == class { 0.2 } else { 0.0 },
+        _ => f64::from(label == class),
+    };
+    let cases: [(serde_json::Value, &dyn Fn(usize, usize) -> f64); 4] = [
+        (json!({"noise": "pairflip", "rate": 0.45}), &pairs(0.45, |_| true)),
+        (
+            json!({"noise": "pairflip", "rate": 0.3, "classes": [names[9]]}),
+            &pairs(0.3, |class| class == 9),
+        ),
+        (json!({"noise": "symmetric", "rate": 0.8, "classes": [names[7], names[2]]}), &spread),
+        (json!({"noise": "matrix", "matrix": "own.csv"}), &|class, label| own[class][label]),
+    ];
+    for (parameters, expected) in cases {
+        let from = ("data", ArtifactType::Dataset, data.as_path());
+        let (output, _) =
+            test.run_on("corrupt-labels", parameters.clone(), &[from], 220, None).unwrap();
+        let labels = Labels::read(&output).unwrap();
+        let mut counts = [[0.0; 10]; 10];
+        for (&clean, &label) in labels.clean.iter().zip(&labels.labels) {
+            counts[clean as usize][label as usize] += 1.0;
+        }
+        for (class, row) in counts.iter().enumerate() {
+            let samples: f64 = row.iter().sum();
+            assert!(samples > 400.0, "{samples}");
+            for (label, count) in row.iter().enumerate() {
+                let (share, expected) = (count / samples, expected(class, label));
+                let error = (expected * (1.0 - expected) / samples).sqrt();
+                assert!(
+                    (share - expected).abs() <= 4.0 * error,
+                    "{parameters}: {share} of class {class} became {label}, not {expected}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -64,8 +64,8 @@ kind! {
     ///
     /// `instance` draws as the code of its authors does, `get_instance_noisy_label`: all flip rates, the projections, then the labels; pixels count
     /// from 0 to 255. Theirs corrupts all training samples and splits them afterwards: the same labels need this stage without `split`, and a data
-    /// set without validation samples of its own. That code computes in 32 bits and this one in 64. A label differs where its draw is within that rounding
-    /// of the boundary between two classes, which none of 40,000 were that were compared.
+    /// set without validation samples of its own. That code computes in 32 bits and this one in 64, so a label may differ where its draw
+    /// is near to the boundary between two classes. Of 40,000 labels that were compared, none differs; no draw was within 1e-6 of a boundary, and 17 were within 1e-4.
     ///
     /// The CSV file of `file` has a line of names, and then a row for each sample. `label` is the class, by name or, where all of them are
     /// numbers, by number from 0; where a class is called by another number than its own, all are names. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
