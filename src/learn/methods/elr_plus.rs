@@ -163,10 +163,7 @@ impl Method for ElrPlus {
         for (side, seen) in [(first, of_second), (second, of_first)] {
             let of_one = side.learner.network.forward(&images, Mode::Train)?;
             let own_losses = batch.losses(|labels, _| self.loss.of_samples(&of_one, labels))?;
-            let mut targets = side.targets.move_towards(&batch.samples, seen)?;
-            if let Some(mixing) = &batch.mixing {
-                targets = mixing.of_rows(&targets)?;
-            }
+            let targets = batch.mixed(&side.targets.move_towards(&batch.samples, seen)?)?;
             let own_regularizers = regularizers(&probabilities(&of_one)?, &targets)?;
             let weighted = own_regularizers.f_mean(Kind::Float)?.f_mul(&self.strength)?;
             side.learner.optimizer.backward(&own_losses.f_mean(Kind::Float)?.f_add(&weighted)?)?;

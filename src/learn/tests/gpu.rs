@@ -383,6 +383,15 @@ fn replayed_stages() -> Vec<(&'static str, KindConfig)> {
             with(json!({"method": "co-teaching", "forget-rate": 0.3, "forget-epochs": 2})),
         ),
         ("mixup", with(json!({"method": "finetune", "mixup": 0.4}))),
+        ("meta-weight-net-mixup", with(json!({"mixup": 0.4}))),
+        ("elr-mixup", with(json!({"method": "elr", "mixup": 0.4}))),
+        ("sop-mixup", with(json!({"method": "sop", "consistency": 0.9, "mixup": 0.4}))),
+        (
+            "co-teaching-mixup",
+            with(json!({
+                "method": "co-teaching", "forget-rate": 0.3, "forget-epochs": 2, "mixup": 0.4,
+            })),
+        ),
         ("elr-plus", with(json!({"method": "elr-plus", "regularization-ramp-up": 0.5}))),
         // Small batches: most of them are full, whichever samples are labelled.
         (

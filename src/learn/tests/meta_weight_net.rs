@@ -5,9 +5,10 @@
 
 use crate::fixture::{learn_stage, meta_training, request, write_inputs};
 use crate::formula::{fill, fill_state, flat, numbers};
+use pipeline_learn::data::mixing;
 use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
 use pipeline_learn::network::{Classifier, Mode, State};
-use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::batch::{Batch, Mixing};
 use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Method, Setup, StepOutput};
 use pipeline_learn::training::recipe::Recipe;
@@ -40,6 +41,13 @@ fn batch(step: i64, stream: usize) -> [Batch; 2] {
         // The labels that it is given are wrong.
         labelled(meta_images, labels(8, 7, step + 1), labels(8, 7, step)),
     ]
+}
+
+/// How the script mixes the batch of a step.
+fn mixing(step: i64) -> Mixing {
+    let share = flat(&fill(&[3], 3100, 0.5, 1.0))[step as usize];
+    let partners = (0..12).map(|row| (row * 5 + 2 + step) % 12).collect();
+    Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits")
 }
 
 /// The method, with the numbers of the script.
@@ -133,6 +141,7 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
         ),
         ("generalized", json!({"loss": "generalized-cross-entropy"})),
         ("bounded", json!({"loss": "mae", "meta-loss": "mae"})),
+        ("mixed", json!({"mixup": 1.0})),
     ];
     assert_eq!(vectors.as_object().expect("a table").len(), cases.len());
     for (name, changes) in cases {
@@ -141,7 +150,9 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             trial.network().state().trained().map(|named| flat(&named.tensor)).collect();
         for (step, expected) in vectors[name].as_array().expect("a list").iter().enumerate() {
             let stream = expected["stream"].as_u64().expect("a number") as usize;
-            let output = trial.step(step as i64, batch(step as i64, stream));
+            let mut batches = batch(step as i64, stream);
+            batches[0].mixing = changes.get("mixup").map(|_| mixing(step as i64));
+            let output = trial.step(step as i64, batches);
             let check = |key: &str, found: &[f64], tolerance: f64| {
                 let what = format!("{name}, step {step}, {key}");
                 assert_close(found, &numbers(&expected[key]), tolerance, &what);

@@ -29,13 +29,21 @@ impl Batch {
     /// When libtorch fails.
     pub fn all_views(&self) -> anyhow::Result<Tensor> {
         let views = [&self.images].into_iter().chain(&self.other_views);
-        let views = views.map(|view| match &self.mixing {
-            Some(mixing) => mixing.of_rows(view),
-            None => Ok(view.shallow_clone()),
-        });
+        let views = views.map(|view| self.mixed(view));
         match &views.collect::<anyhow::Result<Vec<_>>>()?[..] {
             [one] => Ok(one.shallow_clone()),
             several => Ok(Tensor::f_cat(several, 0)?),
+        }
+    }
+
+    /// Rows of the samples, float [B,...], mixed as their images are, if these are to be.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub fn mixed(&self, rows: &Tensor) -> anyhow::Result<Tensor> {
+        match &self.mixing {
+            Some(mixing) => mixing.of_rows(rows),
+            None => Ok(rows.shallow_clone()),
         }
     }
 
@@ -53,6 +61,47 @@ impl Batch {
         let of_partner = |rows: &Tensor| rows.f_index_select(0, partners);
         let partners = of(&of_partner(&self.labels)?, &of_partner(&self.samples)?)?;
         Ok(partners.f_lerp_tensor(&own, share)?)
+    }
+
+    /// The same losses, counted for the samples that they are from, float [B]: each mixed image counts for both of its samples, by
+    /// their shares, and so a sample's loss is that under its own label alone, of the two images that it is a part of. `of` has
+    /// them by the labels, int64 [B].
+    ///
+    /// # Errors
+    /// As [`Batch::losses`].
+    pub fn losses_of_samples(
+        &self,
+        of: impl Fn(&Tensor) -> anyhow::Result<Tensor>,
+    ) -> anyhow::Result<Tensor> {
+        let own = of(&self.labels)?;
+        let Some(Mixing { share, partners }) = &self.mixing else { return Ok(own) };
+        let of_partners = of(&self.labels.f_index_select(0, partners)?)?;
+        // The row whose partner a sample is.
+        let rows = partners.f_argsort(0, false)?;
+        Ok(of_partners.f_index_select(0, &rows)?.f_lerp_tensor(&own, share)?)
+    }
+
+    /// Some of its rows, int64 [R]. Where images are mixed, these are with each other, in a random order still.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn rows(&self, rows: &Tensor) -> anyhow::Result<Self> {
+        let of = |tensor: &Tensor| tensor.f_index_select(0, rows);
+        let mixing = self.mixing.as_ref().map(|Mixing { share, partners }| -> anyhow::Result<_> {
+            // They are ordered by numbers in random order.
+            Ok(Mixing {
+                share: share.shallow_clone(),
+                partners: of(partners)?.f_argsort(0, false)?,
+            })
+        });
+        Ok(Self {
+            images: of(&self.images)?,
+            other_views: self.other_views.iter().map(of).collect::<Result<_, _>>()?,
+            labels: of(&self.labels)?,
+            clean_labels: of(&self.clean_labels)?,
+            samples: of(&self.samples)?,
+            mixing: mixing.transpose()?,
+        })
     }
 }
 

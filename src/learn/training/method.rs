@@ -17,7 +17,7 @@ use super::recipe::Recipe;
 use super::state_tensors::StateTensors;
 use super::training_loop::StepPosition;
 use crate::data::batches::StepSamples;
-use crate::network::{Classifier, State, weights};
+use crate::network::{Classifier, Mode, State, weights};
 
 /// A method of training a classifier: what it learns with, and what happens in one step.
 pub trait Method {
@@ -289,6 +289,18 @@ pub struct Learner {
     pub network: Classifier,
     /// What moves it.
     pub optimizer: Optimizer,
+}
+
+impl Learner {
+    /// The logits of a batch's first view not mixed, where the step mixes it: without gradients, float \[B,K\]. Of a pass beside that of the step, by
+    /// the statistics of the batch, which moves nothing.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn unmixed(&self, batch: &Batch) -> anyhow::Result<Option<Tensor>> {
+        let pass = || self.network.forward(&batch.images, Mode::LookAhead);
+        batch.mixing.as_ref().map(|_| tch::no_grad(pass)).transpose()
+    }
 }
 
 #[cfg(test)]

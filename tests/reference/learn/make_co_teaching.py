@@ -20,8 +20,6 @@ BATCH = 64
 BATCHES = 4
 CLASSES = 10
 GAP = 1e-3
-# The stream of the first batch of images.
-IMAGES = 4800
 
 
 def made(offset):
@@ -39,22 +37,36 @@ def smallest(losses, count):
     return order[:count]
 
 
-def trajectory(forget_rate, forget_epochs):
+def descended(network, images, labels, losses, chosen, step):
+    """The losses of the samples that were chosen; with MixUp, mixed with each other: each with the one whose number is next in the random order of all."""
+    if step is None:
+        return losses[chosen]
+    stream = step % BATCHES
+    numbers = (torch.arange(BATCH) * 7 + 3 + stream) % BATCH
+    partners = torch.tensor(sorted(range(len(chosen)), key=lambda row: numbers[chosen[row]]))
+    share = fill((BATCHES,), 3100, 0.5, 1.0).double()[stream]
+    images, y = images[chosen], F.one_hot(labels[chosen], CLASSES).double()
+    mixed = lambda rows: share * rows + (1 - share) * rows[partners]
+    return F.cross_entropy(network(mixed(images)), mixed(y), reduction="none")
+
+
+def trajectory(forget_rate, forget_epochs, first_images=4800, mixes=False):
     networks = [made(0), made(500)]
     rules = [torch.optim.SGD(one.parameters(), lr=0.005, momentum=0.9) for one in networks]
     losses_by_step, gradients = [], []
     for step in range(STEPS):
         stream, epoch = step % BATCHES, step // BATCHES + 1
-        images = fill((BATCH, 3, 16, 16), IMAGES + stream, 0.0, 1.0).double()
+        images = fill((BATCH, 3, 16, 16), first_images + stream, 0.0, 1.0).double()
         labels = (torch.arange(BATCH) * 3 + stream) % CLASSES
         remember = 1 - min(epoch / forget_epochs * forget_rate, forget_rate)
         # The smallest number of samples that is at least this share; not one more for a rounded product.
         count = -int(-(remember * BATCH - 1e-9) // 1)
         losses = [F.cross_entropy(one(images), labels, reduction="none") for one in networks]
         chosen = [smallest(one, count) for one in losses]
-        for rule, own, others in zip(rules, losses, reversed(chosen)):
+        for network, rule, own, others in zip(networks, rules, losses, reversed(chosen)):
             rule.zero_grad()
-            own[others].mean().backward()
+            mixed = step if mixes else None
+            descended(network, images, labels, own, others, mixed).mean().backward()
         if step == 0:
             gradients = [
                 {name: p.grad.flatten().tolist() for name, p in one.fc.named_parameters()}
@@ -65,6 +77,8 @@ def trajectory(forget_rate, forget_epochs):
         means = [one.mean().item() for one in losses]
         losses_by_step.append([*means, count])
     return {
+        "first-images": first_images,
+        "mixes": mixes,
         "forget-rate": forget_rate,
         "forget-epochs": forget_epochs,
         "losses": losses_by_step,
@@ -78,9 +92,11 @@ def short(value):
         return {name: short(one) for name, one in value.items()}
     if isinstance(value, list):
         return [short(one) for one in value]
+    if isinstance(value, bool):
+        return value
     return float(f"{value:.9g}")
 
 
-vectors = [trajectory(0.5, 3), trajectory(0.2, 1)]
+vectors = [trajectory(0.5, 3), trajectory(0.2, 1), trajectory(0.5, 3, 4800, True)]
 path = pathlib.Path(__file__).with_name("co_teaching.json")
 path.write_text(json.dumps(short(vectors), indent=None, separators=(",", ":")) + "\n")

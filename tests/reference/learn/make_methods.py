@@ -60,39 +60,48 @@ def trajectory(loss_of, others=(), begin_epoch=lambda network, epoch: None):
     return {"losses": losses, "gradients": gradients}
 
 
-def elr(beta, strength):
+def elr(beta, strength, mixes=False):
     targets = torch.zeros(BATCH * BATCHES, CLASSES, dtype=torch.float64)
 
     def loss_of(network, batch):
         images, _, labels, samples = batch
-        logits = network(images)
+        mixed = mixer(batch) if mixes else lambda rows: rows
+        logits = network(mixed(images))
         p = torch.softmax(logits, 1).clamp(1e-4, 1 - 1e-4)
-        fixed = p.detach()
+        with torch.no_grad():
+            fixed = torch.softmax(network(images), 1).clamp(1e-4, 1 - 1e-4)
         targets[samples] = beta * targets[samples] + (1 - beta) * fixed / fixed.sum(1, keepdim=True)
-        regularizer = torch.log(1 - (targets[samples] * p).sum(1)).mean()
-        return logits, F.cross_entropy(logits, labels) + strength * regularizer, [regularizer]
+        regularizer = torch.log(1 - (mixed(targets[samples]) * p).sum(1)).mean()
+        loss = F.cross_entropy(logits, mixed(F.one_hot(labels, CLASSES).double()))
+        return logits, loss + strength * regularizer, [regularizer]
 
     made = trajectory(loss_of)
     return {"beta": beta, "lambda": strength, **made, "targets": some(targets)}
 
 
-def sop(rate_u, rate_v, consistency, balance):
+def sop(rate_u, rate_v, consistency, balance, mixes=False):
     u = fill((BATCH * BATCHES, 1), 3000, 0.1, 0.8).double().requires_grad_()
-    v = fill((BATCH * BATCHES, CLASSES), 3001, 0.05, 0.6).double().requires_grad_()
+    # Mixed, a sample can lack the class of its partner's label: with a large v, q would be near 0 there, and its logarithm not exact in float32.
+    largest = 0.1 if mixes else 0.6
+    v = fill((BATCH * BATCHES, CLASSES), 3001, 0.05, largest).double().requires_grad_()
 
     def loss_of(network, batch):
         images, view, labels, samples = batch
+        mixed = mixer(batch) if mixes else lambda rows: rows
         if consistency:
-            logits, other = network(torch.cat([images, view])).chunk(2)
+            logits, other = network(torch.cat([mixed(images), mixed(view)])).chunk(2)
         else:
-            logits = network(images)
+            logits = network(mixed(images))
         y = F.one_hot(labels, CLASSES).double()
         excess = (u[samples] ** 2 * y).clamp(0, 1)
         lack = (v[samples] ** 2 * (1 - y)).clamp(0, 1)
-        q = (torch.softmax(logits, 1) + excess - lack.detach()).clamp(min=1e-4)
+        q = (torch.softmax(logits, 1) + mixed(excess - lack.detach())).clamp(min=1e-4)
         q = F.normalize(q, p=1, dim=1).clamp(1e-4, 1)
-        corrected = -(y * q.log()).sum(1).mean()
+        corrected = -(mixed(y) * q.log()).sum(1).mean()
         likeliest = F.one_hot(logits.argmax(1), CLASSES).double()
+        if mixes:
+            with torch.no_grad():
+                likeliest = F.one_hot(network(images).argmax(1), CLASSES).double()
         explained = likeliest + excess.detach() - lack
         squared = F.mse_loss(explained, y, reduction="sum") / len(y)
         loss = corrected + squared
@@ -148,6 +157,12 @@ def mixing(batch):
     partners = (torch.arange(BATCH) * 7 + 3 + stream) % BATCH
     share = fill((BATCHES,), 3100, 0.5, 1.0).double()[stream]
     return share * images + (1 - share) * images[partners], partners, share
+
+
+def mixer(batch):
+    """What mixes the rows of a batch."""
+    _, partners, share = mixing(batch)
+    return lambda rows: share * rows + (1 - share) * rows[partners]
 
 
 def mixup():
@@ -275,10 +290,12 @@ vectors = {
     "forward_correction": forward_correction(),
     "generalized_jensen_shannon": generalized_jensen_shannon(0.3),
     "elr": [elr(0.7, 3.0), elr(0.9, 1.0)],
+    "elr_with_mixup": [elr(0.7, 3.0, True)],
     "truncated": [truncated(0.7, 2, False), truncated(0.7, 3, True)],
     "mixup": mixup(),
     "forward_correction_with_mixup": forward_correction_with_mixup(),
     "sop": [sop(1.0, 10.0, 0.0, 0.0), sop(1.0, 10.0, 0.9, 0.1)],
+    "sop_with_mixup": [sop(1.0, 10.0, 0.0, 0.0, True), sop(1.0, 10.0, 0.9, 0.1, True)],
 }
 path = pathlib.Path(__file__).with_name("methods.json")
 path.write_text(json.dumps(short(vectors), indent=None, separators=(",", ":")) + "\n")

@@ -35,6 +35,7 @@ CASES = {
     "scheduled": {"scheduled": True, "meta_loss": "mae", "normalised": True},
     "generalized": {"loss": "gce"},
     "bounded": {"loss": "mae", "meta_loss": "mae"},
+    "mixed": {"mixes": True},
 }
 
 
@@ -118,12 +119,20 @@ def losses(kind, logits, labels):
     }[kind]()
 
 
+def mixing(step):
+    """The share of a row's own image, and the partner of each row."""
+    share = fill((STEPS,), 3100, 0.5, 1.0)[step]
+    return share, (torch.arange(SAMPLES) * 5 + 2 + step) % SAMPLES
+
+
 def weighting(phi, losses):
     hidden = relu(F.linear(losses[:, None], phi[0], phi[1]))
     return torch.sigmoid(F.linear(hidden, phi[2], phi[3]))[:, 0]
 
 
-def run(loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False, meta_lr=0.5):
+def run(
+    loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False, meta_lr=0.5, mixes=False
+):
     tensors = state()
     statistics = {name: value for name, value in tensors.items() if "running" in name}
     theta = {n: v.requires_grad_() for n, v in tensors.items() if "running" not in n}
@@ -148,6 +157,20 @@ def run(loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False
     def share(weights):
         return weights / (weights.sum() if normalised else len(weights))
 
+    def losses_of_samples(logits, labels, step):
+        own = losses(loss, logits, labels)
+        if not mixes:
+            return own
+        share, partners = mixing(step)
+        of_partners = losses(loss, logits, labels[partners])
+        return share * own + (1 - share) * torch.zeros_like(own).index_add(0, partners, of_partners)
+
+    def mixed(images):
+        if not mixes:
+            return images
+        share, partners = mixing(step)
+        return share * images + (1 - share) * images[partners]
+
     steps = []
     for step in range(STEPS):
         lr = 0.02 * (step + 1)
@@ -158,7 +181,7 @@ def run(loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False
             images = fill((SAMPLES, 3, SIDE, SIDE), stream, 0.0, 1.0)
             meta_images = fill((META_SAMPLES, 3, SIDE, SIDE), stream + 1000, 0.0, 1.0)
             nearest.clear()
-            sample_losses = losses(loss, forward(theta, images), labels)
+            sample_losses = losses_of_samples(forward(theta, mixed(images)), labels, step)
             weighted = (share(weighting(phi, sample_losses.detach())) * sample_losses).sum()
             gradients = torch.autograd.grad(weighted, list(theta.values()), create_graph=True)
             ahead = {n: v - inner * g for (n, v), g in zip(theta.items(), gradients)}
@@ -170,7 +193,7 @@ def run(loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False
             parameter.grad = gradient
         meta.step()
 
-        sample_losses = losses(loss, forward(theta, images, statistics), labels)
+        sample_losses = losses_of_samples(forward(theta, mixed(images), statistics), labels, step)
         with torch.no_grad():
             weights = weighting(phi, sample_losses)
         outer.zero_grad()

@@ -2,8 +2,9 @@
 
 use std::sync::{LazyLock, PoisonError};
 
+use pipeline_learn::data::mixing;
 use pipeline_learn::methods::co_teaching::CoTeaching;
-use pipeline_learn::training::batch::Batch;
+use pipeline_learn::training::batch::{Batch, Mixing};
 use pipeline_learn::training::method::{Method, Setup};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
@@ -24,14 +25,19 @@ static CO_TEACHING: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The batch of a step as the script has it.
-fn batch(step: i64) -> Batch {
+fn batch(step: i64, first_images: i64, mixes: bool) -> Batch {
     let stream = step % BATCHES;
+    let mixing = || {
+        let share = flat(&fill(&[BATCHES], 3100, 0.5, 1.0))[stream as usize];
+        let partners = (0..BATCH).map(|row| (row * 7 + 3 + stream) % BATCH).collect();
+        Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits")
+    };
     let labels: Vec<i64> = (0..BATCH).map(|index| (index * 3 + stream) % CLASSES).collect();
     let labels = Tensor::from_slice(&labels);
     Batch {
-        images: fill(&[BATCH, 3, 16, 16], (4800 + stream) as usize, 0.0, 1.0),
+        images: fill(&[BATCH, 3, 16, 16], (first_images + stream) as usize, 0.0, 1.0),
         other_views: Vec::new(),
-        mixing: None,
+        mixing: mixes.then(mixing),
         clean_labels: labels.shallow_clone(),
         labels,
         samples: Tensor::arange(BATCH, (Kind::Int64, Device::Cpu)) + BATCH * stream,
@@ -48,6 +54,8 @@ fn co_teaching_follows_pytorch() {
             "forget-epochs": expected["forget-epochs"].as_f64().expect("a number") as u32,
         }))
         .expect("they are right");
+        let first_images = expected["first-images"].as_f64().expect("a number") as i64;
+        let mixes = expected["mixes"].as_bool().expect("yes or no");
         let recipe = Recipe::of(&parameters);
         let mut setup = Setup::new(&recipe, 3, CLASSES as usize, 0, Device::Cpu);
         let mut method = CoTeaching::new(&mut setup).expect("builds");
@@ -57,7 +65,8 @@ fn co_teaching_follows_pytorch() {
         let length = RunLength { steps: 20, steps_per_epoch: BATCHES as u64 };
         for (step, measured) in (0..20).zip(expected["losses"].as_array().expect("a list")) {
             method.begin_step(0.005, StepPosition::usual(step as u64, length)).unwrap();
-            let output = method.compute(&batch(step), &[]).expect("it works");
+            let batch = batch(step, first_images, mixes);
+            let output = method.compute(&batch, &[]).expect("it works");
             let [first, second, chosen, _] = &output.extra[..] else { panic!("four sums") };
             let found = [first / BATCH as f64, second / BATCH as f64, chosen / 2.0];
             let found: Vec<f64> = found.iter().flat_map(flat).collect();

@@ -29,13 +29,18 @@ const SHOWN: i64 = 8;
 /// All samples train.
 static TRAIN: LazyLock<Vec<u32>> = LazyLock::new(|| (0..(BATCH * BATCHES) as u32).collect());
 
-/// What a method is shown beside single images.
-#[derive(Clone, Copy, PartialEq)]
-enum Shown {
-    Images,
-    TwoViews,
-    Mixed,
+/// What a method is shown.
+#[derive(Clone, Copy)]
+struct Shown {
+    /// Each sample once more.
+    two_views: bool,
+    /// The images are to be mixed.
+    mixed: bool,
 }
+
+const IMAGES: Shown = Shown { two_views: false, mixed: false };
+const TWO_VIEWS: Shown = Shown { two_views: true, mixed: false };
+const MIXED: Shown = Shown { two_views: false, mixed: true };
 
 /// How the batch of a step is mixed in the script.
 fn mixing(step: i64) -> Mixing {
@@ -95,12 +100,10 @@ fn follows<M: Method>(
     let length = RunLength { steps: 20, steps_per_epoch: BATCHES as u64 };
     for (step, measured) in (0..20).zip(expected["losses"].as_array().expect("a list")) {
         let mut batch = batch(step);
-        if shown != Shown::TwoViews {
+        if !shown.two_views {
             batch.other_views.clear();
         }
-        if shown == Shown::Mixed {
-            batch.mixing = Some(mixing(step));
-        }
+        batch.mixing = shown.mixed.then(|| mixing(step));
         let at = StepPosition::usual(step as u64, length);
         if at.step_of_epoch == 0 {
             let epoch = at.epoch as u32;
@@ -129,6 +132,18 @@ fn follows<M: Method>(
             }
         }
     }
+}
+
+/// The trajectories of a method without and with MixUp.
+fn plain_and_mixed(name: &str) -> impl Iterator<Item = (&'static Value, Shown)> {
+    let mixed = format!("{name}_with_mixup");
+    [(name, IMAGES), (mixed.as_str(), MIXED)]
+        .map(|(name, shown)| {
+            let list = METHODS[name].as_array().expect("a list").iter();
+            list.map(move |one| (one, shown)).collect::<Vec<_>>()
+        })
+        .into_iter()
+        .flatten()
 }
 
 /// What is kept of every eighth sample.
@@ -183,7 +198,7 @@ fn the_divergence_of_two_views_follows_pytorch() {
     let recipe = Recipe::of(&parameters("finetune", &changes));
     let mut method = Finetune::new(&mut setup(&recipe)).expect("builds");
     assert_eq!(method.select(0, vec![vec![1, 2]]).expect("steps")[0].train.views, 2);
-    follows(expected, "gjs", Shown::TwoViews, &mut method, Finetune::learner);
+    follows(expected, "gjs", TWO_VIEWS, &mut method, Finetune::learner);
 }
 
 #[test]
@@ -192,7 +207,7 @@ fn mixed_images_follow_pytorch() {
     let recipe = Recipe::of(&parameters("finetune", &json!({"mixup": 1.0})));
     assert_eq!(recipe.mixup(), Some(1.0));
     let mut method = Finetune::new(&mut setup(&recipe)).expect("builds");
-    follows(&METHODS["mixup"], "mixup", Shown::Mixed, &mut method, Finetune::learner);
+    follows(&METHODS["mixup"], "mixup", MIXED, &mut method, Finetune::learner);
 }
 
 #[test]
@@ -200,8 +215,7 @@ fn forward_correction_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let parameters = parameters("forward-correction", &json!({}));
     let recipe = Recipe::of(&parameters);
-    for (name, shown) in
-        [("forward_correction", Shown::Images), ("forward_correction_with_mixup", Shown::Mixed)]
+    for (name, shown) in [("forward_correction", IMAGES), ("forward_correction_with_mixup", MIXED)]
     {
         let mut method = ForwardCorrection::new(&mut setup(&recipe)).expect("builds");
         let transition = fill(&[CLASSES, CLASSES], 3002, -2.0, 2.0).softmax(1, Kind::Float);
@@ -278,14 +292,14 @@ fn a_matrix_read_from_a_file_equals_the_counted_one() {
 #[test]
 fn early_learning_regularization_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    for expected in METHODS["elr"].as_array().expect("a list") {
+    for (expected, shown) in plain_and_mixed("elr") {
         let changes = json!({
             "target-momentum": expected["beta"], "regularization": expected["lambda"],
         });
         let parameters = parameters("elr", &changes);
         let recipe = Recipe::of(&parameters);
         let mut method = Elr::new(&mut setup(&recipe)).expect("builds");
-        follows(expected, "elr", Shown::Images, &mut method, Elr::learner);
+        follows(expected, "elr", shown, &mut method, Elr::learner);
         // Predictions of single samples: PyTorch's own float32 leaves its float64 by 3e-4.
         assert_close(&some(method.targets()), &numbers(&expected["targets"]), 1e-3, "targets");
     }
@@ -294,7 +308,7 @@ fn early_learning_regularization_follows_pytorch() {
 #[test]
 fn sparse_over_parameterization_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    for expected in METHODS["sop"].as_array().expect("a list") {
+    for (expected, shown) in plain_and_mixed("sop") {
         let [rate_u, rate_v, consistency, balance] = &numbers(&expected["parameters"])[..] else {
             panic!("four parameters")
         };
@@ -309,9 +323,10 @@ fn sparse_over_parameterization_follows_pytorch() {
             let [u, v] = method.per_sample().map(Tensor::shallow_clone);
             let samples = BATCH * BATCHES;
             { u }.copy_(&fill(&[samples], 3000, 0.1, 0.8));
-            { v }.copy_(&fill(&[samples, CLASSES], 3001, 0.05, 0.6));
+            let largest = if shown.mixed { 0.1 } else { 0.6 };
+            { v }.copy_(&fill(&[samples, CLASSES], 3001, 0.05, largest));
         });
-        let shown = if *consistency > 0.0 { Shown::TwoViews } else { Shown::Images };
+        let shown = Shown { two_views: *consistency > 0.0, ..shown };
         follows(expected, "sop", shown, &mut method, Sop::learner);
         let [u, v] = method.per_sample();
         assert_close(&some(u), &numbers(&expected["u"]), 1e-4, "u");
@@ -323,7 +338,7 @@ fn sparse_over_parameterization_follows_pytorch() {
 fn a_truncated_loss_follows_pytorch() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let expected = METHODS["truncated"].as_array().expect("a list");
-    for (expected, shown) in expected.iter().zip([Shown::Images, Shown::Mixed]) {
+    for (expected, shown) in expected.iter().zip([IMAGES, MIXED]) {
         let after = expected["after"].as_f64().expect("a number") as u32;
         let changes = json!({
             "loss": "generalized-cross-entropy", "q": expected["q"], "prune-after": after,

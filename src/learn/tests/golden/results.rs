@@ -79,6 +79,14 @@ fn runs() -> Vec<Run> {
         run("sop", meta_training(&json!({"method": "sop"})), None),
         run("co-teaching", meta_training(&json!({"method": "co-teaching"})), None),
         run("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4})), None),
+        run("meta-weight-net-mixup", meta_training(&json!({"mixup": 0.4})), None),
+        run("elr-mixup", meta_training(&json!({"method": "elr", "mixup": 0.4})), None),
+        run("sop-mixup", meta_training(&json!({"method": "sop", "mixup": 0.4})), None),
+        run(
+            "co-teaching-mixup",
+            meta_training(&json!({"method": "co-teaching", "mixup": 0.4})),
+            None,
+        ),
         run("dividemix", divided_training(), None),
         run(
             "elr-plus",
