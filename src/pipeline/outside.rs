@@ -5,6 +5,7 @@ use std::{fmt, fs};
 
 use pipeline_stages::kind::{Counts, OutsidePath, PathForm};
 use pipeline_stages::left_out::LeftOut;
+use pipeline_stages::matrix_file;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Listing, Place, Snapshot, StatIndex, Touch};
@@ -126,7 +127,13 @@ impl Named {
             PathForm::Folder if is_folder().is_ok_and(|folder| !folder) => {
                 ("a folder", "is a file")
             }
-            PathForm::File if is_folder().is_ok_and(|folder| folder) => ("a file", "is a folder"),
+            PathForm::File | PathForm::Matrix if is_folder().is_ok_and(|folder| folder) => {
+                ("a file", "is a folder")
+            }
+            PathForm::Matrix if is_folder().is_ok() => {
+                let unusable = |error| self.unusable(path, format!("{error:#}"), String::new());
+                return matrix_file::check(whole).map_err(unusable);
+            }
             _ => return Ok(()),
         };
         let message =

@@ -152,6 +152,8 @@ pub enum PathForm {
     Any,
     /// A file.
     File,
+    /// A file with a noise matrix: see [`crate::matrix_file`].
+    Matrix,
     /// A folder.
     Folder,
 }
@@ -176,6 +178,11 @@ impl OutsidePath {
     /// A file that must exist.
     pub(crate) fn file(parameter: &'static str, path: impl Into<String>) -> Self {
         Self { form: PathForm::File, ..Self::required(parameter, path) }
+    }
+
+    /// A file with a noise matrix that must exist.
+    pub(crate) fn matrix(parameter: &'static str, path: impl Into<String>) -> Self {
+        Self { form: PathForm::Matrix, ..Self::required(parameter, path) }
     }
 
     /// A path that a program of the user reads. It must exist.

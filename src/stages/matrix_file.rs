@@ -17,36 +17,52 @@ const ROUNDING: f64 = 1e-3;
 /// With the file, the line and what is wrong.
 pub fn read(path: &Path, classes: usize) -> anyhow::Result<Vec<Vec<f64>>> {
     let text = text_file::read(path, MOST_BYTES)?;
-    let rows = parse(&text, classes);
-    rows.map_err(|(line, wrong)| anyhow!("{}, line {line}: {wrong}", path.display()))
+    parse(&text, Some(classes)).map_err(|wrong| at_line(path, wrong))
 }
 
-fn parse(text: &str, classes: usize) -> Result<Vec<Vec<f64>>, (usize, String)> {
+/// Fails where a file is not a matrix over any number of classes: before it is known how many there are.
+///
+/// # Errors
+/// As [`read`].
+pub fn check(path: &Path) -> anyhow::Result<()> {
+    let text = text_file::read(path, MOST_BYTES)?;
+    parse(&text, None).map(|_| ()).map_err(|wrong| at_line(path, wrong))
+}
+
+fn at_line(path: &Path, (line, wrong): (usize, String)) -> anyhow::Error {
+    anyhow!("{}, line {line}: {wrong}", path.display())
+}
+
+/// Of as many classes as the first row has numbers, where it is not known how many there are.
+fn parse(text: &str, classes: Option<usize>) -> Result<Vec<Vec<f64>>, (usize, String)> {
     let mut lines =
         (1..).zip(text.lines()).filter(|(_, line)| fields(line).next().is_some()).peekable();
     let is_header = |line| fields(line).all(|field| field.parse::<f64>().is_err());
     let header = lines.next_if(|(_, line)| is_header(line)).map(|(line, _)| line);
+    let (classes, why) = match (classes, lines.peek()) {
+        (Some(classes), _) => (classes, format!("the data set has {classes} classes")),
+        (None, Some((line, first))) => {
+            let numbers = fields(first).count();
+            (numbers, format!("line {line} has {numbers} numbers, one for each class"))
+        }
+        (None, None) => return Err((1, "it has no rows of numbers".to_owned())),
+    };
     let mut rows = Vec::new();
     let mut last = 1;
     for (line, text) in lines {
         if rows.len() == classes {
             let names =
                 if header.is_some() { "" } else { "; names in a first line must not be numbers" };
-            return Err((
-                line,
-                format!("a row too many: the data set has {classes} classes{names}"),
-            ));
+            return Err((line, format!("a row too many: {why}{names}")));
         }
-        rows.push(row(text, classes).map_err(|wrong| (line, wrong))?);
+        rows.push(row(text, classes, &why).map_err(|wrong| (line, wrong))?);
         last = line;
     }
     if rows.len() < classes {
         let found = rows.len();
         let names = |line| format!("; line {line} was taken for names: none of them is a number");
         let names = header.map(names).unwrap_or_default();
-        let wrong =
-            format!("it ends after {found} rows, but the data set has {classes} classes{names}");
-        return Err((last, wrong));
+        return Err((last, format!("it ends after {found} rows, but {why}{names}")));
     }
     Ok(rows)
 }
@@ -58,10 +74,11 @@ fn fields(line: &str) -> impl Iterator<Item = &str> {
     line.split(between).filter(|field| !field.is_empty())
 }
 
-fn row(line: &str, classes: usize) -> Result<Vec<f64>, String> {
+/// A row over this many classes; `why` says why there are as many.
+fn row(line: &str, classes: usize, why: &str) -> Result<Vec<f64>, String> {
     let found = fields(line).count();
     if found != classes {
-        return Err(format!("it has {found} numbers, but the data set has {classes} classes"));
+        return Err(format!("it has {found} numbers, but {why}"));
     }
     let probability = |field: &str| {
         let number = field.parse().ok().filter(|number| (0.0..=1.0).contains(number));
@@ -96,9 +113,25 @@ mod tests {
             "given-0,given-1\n0.75,0.25\n0,1\n",
             "\t.75\t.25 # a cat\n0 1\n\n",
         ] {
-            assert_eq!(parse(text, 2), expected, "{text}");
+            assert_eq!(parse(text, Some(2)), expected, "{text}");
+            assert_eq!(parse(text, None), expected, "{text}");
         }
-        assert!(parse("0.333 0.333 0.333\n0 0 1\n1 0 0", 3).is_ok(), "rounded");
+        assert!(parse("0.333 0.333 0.333\n0 0 1\n1 0 0", Some(3)).is_ok(), "rounded");
+    }
+
+    #[test]
+    fn a_file_is_checked_before_the_classes_are_known() {
+        for (text, line, words) in [
+            ("", 1, "it has no rows of numbers"),
+            ("cat dog\n", 1, "it has no rows of numbers"),
+            ("1 0\n", 1, "it ends after 1 rows, but line 1 has 2 numbers, one for each class"),
+            ("cat dog\n1 0\n0.5 0.5\n0 1", 4, "a row too many: line 2 has 2 numbers"),
+            ("1 0\n0 0.5 0.5", 2, "it has 3 numbers, but line 1 has 2 numbers"),
+            ("1 0\n0.5 0.4", 2, "its numbers sum to 0.9, not to 1"),
+        ] {
+            let (found, wrong) = parse(text, None).unwrap_err();
+            assert!(found == line && wrong.starts_with(words), "{text}: {found}, {wrong}");
+        }
     }
 
     #[test]
@@ -121,12 +154,12 @@ mod tests {
             ("0,1\n1,0\n0,1", 3, "has 2 classes; names in a first line must not be numbers"),
             ("O.9 O.1\n0 1", 2, "2 classes; line 1 was taken for names: none of them is a number"),
         ] {
-            let (found, wrong) = parse(text, 2).unwrap_err();
+            let (found, wrong) = parse(text, Some(2)).unwrap_err();
             assert_eq!(found, line, "{text}: {wrong}");
             assert!(wrong.contains(words), "{text}: {wrong}");
         }
         for text in ["1 0\n", "a b\n1 0\n0 1\n0 1"] {
-            let (_, wrong) = parse(text, 2).unwrap_err();
+            let (_, wrong) = parse(text, Some(2)).unwrap_err();
             assert!(wrong.ends_with("2 classes"), "{text}: {wrong}");
         }
     }
@@ -145,13 +178,16 @@ mod tests {
                 row.iter().map(|number| format!("{number:e}")).collect::<Vec<_>>().join(" ")
             };
             let text = rows.iter().map(line).collect::<Vec<_>>().join("\n");
-            prop_assert_eq!(parse(&text, 5), Ok(rows));
+            prop_assert_eq!(parse(&text, Some(5)), Ok(rows));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "[0-9.e ,#\n-]*", classes in 0_usize..4) {
-            if let Ok(rows) = parse(&text, classes) {
+            if let Ok(rows) = parse(&text, Some(classes)) {
                 prop_assert_eq!(rows.len(), classes);
+            }
+            if let Ok(rows) = parse(&text, None) {
+                prop_assert!(rows.iter().all(|row| row.len() == rows.len()));
             }
         }
     }

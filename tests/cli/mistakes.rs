@@ -189,3 +189,70 @@ lint: 1 would run, 0 are fresh
     let wrong = project.pipeline("plan experiment.toml");
     assert!(wrong.stderr.contains("no warning 'undeclared-files', did you mean"), "{wrong}");
 }
+
+/// Labels drawn from a matrix in a file, and a training that corrects by another one.
+const MATRICES: &str = r#"
+[experiment]
+name = "matrices"
+
+[stages.first]
+kind = "command"
+shell = 'echo first >> ran'
+
+[stages.data]
+kind = "dataset"
+format = "image-folder"
+path = "photos"
+size = 32
+
+[stages.noisy]
+kind = "corrupt-labels"
+data = "data"
+noise = "matrix"
+matrix = "noise.csv"
+
+[stages.train]
+kind = "train"
+data = "data"
+labels = "noisy"
+method = "forward-correction"
+transition = "file"
+matrix = "transition.csv"
+"#;
+
+#[test]
+fn matrices_in_files_are_checked_before_anything_runs() {
+    let project = Sandbox::new(MATRICES).with_fake_learn("");
+    project.write_photos("photos", &["cat", "dog"], 8, 4);
+    let right = "0.75 0.25\n0 1\n";
+    for (file, line, text, wrong) in [
+        ("noise.csv", 19, "0.75 0.25\n0.25 0.5\n", "line 2: its numbers sum to 0.75, not to 1"),
+        ("transition.csv", 27, "cat,dog\n0.75,0.25\n", "line 2: it ends after 1 rows, but line 2"),
+    ] {
+        project.write("noise.csv", right);
+        project.write("transition.csv", right);
+        project.write(file, text);
+        let plan = project.pipeline("plan experiment.toml");
+        assert!(plan.stdout.contains(&format!("blocked  line {line}: ")), "{plan}");
+        assert!(plan.stdout.contains(&format!("{file}, {wrong}")), "{plan}");
+        let ran = project.pipeline("run experiment.toml");
+        assert_eq!(ran.code(), Some(2), "{ran}");
+        assert!(ran.stderr.contains(wrong) && ran.stderr.contains("matrix = "), "{ran}");
+        assert_eq!(project.read("ran"), "");
+    }
+
+    // Of how many classes the data set is, is known once it exists.
+    project.write("noise.csv", "1 0 0\n0 1 0\n0 0 1\n");
+    project.write("transition.csv", right);
+    assert_eq!(project.pipeline("plan experiment.toml").code(), Some(0));
+    project.pipeline("run experiment.toml data").success();
+    for command in ["plan", "run"] {
+        let ended = project.pipeline(&format!("{command} experiment.toml"));
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        let wrong = "line 1: it has 3 numbers, but the data set has 2 classes";
+        assert!(ended.stderr.contains(wrong), "{ended}");
+        assert_eq!(project.read("ran"), "");
+    }
+    project.write("noise.csv", right);
+    project.pipeline("run experiment.toml noisy").success();
+}

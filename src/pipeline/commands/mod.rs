@@ -403,13 +403,15 @@ impl Project {
         if !exists || plan.is_all_fresh() {
             return Ok(());
         }
-        let (_, misfits) = Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {
-            Some(PlanState::Fresh(record)) => {
-                Some(self.cache.known(record.artifact, &record.output.digest).unwrap_or_default())
-            }
-            _ => None,
-        });
-        let planned = misfits.into_iter().filter(|misfit| plan.state(&misfit.stage).is_some());
+        let (fit, misfits) =
+            Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {
+                Some(PlanState::Fresh(record)) => Some(
+                    self.cache.known(record.artifact, &record.output.digest).unwrap_or_default(),
+                ),
+                _ => None,
+            });
+        let misfits = misfits.into_iter().chain(fit.file_misfits());
+        let planned = misfits.filter(|misfit| plan.state(&misfit.stage).is_some());
         let mistakes = Misfit::mistakes(planned);
         match mistakes.is_empty() {
             true => Ok(()),

@@ -1,10 +1,12 @@
 //! Whether stages fit together, as far as that is known: from their parameters, and from the artifacts that exist.
 //!
-//! Reads no artifact itself.
+//! Reads no artifact itself, and of other files those that must have as many rows as there are classes.
 
 use std::collections::{BTreeSet, HashMap};
 
+use pipeline_stages::kind::PathForm;
 use pipeline_stages::known::{Known, KnownInputs};
+use pipeline_stages::matrix_file;
 
 use super::stage::problem_mistake;
 use super::{Manifest, Stage};
@@ -69,6 +71,30 @@ impl<'a> Fit<'a> {
         let all = (0..fit.order.len()).collect();
         let misfits = fit.update(all);
         (fit, misfits)
+    }
+
+    /// The matrices in files that are not over the classes of their data set, of stages whose artifact does not exist. What else can be wrong with a
+    /// file is not known here.
+    pub(crate) fn file_misfits(&self) -> Vec<Misfit> {
+        let open = self.order.iter().zip(&self.exists).filter(|(_, exists)| !**exists);
+        let declarations = open.filter_map(|(name, _)| self.manifest.stage(name));
+        declarations.flat_map(|declaration| self.file_misfits_of(declaration)).collect()
+    }
+
+    fn file_misfits_of(&self, declaration: &Stage) -> Vec<Misfit> {
+        let paths = declaration.stage.outside_paths().into_iter();
+        let matrices = paths.filter(|outside| outside.form == PathForm::Matrix);
+        let misfits = matrices.filter_map(|outside| {
+            let classes = self.inputs(declaration).at("data").classes?;
+            let path = self.manifest.folder_of(declaration).join(&outside.path);
+            matrix_file::check(&path).ok()?;
+            let wrong = matrix_file::read(&path, usize::try_from(classes).ok()?).err()?;
+            let (places, sources) = (&declaration.places, &self.manifest.sources);
+            let span = places.find_text(outside.parameter, &outside.path, sources);
+            let mistake = Mistake::at(span, format!("{wrong:#}"));
+            Some(Misfit { stage: declaration.name.clone(), mistake })
+        });
+        misfits.collect()
     }
 
     /// Takes in what an artifact that exists now says of itself, and checks whatever follows from that.

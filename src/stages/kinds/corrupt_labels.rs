@@ -244,7 +244,7 @@ impl Rules for CorruptLabels {
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
         let file = match self.noise {
-            Noise::Matrix => self.matrix.as_ref().map(|path| OutsidePath::file("matrix", path)),
+            Noise::Matrix => self.matrix.as_ref().map(|path| OutsidePath::matrix("matrix", path)),
             Noise::File => self.path.as_ref().map(|path| OutsidePath::file("path", path)),
             _ => None,
         };
@@ -345,7 +345,7 @@ mod tests {
         let file = |path: &str| json!({"noise": "matrix", "matrix": path});
         assert_eq!(key(file("a.csv")), key(file("b/c.txt")));
         let outside = |parameters| stage(parameters).outside_paths();
-        assert_eq!(outside(file("a.csv")), [OutsidePath::file("matrix", "a.csv")]);
+        assert_eq!(outside(file("a.csv")), [OutsidePath::matrix("matrix", "a.csv")]);
         let labels = |path: &str| json!({"noise": "file", "path": path});
         assert_eq!(key(labels("a.csv")), key(labels("b/c.csv")));
         assert_eq!(outside(labels("a.csv")), [OutsidePath::file("path", "a.csv")]);

@@ -513,7 +513,7 @@ impl Rules for Train {
         let is_read =
             self.method == Method::ForwardCorrection && self.transition == Transition::File;
         let path = self.matrix.as_ref().filter(|_| is_read);
-        path.map(|path| OutsidePath::file("matrix", path)).into_iter().collect()
+        path.map(|path| OutsidePath::matrix("matrix", path)).into_iter().collect()
     }
 
     // Results from before a parameter existed count as those without it. Of a file the content is in the key, not the path.
@@ -929,7 +929,7 @@ mod tests {
         };
         let from_a_file = stage("file");
         assert!(from_a_file.check(&[]).is_empty());
-        assert_eq!(from_a_file.outside_paths(), [OutsidePath::file("matrix", "a.csv")]);
+        assert_eq!(from_a_file.outside_paths(), [OutsidePath::matrix("matrix", "a.csv")]);
         assert_eq!(stage("estimated").outside_paths(), []);
         let given = json!({"transition": "file", "matrix": "a.csv"});
         let key = from_a_file.key_parameters(given.as_object().unwrap().clone());

@@ -254,6 +254,34 @@ fn a_row_of_a_matrix_file_is_a_true_class() {
 }
 
 #[test]
+fn a_matrix_is_written_as_counted_by_hand_and_read_as_such() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("a folder");
+    // Of the four samples of class 0, two keep their label, one has label 1 and one has label 2; of the two of class 1, one has label 2.
+    let (clean_labels, labels) = (&[0, 0, 0, 0, 1, 1, 2], &[0, 0, 1, 2, 1, 2, 2]);
+    let by_hand = [0.5, 0.25, 0.25, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0];
+    let known = parameters("forward-correction", &json!({"transition": "known"}));
+    let known = Recipe::of(&known);
+    let setup = Setup::new(&known, 3, 3, 0, Device::Cpu);
+    let mut setup = Setup { labels, clean_labels, train: &[0, 1, 2, 3, 4, 5, 6], ..setup };
+    let counted = ForwardCorrection::new(&mut setup).expect("builds");
+    counted.write(folder.path()).expect("it writes");
+    let text = std::fs::read_to_string(folder.path().join("transition.csv")).expect("a file");
+    let (names, rows) = text.split_once('\n').expect("a line of names");
+    assert_eq!(names, "given-0,given-1,given-2");
+    let found = rows.split([',', '\n']).filter(|field| !field.is_empty());
+    let found: Vec<f64> = found.map(|field| field.parse().expect("a number")).collect();
+    assert_eq!(found, by_hand);
+
+    let changes = json!({"transition": "file", "matrix": "transition.csv"});
+    let from_a_file = parameters("forward-correction", &changes);
+    let from_a_file = Recipe::of(&from_a_file);
+    let setup = Setup::new(&from_a_file, 3, 3, 0, Device::Cpu);
+    let read = ForwardCorrection::new(&mut Setup { folder: folder.path(), ..setup });
+    assert_eq!(flat(read.expect("builds").transition()), by_hand);
+}
+
+#[test]
 fn a_matrix_read_from_a_file_equals_the_counted_one() {
     let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder");
