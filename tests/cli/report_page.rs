@@ -332,6 +332,52 @@ fn runs_without_an_axis_are_not_in_the_means_of_its_values() {
     assert!(height(1) - height(2) > 200.0, "{found}");
 }
 
+#[test]
+fn legends_of_curves_mark_what_used_clean_labels() {
+    let project = Sandbox::new(ENCODERS);
+    project.pipeline("run experiment.toml").success();
+    printed(&project, "report experiment.toml -o page.html");
+    // As if the trainings with one of the sizes had, which no program can say of itself.
+    let page = project.read("page.html");
+    let mut marked = page.clone();
+    for rate in ["0.05", "0.1", "0.25", "0.5"] {
+        let name = format!("\"stage\":\"train@init=encoder,rate={rate},size=10\",");
+        assert_eq!(marked.matches(&name).count(), 1, "{name}");
+        marked = marked.replace(&name, &format!("{name}\"uses-clean-labels\":true,"));
+    }
+    let script = r##"
+        const colourBy = [...document.querySelectorAll("#curves label")].find((label) => label.textContent.startsWith("Colour by")).querySelector("select");
+        const look = (by) => new Promise((done) => {
+            colourBy.value = by;
+            colourBy.dispatchEvent(new Event("change"));
+            setTimeout(() => {
+                document.querySelectorAll("#curves .chart").forEach((chart) => chart.redraw());
+                const texts = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent).filter((text) => text.includes("†"));
+                done({ lines: texts("#curves .line:not(.pale)"), chips: texts("#curves .chips:not(.legend) .chip"), legend: texts("#curves .legend .chip"), notes: texts("#curves p") });
+            }, 500);
+        });
+        look("run").then((runs) => look("size").then((sizes) => document.body.append(h("pre", { id: "found" }, JSON.stringify({ runs, sizes })))));
+    "##;
+    let marks = |page: &str| {
+        project.write("page.html", page);
+        found_in_browser(&project, script, "").map(|(found, _)| found)
+    };
+    let Some(found) = marks(&marked) else { return };
+    let note = ["† Learned from labels known to be right, or was chosen by them."];
+    let of_runs =
+        ["0.05", "0.1", "0.25", "0.5"].map(|rate| format!("init=encoder, rate={rate}, size=10 †"));
+    let runs =
+        serde_json::json!({ "lines": of_runs, "chips": [], "legend": of_runs, "notes": note });
+    assert_eq!(found["runs"], runs);
+    let sizes = serde_json::json!({
+        "lines": ["size=10 (4) †"], "chips": ["10 †"], "legend": of_runs, "notes": note,
+    });
+    assert_eq!(found["sizes"], sizes);
+    let nothing = serde_json::json!({ "lines": [], "chips": [], "legend": [], "notes": [] });
+    let found = marks(&page).expect("a browser");
+    assert_eq!([&found["runs"], &found["sizes"]], [&nothing, &nothing]);
+}
+
 /// Evaluations of those trainings, and a summary of them.
 const EVALUATED: &str = r#"
 [stages.evaluate]

@@ -35,6 +35,7 @@ function valuesOf(axis, stages) {
   const all = [...new Set(stages.map((stage) => stage.point[axis]))];
   return [...all.filter((value) => value !== undefined).sort(compare), ...all.filter((value) => value === undefined)];
 }
+const cleanMark = (stages) => (stages.some((stage) => stage["uses-clean-labels"]) ? " †" : "");
 const cleanNote = (stages) => stages.some((stage) => stage["uses-clean-labels"]) && h("p", { class: "muted" }, "† Learned from labels known to be right, or was chosen by them.");
 const oldNote = (stages) => stages.some(isOld) && h("p", { class: "muted" }, "Grey rows are results of earlier runs: those stages have changed since.");
 
@@ -99,7 +100,7 @@ function metrics() {
       ...template.axes.map((axis, index) => ({ name: axis, of: (stage) => stage.point[axis],
         show: (stage) => (index === 0 ? link(stage.stage, stage.point[axis] ?? "–") : stage.point[axis] ?? "") })),
       ...chosen.map((name) => ({ name, of: (stage) => metricsOf(stage)[name] })),
-      { name: "state", of: (stage) => stage.status, show: (stage) => [mark(stage.status), stage["uses-clean-labels"] ? " †" : ""] },
+      { name: "state", of: (stage) => stage.status, show: (stage) => [mark(stage.status), cleanMark([stage])] },
     ];
     const all = [...few, ...others.filter((name) => !few.includes(name))];
     const place = h("div");
@@ -139,7 +140,7 @@ function meanOf(name, colour, runs) {
   }
   const points = [...sums].filter(([, [count]]) => count === own.length).map(([x, [count, sum]]) => [x, sum / count]);
   points.sort((one, other) => one[0] - other[0]);
-  return points.length > 0 && { name: `${name} (${own.length})`, colour, points };
+  return points.length > 0 && { name: `${name} (${own.length})${cleanMark(own.map((one) => one.stage))}`, colour, points };
 }
 
 function curves() {
@@ -163,7 +164,7 @@ function curves() {
     const series = runs.map(([stage, curves], index) => {
       const curve = curves.find((curve) => curve.name === chosen.metric);
       const colour = order ? order.indexOf(stage.point[chosen.by]) : index;
-      return { name: pointText(stage), stage, colour, x: curve?.x, points: curve?.points ?? [] };
+      return { name: `${pointText(stage)}${cleanMark([stage])}`, stage, colour, x: curve?.x, points: curve?.points ?? [] };
     }).filter((one) => one.points.length > 0);
     const nameOf = (axis, value) => `${axis}=${value ?? "–"}`;
     // Not a name of a stage, and not of a value that is called "–".
@@ -180,7 +181,9 @@ function curves() {
       figure.querySelector(".chart").redraw();
     } }, content);
     const filters = varying.map((axis) => h("div", { class: "chips" }, h("span", { class: "muted" }, axis), values(axis).map((value) =>
-      chip(keyOf(axis, value), [order && axis === chosen.by ? swatch(order.indexOf(value)) : "", value ?? "–"]))));
+      chip(keyOf(axis, value), order && axis === chosen.by
+        ? [swatch(order.indexOf(value)), value ?? "–", cleanMark(series.filter((one) => one.stage.point[axis] === value).map((one) => one.stage))]
+        : [value ?? "–"]))));
     const legend = series.map((one) => chip(one.stage.stage, [swatch(one.colour), one.name, isOld(one.stage) ? mark(one.stage.status) : ""]));
     const thinned = runs.some(([stage]) => stage.curves?.of || stage.evaluations?.of);
     place.replaceChildren(
@@ -190,6 +193,7 @@ function curves() {
         varying.length > 0 ? choice("Colour by", [["run", "run"], ...varying.map((axis) => [axis, axis])], chosen.by, (value) => { chosen.by = value; draw(); }) : ""),
       varying.length > 1 || order ? h("div", { class: "controls" }, filters) : "", figure,
       series.length > 0 ? h(series.length > 12 ? "details" : "div", {}, series.length > 12 ? h("summary", {}, `${series.length} runs`) : "", h("div", { class: "chips legend" }, legend)) : "",
+      cleanNote(series.map((one) => one.stage)) || "",
       thinned ? h("p", { class: "muted" }, "Long curves are thinned: not every row of the file is drawn.") : "");
   };
   fillSection("curves", place);

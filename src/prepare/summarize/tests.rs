@@ -201,6 +201,33 @@ fn what_used_clean_labels_is_marked() {
     assert!(table.contains("| ce     | -20.0 ± 0.0 † |"), "{table}");
 }
 
+#[test]
+fn plots_mark_the_series_and_the_places_that_used_clean_labels() {
+    let texts = |rows: &str, columns: &str, clean: &str| -> Vec<String> {
+        let mut test = Test::new();
+        for method in ["ce", "mwnet"] {
+            for rate in ["0.2", "0.5", "0.9"] {
+                test.accuracy_at(&format!("method={method},rate={rate},seed=1"), 0.5);
+            }
+        }
+        let parameters = json!({
+            "metric": "test-accuracy", "over": ["seed"], "rows": [rows], "columns": [columns], "clean-labels": [clean],
+        });
+        let files = test.summarize(parameters).unwrap().0;
+        let svg = files.text("plot.svg");
+        let texts = svg.split("</text>").filter_map(|part| part.rsplit('>').next());
+        let marked = texts.filter(|text| text.contains('†')).map(str::to_owned).collect();
+        // What is shown where the pointer is.
+        assert_eq!(svg.matches(" †</title>").count(), if clean.contains(',') { 1 } else { 3 });
+        marked
+    };
+    let note = "† learned from labels known to be right, or chosen by them";
+    assert_eq!(texts("method", "rate", "method=mwnet"), ["mwnet †", note]);
+    assert_eq!(texts("method", "rate", "method=mwnet,rate=0.9"), ["mwnet †", note]);
+    assert_eq!(texts("rate", "method", "method=mwnet"), ["mwnet †", note]);
+    assert_eq!(texts("rate", "method", "method=mwnet,rate=0.9"), ["0.9 †", note]);
+}
+
 /// A failed point, a NaN, a blank cell, a published value, one run at several points.
 fn ragged() -> (Test, Value) {
     let mut test = Test::new();
@@ -480,6 +507,12 @@ fn pictures_to_look_at() {
     write("few.svg", &grid().summarize(few).unwrap().0);
     let single = json!({"metric": "test-accuracy", "over": ["seed", "encoder", "rate"], "columns": ["method", "init"]});
     write("single.svg", &grid().summarize(single).unwrap().0);
+    let mut marked = grid_parameters();
+    marked["clean-labels"] = json!(["method=mwnet"]);
+    write("marked-lines.svg", &grid().summarize(marked.clone()).unwrap().0);
+    marked["columns"] = json!(["method", "init"]);
+    marked["rows"] = json!(["rate"]);
+    write("marked-bars.svg", &grid().summarize(marked).unwrap().0);
 }
 
 /// So that a change of the output without a new version fails.

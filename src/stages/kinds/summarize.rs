@@ -324,6 +324,11 @@ fn axes_of<'a>(points: impl IntoIterator<Item = &'a Point>) -> BTreeMap<&'a str,
 }
 
 impl Rules for Summarize {
+    // Of others, plots are as they were before they had marks.
+    fn version(&self) -> Option<u32> {
+        (!self.clean_labels.is_empty()).then_some(<Self as crate::Kind>::VERSION + 1)
+    }
+
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
         let mut problems = self.list_problems();
         for axis in self.versus.keys().filter(|axis| !self.is_shown(axis)) {

@@ -1,6 +1,6 @@
 //! What a plot shows, before it has places and colours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline_stages::kinds::Summarize;
 
@@ -10,6 +10,9 @@ use super::super::groups::Group;
 
 /// The values of a group on the axes of the series, and on those of the horizontal axis.
 type Places = fn(&Group) -> (Label, Label);
+
+/// What follows the name of what used clean labels, as in tables.
+const MARK: &str = " †";
 
 /// How many values an axis has at least that makes lines.
 const LEAST_FOR_LINES: usize = 3;
@@ -23,6 +26,8 @@ pub(super) struct Chart {
     /// The axes that tell the series apart.
     pub legend: String,
     pub series: Vec<Series>,
+    /// Whether something in it used clean labels: names of series and labels of places say what.
+    pub uses_clean_labels: bool,
 }
 
 /// What the horizontal axis is.
@@ -38,6 +43,15 @@ pub(super) struct Series {
     pub name: String,
     /// In the order of the horizontal axis.
     pub marks: Vec<Mark>,
+    /// Whether one of them used clean labels, and not all that are at its place.
+    pub uses_clean_labels: bool,
+}
+
+impl Series {
+    /// Its name in the legend.
+    pub(super) fn entry(&self) -> String {
+        format!("{}{}", self.name, if self.uses_clean_labels { MARK } else { "" })
+    }
 }
 
 /// A group in a plot.
@@ -90,21 +104,37 @@ impl Chart {
             groups.iter().map(|it| of_group(it).1).map(|it| (rank(&place_axes, &it), it)).collect();
         let places: BTreeMap<_, _> =
             labels.keys().cloned().enumerate().map(|(place, rank)| (rank, place)).collect();
+        let place_of = |group: &Group| places[&rank(&place_axes, &of_group(group).1)];
+        let clean_places = match &numbers {
+            Some(_) => BTreeSet::new(),
+            None => clean_places(groups, place_of),
+        };
         let mut series: BTreeMap<_, Series> = BTreeMap::new();
         for group in groups {
-            let (own, place) = of_group(group);
-            let place = places[&rank(&place_axes, &place)];
-            let name = || Series { name: lines(&series_axes, &own).join(", "), marks: Vec::new() };
-            let marks = &mut series.entry(rank(&series_axes, &own)).or_insert_with(name).marks;
-            marks.push(mark(group, place, format));
+            let (own, place) = (of_group(group).0, place_of(group));
+            let name = || Series {
+                name: lines(&series_axes, &own).join(", "),
+                marks: Vec::new(),
+                uses_clean_labels: false,
+            };
+            let series = series.entry(rank(&series_axes, &own)).or_insert_with(name);
+            series.uses_clean_labels |= is_marked(group) && !clean_places.contains(&place);
+            series.marks.push(mark(group, place, format));
         }
         let mut series: Vec<_> = series.into_values().collect();
         series.iter_mut().for_each(|series| series.marks.sort_by_key(|mark| mark.place));
+        let label = |(place, label)| {
+            let mut lines = lines(&place_axes, label);
+            if let Some(last) = lines.last_mut().filter(|_| clean_places.contains(&place)) {
+                last.push_str(MARK);
+            }
+            lines
+        };
         let horizontal = match numbers {
             Some(values) => Horizontal::Numbers { axis: place_axes.concat(), values },
             None => Horizontal::Categories {
                 axes: place_axes.join(", "),
-                labels: labels.into_values().map(|label| lines(&place_axes, &label)).collect(),
+                labels: labels.values().enumerate().map(label).collect(),
             },
         };
         Self {
@@ -113,6 +143,7 @@ impl Chart {
             horizontal,
             legend: series_axes.join(", "),
             series,
+            uses_clean_labels: groups.iter().any(is_marked),
         }
     }
 
@@ -138,6 +169,19 @@ impl Chart {
     pub(super) fn has_intervals(&self) -> bool {
         self.marks().any(|mark| mark.interval.is_some())
     }
+}
+
+/// Whether a group has a value of a run that used clean labels.
+fn is_marked(group: &Group) -> bool {
+    group.uses_clean_labels && group.statistics.is_some()
+}
+
+/// The places all of whose values used clean labels.
+fn clean_places(groups: &[Group], place_of: impl Fn(&Group) -> usize) -> BTreeSet<usize> {
+    let with_value = || groups.iter().filter(|group| group.statistics.is_some());
+    let (marked, others): (Vec<&Group>, _) = with_value().partition(|group| is_marked(group));
+    let places = |groups: Vec<&Group>| groups.into_iter().map(&place_of).collect::<BTreeSet<_>>();
+    &places(marked) - &places(others)
 }
 
 /// The values of the last column axis, ascending, if all are numbers and there are enough of them.
@@ -166,6 +210,9 @@ fn mark(group: &Group, place: usize, format: Format) -> Mark {
         }
         None => "no value".to_owned(),
     };
+    if is_marked(group) {
+        words.push_str(MARK);
+    }
     if group.failed > 0 {
         words.push_str(&format!(", {} failed", group.failed));
     }

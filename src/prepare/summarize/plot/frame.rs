@@ -80,6 +80,9 @@ impl Frame {
             (Entry::Axes, _) => {
                 return canvas.text((x, y), Anchor::Start, TEXT, &format!("{}:", chart.legend));
             }
+            (Entry::CleanLabels, _) => {
+                return canvas.text((x, y), Anchor::Start, TEXT, &entry.text(chart));
+            }
             (Entry::Series(series), Sample::Line) => {
                 let line = [(x, centre), (x + SAMPLE - 6.0, centre)];
                 canvas.line(*series, &line, 2.0, style::dashes(*series));
@@ -113,22 +116,27 @@ enum Entry {
     Interval,
     Published,
     Gap,
+    CleanLabels,
 }
 
 impl Entry {
     fn text(&self, chart: &Chart) -> String {
         match self {
             Self::Axes => String::new(),
-            Self::Series(series) => chart.series[*series].name.clone(),
+            Self::Series(series) => chart.series[*series].entry(),
             Self::Interval => "95 % interval".to_owned(),
             Self::Published => "published".to_owned(),
             Self::Gap => "failed, or not a finite number".to_owned(),
+            Self::CleanLabels => {
+                "† learned from labels known to be right, or chosen by them".to_owned()
+            }
         }
     }
 
     fn width(&self, chart: &Chart) -> f64 {
         match self {
             Self::Axes => text_width(&chart.legend, TEXT),
+            Self::CleanLabels => text_width(&self.text(chart), TEXT),
             _ => SAMPLE + text_width(&self.text(chart), TEXT),
         }
     }
@@ -144,6 +152,7 @@ fn legend_lines(chart: &Chart, left: f64, right: f64) -> Vec<Vec<(f64, Entry)>> 
     entries.extend(chart.has_intervals().then_some(Entry::Interval));
     entries.extend(chart.has_references().then_some(Entry::Published));
     entries.extend(chart.has_gaps().then_some(Entry::Gap));
+    entries.extend(chart.uses_clean_labels.then_some(Entry::CleanLabels));
     let mut lines: Vec<Vec<(f64, Entry)>> = Vec::new();
     let mut x = f64::INFINITY;
     for entry in entries {
