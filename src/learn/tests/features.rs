@@ -2,18 +2,15 @@
 
 use std::path::Path;
 
-use pipeline_learn::network::{FrozenEncoder, weights};
-use pipeline_stages::formats::{FeatureFile, InputCrop, ModelInfo, Part, Samples, WEIGHTS_FILE};
+use pipeline_stages::formats::{FeatureFile, ModelInfo, Part, Samples};
 use pipeline_stages::kinds::architecture::Transformer;
-use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::{Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
-use tch::{Device, Kind, Tensor};
 
 use crate::fixture::{
     SAMPLES, SHAPE, features, learn_stage, pretraining, probe, request, stage, training,
-    with_input, write_inputs,
+    with_input, write_inputs, write_vision_transformer,
 };
 
 fn run(request: &Request) -> anyhow::Result<Metrics> {
@@ -104,38 +101,11 @@ fn a_pass_that_is_stopped_leaves_nothing_that_counts() {
     assert!(FeatureFile::open(&folder.path().join("stopped")).is_err());
 }
 
-/// Writes the artifact `vit`: a vision transformer for grey images with arbitrary weights.
-fn write_vision_transformer(folder: &Path) {
-    let transformer = Transformer::VitTiny;
-    let encoder =
-        FrozenEncoder::new(transformer.into(), SHAPE.channels, Precision::F32, Device::Cpu)
-            .unwrap();
-    let _no_gradients = tch::no_grad_guard();
-    for named in encoder.state().tensors() {
-        let count = named.tensor.numel() as i64;
-        let values = Tensor::arange(count, (Kind::Float, Device::Cpu)).sin() * 0.1;
-        named.tensor.shallow_clone().copy_(&values.reshape(named.tensor.size()));
-    }
-    let folder = folder.join("vit");
-    std::fs::create_dir_all(&folder).unwrap();
-    weights::write(&folder.join(WEIGHTS_FILE), "weights", encoder.state().tensors()).unwrap();
-    let info = ModelInfo {
-        architecture: transformer.to_string(),
-        input: SHAPE,
-        input_crop: Some(InputCrop::ResizeThenCropBicubic),
-        features: 192,
-        input_mean: vec![0.5],
-        input_std: vec![0.5],
-        ..ModelInfo::default()
-    };
-    info.write(&folder).unwrap();
-}
-
 #[test]
 fn a_vision_transformer_sees_images_of_224_pixels_where_nothing_else_is_said() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
-    write_vision_transformer(folder.path());
+    write_vision_transformer(folder.path(), SHAPE);
     let [usual, large, small] = [None, Some(224), Some(32)].map(|side| {
         let stage = stage(
             json!({"kind": "features", "parameters": {"image-size": side, "batch-size": 20}}),
@@ -161,7 +131,7 @@ fn a_vision_transformer_sees_images_of_224_pixels_where_nothing_else_is_said() {
 fn a_vision_transformer_is_not_trained_and_takes_whole_patches() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
-    write_vision_transformer(folder.path());
+    write_vision_transformer(folder.path(), SHAPE);
     let refused = |stage, port, words: &str| {
         let request = request(folder.path(), &stage, "refused");
         let error = run(&with_input(request, port, &folder.path().join("vit"))).unwrap_err();

@@ -10,12 +10,14 @@ use pipeline_stages::formats::{
     DatasetInfo, Evaluations, ImageShape, Labels, NoiseReport, Part, SplitIndices, write_samples,
 };
 use pipeline_stages::kinds::{Loss, Method};
+use pipeline_stages::worker::Context;
 use serde_json::{Value, json};
 
-use super::fixture::{request, stage, with_input};
+use super::fixture::{learn_stage, request, stage, with_input, write_vision_transformer};
 use super::{assert_same, run};
 
 const CLASSES: u32 = 10;
+const IMAGE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
 /// The samples that train; the others are held out.
 const TRAIN: i64 = 4500;
 
@@ -34,7 +36,7 @@ fn write_inputs(folder: &Path) {
         archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
         bytes.split_off(header)
     };
-    let image = ImageShape { channels: 1, height: 28, width: 28 };
+    let image = IMAGE;
     let [clean, test] = [(Part::Train, "train"), (Part::Test, "t10k")].map(|(part, name)| {
         let pixels = read(&format!("{name}-images-idx3-ubyte"), 16);
         let classes = read(&format!("{name}-labels-idx1-ubyte"), 8);
@@ -78,8 +80,10 @@ fn parameters(changes: &Value) -> Value {
 /// Trains twice, once with a stop in the last epoch, and returns the accuracy on the test set in %.
 fn accuracy(folder: &Path, changes: &Value) -> f64 {
     let parameters = parameters(changes);
-    // An epoch has 45 steps, or more.
-    let stop_after = 45 * (parameters["epochs"].as_u64().unwrap() as usize - 1) + 20;
+    // An epoch has this many steps, or more.
+    let samples = parameters["samples-per-epoch"].as_u64().unwrap_or(TRAIN as u64);
+    let steps = (samples / parameters["batch-size"].as_u64().unwrap()) as usize;
+    let stop_after = steps * (parameters["epochs"].as_u64().unwrap() as usize - 1) + steps / 2;
     let stage = stage(json!({"kind": "train", "parameters": parameters}));
     let [whole, stopped] = ["whole", "stopped"].map(|output| request(folder, &stage, output));
     assert!(!run(&whole, None));
@@ -147,6 +151,64 @@ fn every_method_learns() {
         changes["method"] = json!(method);
         (changes, measured)
     }));
+}
+
+#[test]
+fn every_method_learns_mixed_images() {
+    learn(
+        [
+            (json!({"method": "meta-weight-net"}), 65.3),
+            (json!({"method": "elr"}), 67.1),
+            (json!({"method": "sop"}), 66.1),
+            (json!({"method": "co-teaching"}), 69.0),
+        ]
+        .map(|(mut changes, measured)| {
+            changes["mixup"] = json!(1.0);
+            (changes, measured)
+        }),
+    );
+}
+
+#[test]
+fn two_views_and_a_larger_network_learn() {
+    learn([
+        (json!({"loss": "jensen-shannon", "views": 2}), 55.5),
+        // SOP+.
+        (json!({"method": "sop", "consistency": 0.9, "balance": 0.1}), 69.8),
+        (
+            json!({
+                "architecture": "preact-resnet18", "image-size": 8, "batch-size": 50,
+                "samples-per-epoch": 1500,
+            }),
+            // 49.9 here: thirty steps of a large network are further apart where another processor rounds.
+            40.0,
+        ),
+    ]);
+}
+
+#[test]
+fn features_of_a_vision_transformer_can_be_probed() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    write_vision_transformer(folder.path(), IMAGE);
+    let features = stage(json!({"kind": "features", "parameters": {"image-size": 32}}));
+    let features = with_input(
+        request(folder.path(), &features, "features"),
+        "weights",
+        &folder.path().join("vit"),
+    );
+    assert!(!run(&features, None));
+    for (classifier, measured) in [("linear", 40.0), ("knn", 40.0)] {
+        let probe = stage(json!({"kind": "probe", "parameters": {
+            "classifier": classifier, "epochs": 10, "augmentation": "none", "k": 20,
+        }}));
+        let probe = request(folder.path(), &probe, classifier);
+        let probe = with_input(probe, "features", &folder.path().join("features"));
+        let metrics = pipeline_learn::run(learn_stage(&probe), &Context::for_test(probe.clone()));
+        let accuracy = 100.0 * metrics.unwrap()[&format!("{classifier}-accuracy")];
+        println!("{classifier}: {accuracy:.1} %");
+        assert!(accuracy > measured - MARGIN, "{classifier}: {accuracy:.1} %, not {measured} %");
+    }
 }
 
 #[test]
