@@ -46,7 +46,7 @@ enum Task {
     /// Set up if needed, check formatting and lints, and run all tests of the workspace
     Test,
     /// Run the stories of remotes that need a real server, beside one that is started for them; needs no libtorch
-    TestRemotes(Which),
+    TestRemotes(remotes::Options),
     /// Set up if needed, build, and time thousands of small stages beside ninja, Snakemake and DVC
     BenchEngine(bench_engine::Options),
     /// Look for inputs that a reader of files from elsewhere cannot handle; needs no libtorch
@@ -102,7 +102,7 @@ fn perform(task: Task) -> Result<()> {
             cargo.test()
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),
-        Task::TestRemotes(which) => remotes::run(&checkout, &which),
+        Task::TestRemotes(options) => remotes::run(&checkout, &options),
         Task::Fuzz(options) => fuzz::run(&checkout, &options),
         Task::Soak(options) => soak::run(&checkout, &options),
         Task::Parts => parts::install(),
@@ -151,7 +151,7 @@ mod tests {
             ("test", Task::Test),
             ("parts", Task::Parts),
             ("test-slurm", Task::TestSlurm(Which::default())),
-            ("test-remotes", Task::TestRemotes(Which::default())),
+            ("test-remotes", Task::TestRemotes(remotes::Options::default())),
             ("install", Task::Install { prefix: None }),
             (
                 "install --prefix /opt/pipeline",

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 
 use crate::checkout::Checkout;
 use crate::stories::{Stories, Which};
@@ -33,6 +34,19 @@ const IDENTITIES: &str = r#"{"identities": [
      "actions": ["Read", "List"]}
 ]}"#;
 
+/// Which stories of remotes are meant.
+#[derive(Debug, Default, Args, PartialEq, Eq)]
+pub struct Options {
+    #[command(flatten)]
+    which: Which,
+    /// Instead of the others, those of a file of 4 GB, which need 13 GB of room for temporary files
+    #[arg(long)]
+    large: bool,
+}
+
+/// What the names of the stories have that need much room.
+const LARGE: &str = "a_file_of_4_gb";
+
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,10 +54,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When there is no such story, a server does not start, or a story fails.
-pub fn run(checkout: &Checkout, which: &Which) -> Result<()> {
+pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
     let mut all = Vec::new();
     for (file, run) in SERVERS {
-        all.push((Stories::find(checkout, file, which)?, run));
+        let mut stories = Stories::find(checkout, file, &options.which)?;
+        stories.retain(|name| name.contains(LARGE) == options.large);
+        all.push((stories, run));
     }
     all.retain(|(stories, _)| !stories.is_empty());
     ensure!(!all.is_empty(), "no story of remotes is called like that");
@@ -54,7 +70,8 @@ pub fn run(checkout: &Checkout, which: &Which) -> Result<()> {
 type Run = fn(&Stories<'_>) -> Result<()>;
 
 /// The files of stories, each with what runs them.
-const SERVERS: [(&str, Run); 4] = [
+const SERVERS: [(&str, Run); 5] = [
+    ("remote_stories", |stories| stories.run(&[], &[])),
     ("ssh_server", with_sftp_server),
     ("sshd", with_sshd),
     ("web_server", with_nginx),

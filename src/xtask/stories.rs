@@ -43,6 +43,11 @@ impl<'c> Stories<'c> {
         Ok(stories)
     }
 
+    /// Keeps those of them whose names are meant.
+    pub fn retain(&mut self, is_meant: impl Fn(&str) -> bool) {
+        self.names.retain(|name| is_meant(name));
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()

@@ -4,8 +4,8 @@ use rustix::process::Signal;
 
 use crate::cutter::Cutter;
 use crate::remote_stories::{
-    PAPER, many_files_are_few_requests, nothing_is_kept_of, one_of_eight_pushes_wins, succeeded,
-    what_is_cut_is_continued,
+    BYTES_OF_4_GB, PAPER, a_file_of_4_gb_arrives, many_files_are_few_requests, nothing_is_kept_of,
+    one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
 };
 use crate::support::{MANIFEST, Sandbox, eventually, walk};
 
@@ -163,4 +163,13 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
     let bob = user_at(&address, "cut");
     let ran = succeeded(bob.pipeline("run experiment.toml"));
     assert!(ran.stderr.contains("is not used: "), "{ran}");
+}
+
+#[test]
+#[ignore = "needs an object store and 9 GB of room: cargo xtask test-remotes --large"]
+fn a_file_of_4_gb_whose_push_was_killed_is_continued_and_arrives() {
+    let user = |manifest: &str| user(manifest, "large");
+    let address = |server: &str| format!("s3://pipeline/large?endpoint={server}");
+    let sent = a_file_of_4_gb_arrives("s3:", user, |user| push_to(&server(), user, address));
+    assert!(sent < BYTES_OF_4_GB * 3 / 5, "{sent} bytes were sent again");
 }

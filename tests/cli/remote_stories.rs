@@ -1,11 +1,15 @@
 //! What users of every real remote see: the stories of `object_store`, `sshd`, `ssh_server` and `web_server` have these in common.
+//! A folder needs no server; what takes long of it is here.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::cutter::Cutter;
-use crate::support::{Ended, Sandbox, walk};
+use crate::support::{Ended, Running, Sandbox, say, walk};
 
 /// One large file that cannot be compressed and takes several parts, one that can, and small ones.
 pub const PAPER: &str = r#"
@@ -91,6 +95,79 @@ pub fn what_is_cut_is_continued(
         }
         assert_eq!(bob.digest("data"), ann.digest("data"));
     }
+}
+
+/// More bytes than 32 bits can count.
+pub const BYTES_OF_4_GB: i64 = 4_300_000_000;
+
+/// How often it is looked how much of it has been sent.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A push that was started, and how many bytes of it have been sent.
+pub type Push = (Running, Box<dyn Fn() -> i64>);
+
+/// A file of 4 GB of noise comes whole to another user, although the first push of it was killed in the middle. Says how long it took, and returns
+/// how many bytes the second push has sent.
+pub fn a_file_of_4_gb_arrives(
+    remote: &str,
+    user: impl Fn(&str) -> Sandbox,
+    push: impl Fn(&Sandbox) -> Push,
+) -> i64 {
+    let large = PAPER.replace("70000000", &BYTES_OF_4_GB.to_string());
+    let (ann, bob) = (user(&large), user(&large));
+    ann.pipeline("run experiment.toml").success();
+    let (running, sent) = push(&ann);
+    while sent() < BYTES_OF_4_GB / 2 {
+        assert!(running.is_running(), "it ends before it is killed: {}", running.wait());
+        std::thread::sleep(POLL);
+    }
+    running.signal(Signal::KILL);
+    running.wait();
+    assert_eq!(bob.pipeline("pull experiment.toml").code(), Some(1), "half of it does not count");
+    let began = Instant::now();
+    let (running, sent) = push(&ann);
+    running.wait().success();
+    let (pushed, sent) = (began.elapsed(), sent());
+    let digest = ann.digest("data");
+    // There is room for the file twice.
+    drop(ann);
+    let began = Instant::now();
+    bob.pipeline("pull experiment.toml").success();
+    let pulled = began.elapsed();
+    say(&format!(
+        "{BYTES_OF_4_GB} bytes by {remote}: the second push sent {sent} in {pushed:.1?}, a pull took {pulled:.1?}"
+    ));
+    assert_eq!(bob.digest("data"), digest);
+    bob.pipeline("verify experiment.toml").success();
+    sent
+}
+
+/// A push whose bytes arrive in a folder of this machine.
+pub fn push_into(folder: &Path, user: &Sandbox) -> Push {
+    let folder = folder.to_owned();
+    let arrived = move || {
+        let files = walk(&folder).into_iter().filter_map(|path| path.metadata().ok());
+        files.filter(|file| file.is_file()).map(|file| file.len() as i64).sum::<i64>()
+    };
+    let before = arrived();
+    (user.start("push experiment.toml"), Box::new(move || arrived() - before))
+}
+
+/// A push to a server, at the address that a place has on it.
+pub fn push_to(server: &str, user: &Sandbox, address: impl Fn(&str) -> String) -> Push {
+    let cutter = Cutter::start(server, i64::MAX);
+    let mut command = user.command("push experiment.toml");
+    command.env("PIPELINE_REMOTE", address(&cutter.address()));
+    (user.start_command(command), Box::new(move || cutter.passed()))
+}
+
+#[test]
+#[ignore = "needs 11 GB of room: cargo xtask test-remotes --large"]
+fn a_file_of_4_gb_whose_push_was_killed_arrives_in_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let address = format!("file://{}", folder.path().display());
+    let user = |manifest: &str| Sandbox::new(manifest).set("PIPELINE_REMOTE", address.clone());
+    a_file_of_4_gb_arrives("file:", user, |user| push_into(folder.path(), user));
 }
 
 /// No file of the caches of these users has one of these texts.

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::remote_stories::{PAPER, many_files, one_of_eight_pushes_wins, succeeded};
+use crate::remote_stories::{
+    PAPER, a_file_of_4_gb_arrives, many_files, one_of_eight_pushes_wins, push_into, succeeded,
+};
 use crate::support::{Sandbox, eventually, walk};
 
 /// A user of a folder, by a host that the server knows.
@@ -102,4 +104,12 @@ fn ten_thousand_small_files_are_few_files_there() {
 fn of_eight_pushes_at_once_one_wins() {
     let folder = tempfile::tempdir().expect("a folder");
     one_of_eight_pushes_wins(|| user(&folder, "lab"), &user(&folder, "lab"));
+}
+
+#[test]
+#[ignore = "needs sshd and 11 GB of room: cargo xtask test-remotes --large"]
+fn a_file_of_4_gb_whose_push_was_killed_arrives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let user = |manifest: &str| user_of(manifest, &folder, "lab");
+    a_file_of_4_gb_arrives("ssh:", user, |user| push_into(folder.path(), user));
 }

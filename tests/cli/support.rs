@@ -490,11 +490,15 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-/// Says that a test did not test something. Not with `eprintln!`: of a test that passes, the harness hides that.
+/// Says that a test did not test something.
 pub fn skipped(what: &str) {
-    let line = format!("SKIPPED: {what}\n");
+    say(&format!("SKIPPED: {what}"));
+}
+
+/// Says something of a test that passes. Not with `eprintln!`: the harness hides that.
+pub fn say(what: &str) {
     // Where standard error is closed, nobody reads it.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = std::io::stderr().write_all(format!("{what}\n").as_bytes());
 }
 
 /// Whether a process works; a dead one that nobody buried does not.

@@ -6,8 +6,8 @@ use rustix::process::Signal;
 
 use crate::cutter::Cutter;
 use crate::remote_stories::{
-    PAPER, many_files_are_few_requests, nothing_is_kept_of, one_of_eight_pushes_wins, succeeded,
-    what_is_cut_is_continued,
+    PAPER, a_file_of_4_gb_arrives, many_files_are_few_requests, nothing_is_kept_of,
+    one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
 };
 use crate::support::{MANIFEST, Sandbox, eventually};
 
@@ -166,4 +166,12 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
         }
     };
     what_is_cut_is_continued(&server(), user("dav"), user("mirror"));
+}
+
+#[test]
+#[ignore = "needs nginx and 13 GB of room: cargo xtask test-remotes --large"]
+fn a_file_of_4_gb_whose_push_was_killed_arrives() {
+    let user = |manifest: &str| user(manifest, "dav/large");
+    let push = |user: &Sandbox| push_to(&server(), user, |server| format!("{server}/dav/large"));
+    a_file_of_4_gb_arrives("http:", user, push);
 }
