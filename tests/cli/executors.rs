@@ -6,6 +6,7 @@ use rustix::process::Pid;
 use crate::manifests::TRAINING;
 use crate::support::{MANIFEST, Sandbox, eventually, names, pipeline};
 
+mod accounts;
 mod asking;
 mod attaching;
 mod chance;

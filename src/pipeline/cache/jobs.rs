@@ -152,7 +152,7 @@ impl JobFolder {
         self.place.join("output")
     }
 
-    /// For the job itself, to print into.
+    /// For the job, to print into.
     pub(crate) fn open_output(&self) -> anyhow::Result<File> {
         let path = self.output();
         disk::open_to_add(&path).with_context(|| cannot_write(&path))

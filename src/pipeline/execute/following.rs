@@ -6,7 +6,7 @@
 //! wants the next stage finds a job to follow, and whoever was faster keeps it. So does the last of several jobs whose results another
 //! stage reads: each looks after its own result is recorded, and the last one finds all of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,10 @@ use super::handle::Waker;
 use super::job::JobEnd;
 use super::scheduled::{Scheduled, Terms, fits_into, keeps_to_most};
 use super::share::set_threads;
-use super::spec::{Following, JobSpec, Place, Submits, Work};
+use super::spec::{Following, JobSpec, Left, Place, Work};
 use super::states::StageState;
 use crate::cache::{Cache, KnownResult, Lock, Pinned, StatIndex};
+use crate::digest::Digest;
 use crate::events::Outcome;
 use crate::facts::CacheFacts;
 use crate::key::{self, InputResult, KeyPart, StageKey};
@@ -67,38 +68,26 @@ impl Run<'_> {
         }
     }
 
-    /// What the jobs of an executor submit themselves, of a run that ends when it has submitted what is ready: nobody else does.
-    pub(super) fn submits(&mut self, executor: &str) -> anyhow::Result<Option<Submits>> {
-        if !self.options.detach {
-            return Ok(None);
+    /// The name of what jobs submit themselves, of a run that ends when it has submitted what is ready: nobody else does.
+    pub(super) fn submits(&mut self) -> anyhow::Result<Option<Digest>> {
+        // Once for all jobs: there may be thousands.
+        if self.options.detach && self.left.is_none() {
+            let left = Left { executors: self.options.executors.clone(), stages: self.left_over() };
+            self.left = Some(self.cache.keep_left(&serde_json::to_vec(&left)?)?);
         }
-        let settings = self.options.executors.get(executor).context("a known executor")?.clone();
-        let left = match self.left.get(executor) {
-            Some(left) => *left,
-            // Once for all jobs: there may be thousands.
-            None => {
-                let left = self.cache.keep_left(&serde_json::to_vec(&self.left_to(executor))?)?;
-                self.left.insert(executor.to_owned(), left);
-                left
-            }
-        };
-        Ok(Some(Submits { settings, left }))
+        Ok(self.left)
     }
 
-    /// The stages that have no result, each after its inputs: those of an executor, which its jobs begin, and all others, whose
-    /// results they may need.
-    fn left_to(&self, executor: &str) -> Vec<Following> {
+    /// The stages that have no result, each after its inputs: those of executors, which jobs begin, and all others, whose results they
+    /// may need.
+    fn left_over(&self) -> Vec<Following> {
         let is_over = |state: &StageState| match state {
             StageState::Ended { outcome, .. } => !matches!(outcome, Outcome::Left),
             _ => false,
         };
         let open = self.states.iter().filter(|(_, state)| !is_over(state));
         let open = open.filter_map(|(name, _)| self.manifest.stage(name));
-        let left = open.filter_map(|stage| {
-            let is_elsewhere = self.options.executor_of(stage) != Some(executor);
-            Some(Following { is_elsewhere, ..self.to_follow(stage)? })
-        });
-        left.collect()
+        open.filter_map(|stage| self.to_follow(stage)).collect()
     }
 
     /// What another process must know of a stage to begin it. `None` where a file outside the cache cannot be read.
@@ -113,7 +102,7 @@ impl Run<'_> {
             outside: self.facts.outside(&stage.name).ok()?.to_vec(),
             results: results.collect(),
             is_forced: self.options.force.contains(&stage.name),
-            is_elsewhere: false,
+            executor: self.options.executor_of(stage).map(str::to_owned),
         })
     }
 }
@@ -127,30 +116,36 @@ pub(super) fn begin(
     index: &Arc<StatIndex>,
     say: &mut dyn FnMut(String),
 ) -> anyhow::Result<Option<JobSpec>> {
-    let left = before.submits.as_ref().map(|submits| read_left(cache, submits)).transpose()?;
-    let stages = left.as_ref().unwrap_or(&before.next);
-    let ready = Ready::after(before, made, stages, cache).begin(index, say)?;
+    let left = before.submits.map(|name| read_left(cache, &name)).transpose()?;
+    let stages = left.as_ref().map_or(&before.next, |left| &left.stages);
+    let mut ready = Ready::after(before, made, stages, cache).begin(index, say)?;
+    let mut next = None;
     // Several are done sooner by jobs of their own.
-    if let [spec] = &ready[..]
+    if let Some(place) = &before.place
+        && let Some([spec]) = ready.get(&place.executor).map(Vec::as_slice)
         && fits_into(&spec.declaration, &before.declaration)
     {
         match take_along(before, spec, cache)? {
-            Along::Next(spec) => return Ok(Some(*spec)),
-            Along::Begun => return Ok(None),
+            Along::Next(spec) => {
+                next = Some(*spec);
+                ready.remove(&place.executor);
+            }
+            Along::Begun => drop(ready.remove(&place.executor)),
             Along::Cannot => {}
         }
     }
-    if let (Some(submits), Some(place), false) = (&before.submits, &before.place, ready.is_empty())
-    {
-        let (name, settings) = (place.executor.clone(), submits.settings.clone());
-        submit(ready, Terms { name, settings, detach: true, only_new: true }, cache, say)?;
+    for (name, specs) in ready.into_iter().filter(|_| left.is_some()) {
+        let settings = left.as_ref().and_then(|left| left.executors.get(&name));
+        let settings = settings.context("a known executor")?.clone();
+        let leaves = Arc::new(true.into());
+        submit(specs, Terms { name, settings, leaves, only_new: true }, cache, say)?;
     }
-    Ok(None)
+    Ok(next)
 }
 
-/// The stages that a run has left to its jobs.
-fn read_left(cache: &Cache, submits: &Submits) -> anyhow::Result<Vec<Following>> {
-    Ok(serde_json::from_slice(&cache.left(&submits.left)?)?)
+/// What a run has left to its jobs.
+fn read_left(cache: &Cache, name: &Digest) -> anyhow::Result<Left> {
+    Ok(serde_json::from_slice(&cache.left(name)?)?)
 }
 
 /// What of some stages is ready with the result of a job.
@@ -182,15 +177,16 @@ impl<'a> Ready<'a> {
         Self { before, made, stages, places, cache, without_inputs, known: HashMap::new() }
     }
 
-    /// What is to be done for those that read the result, also by others that have theirs already, and all else that they read is
-    /// there. Not what somebody has begun.
+    /// What is to be done, by executor, for those that read the result, also by others that have theirs already, and all else that they
+    /// read is there. Not what a scheduler has already.
     fn begin(
         mut self,
         index: &Arc<StatIndex>,
         say: &mut dyn FnMut(String),
-    ) -> anyhow::Result<Vec<JobSpec>> {
+    ) -> anyhow::Result<BTreeMap<String, Vec<JobSpec>>> {
         let mut readers = HashSet::from([&self.before.declaration.name]);
-        let mut ready: Vec<JobSpec> = Vec::new();
+        let mut ready: BTreeMap<String, Vec<JobSpec>> = BTreeMap::new();
+        let mut keys = HashSet::new();
         for following in self.stages {
             let declaration = &following.declaration;
             if self.is_the_same(following) {
@@ -201,15 +197,18 @@ impl<'a> Ready<'a> {
                 continue;
             }
             readers.insert(&declaration.name);
-            if following.is_forced || following.is_elsewhere {
+            let Some(executor) = following.executor.as_ref().filter(|_| !following.is_forced)
+            else {
                 continue;
-            }
+            };
             let Some(inputs) = self.inputs(following) else { continue };
             let spec = self.work_on(following, &inputs, index, say).unwrap_or_else(|error| {
                 say(left(&format!("'{}': {error:#}", declaration.name)));
                 None
             });
-            ready.extend(spec.filter(|spec| ready.iter().all(|one| one.work.key != spec.work.key)));
+            if let Some(spec) = spec.filter(|spec| keys.insert(spec.work.key)) {
+                ready.entry(executor.clone()).or_default().push(spec);
+            }
         }
         Ok(ready)
     }
@@ -270,7 +269,8 @@ impl<'a> Ready<'a> {
         let parts = parts(following, inputs);
         let key = StageKey::of(&parts);
         let keys = inputs.values().map(|input| input.key);
-        if !stay(keys, cache, say)? || cache.job(&key).is_some() {
+        let is_submitted = || cache.job(&key).is_some_and(|job| job.submitted().is_some());
+        if !stay(keys, cache, say)? || is_submitted() {
             return Ok(None);
         }
         cache.pin([Pinned::Key(key)], |text| say(text.to_owned()))?;
@@ -288,8 +288,8 @@ impl<'a> Ready<'a> {
             cache,
             |input| inputs.get(input).cloned(),
         )?;
-        let (next, submits) = (before.next.clone(), before.submits.clone());
-        Ok(Some(JobSpec { next, submits, ..spec }))
+        let next = before.next.clone();
+        Ok(Some(JobSpec { next, submits: before.submits, ..spec }))
     }
 }
 
@@ -315,9 +315,9 @@ fn stay(
 enum Along {
     /// It does.
     Next(Box<JobSpec>),
-    /// Somebody else has made it.
+    /// Somebody else has submitted it.
     Begun,
-    /// Nobody knows which job that allocation is of, or somebody has its key just now.
+    /// Nobody knows which job that allocation is of, or somebody has its key just now, or is about to submit it, which may fail.
     Cannot,
 }
 
@@ -329,9 +329,9 @@ fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result
     let place = Place { inherits: true, ..Place::new(&place.executor, None) };
     let spec = JobSpec { place: Some(place), ..spec.clone() };
     let key = spec.work.key;
-    let Some(_lock) = cache.lock_job(&key)? else { return Ok(Along::Begun) };
-    if cache.job(&key).is_some() {
-        return Ok(Along::Begun);
+    let Some(_lock) = cache.lock_job(&key)? else { return Ok(Along::Cannot) };
+    if let Some(job) = cache.job(&key) {
+        return Ok(if job.submitted().is_some() { Along::Begun } else { Along::Cannot });
     }
     if Lock::is_taken(&cache.layout().lock(&key.to_string())) {
         return Ok(Along::Cannot);
@@ -442,7 +442,7 @@ mod tests {
         assert!(matches!(along(), Along::Cannot), "its receipt is gone");
         own.set_submitted(b"{}").expect("writable");
         let makes = cache.lock_job(&spec.work.key).expect("writable").expect("nobody has it");
-        assert!(matches!(along(), Along::Begun), "somebody makes it right now");
+        assert!(matches!(along(), Along::Cannot), "somebody makes it right now, and may fail");
         drop(makes);
         let works = Lock::take(&cache.layout().lock(&spec.work.key.to_string())).expect("free");
         assert!(matches!(along(), Along::Cannot), "somebody works on it, or looks");

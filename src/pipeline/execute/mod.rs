@@ -32,6 +32,7 @@ mod unseen;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -177,7 +178,8 @@ pub(crate) fn execute(
         launcher,
         executor,
         scheduled: BTreeMap::new(),
-        left: BTreeMap::new(),
+        left: None,
+        leaves: Arc::default(),
         jobs: cache.job_keys().collect(),
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
@@ -244,8 +246,10 @@ struct Run<'a> {
     executor: Rc<dyn Executor>,
     /// Run stages as jobs of schedulers, by name, once a stage has started there.
     scheduled: BTreeMap<String, Rc<dyn Executor>>,
-    /// By executor, the name of what is left to its jobs, once the first of them has started.
-    left: BTreeMap<String, Digest>,
+    /// The name of what is left to jobs, once the first of them has started.
+    left: Option<Digest>,
+    /// Whether it waits for none of its jobs any more.
+    leaves: Arc<AtomicBool>,
     /// The keys that had jobs elsewhere when the run began. Those whose results are there now have ended, and nobody has seen it.
     jobs: HashSet<StageKey>,
     /// What the machine cannot do, as far as it was said.
@@ -280,6 +284,9 @@ impl Run<'_> {
         loop {
             self.start_what_is_ready()?;
             self.say_news_of_the_remote();
+            // What ends here may make ready what waits for a job that has ended before.
+            let leaves = self.options.detach && !self.works_here();
+            self.leaves.store(leaves, Ordering::Relaxed);
             if self.states.running() == 0 {
                 match self.without_some() {
                     Some(stage) => self.states.let_start(&stage),
@@ -328,6 +335,15 @@ impl Run<'_> {
                 self.start(&name, work)?;
             }
         }
+    }
+
+    /// Whether a stage runs here.
+    fn works_here(&self) -> bool {
+        self.states.iter().any(|(name, state)| {
+            let is_here = |stage| self.options.executor_of(stage).is_none();
+            matches!(state, StageState::Running { .. })
+                && self.manifest.stage(name).is_some_and(is_here)
+        })
     }
 
     /// A stage that takes all instances of another one and runs without those that have failed, now that nothing else

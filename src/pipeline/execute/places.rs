@@ -85,8 +85,8 @@ impl Run<'_> {
             );
         }
         let settings = self.options.executors.get(name).context("a known executor")?.clone();
-        let detach = self.options.detach;
-        let terms = Terms { name: name.to_owned(), settings, detach, only_new: false };
+        let leaves = Arc::clone(&self.leaves);
+        let terms = Terms { name: name.to_owned(), settings, leaves, only_new: false };
         let jobs = Scheduled::start(terms, Arc::clone(self.cache), self.supervisor.waker())?;
         let executor = with_remote(Rc::new(jobs), self.options, self.cache, self.supervisor);
         self.scheduled.insert(name.to_owned(), Rc::clone(&executor));
@@ -100,7 +100,7 @@ impl Run<'_> {
         mut spec: JobSpec,
     ) -> anyhow::Result<Box<dyn Handle<Report>>> {
         let jobs = self.scheduled(executor)?;
-        spec.submits = self.submits(executor)?;
+        spec.submits = self.submits()?;
         if spec.submits.is_none() {
             spec.next = self.following(&spec.declaration);
         }

@@ -15,7 +15,7 @@ use crate::cache::{Cache, KnownResult, Owner, Pinned, Stored};
 use crate::digest::{Digest, Encoder};
 use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, OutsideDigest, StageKey};
-use crate::manifest::{ExecutorSettings, Manifest, Stage};
+use crate::manifest::{Executors, Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -58,17 +58,17 @@ pub(crate) struct JobSpec {
     /// What its job goes on with, one after the other, behind its own stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) next: Vec<Following>,
-    /// What its job submits instead, where nobody else does.
+    /// The name of [what its job submits](Left) instead, where nobody else does: once for all jobs of a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) submits: Option<Submits>,
+    pub(crate) submits: Option<Digest>,
 }
 
 /// What the jobs of a run that was left submit themselves, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Submits {
-    pub(crate) settings: ExecutorSettings,
-    /// The name of the stages without results when the first of them was submitted: once for all of these jobs.
-    pub(crate) left: Digest,
+pub(crate) struct Left {
+    pub(crate) executors: Executors,
+    /// The stages without results when the first of these jobs was submitted, each after its inputs.
+    pub(crate) stages: Vec<Following>,
 }
 
 /// A stage that can become ready with the results of others.
@@ -85,9 +85,9 @@ pub(crate) struct Following {
     /// Whether it is to run again although it may have a result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_forced: bool,
-    /// Whether it does not run on the executor of these jobs: they may look for its result, and do not begin it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) is_elsewhere: bool,
+    /// Where it runs. `None` where only a run can run it: jobs may look for its result, and do not begin it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) executor: Option<String>,
 }
 
 impl Following {

@@ -356,7 +356,8 @@ fn a_job_in_the_queue_that_cannot_be_cancelled_is_named_where_its_stage_runs_her
     project.edit("[executors.fake]", "[executors.other]");
     let ended = project.pipeline("run experiment.toml simclr");
     assert_eq!(ended.success(), "data fresh, simclr ran");
-    let said = "its job 2 of fake stays in the queue, as this run has no such executor: cancel it";
+    let said =
+        "its job 2 of fake stays in the queue, as this run does not have that executor: cancel it";
     assert!(ended.stderr.contains(said), "{ended}");
 }
 

@@ -354,6 +354,45 @@ fn a_job_that_began_before_all_was_prepared_here_submits_what_waits_for_all() {
 }
 
 #[test]
+fn what_waits_for_a_job_and_a_stage_that_runs_here_is_begun_by_the_last_of_them() {
+    for (last, of_jobs) in [("a", 1), ("here", 2)] {
+        let project = project("");
+        let both = format!("inputs = {{ a = \"a\", here = \"here\" }}\n{THERE}");
+        with_stages(&project, &[("a", THERE), ("here", ""), ("both", &both)]);
+        hold(&project, last);
+        let run = project.start("run experiment.toml --detach");
+        if last == "here" {
+            ends(&project, 1);
+        } else {
+            run.wait_for("left  a");
+        }
+        project.write(&format!("{last}.go"), "");
+        run.wait().success();
+        end_with(&project, "both", of_jobs);
+        made_once(&project, 3);
+    }
+}
+
+#[test]
+fn the_jobs_of_one_executor_submit_what_runs_on_another_one() {
+    let project = project("");
+    let other = THERE.replace("fake", "other");
+    let both = format!("inputs = {{ a = \"a\", b = \"b\" }}\n{THERE}");
+    let next = format!("inputs = {{ both = \"both\" }}\n{other}");
+    let stages = [("a", THERE), ("b", other.as_str()), ("both", &both), ("next", &next)];
+    with_stages(&project, &stages);
+    let executor = EXECUTOR.replace("[executors.fake]", "[executors.other]");
+    project.write(MANIFEST, format!("{}{executor}", project.read(MANIFEST)));
+    hold(&project, "b");
+    leave(&project);
+    eventually("a result", || names(&project.cache("heads/x")) == ["a"]);
+    project.write("b.go", "");
+    // What waits for both goes to the executor that it names, and what comes after it back to the other one.
+    end_with(&project, "next", 4);
+    made_once(&project, 4);
+}
+
+#[test]
 fn the_last_jobs_of_a_sweep_submit_its_table() {
     let project = project("");
     // What a score is made of is known when the jobs of what it reads have ended.
@@ -386,9 +425,7 @@ execution = { executor = "fake" }
 "#;
     let scores = scores.replace("MADE", &project.path("made").display().to_string());
     project.write(MANIFEST, format!("{scores}{EXECUTOR}"));
-    project.write("hold", "");
-    project.pipeline("run experiment.toml --detach --all").success();
-    fs::remove_file(project.path("hold")).expect("ours");
+    leave(&project);
     let is_there = || names(&project.cache("heads/sweep")).iter().any(|name| name == "table");
     eventually("the table", is_there);
     let has_ended = |job| project.read(&format!("queue/{job}/status")) == "0\n";
@@ -425,12 +462,10 @@ fn what_the_last_of_several_jobs_could_not_submit_the_next_run_does() {
 fn what_waits_for_a_job_that_failed_is_not_submitted() {
     let project = joined(" }");
     project.edit("echo b > ", "[ -e good ] && echo b > ");
-    project.write("hold", "");
-    project.pipeline("run experiment.toml --detach").success();
-    fs::remove_file(project.path("hold")).expect("ours");
-    let status = |job: usize| project.read(&format!("queue/{job}/status"));
-    eventually("the ends of the jobs", || (1..=2).all(|job| !status(job).is_empty()));
-    assert_eq!([status(1), status(2)], ["0\n", "1\n"]);
+    leave(&project);
+    (1..=2).for_each(|job| ends(&project, job));
+    let statuses = [1, 2].map(|job| project.read(&format!("queue/{job}/status")));
+    assert_eq!(statuses, ["0\n", "1\n"]);
     assert_eq!((submitted(&project), project.read("made").lines().count()), (2, 2));
     project.write("good", "");
     assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran, both ran");

@@ -1,6 +1,7 @@
 //! One job that is followed: made or found, submitted once, and heard until its end.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -244,7 +245,13 @@ impl Followed {
         let end = step.unwrap_or_else(|error| Some(JobEnd::failed(format!("{error:#}"))));
         let was_seen = matches!(&self.at, At::Submitted(job) if job.was_seen);
         match end {
-            None if terms.detach && was_seen => Some(JobEnd::Left),
+            // Once it has a result, it looks what that makes ready: only what it says last says that it has done so.
+            None if terms.leaves.load(Ordering::Relaxed)
+                && was_seen
+                && (terms.only_new || self.record(cache).is_none()) =>
+            {
+                Some(JobEnd::Left)
+            }
             None if leaves => {
                 let since = *self.left.get_or_insert_with(Instant::now);
                 (since.elapsed() >= GRACE).then_some(JobEnd::Left)
@@ -272,7 +279,8 @@ impl Followed {
     ) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
         if let Some(folder) = cache.job(&key) {
-            return match terms.only_new {
+            // Whoever submits it right now may fail; then it is tried here.
+            return match terms.only_new && folder.submitted().is_some() {
                 true => Ok(Some(JobEnd::Left)),
                 false => self.attach(terms, cache, &folder),
             };

@@ -16,7 +16,7 @@ mod withdraw;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
@@ -104,9 +104,9 @@ pub(crate) struct Terms {
     /// Its name.
     pub(crate) name: String,
     pub(crate) settings: ExecutorSettings,
-    /// Whether nobody waits for them.
-    pub(crate) detach: bool,
-    /// Whether jobs that somebody else has made are left to them.
+    /// Whether nobody waits for them any more: what is submitted is left.
+    pub(crate) leaves: Arc<AtomicBool>,
+    /// Whether jobs that somebody else has submitted are left to them.
     pub(crate) only_new: bool,
 }
 

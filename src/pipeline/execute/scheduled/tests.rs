@@ -69,7 +69,7 @@ fn desk(
         scheduler: SchedulerSettings::Command(CommandTemplates { submit, state, cancel }),
     };
     let desk = Desk {
-        terms: Terms { name: "test".to_owned(), settings, detach: false, only_new: false },
+        terms: Terms { name: "test".to_owned(), settings, leaves: Arc::default(), only_new: false },
         cache: Arc::new(cache),
         scheduler: Box::new(scheduler),
         knowledge: Knowledge::new(),
@@ -107,18 +107,30 @@ fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
 }
 
 #[test]
-fn whoever_submits_new_jobs_alone_does_not_wait_for_one_that_another_process_makes() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (mut desk, followers) = desk(Slow::default(), None, folder.path(), &["a@n=1"]);
-    desk.terms.only_new = true;
-    let (cache, key) = (Arc::clone(&desk.cache), desk.jobs[0].key());
-    let makes = cache.lock_job(&key).expect("writable").expect("nobody has it");
-    turn(&mut desk);
-    cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("the first");
-    // Whoever has made it may submit it only now.
-    assert!(desk.step(0, &mut desk.room()));
-    drop(makes);
-    assert!(matches!(followers[0].1.try_iter().last(), Some(Report::End(JobEnd::Left))));
+fn whoever_submits_new_jobs_alone_leaves_one_that_another_process_submits_and_tries_it_where_that_fails()
+ {
+    for is_taken in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut desk, followers) = desk(Slow::default(), None, folder.path(), &["a@n=1"]);
+        desk.terms.only_new = true;
+        let (cache, key) = (Arc::clone(&desk.cache), desk.jobs[0].key());
+        let makes = cache.lock_job(&key).expect("writable").expect("nobody has it");
+        turn(&mut desk);
+        let made = cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable");
+        let made = made.expect("the first");
+        // Whoever has made it may submit it only now, or fail.
+        turn(&mut desk);
+        if is_taken {
+            made.set_submitted(b"{}").expect("writable");
+            assert!(desk.step(0, &mut desk.room()));
+            assert!(matches!(followers[0].1.try_iter().last(), Some(Report::End(JobEnd::Left))));
+        } else {
+            made.remove().expect("writable");
+            drop(makes);
+            turn(&mut desk);
+            assert_eq!(ids(&desk), ["1"]);
+        }
+    }
 }
 
 /// What was submitted: the stage, of an array the first one, and its tasks.

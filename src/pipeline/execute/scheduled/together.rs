@@ -219,6 +219,8 @@ impl Desk {
         let folder = &members[0].folder;
         folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
         for (index, member) in members.iter().enumerate() {
+            // Whatever starts the job would make it a file of its own account alone, and a later job of the folder may be another one's.
+            member.folder.open_output()?;
             let handed = HandedOver { token: token.clone(), index: array.map(|_| index) };
             member.folder.set_handed_over(Some(&serde_json::to_vec(&handed)?))?;
         }

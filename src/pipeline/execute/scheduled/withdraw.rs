@@ -18,7 +18,7 @@ pub(crate) fn withdraw(cache: &Cache, executors: &Executors, key: &StageKey) -> 
     let what = format!("its job {job} of {executor}");
     let Some(settings) = executors.get(&executor) else {
         return Some(format!(
-            "{what} stays in the queue, as this run has no such executor: cancel it"
+            "{what} stays in the queue, as this run does not have that executor: cancel it"
         ));
     };
     let cancelled = Cancelled::ask(&*scheduler(settings), std::slice::from_ref(&job));
