@@ -128,8 +128,7 @@ fn clean_labels_are_used_where_they_decide() {
     let port = |name: &str, held_out_is_clean| {
         (name.to_owned(), Known { held_out_is_clean, ..Known::default() })
     };
-    let inputs =
-        |labels, split| KnownInputs::new([port("labels", labels), port("split", split)]);
+    let inputs = |labels, split| KnownInputs::new([port("labels", labels), port("split", split)]);
     let noisy = inputs(Some(false), None);
     for (parameters, expected) in [
         (json!({}), Judge),
