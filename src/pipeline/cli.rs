@@ -226,11 +226,12 @@ pub(crate) struct Conditions(pub(crate) Vec<(String, String)>);
 /// Several with commas between them, as `--only` takes them; a comma before what is no `NAME=`, or in brackets, is one of a value.
 fn conditions(text: &str) -> Result<Conditions, String> {
     let mut all: Vec<(String, String)> = Vec::new();
+    let is_open =
+        |value: &str| value.matches(['[', '{']).count() > value.matches([']', '}']).count();
     for part in text.split(',') {
         match (part.split_once('='), all.last_mut()) {
-            (_, Some((_, value))) if value.starts_with(['[', '{', '"']) => {
-                value.push_str(&format!(",{part}"));
-            }
+            (_, Some((_, value))) if is_open(value) => value.push_str(&format!(",{part}")),
+            (None, Some(_)) if part.trim().is_empty() => {}
             (Some((name, value)), _) => all.push((name.trim().to_owned(), value.trim().to_owned())),
             (None, Some((_, value))) => value.push_str(&format!(",{part}")),
             (None, None) => return Err("write it as rate=0.9".to_owned()),
@@ -492,4 +493,25 @@ pub(crate) struct JobArguments {
 pub(crate) struct CompletionsArguments {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_divided_by_commas_that_are_in_no_value() {
+        let read = |text: &str| conditions(text).map(|all| all.0).map_err(|_| ());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (text, expected) in [
+            ("rate=0.9", vec![pair("rate", "0.9")]),
+            ("rate=0.9, seed=1,", vec![pair("rate", "0.9"), pair("seed", "1")]),
+            ("a=[1,2],b=3", vec![pair("a", "[1,2]"), pair("b", "3")]),
+            ("a={x=1,y=[2,3]},b=3", vec![pair("a", "{x=1,y=[2,3]}"), pair("b", "3")]),
+            ("text=one,two", vec![pair("text", "one,two")]),
+        ] {
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+        assert_eq!(read("rate"), Err(()));
+    }
 }

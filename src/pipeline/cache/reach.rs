@@ -69,7 +69,7 @@ impl<'m> Mount<'m> {
 /// Whether settings of BeeGFS, a line each, say that something is so. The last line counts, and nothing means yes.
 fn is_set(settings: &str, name: &str) -> bool {
     let lines = settings.lines().filter_map(|line| line.split_once('='));
-    let said = lines.filter(|(given, _)| given.trim() == name).last();
+    let said = lines.rev().find(|(given, _)| given.trim() == name);
     let yes = |value: &str| ["", "1", "y", "on", "yes", "true"].contains(&value);
     said.is_some_and(|(_, value)| yes(&value.trim().to_ascii_lowercase()))
 }

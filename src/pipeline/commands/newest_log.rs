@@ -49,7 +49,8 @@ impl LastOfKeys {
     /// Says whose log this is, where another stage than this one ran last with its key.
     pub(super) fn note_other(&self, project: &Project, name: &StageName, key: &StageKey) {
         let known = self.0.get(key);
-        let record = project.cache.record(key);
+        // The log of one that was pulled is where it ran.
+        let record = project.cache.record(key).filter(|record| record.made_here);
         let newer = record.filter(|record| known.is_none_or(|(_, since)| record.finished > *since));
         let last = match (newer, known) {
             (Some(record), _) if record.experiment != project.manifest.experiment.name => {

@@ -155,7 +155,8 @@ fn labels_of_real_images_go_where_the_matrix_says() {
         2 | 7 => 0.08 + if label == class { 0.2 } else { 0.0 },
         _ => f64::from(label == class),
     };
-    let cases: [(serde_json::Value, &dyn Fn(usize, usize) -> f64); 4] = [
+    type Share<'a> = &'a dyn Fn(usize, usize) -> f64;
+    let cases: [(serde_json::Value, Share); 4] = [
         (json!({"noise": "pairflip", "rate": 0.45}), &pairs(0.45, |_| true)),
         (
             json!({"noise": "pairflip", "rate": 0.3, "classes": [names[9]]}),
