@@ -47,6 +47,9 @@ pub struct Options {
 /// What the names of the stories have that need much room.
 const LARGE: &str = "a_file_of_4_gb";
 
+/// How many seconds each step of these may take, also beside other work.
+const LARGE_PATIENCE: u64 = 1800;
+
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,6 +62,9 @@ pub fn run(checkout: &Checkout, options: &Options) -> Result<()> {
     for (file, run) in SERVERS {
         let mut stories = Stories::find(checkout, file, &options.which)?;
         stories.retain(|name| name.contains(LARGE) == options.large);
+        if options.large {
+            stories.wait(LARGE_PATIENCE);
+        }
         all.push((stories, run));
     }
     all.retain(|(stories, _)| !stories.is_empty());

@@ -21,6 +21,8 @@ pub struct Stories<'c> {
     checkout: &'c Checkout,
     file: &'static str,
     names: Vec<String>,
+    /// How many seconds each step of them may take, where that is more than usual.
+    patience: Option<u64>,
 }
 
 impl<'c> Stories<'c> {
@@ -29,7 +31,7 @@ impl<'c> Stories<'c> {
     /// # Errors
     /// When the build fails.
     pub fn find(checkout: &'c Checkout, file: &'static str, which: &Which) -> Result<Self> {
-        let mut stories = Self { checkout, file, names: Vec::new() };
+        let mut stories = Self { checkout, file, names: Vec::new(), patience: None };
         // The stories start these; cargo builds an example only where it builds all tests, and an old one is of another build.
         let mut programs = Command::new(cargo::program());
         programs.args(["build", "-p", "pipeline", "--bins", "--examples"]);
@@ -48,6 +50,11 @@ impl<'c> Stories<'c> {
         self.names.retain(|name| is_meant(name));
     }
 
+    /// Lets each step of them take so many seconds.
+    pub fn wait(&mut self, seconds: u64) {
+        self.patience = Some(seconds);
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -60,6 +67,7 @@ impl<'c> Stories<'c> {
     pub fn run(&self, variables: &[(&str, OsString)], options: &[&str]) -> Result<()> {
         let mut tests = self.command(&["--exact", "--include-ignored"]);
         tests.args(options).args(&self.names);
+        tests.envs(self.patience.map(|seconds| ("PIPELINE_PATIENCE", seconds.to_string())));
         tests.envs(variables.iter().map(|(name, value)| (name, value)));
         let status = tests.status().context("cargo does not start")?;
         ensure!(status.success(), "the stories of {} failed ({status})", self.file);

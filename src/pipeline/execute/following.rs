@@ -138,7 +138,11 @@ pub(super) fn begin(
         let settings = left.as_ref().and_then(|left| left.executors.get(&name));
         let settings = settings.context("a known executor")?.clone();
         let leaves = Arc::new(true.into());
-        submit(specs, Terms { name, settings, leaves, only_new: true }, cache, say)?;
+        let terms = Terms { name, settings, leaves, only_new: true };
+        // Others are submitted all the same, and what its process goes on with is begun.
+        if let Err(error) = submit(specs, terms, cache, say) {
+            say(self::left(&format!("{error:#}")));
+        }
     }
     Ok(next)
 }
