@@ -113,6 +113,7 @@ impl OutsidePlaces {
             let content = content.map_err(|error| {
                 named.unusable(&path, format!("{error:#}"), near(folder, &path).unwrap_or_default())
             })?;
+            named.check_content(&path, &whole)?;
             Ok(Outside { path, content: Some(content) })
         };
         self.places.iter().map(look).collect()
@@ -130,15 +131,20 @@ impl Named {
             PathForm::File | PathForm::Matrix if is_folder().is_ok_and(|folder| folder) => {
                 ("a file", "is a folder")
             }
-            PathForm::Matrix if is_folder().is_ok() => {
-                let unusable = |error| self.unusable(path, format!("{error:#}"), String::new());
-                return matrix_file::check(whole).map_err(unusable);
-            }
             _ => return Ok(()),
         };
         let message =
             format!("'{}' must be {wanted}, but {} {is}", self.parameter, whole.display());
         Err(self.unusable(path, message, String::new()))
+    }
+
+    /// Refuses a file without the content that it must have.
+    fn check_content(&self, path: &str, whole: &Path) -> Result<(), Unusable> {
+        let unusable = |error| self.unusable(path, format!("{error:#}"), String::new());
+        match self.form {
+            PathForm::Matrix => matrix_file::check(whole).map_err(unusable),
+            _ => Ok(()),
+        }
     }
 
     fn unusable(&self, path: &str, message: String, help: String) -> Unusable {

@@ -256,3 +256,22 @@ fn matrices_in_files_are_checked_before_anything_runs() {
     project.write("noise.csv", right);
     project.pipeline("run experiment.toml noisy").success();
 }
+
+#[test]
+fn a_matrix_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for() {
+    let project = Sandbox::new(MATRICES).with_fake_learn("");
+    project.write_photos("photos", &["cat", "dog"], 8, 4);
+    project.write("transition.csv", "0.75 0.25\n0 1\n");
+    let made = std::process::Command::new("mkfifo").arg(project.path("noise.csv")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let refused = |what: &str| {
+        let plan = project.pipeline("plan experiment.toml");
+        assert!(plan.stdout.contains(&format!("noise.csv is {what}: it does not have")), "{plan}");
+        assert_eq!(project.pipeline("run experiment.toml").code(), Some(2));
+        assert_eq!(project.read("ran"), "");
+    };
+    refused("a named pipe");
+    std::fs::remove_file(project.path("noise.csv")).expect("a pipe");
+    std::os::unix::fs::symlink("/dev/zero", project.path("noise.csv")).expect("a new link");
+    refused("a device");
+}
