@@ -88,7 +88,7 @@ pub(crate) fn take(
 ) -> anyhow::Result<Option<Checkpoint>> {
     let Some(id) = newest(base) else { return make(base).map(Some) };
     let path = lock_path(base, &id);
-    let lock = open_lock(&path)?;
+    let lock = open_lock(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut step = Step::Begin;
     let mut since = Instant::now();
     loop {
@@ -174,17 +174,26 @@ pub fn newest(base: &Path) -> Option<String> {
     ids.max()
 }
 
-/// Opens a lock. In a shared cache another user may have made it, and this one may only read it.
-fn open_lock(path: &Path) -> anyhow::Result<File> {
-    // Not what a link in its place leads to.
+/// Opens a file that is there to lock it alone, and not what a link in its place leads to. On NFS, that takes the right to write it; on a
+/// file system of this machine, that to read it. In a shared cache another user may have made it, and this one may only read it.
+///
+/// # Errors
+/// When there is none, or it cannot be opened.
+pub fn open_lock(path: &Path) -> std::io::Result<File> {
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
     let options =
         |write| OpenOptions::new().read(true).write(write).custom_flags(no_follow).open(path);
-    let open = match options(true) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => options(false),
+    match options(true) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            options(false)
+        }
         open => open,
-    };
-    open.with_context(|| format!("cannot open {}", path.display()))
+    }
 }
 
 /// Who locked a folder: a worker, which leads a process group.

@@ -123,8 +123,8 @@ impl Cache {
 
 impl Claim {
     /// What is said of one that is lost, where it has failed with that.
-    pub(crate) const LOST: &str = "the folder of its work is gone: another process has begun the same work, or the stage has removed \
-         what is above its output folder";
+    pub(crate) const LOST: &str = "the folder of its work is gone: another process has begun the same work, or has swept it as left over, \
+         or the stage has removed what is above its output folder";
 
     /// Where the stage writes its output.
     pub(crate) fn output(&self) -> PathBuf {
@@ -147,8 +147,14 @@ impl Claim {
     }
 
     /// Whether another process has taken the work over, as a file server may take the lock away while its process lives.
-    pub(crate) fn is_lost(&self) -> bool {
-        !self.work.is_own()
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub(crate) fn is_lost(&self) -> anyhow::Result<bool> {
+        let is_own = self.work.is_own();
+        let is_own =
+            is_own.context("cannot find out whether another process has begun the same work")?;
+        Ok(!is_own)
     }
 
     /// Removes the checkpoint, where it was made from something else than the key says.
@@ -246,17 +252,19 @@ impl Claim {
             lazy: cache.lazy.as_deref().cloned(),
             made_here: true,
         };
-        // What it moved into the store may stay there.
-        if self.is_lost() {
-            bail!(Self::LOST);
-        }
-        // Before the record: nobody looks for what is left of a stage that is fresh. Another user's leftovers may stay.
+        // What takes long of what is removed before the record. Another user's leftovers may stay.
         let _ = work.clear();
         let Some(inputs) = cache.hold_inputs(inputs)? else {
             bail!(
                 "an input was found damaged, and moved away, after the stage had read it: run it again"
             );
         };
+        // After everything that may wait. What it moved into the store may stay there.
+        if self.is_lost()? {
+            bail!(Self::LOST);
+        }
+        // Before the record: nobody looks for what is left of a stage that is fresh.
+        work.remove();
         record.write(&layout.record(&key))?;
         // While the inputs are held: the new record cannot be withdrawn to this place yet.
         for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {

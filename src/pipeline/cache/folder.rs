@@ -11,9 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, lstat, openat, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
 use super::disk;
 use super::entry::{Entry, EntryKind, Extent, path_bytes};
@@ -37,9 +35,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// That of what has this path, which may be a link itself.
-    pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(&lstat(path)?))
+    /// That of what has this name in an open folder, which may be a link itself.
+    pub(crate) fn below(folder: &impl AsFd, name: &OsStr) -> io::Result<Self> {
+        Ok(Self::of(&statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     fn of(stat: &Stat) -> Self {

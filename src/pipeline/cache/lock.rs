@@ -4,13 +4,14 @@
 //! the file who it is, for those who wait.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use pipeline_stages::checkpoint::open_lock;
 use serde::{Deserialize, Serialize};
 
 use super::{disk, durable};
@@ -50,12 +51,12 @@ impl Lock {
 
     /// Waits for whoever has the lock alone. Nothing is written. `is_long` is called where that takes long.
     pub(crate) fn wait_for(path: &Path, is_long: impl FnOnce()) -> io::Result<()> {
-        share(&options(path, &mut File::options())?, is_long)
+        share(&open_to_read(path)?, is_long)
     }
 
     /// Whether somebody has the lock alone. Nobody else is kept from taking it for more than a moment.
     pub(crate) fn is_taken(path: &Path) -> bool {
-        let file = options(path, &mut File::options());
+        let file = open_to_read(path);
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
@@ -66,7 +67,7 @@ impl Lock {
 
     /// The same for a lock that was taken before: `None` also where it never was.
     pub(crate) fn try_take_existing(path: &Path) -> anyhow::Result<Option<Self>> {
-        match open_existing(path) {
+        match open_lock(path) {
             Ok(file) => try_lock(file, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| cannot_open(path)),
@@ -144,27 +145,16 @@ fn open(path: &Path) -> anyhow::Result<File> {
         }
         // Another user of the group made it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_existing(path).map_err(|_| error)
+            open_lock(path).map_err(|_| error)
         }
         other => other,
     };
     file.with_context(|| cannot_open(path))
 }
 
-/// Opens a lock file to lock it alone: on NFS, that takes the right to write it; on a file system of this machine, that to read it.
-fn open_existing(path: &Path) -> io::Result<File> {
-    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    match options(path, File::options().write(true)) {
-        Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
-            options(path, &mut File::options())
-        }
-        other => other,
-    }
-}
-
-/// Opens a lock file, and not what a link in its place leads to.
-fn options(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    options.read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+/// Opens a lock file to read it, and not what a link in its place leads to.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn cannot_open(path: &Path) -> String {

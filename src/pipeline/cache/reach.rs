@@ -55,8 +55,13 @@ impl<'m> Mount<'m> {
             "beegfs" => {
                 let named = self.options.iter().find_map(|option| option.strip_prefix("cfgFile="));
                 let settings = named.unwrap_or("/etc/beegfs/beegfs-client.conf");
-                let is_on = is_set(&read(settings).unwrap_or_default(), "tuneUseGlobalFileLocks");
-                (!is_on).then(|| format!("without 'tuneUseGlobalFileLocks = true' in {settings}"))
+                match read(settings) {
+                    None => Some(format!("whose settings in {settings} cannot be read")),
+                    Some(text) if is_set(&text, "tuneUseGlobalFileLocks") => None,
+                    Some(_) => {
+                        Some(format!("without 'tuneUseGlobalFileLocks = true' in {settings}"))
+                    }
+                }
             }
             "cifs" | "smb3" => first(&["nobrl", "nolock"]),
             "fuse.sshfs" => Some("which does not pass locks on".to_owned()),
@@ -96,6 +101,7 @@ mod tests {
 35 30 0:46 / /home/group rw - nfs4 server:/group rw,local_lock=flock
 36 22 0:47 / /bee rw,relatime - beegfs beegfs_nodev rw,cfgFile=/etc/bee.conf
 37 22 0:48 / /hive rw,relatime - beegfs beegfs_nodev rw
+38 22 0:49 / /comb rw - beegfs beegfs_nodev rw,cfgFile=/etc/secret.conf
 ";
         let read = |path: &str| match path {
             "/etc/bee.conf" => Some("a = 1\n tuneUseGlobalFileLocks   = true\n".to_owned()),
@@ -119,6 +125,10 @@ mod tests {
                 Some(
                     "/hive (beegfs, without 'tuneUseGlobalFileLocks = true' in /etc/beegfs/beegfs-client.conf)",
                 ),
+            ),
+            (
+                "/comb/cache",
+                Some("/comb (beegfs, whose settings in /etc/secret.conf cannot be read)"),
             ),
             ("/home/group/cache", Some("/home/group (nfs4, with 'local_lock=flock')")),
         ] {

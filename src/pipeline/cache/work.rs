@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 
@@ -21,6 +22,8 @@ pub(crate) struct WorkFolder {
     /// Held open, as a program could put a link in its place.
     own: Folder,
     output: Identity,
+    /// Whether its owner has removed it.
+    is_removed: AtomicBool,
     // Released after `drop` has removed the folder.
     _lock: Lock,
 }
@@ -49,7 +52,7 @@ impl WorkFolder {
             Folder::open(path).with_context(|| format!("cannot open {}", path.display()))
         };
         let output = open(&output)?.identity()?;
-        Ok(Self { own: open(&own)?, output, _lock: lock })
+        Ok(Self { own: open(&own)?, output, is_removed: AtomicBool::new(false), _lock: lock })
     }
 
     /// Where the stage writes.
@@ -69,10 +72,24 @@ impl WorkFolder {
         Ok(place)
     }
 
-    /// Whether nobody has taken the work over: whoever takes its lock moves the folder away.
-    pub(super) fn is_own(&self) -> bool {
-        let identities = (Identity::at(self.own.path()), self.own.identity());
-        matches!(identities, (Ok(there), Ok(own)) if there == own)
+    /// Whether nobody has taken the work over: whoever takes its lock moves the folder away. Who has removed it knows no better.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub(super) fn is_own(&self) -> io::Result<bool> {
+        if self.is_removed.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let path = self.own.path();
+        let look = || {
+            // Opened each time: NFS asks its server then, and goes by what it remembers else.
+            let works = disk::open(path.parent().unwrap_or(path))?;
+            Identity::below(&works, path.file_name().unwrap_or_default())
+        };
+        match look() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            there => Ok(there? == self.own.identity()?),
+        }
     }
 
     /// The output, which must still be the folder that was made.
@@ -91,9 +108,24 @@ impl WorkFolder {
         Ok(output)
     }
 
-    /// Removes what is in it. The lock stays.
+    /// Removes the output. The folder stays, by which it is known whether another process has taken the work over; and so does the lock.
     pub(super) fn clear(&self) -> anyhow::Result<()> {
-        durable::remove_tree(self.own.path())
+        let name = self.own.path().file_name().unwrap_or_default().to_string_lossy();
+        // A sweep knows it as the same work.
+        let away = self.own.path().with_file_name(format!("{name}-{}", durable::unique_name()));
+        match self.rename_output(&away) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => {
+                moved.with_context(|| format!("cannot remove {}", self.output().display()))?;
+                durable::remove_tree(&away)
+            }
+        }
+    }
+
+    /// Removes it once it is empty. The lock stays.
+    pub(super) fn remove(&self) {
+        let is_removed = disk::remove_folder(self.own.path()).is_ok();
+        self.is_removed.store(is_removed, Ordering::Relaxed);
     }
 
     /// Moves the output to another place on the same file system.
@@ -127,9 +159,8 @@ pub(super) fn lock_name(entry: &str) -> Option<&str> {
 
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        // Mostly, a commit has done it.
-        if self.own.path().exists() {
-            let _ = self.clear();
+        if !self.is_removed.load(Ordering::Relaxed) {
+            let _ = durable::remove_tree(self.own.path());
         }
     }
 }

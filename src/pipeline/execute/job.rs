@@ -213,7 +213,8 @@ impl Job<'_> {
                 report(JobEvent::Worker(event));
             }
         });
-        if claim.is_lost() {
+        // Where that cannot be found out, it may not be: a commit keeps the output, and looks again.
+        if claim.is_lost().unwrap_or(false) {
             return self.lost(claim, report, Claim::LOST.to_owned());
         }
         let end = end?;
@@ -223,6 +224,10 @@ impl Job<'_> {
         }
         notes.into_iter().for_each(|text| report(JobEvent::Worker(Event::Note { text })));
         if let Some(why) = spoilt {
+            // Once more: what it had read may have taken long to look at.
+            if claim.is_lost().unwrap_or(false) {
+                return self.lost(claim, report, Claim::LOST.to_owned());
+            }
             let removed = claim.remove_checkpoint();
             let (first, log) = match end {
                 worker::End::Failed { message, log, .. } => (Some(message), log),
@@ -355,7 +360,7 @@ impl Job<'_> {
             Err(failed) => {
                 let NotCommitted { error, claim } = *failed;
                 let message = format!("{:#}", with_advice(error));
-                if claim.is_lost() {
+                if claim.is_lost().unwrap_or(false) {
                     return self.lost(claim, report, message);
                 }
                 return Ok(self.failed(with_kept_output(message, claim)));
@@ -392,8 +397,9 @@ pub(crate) fn with_advice(error: anyhow::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
     use std::process::Command;
 
     use anyhow::Context;
@@ -423,12 +429,17 @@ mod tests {
         }
     }
 
-    /// How often a job gives back what it took whose worker has written so many files.
-    fn gives_back(files: usize) -> anyhow::Result<usize> {
+    /// Runs a job whose worker writes so many files, and looks at each of its events and at how it ended.
+    fn run(
+        files: usize,
+        look: impl Fn(&Job<'_>, JobEvent),
+        at_end: impl FnOnce(&Job<'_>, JobEnd),
+    ) -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let manifest = folder.path().join("pipeline.toml");
-        let text = "[experiment]\nname = \"x\"\n[stages.x]\nkind = \"command\"\nrun = [\"x\"]\n";
+        let text = "[experiment]\nname = \"x\"\n[stages.x]\nkind = \"command\"\nrun = [\"x\"]\nfiles = [\"same\", \"other\"]\n";
         fs::write(&manifest, text)?;
+        ["same", "other"].iter().try_for_each(|name| fs::write(folder.path().join(name), name))?;
         let cache = Cache::open(&folder.path().join("cache"))?;
         cache.prepare()?;
         let spec: JobSpec =
@@ -440,13 +451,18 @@ mod tests {
             index: &StatIndex::at(cache.layout().stat_index()),
             worker: &WorkerHandle::default(),
             stopping: &AtomicBool::new(false),
-            patience: Duration::MAX,
+            patience: Duration::ZERO,
         };
+        at_end(&job, job.run(&|event| look(&job, event)));
+        Ok(())
+    }
+
+    /// How often a job gives back what it took whose worker has written so many files.
+    fn gives_back(files: usize) -> anyhow::Result<usize> {
         let times = Cell::new(0);
-        let end = job.run(&|event| {
-            times.set(times.get() + usize::from(event == JobEvent::GivesBack));
-        });
-        assert!(matches!(end, JobEnd::Ran { .. }), "it runs");
+        let count =
+            |_: &Job<'_>, event| times.set(times.get() + usize::from(event == JobEvent::GivesBack));
+        run(files, count, |_, end| assert!(matches!(end, JobEnd::Ran { .. }), "it runs"))?;
         Ok(times.get())
     }
 
@@ -456,5 +472,54 @@ mod tests {
         assert_eq!(gives_back(1)?, 2);
         assert_eq!(gives_back(100)?, 1, "to hash many files takes a while");
         Ok(())
+    }
+
+    #[test]
+    fn why_a_result_cannot_be_recorded_is_in_the_log() -> anyhow::Result<()> {
+        let block = |job: &Job<'_>, event| {
+            let record = job.cache.layout().record(&job.spec.work.key);
+            if event == JobEvent::GivesBack {
+                fs::write(record.parent().expect("a folder"), "no folder").expect("writable");
+            }
+        };
+        run(100, block, |job, end| {
+            let JobEnd::Failed { message, .. } = end else { panic!("it cannot be recorded") };
+            assert!(message.contains("cannot create the folder"), "{message}");
+            let log = job.cache.layout().log(&job.spec.work.key);
+            assert_eq!(worker::last_words(&log), Some(message));
+        })
+    }
+
+    #[test]
+    fn the_checkpoint_and_the_log_of_who_took_the_work_over_stay() -> anyhow::Result<()> {
+        let other = RefCell::new(None);
+        let look = |job: &Job<'_>, event| match event {
+            JobEvent::Starts { .. } => {
+                fs::write(job.spec.folder.join("other"), "has changed").expect("writable");
+                let same = job.spec.folder.join("same");
+                let look = || fs::metadata(&same).expect("it is there");
+                let changed = |is: fs::Metadata| (is.ctime(), is.ctime_nsec());
+                let before = changed(look());
+                while changed(look()) == before {
+                    fs::set_permissions(&same, look().permissions()).expect("ours");
+                }
+            }
+            // What is said of the one, before it is said that the result is spoilt by the other.
+            JobEvent::Worker(Event::Note { .. }) => {
+                let key = &job.spec.work.key;
+                forget_file(&job.cache.layout().lock(&key.to_string()));
+                let Ok(Lookup::Claim(claim)) = job.cache.claim(key) else { panic!("it is lost") };
+                fs::create_dir_all(claim.checkpoint()).expect("writable");
+                fs::write(claim.log(), "of the other one").expect("writable");
+                other.replace(Some(claim));
+            }
+            _ => {}
+        };
+        run(1, look, |_, end| {
+            assert!(matches!(end, JobEnd::Held), "the other one works");
+            let claim = other.take().expect("it was taken over");
+            assert!(claim.checkpoint().exists());
+            assert_eq!(fs::read_to_string(claim.log()).expect("a log"), "of the other one");
+        })
     }
 }

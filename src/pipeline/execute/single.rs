@@ -140,7 +140,12 @@ impl Process<'_> {
                 let there = Place::of_job(&folder.spec()).ok().flatten();
                 there.as_ref().map(|place| &place.token) == token
             };
-            if let Some(folder) = cache.job(&key).filter(|job| ending.is_final() && is_own(job)) {
+            let folder = cache.job(&key).filter(is_own);
+            // Where another process has recorded its result meanwhile, that stays the last word.
+            let is_other = !matches!(ending, JobEnding::Recorded { .. });
+            let recorded = folder.as_ref().filter(|_| is_other).and_then(JobEnding::recorded);
+            let ending = recorded.unwrap_or(ending);
+            if let Some(folder) = folder.filter(|_| ending.is_final()) {
                 let _ = folder.set_ended();
             }
             journal.add(&JobLine::Ends(ending));

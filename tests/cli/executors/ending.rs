@@ -212,7 +212,7 @@ fn a_job_that_was_suspended_and_has_lost_its_locks_harms_nothing() {
         let _ = kill_process(process, Signal::CONT);
     }
     eventually("the end of the first one", || !project.read("queue/1/status").is_empty());
-    assert_ne!(project.read("queue/1/status"), "0\n", "it records nothing");
+    assert_eq!(project.read("queue/1/status"), "3\n", "it takes the result of the other one");
     project.pipeline("verify experiment.toml").success();
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
 }
@@ -246,6 +246,39 @@ fn a_job_that_has_lost_its_locks_ends_before_the_one_that_took_its_work_over() {
     assert_eq!(other.wait().code(), Some(0));
     assert_eq!(run.wait().code(), Some(0));
     assert_eq!(project.pipeline("run experiment.toml a").success(), "a fresh");
+}
+
+#[test]
+fn a_forced_job_that_has_lost_its_locks_does_not_have_the_last_word() {
+    let project = two_stages();
+    let shell =
+        "shell = 'echo $$ >> works; until test -e go-$$ || test -e go; do sleep 0.02; done; echo a";
+    project.edit("shell = 'echo a", shell);
+    project.write("go", "");
+    project.pipeline("run experiment.toml a").success();
+    fs::remove_file(project.path("go")).expect("ours");
+    let run = project.start("run experiment.toml a --force a");
+    let works = |job: usize| project.read("works").lines().nth(job).map(str::to_owned);
+    eventually("the first job works", || works(1).is_some());
+    // So that nobody sees the end of the other one.
+    run.signal(Signal::KILL);
+    run.wait();
+    let key = jobs(&project).remove(0);
+    project.lose_locks(&key);
+    let folder = project.cache("jobs").join(&key);
+    let mut other = std::process::Command::new(folder.join("script"));
+    project.dress(&mut other);
+    let other = project.start_command(other);
+    eventually("the other one works", || works(2).is_some());
+    let go = |job| project.write(&format!("go-{}", works(job).expect("it works")), "");
+    go(2);
+    assert_eq!(other.wait().code(), Some(0));
+    go(1);
+    eventually("the end of the first one", || !project.read("queue/2/status").is_empty());
+    assert_eq!(project.read("queue/2/status"), "1\n", "it was to do the work again");
+    let events = fs::read_to_string(folder.join("events")).expect("it has a journal");
+    let last = events.lines().last().expect("it has ended");
+    assert!(last.contains("recorded"), "{events}");
 }
 
 #[test]

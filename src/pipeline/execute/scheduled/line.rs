@@ -56,6 +56,21 @@ impl JobEnding {
         }
     }
 
+    /// What a process has said at its end that has recorded the result, where none has begun or ended since: whatever another one says that
+    /// had lost its lock to that one.
+    pub(crate) fn recorded(folder: &JobFolder) -> Option<Self> {
+        let lines = folder.events(0).ok()?;
+        let mut lines = lines.rsplit(|byte| *byte == b'\n');
+        let last = lines.find_map(|line| match serde_json::from_slice(line).ok()? {
+            JobLine::Event(_) => None,
+            line => Some(line),
+        });
+        match last? {
+            JobLine::Ends(ending @ Self::Recorded { .. }) => Some(ending),
+            _ => None,
+        }
+    }
+
     /// Whether it does not go on: one that was stopped may be put back into the queue, and beside one that found its key held another one works.
     pub(crate) fn is_final(&self) -> bool {
         !matches!(self, Self::Stopped { .. } | Self::Held)

@@ -312,8 +312,11 @@ impl Desk {
         let is_doubtful = self.scheduler.may_be_mute()
             && ids.len() > 1
             && knowledge.silent.is_none_or(|silent| silent.elapsed() < DOUBT);
+        let mut longest = LONGEST_PAUSE;
         let answer = match self.scheduler.states(&ids) {
             Ok(states) if states.is_empty() && is_doubtful => {
+                // It is believed one day, and not much later than that.
+                longest = LATEST;
                 Err(Trouble::Away("it names none of its jobs".to_owned()))
             }
             answer => answer,
@@ -330,7 +333,7 @@ impl Desk {
                 (knowledge.silent, knowledge.has_said) = (None, false);
             }
             Err(trouble) => {
-                knowledge.interval = (knowledge.interval * 2).min(LONGEST_PAUSE);
+                knowledge.interval = (knowledge.interval * 2).min(longest);
                 let silent = *knowledge.silent.get_or_insert_with(Instant::now);
                 if silent.elapsed() >= SILENCE && !std::mem::replace(&mut knowledge.has_said, true)
                 {

@@ -473,5 +473,10 @@ fn only_a_scheduler_that_may_be_mute_is_doubted_when_it_knows_none_of_its_jobs()
         desk.knowledge.next = Instant::now();
         desk.ask();
         assert_eq!(desk.knowledge.answers, u64::from(!is_mute));
+        for _ in 0..10 {
+            desk.knowledge.next = Instant::now();
+            desk.ask();
+        }
+        assert!(desk.knowledge.interval <= LATEST, "an empty answer is believed in time");
     }
 }
