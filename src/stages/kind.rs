@@ -74,9 +74,18 @@ pub trait Rules {
         Known::default()
     }
 
-    /// What labels that are known to be right do for the output, given what is known of the inputs: tables mark it, and all that follows from it.
+    /// What labels that are known to be right do for the output by what the stage itself does, given what is known of the inputs: tables mark it, and all that follows
+    /// from it.
     fn clean_labels(&self, _inputs: &KnownInputs) -> CleanLabels {
         CleanLabels::Unused
+    }
+
+    /// What follows for the output from what clean labels do for the input at a port. That they judged a training says nothing about its model.
+    fn inherits_clean_labels(&self, _port: &str, of_input: CleanLabels) -> CleanLabels {
+        match of_input {
+            CleanLabels::Decide => CleanLabels::Decide,
+            CleanLabels::Judge | CleanLabels::Unused => CleanLabels::Unused,
+        }
     }
 
     /// Takes in what clean labels do for the instances at a port of the shape [`PortShape::Instances`], or for what they follow from, with their points.

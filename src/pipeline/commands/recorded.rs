@@ -155,7 +155,8 @@ impl AllRecorded {
             return Rc::clone(known);
         }
         let mut found = Origin::default();
-        let (mut kind, mut parameters, mut inputs) = (None, Map::new(), Vec::new());
+        let (mut kind, mut parameters) = (None, Map::new());
+        let mut inputs: Vec<(String, Rc<Origin>)> = Vec::new();
         let parts = self.records.get(key).map(|record| record.parts.clone()).unwrap_or_default();
         let setting = |name: &str| Setting { stage: stage.to_owned(), name: name.to_owned() };
         for part in parts {
@@ -179,7 +180,7 @@ impl AllRecorded {
                     let maker = self.maker(from.template(), &digest).filter(|_| left > 0);
                     let Some(key) = maker else {
                         found.settings.insert(setting(&port), digest.short().into());
-                        inputs.push((port, Known::default()));
+                        inputs.push((port, Rc::default()));
                         continue;
                     };
                     let before = self.origin(from.template(), &key, left - 1);
@@ -187,8 +188,7 @@ impl AllRecorded {
                     found
                         .settings
                         .extend(settings.map(|(name, value)| (name.clone(), value.clone())));
-                    found.clean_labels = found.clean_labels.max(before.clean_labels);
-                    inputs.push((port, before.known));
+                    inputs.push((port, before));
                 }
             }
         }
@@ -198,9 +198,16 @@ impl AllRecorded {
             KindConfig::read(kind.name, Value::Object(parameters))
         });
         if let Some(Ok(stage)) = read {
-            let inputs = KnownInputs::new(inputs);
-            found.clean_labels = found.clean_labels.max(stage.clean_labels(&inputs));
-            found.known = stage.knows(&inputs);
+            let known = inputs.iter().map(|(port, before)| (port.clone(), before.known));
+            let known = KnownInputs::new(known);
+            let of_inputs =
+                inputs.iter().map(|(port, before)| (port.as_str(), before.clean_labels));
+            found.clean_labels = stage.clean_labels(&known, of_inputs);
+            found.known = stage.knows(&known);
+        } else {
+            // Of a stage that cannot be read any more, what it takes from its inputs is not known.
+            let of_inputs = inputs.iter().map(|(_, before)| before.clean_labels);
+            found.clean_labels = of_inputs.max().unwrap_or_default();
         }
         let found = Rc::new(found);
         self.origins.insert(place, Rc::clone(&found));

@@ -29,11 +29,12 @@ pub(super) fn mark(stages: &mut [Stage], graph: &Graph) {
         let known =
             connections().map(|(port, connection)| (port.clone(), before(&connection.from).0));
         let known = KnownInputs::new(known);
-        let of_inputs = connections().map(|(_, connection)| before(&connection.from).1).max();
+        let of_inputs =
+            connections().map(|(port, connection)| (port.as_str(), before(&connection.from).1));
         let instances = connections().filter(|(_, connection)| connection.among_all);
         let instances = instances.map(|(_, one)| (one.point(), before(&one.from).1));
         stage.mark_clean_labels(&instances.collect::<Vec<_>>());
-        let used = stage.clean_labels(&known).max(of_inputs.unwrap_or_default());
+        let used = stage.clean_labels(&known, of_inputs);
         *uses_clean_labels = used == CleanLabels::Decide;
         found[place] = (stage.knows(&known), used);
     }
@@ -42,5 +43,5 @@ pub(super) fn mark(stages: &mut [Stage], graph: &Graph) {
 /// Whether a stage can use clean labels, whatever its inputs are.
 fn can_use(stage: &KindConfig) -> bool {
     matches!(stage, KindConfig::Learn(_))
-        || stage.clean_labels(&KnownInputs::default()) > CleanLabels::Unused
+        || stage.clean_labels(&KnownInputs::default(), []) > CleanLabels::Unused
 }

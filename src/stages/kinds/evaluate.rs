@@ -1,5 +1,6 @@
 //! `evaluate`: how good a classifier is.
 
+use crate::clean_labels::CleanLabels;
 use crate::kind::{Problem, Rules};
 use crate::known::{Images, KnownInputs, differing};
 
@@ -64,6 +65,14 @@ impl Evaluate {
 }
 
 impl Rules for Evaluate {
+    // Of the training it reads the best step. With the labels it only compares.
+    fn inherits_clean_labels(&self, port: &str, of_input: CleanLabels) -> CleanLabels {
+        match port {
+            "labels" | "split" => CleanLabels::Unused,
+            _ => of_input,
+        }
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, model) = (inputs.at("data"), inputs.at("model"));
         let mut problems = Vec::new();

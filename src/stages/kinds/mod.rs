@@ -176,9 +176,18 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.place_axes(axes, points));
     }
 
-    /// What labels that are known to be right do for its output, given what is known of its inputs.
-    pub fn clean_labels(&self, inputs: &KnownInputs) -> CleanLabels {
-        with_parameters!(self, parameters => parameters.clean_labels(inputs))
+    /// What labels that are known to be right do for its output, given what is known of its inputs, and what they do for each of these, with
+    /// the name of its port.
+    pub fn clean_labels<'a>(
+        &self,
+        known: &KnownInputs,
+        inputs: impl IntoIterator<Item = (&'a str, CleanLabels)>,
+    ) -> CleanLabels {
+        with_parameters!(self, parameters => {
+            let inputs = inputs.into_iter();
+            let inherited = inputs.map(|(port, of)| parameters.inherits_clean_labels(port, of));
+            inherited.fold(parameters.clean_labels(known), Ord::max)
+        })
     }
 
     /// Takes in what clean labels do for the instances at a port that takes all of them, with their points.

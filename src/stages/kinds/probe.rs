@@ -4,6 +4,7 @@ use super::architecture::EncoderArchitecture;
 use super::features::encoder_problems;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, image_problems};
+use crate::clean_labels::CleanLabels;
 use crate::kind::{Problem, Rules};
 use crate::known::{Images, KnownInputs, differing};
 use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
@@ -76,6 +77,13 @@ kind! {
 impl Rules for Probe {
     fn version(&self) -> Option<u32> {
         self.precision.newer_than(4)
+    }
+
+    fn clean_labels(&self, inputs: &KnownInputs) -> CleanLabels {
+        match inputs.learns_from_held_out() {
+            true => CleanLabels::Decide,
+            false => CleanLabels::Unused,
+        }
     }
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {

@@ -326,7 +326,8 @@ fn axes_of<'a>(points: impl IntoIterator<Item = &'a Point>) -> BTreeMap<&'a str,
 impl Rules for Summarize {
     // Of others, plots are as they were before they had marks.
     fn version(&self) -> Option<u32> {
-        (!self.clean_labels.is_empty()).then_some(<Self as crate::Kind>::VERSION + 1)
+        let is_marked = self.marks().iter().any(|(_, points)| !points.is_empty());
+        is_marked.then_some(<Self as crate::Kind>::VERSION + 1)
     }
 
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
@@ -548,6 +549,16 @@ mod tests {
         );
         assert_eq!(found.len(), 6, "{found:#?}");
         assert_eq!(problems(json!({"metric": []}), &points(&[""])).len(), 1);
+    }
+
+    #[test]
+    fn results_whose_plots_have_marks_are_newer() {
+        let version = |parameters: Value| summary(parameters).version();
+        assert_eq!(version(json!({})), None);
+        for marks in ["clean-labels", "clean-validation"] {
+            let newer = Some(<Summarize as crate::Kind>::VERSION + 1);
+            assert_eq!(version(json!({marks: ["method=mine"]})), newer, "{marks}");
+        }
     }
 
     #[test]

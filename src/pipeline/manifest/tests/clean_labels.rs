@@ -163,6 +163,33 @@ fn what_is_best_on_samples_held_out_is_chosen_by_clean_labels() {
 }
 
 #[test]
+fn what_judged_a_training_says_nothing_about_who_starts_from_its_model() {
+    let first = "[stages.first]\nkind = \"train\"\ndata = \"data\"\nlabels = \"noisy\"\nsplit = \"split\"\n";
+    let honest = chosen_by_given_labels()
+        .replace("split = \"split\"\nrate", "rate")
+        .replace("metric = \"test-accuracy\"", "metric = \"test-accuracy-at-best-validation\"");
+    let text =
+        honest.replace("with = [\"method\"]", "with = [\"method\"]\ninit = \"first\"") + first;
+    assert_eq!(marked(&text), [""; 0]);
+    let chosen = text + "select-best = \"validation\"\n";
+    assert_eq!(marked(&chosen).len(), 8, "first, and all that follows: {:?}", marked(&chosen));
+}
+
+#[test]
+fn labels_that_an_evaluation_compares_with_do_not_mark_it() {
+    let compared = METHODS.replace("model = \"train\"", "model = \"train\"\nlabels = \"purified\"");
+    assert_eq!(marked(&compared), marked(METHODS));
+}
+
+#[test]
+fn a_probe_that_learns_from_labels_held_out_is_marked() {
+    let probe = "[stages.probe]\nkind = \"probe\"\nweights = \"simclr\"\ndata = \"data\"\nlabels = \"noisy\"\n";
+    let text = without_clean_labels() + probe;
+    assert_eq!(marked(&text), ["probe"]);
+    assert_eq!(marked(&format!("{text}split = \"split\"\n")), [""; 0]);
+}
+
+#[test]
 fn without_clean_labels_nothing_is_marked() {
     let text = without_clean_labels();
     assert_eq!(marked(&text), [""; 0]);

@@ -355,13 +355,16 @@ impl Rules for Train {
             Method::ForwardCorrection => self.transition == Transition::Known,
             _ => false,
         };
+        let split_is_clean = inputs.at("split").held_out_is_clean == Some(true);
         // Not of labels that a program made: of what they are nothing is known.
-        let given_is_clean = inputs
-            .at("labels")
-            .held_out_is_clean
-            .is_some_and(|is_clean| is_clean || inputs.at("split").held_out_is_clean == Some(true));
-        let is_judged = inputs.has("split")
-            && (self.validation_labels == ValidationLabels::Clean || given_is_clean);
+        let labels_are_clean = inputs.at("labels").held_out_is_clean;
+        let given_is_clean = labels_are_clean.is_some_and(|is_clean| is_clean || split_is_clean);
+        let is_clean = match self.validation_labels {
+            // Without others, those of the data set are the given ones, right or wrong.
+            ValidationLabels::Clean => inputs.has("labels") || split_is_clean,
+            ValidationLabels::Given => given_is_clean,
+        };
+        let is_judged = inputs.has("split") && is_clean;
         let is_chosen = is_judged && self.select_best == SelectBest::Validation;
         if by_method || is_chosen || inputs.learns_from_held_out() {
             CleanLabels::Decide

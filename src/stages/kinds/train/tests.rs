@@ -154,6 +154,12 @@ fn clean_labels_are_used_where_they_decide() {
         let used = given.clean_labels(&inputs(labels, split));
         assert_eq!(used, expected, "labels {labels:?}, split {split:?}");
     }
+    for (split, expected) in [(None, [Unused, Unused]), (Some(true), [Judge, Decide])] {
+        let own = KnownInputs::new([port("split", split)]);
+        let used = ["last", "validation"]
+            .map(|select| read(json!({"select-best": select})).clean_labels(&own));
+        assert_eq!(used, expected, "the data set's own labels, split {split:?}");
+    }
     let without_split =
         |labels| read(json!({})).clean_labels(&KnownInputs::new([port("labels", labels)]));
     assert_eq!([Some(true), Some(false), None].map(without_split), [Decide, Unused, Unused]);
