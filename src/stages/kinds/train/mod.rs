@@ -56,7 +56,7 @@ kind! {
     /// - `index`, i64 `[N]`: the place of the sample in the training part of the data set, from 0; ascending;
     /// - `label-given` and `label-clean`, i64 `[N]`: the label that it was trained on, and that of the data set;
     /// - `losses`, f32 `[E,N]`: its loss under the given label, by the `loss` of the stage, in the forward pass in which it was
-    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch; of two networks that learn from it the mean;
+    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch; of two networks that learn from it the mean; with `mixup` as `sample-losses` says;
     /// - `weights`, f32 `[E,N]`, with Meta-Weight-Net: the weight from 0 to 1 that the net gave to it in that step,
     ///   before shares of the batch are made of the weights; with `truncated-loss` 1 if the network learned from it, else 0.
     ///
@@ -127,6 +127,9 @@ kind! {
         /// Whether the test set is also evaluated during training, for the curves and for `evaluate`.
         track_test: bool = true;
         /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
+        ///
+        /// With `mixup`, and with `elr-plus` always, it is the loss of the mixed image by both of its labels; with `meta-weight-net` that by its own label, of both images that it is a
+        /// part of, by its shares; with `co-teaching` and `dividemix` that by its own label, of the image not mixed.
         ///
         /// It takes 4 bytes per sample and epoch of memory, of every checkpoint and of the artifact; twice that with Meta-Weight-Net and `truncated-loss`.
         sample_losses: bool = false;
