@@ -10,7 +10,7 @@ use crate::difference::{Difference, Differences, How};
 use crate::digest::Digest;
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
-use crate::outside::{OutsidePlaces, Unusable};
+use crate::outside::{CheckedFiles, OutsidePlaces, Unusable};
 use crate::plan::{Blocked, Facts, NoResult};
 use crate::remote::SharedCache;
 use crate::stage_name::StageName;
@@ -23,6 +23,7 @@ pub(crate) struct CacheFacts<'a> {
     outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Blocked>>,
     /// What the digests in `outside` were made of.
     listings: BTreeMap<Digest, Listing>,
+    checked: CheckedFiles,
     /// The stages that are to run again although they have results.
     forced: BTreeSet<StageName>,
     /// The keys of those that did.
@@ -68,6 +69,7 @@ impl<'a> CacheFacts<'a> {
             index,
             outside: BTreeMap::new(),
             listings: BTreeMap::new(),
+            checked: CheckedFiles::default(),
             forced: BTreeSet::new(),
             forced_done: BTreeSet::new(),
             must_last: false,
@@ -166,7 +168,9 @@ impl CacheFacts<'_> {
         declaration: &Stage,
         folder: &Path,
     ) -> Result<Vec<OutsideDigest>, Unusable> {
-        let found = OutsidePlaces::of(declaration).look(folder, self.cache, &self.index)?;
+        let places = OutsidePlaces::of(declaration);
+        let found = places.look(folder, self.cache, &self.index)?;
+        places.check_contents(folder, &found, &mut self.checked)?;
         let digests = found.into_iter().map(|outside| {
             let digest = outside.digest();
             let path = outside.path.clone();

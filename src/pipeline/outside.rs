@@ -1,5 +1,6 @@
 //! Files and folders outside the cache that stages read: where they are, and what is there now.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
@@ -41,6 +42,10 @@ struct Named {
     parameter: &'static str,
     form: PathForm,
 }
+
+/// What is wrong with the content of files, which have this digest. Many stages may read the same one: it is read once.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedFiles(HashMap<(PathBuf, Digest), Option<String>>);
 
 /// Why a file or folder outside the cache cannot be used.
 #[derive(Debug)]
@@ -113,10 +118,35 @@ impl OutsidePlaces {
             let content = content.map_err(|error| {
                 named.unusable(&path, format!("{error:#}"), near(folder, &path).unwrap_or_default())
             })?;
-            named.check_content(&path, &whole)?;
             Ok(Outside { path, content: Some(content) })
         };
         self.places.iter().map(look).collect()
+    }
+
+    /// Refuses files without the content that they must have, where they are as [`look`](Self::look) found them.
+    ///
+    /// # Errors
+    /// With what is wrong with the first such file.
+    pub(crate) fn check_contents(
+        &self,
+        folder: &Path,
+        found: &[Outside],
+        checked: &mut CheckedFiles,
+    ) -> Result<(), Unusable> {
+        let files = self.places.iter().zip(found);
+        let is_matrix = |(place, outside): &(&OutsidePlace, &Outside)| {
+            place.named.form == PathForm::Matrix && outside.content.is_some()
+        };
+        for (place, outside) in files.filter(is_matrix) {
+            let file = checked.0.entry((folder.join(&place.path), outside.digest()));
+            let wrong = file.or_insert_with_key(|(path, _)| {
+                matrix_file::check(path).err().map(|wrong| format!("{wrong:#}"))
+            });
+            if let Some(wrong) = wrong {
+                return Err(place.named.unusable(&place.path, wrong.clone(), String::new()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -136,15 +166,6 @@ impl Named {
         let message =
             format!("'{}' must be {wanted}, but {} {is}", self.parameter, whole.display());
         Err(self.unusable(path, message, String::new()))
-    }
-
-    /// Refuses a file without the content that it must have.
-    fn check_content(&self, path: &str, whole: &Path) -> Result<(), Unusable> {
-        let unusable = |error| self.unusable(path, format!("{error:#}"), String::new());
-        match self.form {
-            PathForm::Matrix => matrix_file::check(whole).map_err(unusable),
-            _ => Ok(()),
-        }
     }
 
     fn unusable(&self, path: &str, message: String, help: String) -> Unusable {
@@ -250,5 +271,32 @@ mod tests {
         assert_eq!(digests(both, &[("b", "1")]).expect("the other exists").len(), 2);
         let error = digests(r#""file:a""#, &[]).expect_err("no mirror exists");
         assert!(error.to_string().contains("read "), "{error:#}");
+    }
+
+    #[test]
+    fn a_matrix_that_many_stages_read_is_read_once_for_each_content() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |text: &str| std::fs::write(folder.path().join("m.csv"), text).expect("a file");
+        let text = "[experiment]\nname = \"a\"\n\
+                    [stages.data]\nkind = \"dataset\"\nformat = \"idx\"\npath = \"d\"\n\
+                    [stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"data\"\nnoise = \"matrix\"\nmatrix = \"m.csv\"\n";
+        let (manifest, _) =
+            crate::manifest::parse(Path::new("test.toml"), text, &[]).expect("a manifest");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a new cache");
+        let index = StatIndex::at(cache.layout().stat_index());
+        let noisy = manifest.stage(&"noisy".parse().expect("a name")).expect("a stage");
+        let places = OutsidePlaces::of(noisy);
+        let look = || places.look(folder.path(), &cache, &index).expect("it exists");
+        let mut checked = CheckedFiles::default();
+        let mut check = |found: &[Outside]| {
+            places.check_contents(folder.path(), found, &mut checked).map_err(|error| error.message)
+        };
+        write("1 0\n0 1\n");
+        let right = look();
+        assert_eq!(check(&right), Ok(()));
+        write("1 0\n0.25 0.5\n");
+        assert_eq!(check(&right), Ok(()), "it was not read again");
+        let wrong = check(&look()).expect_err("it has another content now");
+        assert!(wrong.contains("m.csv, line 2: its numbers sum to 0.75, not to 1"), "{wrong}");
     }
 }

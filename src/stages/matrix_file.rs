@@ -20,13 +20,13 @@ pub fn read(path: &Path, classes: usize) -> anyhow::Result<Vec<Vec<f64>>> {
     parse(&text, Some(classes)).map_err(|wrong| at_line(path, wrong))
 }
 
-/// Fails where a file is not a matrix over any number of classes: before it is known how many there are.
+/// Over how many classes the matrix in a file is: for when it is not known how many there are.
 ///
 /// # Errors
 /// As [`read`].
-pub fn check(path: &Path) -> anyhow::Result<()> {
+pub fn check(path: &Path) -> anyhow::Result<usize> {
     let text = text_file::read(path, MOST_BYTES)?;
-    parse(&text, None).map(|_| ()).map_err(|wrong| at_line(path, wrong))
+    parse(&text, None).map(|rows| rows.len()).map_err(|wrong| at_line(path, wrong))
 }
 
 fn at_line(path: &Path, (line, wrong): (usize, String)) -> anyhow::Error {

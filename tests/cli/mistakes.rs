@@ -275,3 +275,23 @@ fn a_matrix_that_is_a_pipe_or_a_device_is_refused_and_not_waited_for() {
     std::os::unix::fs::symlink("/dev/zero", project.path("noise.csv")).expect("a new link");
     refused("a device");
 }
+
+#[test]
+fn matrices_are_compared_with_classes_that_follow_from_parameters_before_anything_ran() {
+    let text = MATRICES.replace("\"image-folder\"", "\"cifar10\"").replace("size = 32\n", "");
+    let project = Sandbox::new(&text).with_fake_learn("");
+    project.write("photos/data_batch_1.bin", "");
+    project.write("noise.csv", "1 0 0\n0 1 0\n0 0 1\n");
+    project.write("transition.csv", "1 0\n0 1\n");
+    for command in ["plan", "run"] {
+        let ended = project.pipeline(&format!("{command} experiment.toml"));
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        for numbers in ["noise.csv, line 1: it has 3", "transition.csv, line 1: it has 2"] {
+            let wrong = format!("{numbers} numbers, but the data set has 10 classes");
+            assert!(ended.stderr.contains(&wrong), "{ended}");
+        }
+        assert_eq!(project.read("ran"), "");
+    }
+    // Another stage does not read them.
+    project.pipeline("plan experiment.toml first").success();
+}

@@ -393,25 +393,23 @@ impl Project {
         CacheFacts::look(&self.cache, &self.manifest, selected).shared_in(self.shared.as_deref())
     }
 
-    /// Checks that the stages of a plan fit to the artifacts that exist.
+    /// Checks that the stages of a plan fit to the artifacts that exist, and to files outside the cache.
     ///
     /// # Errors
     /// All mistakes of the manifest that these show.
     pub(crate) fn check_fit(&self, plan: &Plan) -> Result<(), Mistakes> {
-        // What follows from the parameters alone was checked when the manifest was read.
-        let exists = plan.iter().any(|(_, state)| matches!(state, PlanState::Fresh(_)));
-        if !exists || plan.is_all_fresh() {
+        if plan.is_all_fresh() {
             return Ok(());
         }
-        let (fit, misfits) =
-            Fit::check(&self.manifest, &self.graph, |name| match plan.state(name) {
-                Some(PlanState::Fresh(record)) => Some(
-                    self.cache.known(record.artifact, &record.output.digest).unwrap_or_default(),
-                ),
-                _ => None,
-            });
-        let misfits = misfits.into_iter().chain(fit.file_misfits());
-        let planned = misfits.filter(|misfit| plan.state(&misfit.stage).is_some());
+        let artifact = |name: &StageName| match plan.state(name) {
+            Some(PlanState::Fresh(record)) => {
+                Some(self.cache.known(record.artifact, &record.output.digest).unwrap_or_default())
+            }
+            _ => None,
+        };
+        let is_planned = |name: &StageName| plan.state(name).is_some();
+        let (_, misfits) = Fit::check(&self.manifest, &self.graph, artifact, is_planned);
+        let planned = misfits.into_iter().filter(|misfit| is_planned(&misfit.stage));
         let mistakes = Misfit::mistakes(planned);
         match mistakes.is_empty() {
             true => Ok(()),

@@ -44,13 +44,14 @@ impl Run<'_> {
         let is_open = |name: &StageName| {
             self.states.get(name).is_some_and(|state| !matches!(state, StageState::Ended { .. }))
         };
-        let (fit, mut misfits) = Fit::check(self.manifest, self.graph, |name| {
+        let artifact = |name: &StageName| {
             let result = self.result(name)?;
             let is_read = self.graph.consumers(name).into_iter().any(is_open);
             let known = is_read.then(|| self.known(result)).flatten();
             Some(known.unwrap_or_default())
-        });
-        misfits.extend(fit.file_misfits());
+        };
+        let is_planned = |name: &StageName| self.states.get(name).is_some();
+        let (fit, misfits) = Fit::check(self.manifest, self.graph, artifact, is_planned);
         self.fit = Some(fit);
         self.refuse(misfits);
     }

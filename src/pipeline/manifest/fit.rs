@@ -3,6 +3,7 @@
 //! Reads no artifact itself, and of other files those that must have as many rows as there are classes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 use pipeline_stages::kind::PathForm;
 use pipeline_stages::known::{Known, KnownInputs};
@@ -25,6 +26,10 @@ pub(crate) struct Fit<'a> {
     known: Vec<Known>,
     /// Whose artifact exists: what it says of itself counts, and its stage has nothing left to check.
     exists: Vec<bool>,
+    /// Whose files are compared with what is known.
+    planned: Vec<bool>,
+    /// What is wrong with a matrix in a file over so many classes: many stages may read the same one.
+    matrices: HashMap<(PathBuf, u64), Option<String>>,
 }
 
 /// A stage that does not fit to its inputs.
@@ -56,43 +61,40 @@ impl Misfit {
 }
 
 impl<'a> Fit<'a> {
-    /// Checks all stages. `artifact` says what is known of a stage's artifact where that exists.
+    /// Checks all stages. `artifact` says what is known of a stage's artifact where that exists, and `is_planned` for which stages files are read
+    /// that must have as many rows as there are classes.
     pub(crate) fn check(
         manifest: &'a Manifest,
         graph: &'a Graph,
         artifact: impl Fn(&StageName) -> Option<Known>,
+        is_planned: impl Fn(&StageName) -> bool,
     ) -> (Self, Vec<Misfit>) {
         let order: Vec<&StageName> = graph.order().collect();
         let places = order.iter().enumerate().map(|(place, &name)| (name, place)).collect();
         let artifacts: Vec<Option<Known>> = order.iter().map(|name| artifact(name)).collect();
         let exists = artifacts.iter().map(Option::is_some).collect();
         let known = artifacts.into_iter().map(Option::unwrap_or_default).collect();
-        let mut fit = Self { manifest, graph, order, places, known, exists };
+        let planned = order.iter().map(|name| is_planned(name)).collect();
+        let matrices = HashMap::new();
+        let mut fit = Self { manifest, graph, order, places, known, exists, planned, matrices };
         let all = (0..fit.order.len()).collect();
         let misfits = fit.update(all);
         (fit, misfits)
     }
 
-    /// The matrices in files that are not over the classes of their data set, of stages whose artifact does not exist. What else can be wrong with a
-    /// file is not known here.
-    pub(crate) fn file_misfits(&self) -> Vec<Misfit> {
-        let open = self.order.iter().zip(&self.exists).filter(|(_, exists)| !**exists);
-        let declarations = open.filter_map(|(name, _)| self.manifest.stage(name));
-        declarations.flat_map(|declaration| self.file_misfits_of(declaration)).collect()
-    }
-
-    fn file_misfits_of(&self, declaration: &Stage) -> Vec<Misfit> {
-        let paths = declaration.stage.outside_paths().into_iter();
+    /// The matrices in files that are not over the classes of their data set. What else can be wrong with a file is not known here.
+    fn file_misfits_of(&mut self, declaration: &Stage, inputs: &KnownInputs) -> Vec<Misfit> {
+        let Some(classes) = inputs.at("data").classes else { return Vec::new() };
+        let Stage { name, stage, places, .. } = declaration;
+        let paths = stage.outside_paths().into_iter();
         let matrices = paths.filter(|outside| outside.form == PathForm::Matrix);
         let misfits = matrices.filter_map(|outside| {
-            let classes = self.inputs(declaration).at("data").classes?;
             let path = self.manifest.folder_of(declaration).join(&outside.path);
-            matrix_file::check(&path).ok()?;
-            let wrong = matrix_file::read(&path, usize::try_from(classes).ok()?).err()?;
-            let (places, sources) = (&declaration.places, &self.manifest.sources);
-            let span = places.find_text(outside.parameter, &outside.path, sources);
-            let mistake = Mistake::at(span, format!("{wrong:#}"));
-            Some(Misfit { stage: declaration.name.clone(), mistake })
+            let wrong = self.matrices.entry((path, classes));
+            let wrong = wrong.or_insert_with_key(|(path, _)| misfit_of_matrix(path, classes));
+            let span = places.find_text(outside.parameter, &outside.path, &self.manifest.sources);
+            let mistake = Mistake::at(span, wrong.clone()?);
+            Some(Misfit { stage: name.clone(), mistake })
         });
         misfits.collect()
     }
@@ -122,6 +124,9 @@ impl<'a> Fit<'a> {
             } else {
                 self.known[place] = from_parameters;
                 misfits.extend(misfits_of(declaration, &inputs));
+                if self.planned[place] {
+                    misfits.extend(self.file_misfits_of(declaration, &inputs));
+                }
             }
             if self.known[place] != before {
                 open.append(&mut self.readers(&declaration.name));
@@ -152,4 +157,14 @@ fn misfits_of(declaration: &Stage, inputs: &KnownInputs) -> Vec<Misfit> {
         mistake: problem_mistake(stage.info(), problem, places),
     };
     problems.map(misfit).collect()
+}
+
+/// Why a matrix in a file is not one over so many classes, although it is a matrix.
+fn misfit_of_matrix(path: &Path, classes: u64) -> Option<String> {
+    let classes = usize::try_from(classes).ok()?;
+    let found = matrix_file::check(path).ok()?;
+    if found == classes {
+        return None;
+    }
+    matrix_file::read(path, classes).err().map(|wrong| format!("{wrong:#}"))
 }

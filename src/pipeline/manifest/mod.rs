@@ -477,7 +477,7 @@ fn read_document(
         sources,
     };
     // Last: what is known of a stage follows from its parameters, so a mistake there would be reported here again.
-    let (_, misfits) = Fit::check(&manifest, &graph, |_| None);
+    let (_, misfits) = Fit::check(&manifest, &graph, |_| None, |_| false);
     for Misfit { stage, mistake } in misfits {
         once.add(manifest.stages.position(&stage).unwrap_or(0), [mistake], mistakes);
     }

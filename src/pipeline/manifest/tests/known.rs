@@ -225,7 +225,7 @@ fn what_an_artifact_says_of_itself_counts() {
                   [stages.evaluate]\nkind = \"evaluate\"\ndata = \"named\"\nmodel = \"model\"";
     let text = format!("{STAGES}{stages}");
     let (manifest, graph) = parse(Path::new("x.toml"), &text, &[]).expect("no mistake yet");
-    let (mut fit, misfits) = Fit::check(&manifest, &graph, |_| None);
+    let (mut fit, misfits) = Fit::check(&manifest, &graph, |_| None, |_| false);
     assert!(misfits.is_empty(), "{misfits:?}");
     let size = |side| Some(ImageSize { height: side, width: side });
     let data = |train_samples, side| Known {
@@ -255,6 +255,38 @@ fn what_an_artifact_says_of_itself_counts() {
         "x" => Some(Known::default()),
         _ => None,
     };
-    let (_, misfits) = Fit::check(&manifest, &graph, |name| known(name.as_str()));
+    let (_, misfits) = Fit::check(&manifest, &graph, |name| known(name.as_str()), |_| false);
     assert!(misfits.is_empty(), "{misfits:?}");
+}
+
+/// Labels drawn from a matrix over two classes in a file, which is written into a folder of its own.
+fn of_a_matrix() -> (tempfile::TempDir, std::path::PathBuf, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("noise.csv"), "1 0\n0 1\n").expect("a file");
+    let path = folder.path().join("x.toml");
+    let text = "[experiment]\nname = \"a\"\n\
+                [stages.grey]\nkind = \"dataset\"\nformat = \"idx\"\npath = \"grey\"\n\
+                [stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"grey\"\nnoise = \"matrix\"\nmatrix = \"noise.csv\"\n";
+    (folder, path, text.to_owned())
+}
+
+#[test]
+fn a_matrix_in_a_file_is_compared_once_the_classes_are_known() {
+    use pipeline_stages::known::Known;
+
+    use super::super::Fit;
+
+    let (_folder, path, text) = of_a_matrix();
+    let (manifest, graph) = parse(&path, &text, &[]).expect("no mistake yet");
+    let of = |classes| Known { classes: Some(classes), ..Known::default() };
+    let learnt = |classes, is_planned: bool| {
+        let (mut fit, misfits) = Fit::check(&manifest, &graph, |_| None, |_| is_planned);
+        assert!(misfits.is_empty(), "{misfits:?}");
+        let misfits = fit.learn(&"grey".parse().expect("a name"), of(classes));
+        misfits.iter().map(|misfit| misfit.mistake.title().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(learnt(2, true).is_empty() && learnt(3, false).is_empty());
+    let [wrong] = &learnt(3, true)[..] else { panic!("one stage does not fit") };
+    let end = "noise.csv, line 1: it has 2 numbers, but the data set has 3 classes";
+    assert!(wrong.ends_with(end), "{wrong}");
 }
