@@ -15,7 +15,8 @@ use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
 use pipeline_learn::training::training_loop::{BatchSource as _, RunLength, StepPosition};
-use pipeline_stages::formats::{Evaluations, ImageShape, Part, write_samples};
+use pipeline_stages::formats::{Evaluations, ImageShape, Part, weights_file, write_samples};
+use pipeline_stages::kinds;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
@@ -390,4 +391,27 @@ fn a_model_of_two_networks_is_the_mean_of_both() {
     let context = Context::for_test(request.clone());
     let same_twice = pipeline_learn::run(learn_stage(&request), &context).unwrap();
     assert_ne!(same_twice["test-loss"], metrics["test-loss"]);
+}
+
+#[test]
+fn every_method_learns_something_else_from_mixed_images() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    for &method in kinds::Method::ALL {
+        let weights = |mixup: Option<f64>, output: &str| {
+            // DivideMix mixes images after its first epochs.
+            let mut changes = json!({"method": method, "warmup-epochs": 1, "estimation-epochs": 1});
+            if let Some(mixup) = mixup {
+                changes["mixup"] = json!(mixup);
+            }
+            let stage = meta_training(&changes);
+            let request = request(folder.path(), &stage, &format!("{method:?}-{output}"));
+            let context = Context::for_test(request.clone());
+            pipeline_learn::run(learn_stage(&request), &context).unwrap();
+            std::fs::read(request.output.join(weights_file(0))).unwrap()
+        };
+        // Those that always mix have other shares without it.
+        let (without, with) = (weights(None, "without"), weights(Some(0.5), "with"));
+        assert!(without != with, "{method:?} ignores mixup");
+    }
 }
