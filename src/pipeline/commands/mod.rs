@@ -57,6 +57,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
 use clap_complete::CompleteEnv;
+use pipeline_stages::kind::PathForm;
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::in_short;
 use pipeline_stages::url::blanked;
@@ -398,7 +399,15 @@ impl Project {
     /// # Errors
     /// All mistakes of the manifest that these show.
     pub(crate) fn check_fit(&self, plan: &Plan) -> Result<(), Mistakes> {
-        if plan.is_all_fresh() {
+        // What follows from the parameters alone was checked when the manifest was read, but for what is in files.
+        let shows_more = |(name, state): (&StageName, &PlanState)| match state {
+            PlanState::Fresh(_) => true,
+            _ => self.manifest.stage(name).is_some_and(|stage| {
+                let mut paths = stage.stage.outside_paths().into_iter();
+                paths.any(|outside| outside.form == PathForm::Matrix)
+            }),
+        };
+        if plan.is_all_fresh() || !plan.iter().any(shows_more) {
             return Ok(());
         }
         let artifact = |name: &StageName| match plan.state(name) {
