@@ -584,7 +584,7 @@ fn a_job_that_a_task_of_an_array_has_submitted_puts_itself_back_and_not_the_task
     let text = project.read(MANIFEST);
     let from = text.find("shell = ").expect("it is there");
     let to = from + text[from..].find('\n').expect("it ends");
-    let run = "run = [\"sh\", \"-c\", 'cd \"$PIPELINE_OUTPUT\"; for name in train.safetensors test.safetensors dataset.json; do echo $0 $name > $name; done', \"${n}\"]\nexecution = { executor = \"slurm\" }";
+    let run = "run = [\"sh\", \"-c\", 'until [ -e go ]; do sleep 0.1; done; cd \"$PIPELINE_OUTPUT\"; for name in train.safetensors test.safetensors dataset.json; do echo $0 $name > $name; done', \"${n}\"]\nexecution = { executor = \"slurm\" }";
     project.write(MANIFEST, text.replace(&text[from..to], run));
     // It does not fit into the task that makes it ready.
     project
@@ -593,6 +593,8 @@ fn a_job_that_a_task_of_an_array_has_submitted_puts_itself_back_and_not_the_task
     let all = "run experiment.toml data simclr@n=0 --executor slurm";
     let left = project.pipeline(&format!("{all} --detach"));
     assert!(left.success().starts_with("data@n=0 left, data@n=1 left"), "{left}");
+    // Not before: what a task has made ready while the run was there, that would submit.
+    project.write("go", "");
     let tasks = jobs(&left.stderr);
     let array = arrays(&tasks).into_iter().next().expect("one").to_owned();
     let deadline = Instant::now() + LIMIT;
