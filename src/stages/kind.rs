@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::ArtifactType;
+use crate::artifact::ArtifactType;
 use crate::clean_labels::CleanLabels;
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::ArtifactType;
+use crate::artifact::ArtifactType;
 use crate::formats::{DatasetInfo, FeaturesInfo, ImageShape, ModelInfo, Storage};
 use crate::kinds::architecture::EncoderArchitecture;
 

@@ -10,8 +10,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::ArtifactType;
+use crate::kinds::KindConfig;
+use crate::path_text;
 use crate::point::Point;
-use crate::{ArtifactType, KindConfig, path_text};
 
 /// Bumped with every change of a message that an older side could not read.
 pub const PROTOCOL: u32 = 4;

@@ -16,8 +16,8 @@ use anyhow::{Context as _, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use crate::KindConfig;
 use crate::checkpoint::{self, Checkpoint, Patience};
+use crate::kinds::KindConfig;
 use crate::message::{
     Event, Execution, Hello, Input, LAST_WORDS, Measured, Metrics, PROTOCOL, Progress, RanOn,
     Request, Used,

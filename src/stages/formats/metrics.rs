@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::tensors::write_json;
-use crate::message::Metrics;
+use crate::metrics::Metrics;
 
 /// Writes `metrics.json`.
 pub fn write_metrics(artifact: &Path, metrics: &Metrics) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Component, Path};
 
-use crate::ArtifactType;
+use crate::artifact::ArtifactType;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::left_out;
 

@@ -115,7 +115,7 @@ macro_rules! kinds {
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::ArtifactType;
+use crate::artifact::ArtifactType;
 use crate::clean_labels::CleanLabels;
 use crate::kind::{self, Cores, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
 use crate::known::{Known, KnownInputs};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::Evaluate;
+use super::evaluate::Evaluate;
 use crate::clean_labels::CleanLabels;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::known::KnownInputs;
@@ -327,7 +327,7 @@ impl Rules for Summarize {
     // Of others, plots are as they were before they had marks.
     fn version(&self) -> Option<u32> {
         let is_marked = self.marks().iter().any(|(_, points)| !points.is_empty());
-        is_marked.then_some(<Self as crate::Kind>::VERSION + 1)
+        is_marked.then_some(<Self as crate::kind::Kind>::VERSION + 1)
     }
 
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
