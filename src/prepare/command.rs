@@ -3,6 +3,7 @@
 //! Does not depend on what the program does. [`process`] starts it, [`descendants`] stops it and all that it
 //! started, [`output`] checks its output, [`sandbox`] keeps it from what its stage does not declare. [`instances`] lists the instances of an input that is all of a stage's.
 
+mod absolute;
 mod descendants;
 mod instances;
 mod output;
@@ -17,7 +18,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use pipeline_stages::checkpoint;
@@ -25,7 +26,8 @@ use pipeline_stages::kinds::Command;
 use pipeline_stages::message::{Input, Metrics};
 use pipeline_stages::worker::Context;
 
-use crate::Body;
+use crate::body::Body;
+use absolute::absolute;
 use process::Program;
 use sandbox::Sandbox;
 
@@ -109,11 +111,6 @@ fn named_inputs(context: &Context) -> anyhow::Result<BTreeMap<String, PathBuf>> 
         Ok((name.to_owned(), folder))
     });
     named.collect()
-}
-
-/// The program runs in another folder than this process, so its paths must be absolute.
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))
 }
 
 fn inherited(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {

@@ -14,16 +14,15 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use pipeline_stages::kinds::Download;
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::url::masked;
 use pipeline_stages::worker::{Context, Stopped};
 
-use crate::Body;
+use crate::body::Body;
 use crate::credentials::Credentials;
 use crate::web_page::is_web_page;
 use checksum::Checksums;
@@ -207,9 +206,4 @@ impl Downloader<'_> {
         }
         anyhow!(message)
     }
-}
-
-/// Reports a failure of this machine's disk, which another mirror would not fix.
-fn ours<T>(result: std::io::Result<T>, doing: &str, path: &Path) -> Result<T, Failure> {
-    result.with_context(|| format!("cannot {doing} {}", path.display())).map_err(Failure::Ours)
 }

@@ -3,6 +3,7 @@
 //! Does not depend on the cache or the manifest: a body gets a request and fills a folder.
 
 mod bisection;
+mod body;
 pub mod certificates;
 mod checkpoint;
 mod cifar_classes;
@@ -47,15 +48,7 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{self, Context};
 use pipeline_stages::{KindConfig, PrepareStage};
 
-/// What a stage kind does: writes files to the output folder, and reports events.
-trait Body {
-    /// Does the work of one stage and returns its metrics.
-    ///
-    /// # Errors
-    /// With a message for people: what is wrong, where, what to do. With
-    /// [`Stopped`](pipeline_stages::worker::Stopped) when it was asked to stop.
-    fn run(&self, context: &Context) -> anyhow::Result<Metrics>;
-}
+use body::Body;
 
 /// Runs the body of a stage.
 pub(crate) fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {

@@ -8,7 +8,7 @@ use pipeline_stages::kinds::ReplaceImages;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use crate::Body;
+use crate::body::Body;
 use crate::dataset::{RawDataset, RawSamples};
 use crate::numpy_random::LegacyRandom;
 use crate::training_order;

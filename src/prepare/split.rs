@@ -9,7 +9,7 @@ use pipeline_stages::kinds::{Split, SplitBy, SplitFrom};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use crate::Body;
+use crate::body::Body;
 use crate::mersenne_twister::MersenneTwister;
 
 impl Body for Split {

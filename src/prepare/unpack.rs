@@ -16,7 +16,6 @@ mod tar_archive;
 mod tests;
 mod zip_archive;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -25,7 +24,7 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::{Context, Stopped};
 
-use crate::Body;
+use crate::body::Body;
 use destination::{Destination, Permission};
 use format::{ArchiveFile, UnpackFormat};
 
@@ -105,11 +104,4 @@ fn only_file(artifact: &Path) -> anyhow::Result<PathBuf> {
             )
         }
     }
-}
-
-/// The archive, opened. An error names it.
-fn open(path: &Path) -> anyhow::Result<(File, u64)> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let size = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
-    Ok((file, size))
 }

@@ -3,11 +3,9 @@
 
 use proptest::prelude::*;
 
+use super::contents::STEPS_PER_NAME;
 use super::{Checkpoint, Leaf, Limits, Values};
 use crate::samples::zipped;
-
-/// The most values to look at per name: far more than any tensor has parts.
-pub(super) const STEPS_PER_NAME: usize = 500;
 
 /// A pickle of a dictionary in protocol 2: `prelude` makes a value, and all of `names` names refer to it.
 fn shared(prelude: &[u8], names: u32) -> Vec<u8> {

@@ -19,7 +19,7 @@ use pipeline_stages::matrix_file;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use crate::Body;
+use crate::body::Body;
 use crate::numpy_random::LegacyRandom;
 use crate::training_order;
 use matrix::NoiseMatrix;

@@ -8,8 +8,10 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
+use super::classes::class_names;
+use super::raw::{RawDataset, RawSamples};
 use super::source::{OffsetReader, SourceFolders, looks_like};
-use super::{RawDataset, RawSamples, class_names, report_images, sample_limit};
+use super::work::{report_images, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
 /// The shape of CIFAR's images.

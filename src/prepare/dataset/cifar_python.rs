@@ -8,9 +8,11 @@ use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
 use super::cifar::{IMAGE, note_unusual_length};
+use super::classes::class_names;
 use super::pickled::{Batch, names, with_batch};
+use super::raw::{RawDataset, RawSamples};
 use super::source::SourceFolders;
-use super::{RawDataset, RawSamples, class_names, sample_limit};
+use super::work::{report_images, sample_limit};
 use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
 /// What differs between the two formats.
@@ -120,7 +122,7 @@ fn read_part(
             samples.pixels.extend(pixels.iter().take(kept * IMAGE.bytes()));
             Ok(())
         })?;
-        super::report_images(context, samples.labels.len(), None);
+        report_images(context, samples.labels.len(), None);
     }
     Ok(samples)
 }

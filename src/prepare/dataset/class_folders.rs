@@ -16,8 +16,9 @@ use pipeline_stages::links::last_link;
 use pipeline_stages::text::{csv_field, in_short};
 use pipeline_stages::worker::Context;
 
+use super::classes::no_such_class;
 use super::source::SourceFolders;
-use super::{no_such_class, sample_limit};
+use super::work::sample_limit;
 
 /// The file of the artifact that says from which file each sample is.
 pub(crate) const FILES: &str = "files.csv";

@@ -13,9 +13,10 @@ use pipeline_stages::text::shortened;
 use pipeline_stages::worker::Context;
 
 use super::cifar::read_names;
+use super::classes::class_names;
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
 use super::source::{SourceFolders, read_whole};
-use super::{class_names, sample_limit, thread_pool};
+use super::work::{sample_limit, thread_pool};
 
 const CLASSES: usize = 14;
 /// The largest of the text files has about 60 million bytes.

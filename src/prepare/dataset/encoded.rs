@@ -14,8 +14,8 @@ use pipeline_stages::worker::Context;
 use rayon::prelude::*;
 
 use super::images::{self, Checked, Memory};
-use super::report_images;
 use super::statistics::{ChannelHistograms, ChannelStatistics};
+use super::work::report_images;
 
 /// The most files that are read at once.
 const BLOCK: usize = 32;

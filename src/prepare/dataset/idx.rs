@@ -10,8 +10,10 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
+use super::classes::class_names;
+use super::raw::{RawDataset, RawSamples};
 use super::source::{OffsetReader, SourceFolders, looks_like};
-use super::{RawDataset, RawSamples, class_names, sample_limit};
+use super::work::sample_limit;
 
 /// The largest side of an image: a header with more is damaged.
 const LONGEST_SIDE: u64 = 1 << 15;

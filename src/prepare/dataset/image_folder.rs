@@ -20,8 +20,9 @@ use rayon::prelude::*;
 use super::class_folders::{ClassListing, LabelledFile};
 use super::encoded::{EncodedImages, ImageFiles, sampled_statistics};
 use super::images::{self, Checked, Memory};
+use super::raw::{RawDataset, RawSamples};
 use super::source::SourceFolders;
-use super::{RawDataset, RawSamples, report_images, thread_pool};
+use super::work::{report_images, thread_pool};
 
 /// Bicubic with a = -0.5 and a scaled support when it shrinks (antialiasing): Pillow's bicubic.
 const FILTER: FilterType = FilterType::CatmullRom;

@@ -10,11 +10,12 @@ use pipeline_stages::formats::{DatasetInfo, ImageShape, Part, SamplesWriter};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
+use super::classes::class_names;
 use super::npz::{Npz, Reading};
 use super::pickled::with_batch;
 use super::source::SourceFolders;
 use super::statistics::ChannelHistograms;
-use super::{class_names, report_images, sample_limit};
+use super::work::{report_images, sample_limit};
 
 const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
 const CLASSES: usize = 1000;

@@ -12,8 +12,7 @@ use pipeline_stages::worker::Context;
 use serde::{Deserialize, Serialize};
 
 use super::checksum::{Digests, Hashes};
-use super::ours;
-use super::retry::Failure;
+use super::retry::{Failure, ours};
 
 /// Enough of a file to recognise a web page.
 const BEGINNING: usize = 256;

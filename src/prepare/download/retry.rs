@@ -2,8 +2,10 @@
 //!
 //! Pure. Does not depend on the network.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use pipeline_stages::worker::Stopped;
 
 /// The longest pause if the server does not ask for one.
@@ -74,6 +76,11 @@ pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     }
     let then = httpdate::parse_http_date(header).ok()?;
     Some(then.duration_since(now).unwrap_or_default())
+}
+
+/// Reports a failure of this machine's disk, which another mirror would not fix.
+pub(super) fn ours<T>(result: std::io::Result<T>, doing: &str, path: &Path) -> Result<T, Failure> {
+    result.with_context(|| format!("cannot {doing} {}", path.display())).map_err(Failure::Ours)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use pipeline_stages::state_dict::{ElementType, TensorSpec, feature_count, image_
 use pipeline_stages::worker::Context;
 use safetensors::Dtype;
 
-use crate::Body;
+use crate::body::Body;
 use crate::checkpoint::{self, Checkpoint, Contents, Limits, Tensor, Values};
 use layers::Selection;
 use report::Report;

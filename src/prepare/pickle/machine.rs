@@ -6,8 +6,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::cursor::Cursor;
+use super::error::PickleError;
+use super::limits::Limits;
 use super::value::{Id, Node, Object, Pickle};
-use super::{Limits, PickleError, literal, opcode as op};
+use super::{literal, opcode as op};
 
 /// The highest protocol that exists.
 const PROTOCOL: u8 = 5;

@@ -15,6 +15,8 @@
 //! Source of the instructions: the comments of CPython's `Lib/pickletools.py`.
 
 mod cursor;
+mod error;
+mod limits;
 mod literal;
 mod machine;
 mod numpy;
@@ -26,47 +28,11 @@ mod properties;
 mod tests;
 mod value;
 
+pub(crate) use error::PickleError;
+pub(crate) use limits::Limits;
 pub(crate) use numpy::Array;
 pub(crate) use parts::{Entries, Items};
 pub(crate) use value::{Pickle, Value};
-
-/// How much a pickle may hold.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// The most instructions, and therefore references between values.
-    pub instructions: usize,
-    /// The most values. Each takes at most 150 bytes in addition to its references.
-    pub values: usize,
-    /// The most marks that are open at once: how deep unfinished containers are nested.
-    pub marks: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { instructions: 32 << 20, values: 4 << 20, marks: 10_000 }
-    }
-}
-
-/// What is wrong with a pickle, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PickleError {
-    /// The offset of the instruction, in bytes from the start of the pickle.
-    pub offset: usize,
-    /// What is wrong, for people.
-    pub problem: String,
-}
-
-impl std::fmt::Display for PickleError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "the pickle is damaged or not supported, at its byte {}: {}",
-            self.offset, self.problem
-        )
-    }
-}
-
-impl std::error::Error for PickleError {}
 
 /// Reads the pickle at the start of `data`. What follows it is not read: [`Pickle::length`] is where
 /// it ends.

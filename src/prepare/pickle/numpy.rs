@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use super::Value;
 use super::parts::{Bytes, Items};
+use super::value::Value;
 
 /// The modules that NumPy 1 and 2 keep their helpers in.
 const MULTIARRAY: &[&str] = &["numpy.core.multiarray", "numpy._core.multiarray"];

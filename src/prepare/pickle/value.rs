@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use pipeline_stages::text::{in_short, shortened};
 
-use super::Array;
+use super::numpy::Array;
 use super::parts::{Bytes, Entries, Items};
 
 /// The index of a value in the table.

@@ -30,7 +30,7 @@ use pipeline_stages::point::Point;
 use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
-use crate::Body;
+use crate::body::Body;
 use axes::Order;
 use format::higher_is_better;
 use groups::Group;

@@ -57,7 +57,7 @@ impl Gauge {
 impl<'a> ArchiveFile<'a> {
     /// Opens it.
     pub(super) fn open(path: &Path, context: &'a Context) -> anyhow::Result<Self> {
-        let (file, size) = super::open(path)?;
+        let (file, size) = open(path)?;
         Ok(Self { file, size, gauge: Rc::default(), context })
     }
 
@@ -198,4 +198,11 @@ pub(super) fn xz<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a>
 /// Decompresses Zstandard.
 pub(super) fn zstd<'a>(archive: ArchiveFile<'a>) -> anyhow::Result<impl Read + 'a> {
     zstd::Decoder::new(archive).context("cannot set up the Zstandard decoder")
+}
+
+/// The archive, opened. An error names it.
+fn open(path: &Path) -> anyhow::Result<(File, u64)> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let size = file.metadata().with_context(|| format!("cannot read {}", path.display()))?.len();
+    Ok((file, size))
 }

@@ -25,6 +25,7 @@ use anyhow::{Context as _, anyhow};
 use pipeline_stages::kinds::{Command, SandboxMode};
 use pipeline_stages::worker::{Context, Stopped};
 
+use super::absolute::absolute;
 use advice::Manifest;
 use observer::Seen;
 use places::Declared;
@@ -61,7 +62,7 @@ impl Sandbox {
         if command.sandbox == SandboxMode::Off {
             return Ok(None);
         }
-        let folder = super::absolute(&context.folder)?;
+        let folder = absolute(&context.folder)?;
         let variable = |environment: &BTreeMap<OsString, OsString>, name: &str| {
             environment.get(OsStr::new(name)).filter(|value| !value.is_empty()).cloned()
         };
@@ -96,8 +97,8 @@ impl Sandbox {
                 missing.display()
             ));
         }
-        write.push(super::absolute(&context.output)?);
-        write.push(super::absolute(&context.checkpoint)?);
+        write.push(absolute(&context.output)?);
+        write.push(absolute(&context.checkpoint)?);
         write.extend(variable(environment, "TMPDIR").map(|temporary| folder.join(temporary)));
         // `> /dev/stderr` opens the log again.
         write.extend(Path::new("/proc/self/fd/2").read_link().ok().filter(|log| log.is_absolute()));

@@ -1,6 +1,6 @@
 //! Bits of entropy-coded data, and the Huffman codes in them.
 
-use super::{CUT_OFF, Damage};
+use super::damage::{CUT_OFF, Damage};
 
 /// Codes of at most this length are found in one step.
 const LOOKAHEAD: u32 = 9;

@@ -16,19 +16,15 @@
 //! Source: ITU-T T.81, sections B (marks), F.2 and G.2 (decoding).
 
 mod bits;
+mod damage;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 use bits::HuffmanTable;
+use damage::{BAD_HEADER, CUT_OFF, Damage, NO_MARK};
 use scan::{Component, Kind, Scan, ScanComponent};
 
-/// What is wrong with a file, as a message.
-pub(super) type Damage = &'static str;
-
-const CUT_OFF: Damage = "it is cut off";
-const NO_MARK: Damage = "it is damaged: data where a marker should be";
-const BAD_HEADER: Damage = "a part of its header is damaged";
 /// The most that the decoder accepts.
 const MOST_SCANS: usize = 100;
 

@@ -1,7 +1,7 @@
 //! One scan: all of its blocks must be in its data, between restart marks if it has any.
 
 use super::bits::{Bits, HuffmanTable};
-use super::{BAD_HEADER, CUT_OFF, Damage};
+use super::damage::{BAD_HEADER, CUT_OFF, Damage};
 
 const TOO_FAR: Damage = "it is damaged: a block with too many coefficients";
 const LEFT_OVER: Damage = "it is damaged: more data than it has blocks";
