@@ -5,7 +5,7 @@ use pipeline_stages::kinds::Probe;
 use pipeline_stages::message::Metrics;
 use tch::{Kind, Tensor};
 
-use super::measure;
+use super::measure::measure;
 use crate::kinds::features::source::FeatureSource;
 use crate::training::loss::unit_rows;
 

@@ -13,7 +13,7 @@ use pipeline_stages::kinds::{Augmentation, Probe};
 use pipeline_stages::message::{Metrics, Progress, Unit};
 use tch::{Device, Tensor};
 
-use super::measure;
+use super::measure::measure;
 use crate::data::augment::batched::upload;
 use crate::data::batches::StepSamples;
 use crate::kinds::features::source::FeatureSource;
