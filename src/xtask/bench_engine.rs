@@ -3,6 +3,7 @@
 //! The work: a large source, one stage that reads its beginning, and chains of three stages that copy a small file, each with a seed of its
 //! own. Times are of whole processes.
 
+mod measuring;
 mod rest;
 
 use crate::cargo::Cargo;
@@ -12,8 +13,10 @@ use clap::{Args, ValueEnum};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use measuring::{make_writable, median, run_quietly};
 
 /// The stages of a chain.
 const LINKS: usize = 3;
@@ -163,20 +166,6 @@ fn installed_peers(place: &Path, engines: &[Engine]) -> Result<PathBuf> {
         run_quietly(pip.args(["install", "--quiet"]).args(missing))?;
     }
     Ok(programs)
-}
-
-/// What a program printed.
-fn run_quietly(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.with_context(|| format!("{command:?} does not start"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?} failed ({}): {said}", output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Artifacts are read-only folders.
-fn make_writable(folder: &Path) -> Result<()> {
-    run_quietly(Command::new("chmod").args(["-R", "u+w"]).arg(folder)).map(|_| ())
 }
 
 /// The content of the seed of a chain, at first.
@@ -367,11 +356,6 @@ fn dvc_yaml(chains: usize) -> String {
         );
     }
     text
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 /// The medians, and their ratios to ninja's.

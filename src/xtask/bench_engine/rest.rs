@@ -1,6 +1,6 @@
 //! What is measured of `pipeline` alone, or beside `b3sum`: the start, plans of large matrices, hashing, an artifact of very many files.
 
-use super::{make_writable, median, run_quietly};
+use super::measuring::{make_writable, median, run_quietly};
 use crate::cargo::Cargo;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
