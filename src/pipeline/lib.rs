@@ -58,6 +58,7 @@ mod table;
 #[doc(hidden)]
 pub mod testing;
 mod tracking;
+mod trust;
 mod usage;
 mod visible;
 mod width;

@@ -1,12 +1,11 @@
-//! Signatures of records: who signs, whom somebody trusts, and what is signed.
+//! Signatures of records: who signs, and what is signed.
 
 #![allow(clippy::disallowed_methods, reason = "the key of a user is not in a cache")]
 
 use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::{fmt, io};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use base64::Engine as _;
@@ -17,76 +16,16 @@ use tempfile::NamedTempFile;
 
 use crate::digest::Digest;
 use crate::key::StageKey;
+use crate::trust::{KEY_BYTES, PRIVATE, PublicKey, Trust};
 
 /// What every signed text begins with: a signature of a record is one of nothing else.
 const DOMAIN: &[u8] = b"pipeline 2026-11 signed record\0";
 
-/// How the line of a public key begins, and the file of a private one.
-const PUBLIC: &str = "ed25519:";
-const PRIVATE: &str = "ed25519-private:";
-
-/// The bytes of keys and signatures (RFC 8032).
-const KEY_BYTES: usize = 32;
+/// The bytes of a signature (RFC 8032).
 const SIGNATURE_BYTES: usize = 64;
 
 /// The most bytes of the text of a signature.
 pub(crate) const MOST_SIGNATURE_BYTES: u64 = 128;
-
-/// Whose results count.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Trust {
-    /// Those of everybody who can write to a remote.
-    #[default]
-    Everybody,
-    /// Those that one of these has signed.
-    Signed(Vec<PublicKey>),
-}
-
-/// A key that signatures are checked with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PublicKey([u8; KEY_BYTES]);
-
-impl PublicKey {
-    /// Reads the line of a key; what follows a space is a name for people.
-    ///
-    /// # Errors
-    /// When it is not one. A private key is not repeated.
-    pub(crate) fn read(line: &str) -> Result<Self, &'static str> {
-        let key = line.split_whitespace().next().unwrap_or_default();
-        if key.starts_with(PRIVATE) {
-            return Err("it is a private key: whoever has it can sign");
-        }
-        let bytes = key.strip_prefix(PUBLIC).and_then(|text| STANDARD.decode(text).ok());
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or("it is not a line that `pipeline key new` prints")
-    }
-
-    /// What it is called in the name of a signature.
-    pub(crate) fn id(&self) -> String {
-        blake3::hash(&self.0).to_hex()[..16].to_owned()
-    }
-
-    /// Whether this is the text of a signature of a statement by this key.
-    pub(crate) fn has_signed(&self, statement: &Statement, signature: &[u8]) -> bool {
-        let signature = STANDARD.decode(signature.trim_ascii());
-        let key = UnparsedPublicKey::new(&ED25519, self.0);
-        signature.is_ok_and(|signature| {
-            signature.len() == SIGNATURE_BYTES && key.verify(&statement.0, &signature).is_ok()
-        })
-    }
-}
-
-impl fmt::Display for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PUBLIC}{}", STANDARD.encode(self.0))
-    }
-}
-
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// That these bytes are the record of this key.
 pub(crate) struct Statement(Vec<u8>);
@@ -100,6 +39,17 @@ impl Statement {
     /// What it is called.
     pub(crate) fn digest(&self) -> Digest {
         blake3::hash(&self.0).into()
+    }
+}
+
+impl PublicKey {
+    /// Whether this is the text of a signature of a statement by this key.
+    pub(crate) fn has_signed(&self, statement: &Statement, signature: &[u8]) -> bool {
+        let signature = STANDARD.decode(signature.trim_ascii());
+        let key = UnparsedPublicKey::new(&ED25519, self.0);
+        signature.is_ok_and(|signature| {
+            signature.len() == SIGNATURE_BYTES && key.verify(&statement.0, &signature).is_ok()
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::values::{Value, known_table, leaves, text, whole_number};
 use super::{document, file};
 use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::format::read_size;
-use crate::signing::{PublicKey, Trust};
+use crate::trust::{PublicKey, Trust};
 
 const KEYS: [&str; 5] = ["cache", "cache-limit", "jobs", "execution", "executors"];
 

@@ -11,9 +11,10 @@
 //! ```
 //!
 //! Nothing there is ever changed or removed, and everything is checked when it is read. What is there for which kind of
-//! address is behind [`Remote`]: one file each, and one line in [`connect`]. Does not depend on how a stage is run.
+//! address is behind [`Remote`](transport::Remote): one file each, and one line in [`connect`]. Does not depend on how a stage is run.
 
 mod blobs;
+mod connect;
 mod folder;
 mod http;
 mod index;
@@ -36,20 +37,3 @@ pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use s3::{is_answer, is_for_s3};
 pub(crate) use shared::SharedCache;
-pub(crate) use transport::Failure;
-
-use crate::remote_address::Address;
-use transport::Remote;
-
-/// What is behind an address. No connection is made yet.
-///
-/// # Errors
-/// When that cannot work, whoever answers there.
-fn connect(address: &Address) -> Result<Box<dyn Remote>, Failure> {
-    Ok(match address {
-        Address::Folder(path) => Box::new(folder::Folder::new(path.clone())),
-        Address::S3(address) => Box::new(s3::S3::new(address)?),
-        Address::Ssh(address) => Box::new(ssh::Ssh::new(address.clone())),
-        Address::Web(address) => Box::new(web::Web::new(address.clone())),
-    })
-}

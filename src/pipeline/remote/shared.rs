@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::connect;
+use super::connect::connect;
 use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
 use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
@@ -16,7 +16,8 @@ use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
 use crate::remote_address::Address;
-use crate::signing::{MOST_SIGNATURE_BYTES, Signing, Statement, Trust};
+use crate::signing::{MOST_SIGNATURE_BYTES, Signing, Statement};
+use crate::trust::Trust;
 
 /// The version of the layout that this build reads and writes.
 const VERSION: &str = "1";

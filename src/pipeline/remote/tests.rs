@@ -18,7 +18,8 @@ use super::transport::{Content, Extent, Failure, FailureKind, Put, Remote};
 use crate::cache::{Cache, Execution, Lookup, Record, Watch};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
-use crate::signing::{Signer, Signing, Trust};
+use crate::signing::{Signer, Signing};
+use crate::trust::Trust;
 
 /// A remote in memory, which breaks off at one of its operations.
 #[derive(Default)]
