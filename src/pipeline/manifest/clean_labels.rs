@@ -7,7 +7,7 @@ use pipeline_stages::KindConfig;
 use pipeline_stages::clean_labels::CleanLabels;
 use pipeline_stages::known::{Known, KnownInputs};
 
-use super::Stage;
+use super::declaration::Stage;
 use crate::graph::Graph;
 use crate::stage_name::StageName;
 

@@ -17,7 +17,6 @@ use super::sharing::{self, Sharing};
 use super::values::{
     Value, known_table, leaves, not_a_table, nul_mistake, text, whole_number, with_nul,
 };
-use super::{Experiment, Tracking};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_experiment_name;
 
@@ -41,6 +40,26 @@ pub(super) const NO_EXPERIMENT: &str = "the manifest does not have [experiment]"
 pub(super) const EXPERIMENT_KEYS: [&str; 3] = ["name", "about", "seed"];
 /// The keys of the table `[tracking]`.
 pub(super) const TRACKERS: [&str; 2] = ["tensorboard", "mlflow"];
+/// The table `[tracking]`: where else to show what a run measures. In no key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tracking {
+    /// The folder for TensorBoard's event files, absolute.
+    pub(crate) tensorboard: Option<PathBuf>,
+    /// The address of an MLflow server, without a user name or a password.
+    pub(crate) mlflow: Option<WebUrl>,
+}
+
+/// What the stages of a manifest are for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Experiment {
+    /// Its name. It is a valid file name.
+    pub(crate) name: String,
+    /// What it is about, in the user's words.
+    pub(crate) about: Option<String>,
+    /// The seed of the stages that do not have their own. 0 if the manifest does not set it.
+    pub(crate) seed: u64,
+}
+
 /// The content of a manifest beside its stages, and where these are.
 pub(super) struct Envelope<'t, 'i> {
     /// `None` if it is missing or wrong.

@@ -9,8 +9,9 @@ use pipeline_stages::kind::PathForm;
 use pipeline_stages::known::{Known, KnownInputs};
 use pipeline_stages::matrix_file;
 
+use super::checked::Manifest;
+use super::declaration::Stage;
 use super::stage::problem_mistake;
-use super::{Manifest, Stage};
 use crate::diagnostic::Mistake;
 use crate::graph::Graph;
 use crate::stage_name::StageName;

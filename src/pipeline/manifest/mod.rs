@@ -9,9 +9,11 @@
 //! Does not depend on keys, caches or workers. Only [`read`] and `include` do I/O.
 
 mod brackets;
+mod checked;
 mod clean_labels;
 mod config;
 mod connect;
+mod declaration;
 mod document;
 mod envelope;
 mod execution;
@@ -29,6 +31,7 @@ mod places;
 mod ports;
 mod schema;
 mod secrets;
+mod settings;
 mod sharing;
 mod stage;
 mod stages;
@@ -38,21 +41,18 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use pipeline_stages::path_text;
-use pipeline_stages::point::Point;
-use pipeline_stages::url::WebUrl;
-use pipeline_stages::{KindConfig, WorkerProgram};
-use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use crate::diagnostic::{Mistake, Mistakes, Origin, Sources, Span};
+use crate::diagnostic::{Mistake, Mistakes, Origin, Sources};
 use crate::graph::Graph;
-use crate::stage_name::StageName;
 
+pub(crate) use checked::Manifest;
 pub(crate) use config::Config;
+pub(crate) use declaration::{Connection, Stage};
+pub(crate) use envelope::Tracking;
 pub(crate) use execution::{Failing, Limits, MOST_CORES, StageExecution, Takes, WHOLE_GPU};
 pub(crate) use executors::{
     CommandTemplates, ExecutorSettings, Executors, LOCAL, SchedulerSettings, SlurmSettings,
@@ -62,16 +62,15 @@ pub(crate) use file::read as read_bytes;
 pub(crate) use fit::{Fit, Misfit};
 pub(crate) use hint::{did_you_mean, nearest};
 pub(crate) use lints::Lint;
-pub(crate) use matrix::Placeholders;
 pub(crate) use overrides::Override;
-pub(crate) use places::Places;
 pub(crate) use schema::json_schema;
 pub(crate) use sharing::{PushPolicy, Sharing};
 pub(crate) use stages::Stages;
 
 use include::Included;
 use matrix::Expanded;
-use values::{Value, WITHOUT_QUOTES, is_template};
+use settings::Settings;
+use values::{WITHOUT_QUOTES, is_template};
 
 /// The file where none is named.
 pub(crate) const DEFAULT_NAME: &str = "pipeline.toml";
@@ -79,150 +78,6 @@ pub(crate) const DEFAULT_NAME: &str = "pipeline.toml";
 /// Whether an argument names a manifest.
 pub(crate) fn is_manifest(argument: &Path) -> bool {
     argument.extension().is_some_and(|extension| extension == "toml")
-}
-
-/// A checked manifest: every port is connected to a stage that fits.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Manifest {
-    /// The file, as the user named it.
-    pub(crate) path: PathBuf,
-    /// The folder of the file, absolute: what relative paths in it are relative to.
-    pub(crate) folder: PathBuf,
-    /// The file and those that it includes, absolute.
-    pub(crate) files: Vec<PathBuf>,
-    /// Other paths that it includes, and that lead to one of these files now. Absolute.
-    pub(crate) aliases: Vec<PathBuf>,
-    /// The table `[experiment]`.
-    pub(crate) experiment: Experiment,
-    /// The stages, in the file's order.
-    pub(crate) stages: Stages,
-    /// What all stages together may take of the machine.
-    pub(crate) limits: Limits,
-    /// Where stages can run, beside here.
-    pub(crate) executors: Executors,
-    /// The axes of its matrix that no stage uses, with their places.
-    pub(crate) unused_axes: Vec<(String, Span)>,
-    /// Where `${...}` is replaced, and what it can be there.
-    pub(crate) placeholders: Placeholders,
-    /// The cache that others share.
-    pub(crate) sharing: Sharing,
-    /// Where else to show what a run measures.
-    pub(crate) tracking: Tracking,
-    /// The warnings that are silenced.
-    pub(crate) allowed: BTreeSet<Lint>,
-    /// The text, to show places in.
-    pub(crate) sources: Sources,
-}
-
-/// The table `[tracking]`: where else to show what a run measures. In no key.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Tracking {
-    /// The folder for TensorBoard's event files, absolute.
-    pub(crate) tensorboard: Option<PathBuf>,
-    /// The address of an MLflow server, without a user name or a password.
-    pub(crate) mlflow: Option<WebUrl>,
-}
-
-/// What the stages of a manifest are for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Experiment {
-    /// Its name. It is a valid file name.
-    pub(crate) name: String,
-    /// What it is about, in the user's words.
-    pub(crate) about: Option<String>,
-    /// The seed of the stages that do not have their own. 0 if the manifest does not set it.
-    pub(crate) seed: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Stage {
-    pub(crate) name: StageName,
-    /// Its kind and its parameters.
-    pub(crate) stage: KindConfig,
-    /// Per connected port, under its name in a manifest, the stages behind it, in the order in which
-    /// they are listed. Never empty; the artifacts in a table of them are sorted by name.
-    pub(crate) inputs: BTreeMap<String, Vec<Connection>>,
-    /// The seed of its random draws: its own, or the experiment's.
-    pub(crate) seed: u64,
-    /// Whether its result follows from labels that are known to be right.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) uses_clean_labels: bool,
-    /// How to run it.
-    pub(crate) execution: StageExecution,
-    /// The line of its file, from 1, where it starts: all instances of a stage are on one.
-    pub(crate) line: usize,
-    /// The file that it is from, if that is not the manifest itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) file: Option<StageFile>,
-    /// Where its values are.
-    #[serde(skip)]
-    pub(crate) places: Places,
-}
-
-/// A file that a manifest includes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StageFile {
-    /// Its name, as it is shown.
-    pub(crate) name: String,
-    /// Its folder, absolute: what relative paths of its stages are relative to.
-    #[serde(with = "path_text")]
-    pub(crate) folder: PathBuf,
-}
-
-/// An edge of the graph, at the end where the artifact is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Connection {
-    /// The name of the artifact, at a port that takes a table of them.
-    pub(crate) name: Option<String>,
-    /// The stage that produces it.
-    pub(crate) from: StageName,
-    /// Whether it is one of all instances of a stage (`evaluate@*`), which are told apart by their points.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) among_all: bool,
-}
-
-impl Connection {
-    /// The point of the instance.
-    pub(crate) fn point(&self) -> Point {
-        self.from.point().collect()
-    }
-}
-
-impl Manifest {
-    pub(crate) fn stage(&self, name: &StageName) -> Option<&Stage> {
-        self.stages.get(self.stages.position(name)?)
-    }
-
-    /// What relative paths of a stage are relative to: the folder of its file, absolute.
-    pub(crate) fn folder_of<'m>(&'m self, stage: &'m Stage) -> &'m Path {
-        stage.file.as_ref().map_or(&self.folder, |file| &file.folder)
-    }
-
-    /// Whether two stages with the same key would run in the same way, so that one fails where the other does: in the same folder
-    /// and sandbox, on the same device, with as much time, memory and as many attempts. When they start does not matter.
-    pub(crate) fn run_alike(&self, one: &StageName, other: &StageName) -> bool {
-        let terms = |stage: &Stage| StageExecution { priority: 0, ..stage.execution.clone() };
-        self.stage(one).zip(self.stage(other)).is_some_and(|(one, other)| {
-            one.stage == other.stage
-                && self.folder_of(one) == self.folder_of(other)
-                && terms(one) == terms(other)
-        })
-    }
-}
-
-impl Stage {
-    /// Every connection, with the name of its port, in the order of the ports' names.
-    pub(crate) fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
-        let ports = self.inputs.iter();
-        ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
-    }
-
-    /// The executor that it runs on: its own, or else the one for all kinds that learn. `None` where it runs here.
-    pub(crate) fn executor_or<'s>(&'s self, for_learning: Option<&'s str>) -> Option<&'s str> {
-        let learns = self.stage.info().worker == WorkerProgram::Learn;
-        let name = self.execution.executor.as_deref().or(for_learning.filter(|_| learns))?;
-        (name != LOCAL).then_some(name)
-    }
 }
 
 /// The files of a manifest, absolute, with their bytes: itself, and what it includes, also what cannot be read.
@@ -377,26 +232,6 @@ fn part_of_others(found: &mut Vec<Mistake>) -> Option<Mistake> {
     let mistake = found.swap_remove(place);
     found.clear();
     Some(mistake.help("if other manifests include this file, name one of them; more mistakes of it are shown when it has [experiment]"))
-}
-
-/// What holds for all stages.
-#[derive(Debug, Clone, Copy)]
-struct Settings<'s> {
-    /// How they are run, unless they set it themselves.
-    execution: &'s StageExecution,
-    /// The axes of `--sweep`.
-    swept: &'s [&'s str],
-    /// The values of the files in whose place others are from the command line.
-    replaced: &'s [Value<'s>],
-    /// The stages as they are written that are read. `None`: all.
-    part: Option<&'s HashSet<&'s str>>,
-}
-
-impl<'s> Settings<'s> {
-    /// Those of a whole manifest, which nothing on the command line changes.
-    fn new(execution: &'s StageExecution) -> Self {
-        Self { execution, swept: &[], replaced: &[], part: None }
-    }
 }
 
 fn read_document(

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use pipeline_stages::{KindInfo, Port, PortShape};
 use toml::de::{DeTable, DeValue};
 
-use super::Connection;
+use super::declaration::Connection;
 use super::values::{Value, found};
 use crate::diagnostic::{Mistake, Span};
 use crate::stage_name::check_name;

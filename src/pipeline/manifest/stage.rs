@@ -16,17 +16,19 @@ use serde::de::value::MapDeserializer;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::declaration::{Connection, Stage, StageFile};
 use super::execution::{STAGE_EXECUTION_KEYS, StageExecution, kind_mistake, read_for_one};
 use super::hint::{did_you_mean, listed, nearest};
 use super::include::Included;
 use super::matrix::Instance;
+use super::places::Places;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
+use super::settings::Settings;
 use super::values::{
     NO_MATRIX, Value, about, not_a_table, nul_mistake, range_mistake, text, type_mistake,
     whole_number, with_nul,
 };
-use super::{Connection, Places, Settings, Stage, StageFile};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 use crate::stage_name::{StageName, check_name};
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use super::Stage;
+use super::declaration::Stage;
 use crate::stage_name::StageName;
 
 /// The stages of a manifest, in the file's order. They do not change, so the places of names stay valid.

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use toml::de::DeTable;
 
-use super::Settings;
+use super::settings::Settings;
 use super::values::Value;
 use crate::diagnostic::{Mistake, Sources, Span};
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::execution::most_gpus;
 use super::super::stage::COMMON_KEYS;
+use super::definitions::{definition, kind_definition};
 use super::value::{self, described, object, templated};
-use super::{definition, kind_definition};
 
 /// A stage of any kind.
 pub(super) fn stage() -> Value {

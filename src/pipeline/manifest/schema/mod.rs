@@ -8,6 +8,7 @@
 //! Completion in taplo looks into `properties`, `additionalProperties` and `anyOf`, not behind `if`: what is
 //! required by `then` is offered by an `anyOf` too, whose last alternative is always right.
 
+mod definitions;
 mod kinds;
 mod tables;
 mod value;
@@ -25,6 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::INCLUDED_TABLES;
 use super::envelope::TABLES;
+use definitions::{definition, kind_definition};
 
 /// The schema.
 pub(crate) fn json_schema() -> Value {
@@ -79,14 +81,4 @@ fn table(name: &str) -> Value {
         }
         name => tables::table(name),
     }
-}
-
-/// A reference to a definition.
-fn definition(name: &str) -> String {
-    format!("#/$defs/{name}")
-}
-
-/// The name of the definition of a stage of a kind.
-fn kind_definition(kind: &str) -> String {
-    format!("stage-{kind}")
 }

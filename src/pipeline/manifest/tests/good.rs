@@ -6,7 +6,8 @@ use std::path::Path;
 use pipeline_stages::message::{Device, Execution};
 use pipeline_stages::{KINDS, KindConfig, PrepareStage};
 
-use super::super::{Connection, Experiment, Override, StageExecution, parse};
+use super::super::envelope::Experiment;
+use super::super::{Connection, Override, StageExecution, parse};
 use super::{GOOD, HEAD, right};
 use crate::stage_name::StageName;
 
