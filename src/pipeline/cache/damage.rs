@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::lock::Lock;
+use super::opened::Cache;
 use super::record::Unreadable;
 use super::snapshot::TopFolder;
-use super::store::{self, Stored};
+use super::store;
+use super::stored::Stored;
 use super::withdrawal::Withdrawn;
-use super::{Cache, disk, durable, stamp};
+use super::{disk, durable, stamp};
 use crate::digest::Digest;
 use crate::key::StageKey;
 

@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
 
 use super::layout::Bucket;
-use super::{Cache, Record, disk, durable, store};
+use super::lazy_run::LazyRun;
+use super::opened::Cache;
+use super::record::Record;
+use super::{disk, durable, store};
 
 /// When results are flushed to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -19,34 +21,6 @@ pub(crate) enum Durability {
     Full,
     /// All at the end of the run: what a power cut tears is made again.
     Lazy,
-}
-
-/// The run that recorded a result without waiting for the disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LazyRun {
-    /// Which start of which machine it was in.
-    boot: String,
-    /// A name of its own.
-    run: String,
-}
-
-impl LazyRun {
-    /// The name of the run.
-    pub(super) fn name(&self) -> &str {
-        &self.run
-    }
-
-    /// Whether a run may have this name: when it began, in seconds and nanoseconds, and its process.
-    pub(super) fn is_name(name: &str) -> bool {
-        let is_number =
-            |part: &str| !part.is_empty() && part.bytes().all(|one| one.is_ascii_digit());
-        match name.split('-').collect::<Vec<_>>()[..] {
-            [began, nanos, process] => {
-                [began, nanos, process].into_iter().all(is_number) && nanos.len() == 9
-            }
-            _ => false,
-        }
-    }
 }
 
 impl Cache {

@@ -10,7 +10,9 @@ use std::time::UNIX_EPOCH;
 use anyhow::bail;
 
 use super::layout::{Document, RUN_SUFFIX};
-use super::{Cache, Lock, disk, durable};
+use super::lock::Lock;
+use super::opened::Cache;
+use super::{disk, durable};
 use crate::digest::Digest;
 
 /// How often a free name is looked for.

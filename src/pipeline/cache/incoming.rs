@@ -14,10 +14,11 @@ use super::entry::EntryKind;
 use super::layout::Bucket;
 use super::listing::Listing;
 use super::lock::Lock;
-use super::pins::Pinned;
+use super::opened::Cache;
+use super::own_pin::Pinned;
 use super::record::Record;
 use super::work::WorkFolder;
-use super::{Cache, disk, store};
+use super::{disk, store};
 use crate::digest::Digest;
 
 /// What a cache has for a record from elsewhere.

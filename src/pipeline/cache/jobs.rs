@@ -25,8 +25,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::layout::Bucket;
-use super::pins::Pinned;
-use super::{Cache, Lock, disk, durable};
+use super::lock::Lock;
+use super::opened::Cache;
+use super::own_pin::Pinned;
+use super::{disk, durable};
 use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
 

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::layout::{Bucket, Layout};
-use super::{Cache, Lock, disk, durable};
+use super::lock::Lock;
+use super::opened::Cache;
+use super::{disk, durable};
 use crate::digest::{Digest, Encoder};
 
 /// The names of links, each with the artifact behind it.

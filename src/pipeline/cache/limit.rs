@@ -4,7 +4,9 @@ use std::io;
 
 use anyhow::{Context, anyhow};
 
-use super::{Cache, Lock, disk, durable, sweep};
+use super::lock::Lock;
+use super::opened::Cache;
+use super::{disk, durable, sweep};
 
 /// A limit of a cache itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,9 +17,12 @@ mod incoming;
 mod jobs;
 mod latest;
 mod layout;
+mod lazy_run;
 mod limit;
 mod listing;
 mod lock;
+mod opened;
+mod own_pin;
 mod parallel;
 mod pins;
 mod reach;
@@ -30,6 +33,7 @@ mod stamp;
 mod stat;
 mod stat_index;
 mod store;
+mod stored;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -39,18 +43,17 @@ mod work;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use pipeline_stages::known::Known;
 use pipeline_stages::{ArtifactType, checkpoint};
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
-pub(crate) use durability::{Durability, LazyRun, boot};
+pub(crate) use durability::{Durability, boot};
 pub(crate) use durable::{forget_file, write_disposable};
 pub(crate) use entry::EntryKind;
 #[cfg(test)]
@@ -64,72 +67,23 @@ pub(crate) use layout::{Bucket, Document, Layout};
 pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner, now};
+pub(crate) use opened::Cache;
+pub(crate) use own_pin::Pinned;
 pub(crate) use parallel::{all_in_parallel, at_once, on_threads};
-pub(crate) use pins::Pinned;
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
 pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp};
 pub(crate) use stat_index::StatIndex;
-pub(crate) use store::Stored;
+pub(crate) use stored::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};
 pub(crate) use withdrawal::{Restored, Withdrawn};
 pub(crate) use work::WorkFolder;
 
 use crate::digest::{Digest, Encoder};
 use crate::key::StageKey;
-use pins::OwnPin;
-
-/// How the names of reruns begin, among those of work in progress.
-const RERUN_PREFIX: &str = "verify-";
-
-/// A cache folder.
-#[derive(Debug, Clone)]
-pub(crate) struct Cache {
-    layout: Layout,
-    /// What this process uses. Copies share it.
-    pin: Arc<OwnPin>,
-    /// Set where results are recorded without waiting for the disk.
-    lazy: Option<Arc<LazyRun>>,
-    /// As if the machine had started again.
-    #[cfg(test)]
-    other_boot: Option<Arc<str>>,
-}
+use work::RERUN_PREFIX;
 
 impl Cache {
-    /// Opens a cache to look into it. It may not exist yet; nothing is written.
-    ///
-    /// # Errors
-    /// When another version of this program made it, with another layout, or it is a link that leads nowhere.
-    pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
-        let layout = Layout::new(root.to_owned());
-        match disk::read(&layout.version()) {
-            Ok(text) => check_version(root, &String::from_utf8_lossy(&text))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // With a slash at its end, a path is what a link leads to.
-                let link: std::path::PathBuf = root.components().collect();
-                let target = link.read_link().ok().filter(|_| !root.exists());
-                if let Some(target) = target {
-                    bail!(
-                        "the cache {} is a link to {}, which does not exist: is its disk mounted?",
-                        root.display(),
-                        target.display()
-                    );
-                }
-            }
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read the cache {}", root.display()));
-            }
-        }
-        Ok(Self {
-            layout,
-            pin: Arc::default(),
-            lazy: None,
-            #[cfg(test)]
-            other_boot: None,
-        })
-    }
-
     /// Makes the folders of the cache, where they are missing, before something is written to it.
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         self.claim_root()?;
@@ -152,11 +106,6 @@ impl Cache {
     /// Removes what is left of processes that are gone.
     pub(crate) fn sweep(&self) {
         sweep::sweep(self);
-    }
-
-    /// The paths of the cache.
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     /// The record of a key, if its artifact exists too, and no power cut can have torn it.
@@ -351,26 +300,5 @@ impl Cache {
             durable::write_file(&root.join(".gitignore"), b"*\n")?;
         }
         Ok(())
-    }
-}
-
-fn check_version(root: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = root.display();
-    match text.trim().parse::<u32>() {
-        Ok(layout::VERSION) => Ok(()),
-        Ok(version) if version > layout::VERSION => bail!(
-            "the cache {folder} has layout version {version}; this version of pipeline knows {}: \
-             use a newer pipeline, or another cache with --cache",
-            layout::VERSION,
-        ),
-        Ok(version) => bail!(
-            "the cache {folder} has layout version {version}, of an earlier pipeline; this one needs {}: \
-             use another cache with --cache, or remove this one (chmod -R u+w {folder} && rm -rf {folder})",
-            layout::VERSION,
-        ),
-        Err(_) => bail!(
-            "{folder}/VERSION contains '{}', which is not a version: is this a cache of pipeline?",
-            text.trim()
-        ),
     }
 }

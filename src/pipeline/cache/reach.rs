@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Cache;
+use super::opened::Cache;
 
 impl Cache {
     /// Why two machines could hold the same lock of this cache. `None` where nothing says so: a file system of this machine, or one

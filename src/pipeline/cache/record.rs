@@ -10,8 +10,8 @@ use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{Metrics, RanOn};
 use serde::{Deserialize, Serialize};
 
-use super::durability::LazyRun;
-use super::store::Stored;
+use super::lazy_run::LazyRun;
+use super::stored::Stored;
 use super::{disk, durable};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -141,7 +141,7 @@ impl Record {
         parts: Vec<KeyPart>,
         output: crate::digest::Digest,
     ) -> Self {
-        let extent = super::Extent::default();
+        let extent = super::entry::Extent::default();
         Self {
             key: StageKey::of(&parts),
             parts,

@@ -1,6 +1,8 @@
 //! Records that a remote had when it was asked, or when a result was pushed: copies, so that it need not be asked again. They do not count as results of this cache.
 
-use super::{Cache, Record, durable};
+use super::durable;
+use super::opened::Cache;
+use super::record::Record;
 use crate::digest::Digest;
 use crate::key::StageKey;
 

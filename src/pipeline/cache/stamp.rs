@@ -19,8 +19,10 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{Bucket, Layout};
+use super::opened::Cache;
 use super::parallel::{all_in_parallel, at_once};
-use super::{Cache, Record, disk, durable};
+use super::record::Record;
+use super::{disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
 use crate::stage_name::StageName;

@@ -16,28 +16,19 @@ use rustix::fs::{FileType, Mode, fstat};
 
 use super::disk::{self, At};
 use super::durable;
-use super::entry::{Entry, EntryKind, Extent};
+use super::entry::{Entry, EntryKind};
 use super::file_digest::Watch;
 use super::folder::{self, Folder};
 use super::layout::{Bucket, Layout};
 use super::listing::Listing;
 use super::lock::Lock;
 use super::stamp;
+use super::stored::Stored;
 use super::work::WorkFolder;
 use crate::digest::Digest;
 
 /// With more files and folders than this, one sync of the whole filesystem is cheaper than one of each file.
 const SYNC_EACH_AT_MOST: usize = 256;
-
-/// An artifact in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Stored {
-    /// The digest of its content, which is its name.
-    pub(crate) digest: Digest,
-    /// How much it contains.
-    #[serde(flatten)]
-    pub(crate) extent: Extent,
-}
 
 /// Moves a finished output into the store: hash, make read-only, fsync, rename, fsync.
 ///

@@ -9,11 +9,14 @@ use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::jobs::JobFolder;
 use super::jobs::LEFT;
 use super::layout::Bucket;
+use super::lock::Lock;
+use super::opened::Cache;
 use super::pins::{pins_lock, read_pins};
 use super::work::{discard, lock_name};
-use super::{Cache, JobFolder, Lock, cleaning, disk, durable};
+use super::{cleaning, disk, durable};
 use crate::digest::Digest;
 use crate::key::StageKey;
 

@@ -14,8 +14,9 @@ use super::entry::{Entry, EntryKind, Extent};
 use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
 use super::listing::Listing;
+use super::opened::Cache;
 use super::withdrawal::Withdrawn;
-use super::{Cache, parallel, store};
+use super::{parallel, store};
 use crate::difference::Difference;
 use crate::digest::Digest;
 

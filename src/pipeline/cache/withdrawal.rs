@@ -11,9 +11,10 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
-use super::pins::Pinned;
+use super::opened::Cache;
+use super::own_pin::Pinned;
 use super::record::{Record, Unreadable};
-use super::{Cache, disk, durable, stamp, store};
+use super::{disk, durable, stamp, store};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
 

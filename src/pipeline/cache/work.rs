@@ -10,10 +10,13 @@ use super::disk::At;
 use super::folder::{Folder, Identity};
 use super::layout::{Bucket, Layout};
 use super::lock::Lock;
-use super::{RERUN_PREFIX, disk, durable};
+use super::{disk, durable};
 use crate::key::StageKey;
 
 const OUTPUT: &str = "output";
+
+/// How the names of reruns begin, among those of work in progress.
+pub(super) const RERUN_PREFIX: &str = "verify-";
 
 /// The folder of one piece of work. When the process is killed, the next run that has work to do sweeps it out,
 /// as nobody has its lock then.

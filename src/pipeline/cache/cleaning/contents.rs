@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use super::super::Cache;
-use super::super::durability::LazyRun;
 use super::super::layout::{Bucket, Document, Layout};
+use super::super::lazy_run::LazyRun;
+use super::super::opened::Cache;
 use super::super::record::{Record, Unreadable};
 use super::names::{certain_names, names, numbered, sharded, stem};
 use super::rooms::{Identity, Room, Rooms, identity};

@@ -22,9 +22,12 @@ pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
 use super::layout::{Bucket, Layout};
+use super::lock::Lock;
 use super::lock::now;
-use super::pins::{Pinned, cleaner, cleaning_lock, pins_lock, read_pins};
-use super::{Cache, Lock, disk, durable, stamp};
+use super::opened::Cache;
+use super::own_pin::Pinned;
+use super::pins::{cleaner, cleaning_lock, pins_lock, read_pins};
+use super::{disk, durable, stamp};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;

@@ -13,8 +13,9 @@ use rustix::fs::{Access, Mode, access};
 
 use super::super::folder::Folder;
 use super::super::layout::{Bucket, Layout};
+use super::super::lock::Lock;
 use super::super::pins::cleaning_lock;
-use super::super::{Lock, disk, durable};
+use super::super::{disk, durable};
 
 /// How the names of trash begin in `tmp/`.
 const TRASH: &str = "gc-";

@@ -20,7 +20,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{At, Change};
+use super::change::{At, Change};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,18 +147,6 @@ pub(super) fn look_up() -> io::Result<()> {
         faults.as_mut().is_some_and(|faults| faults.fault == Fault::Stale && faults.is_now())
     });
     if is_stale { Err(io::Error::from_raw_os_error(libc::ESTALE)) } else { Ok(()) }
-}
-
-/// As [`std::fs::remove_dir_all`], one change for each name.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => remove_tree(&entry.path())?,
-            false => super::remove_file(&entry.path())?,
-        }
-    }
-    super::remove_folder(path)
 }
 
 impl Faults {

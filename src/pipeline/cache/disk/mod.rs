@@ -5,12 +5,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place")]
 
+mod change;
 #[cfg(test)]
 pub(super) mod faults;
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
@@ -20,44 +21,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// A name: below an open folder, or anywhere.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct At<'a> {
-    folder: BorrowedFd<'a>,
-    path: &'a Path,
-}
-
-impl<'a> At<'a> {
-    /// A name below an open folder.
-    pub(super) fn below(folder: &'a impl AsFd, path: &'a Path) -> Self {
-        Self { folder: folder.as_fd(), path }
-    }
-}
-
-impl<'a> From<&'a Path> for At<'a> {
-    fn from(path: &'a Path) -> Self {
-        Self { folder: CWD, path }
-    }
-}
-
-/// What a change is about.
-#[cfg_attr(not(test), allow(dead_code, reason = "who puts faults between changes reads it"))]
-enum Change<'a> {
-    /// Names lead to something else afterwards: all of them, or none.
-    Names(&'a [At<'a>]),
-    /// Bytes are added to a file, where it is open.
-    Bytes(&'a File, &'a [u8]),
-    /// A file or folder has other properties, which take no room.
-    Properties,
-    /// A file has other content.
-    Content,
-    /// The same, and it takes no more room.
-    Over,
-    /// What a file or folder has now stays, also after a power cut.
-    Sync(BorrowedFd<'a>),
-    /// The same for everything.
-    SyncAll,
-}
+pub(super) use change::At;
+use change::Change;
+#[cfg(test)]
+use faults::{are_on, knows_flags, look_up, may_lock_alone, perform};
 
 #[cfg(not(test))]
 fn perform<T>(_: &Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -83,9 +50,6 @@ const fn knows_flags() -> bool {
 fn may_lock_alone(_: &File) -> io::Result<()> {
     Ok(())
 }
-
-#[cfg(test)]
-use faults::{are_on, knows_flags, look_up, may_lock_alone, perform};
 
 /// Opens a file or a folder to read it, or to make it last. A link is followed.
 pub(super) fn open(path: &Path) -> io::Result<File> {
@@ -294,7 +258,20 @@ pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     #[cfg(test)]
     if are_on() {
-        return faults::remove_tree(path);
+        return remove_each(path);
     }
     fs::remove_dir_all(path)
+}
+
+/// The same, one change for each name.
+#[cfg(test)]
+fn remove_each(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => remove_each(&entry.path())?,
+            false => remove_file(&entry.path())?,
+        }
+    }
+    remove_folder(path)
 }
