@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use pipeline_stages::text::in_short;
 
 use super::pools::GpuNeeds;
+use super::run::Run;
 use super::states::StageState;
-use super::{Run, unseen};
+use super::unseen;
 use crate::events::RunEvent;
 use crate::format;
 use crate::manifest::{Failing, WHOLE_GPU};

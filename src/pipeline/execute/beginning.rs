@@ -2,11 +2,14 @@
 //!
 //! A run that does nothing does none of it.
 
+use super::options::Options;
 use super::order::Weight;
 use super::pools::Needs;
+use super::run::Run;
 use super::scheduled::keeps_to_most;
+use super::share::Share;
 use super::states::StageState;
-use super::{Options, Run, Share, forecast, job};
+use super::{forecast, job};
 use crate::diagnostic::Mistakes;
 use crate::events::RunEvent;
 use crate::gpus::{self, Gpus};

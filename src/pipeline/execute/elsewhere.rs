@@ -13,7 +13,9 @@ use pipeline_stages::message::Event;
 use super::executor::{Executor, Report};
 use super::handle::{Handle, Kill, Thread, Waker};
 use super::job::{JobEnd, JobEvent, with_advice, withdrawn_note};
+use super::options::Options;
 use super::spec::JobSpec;
+use super::supervisor::Supervisor;
 use crate::cache::{Cache, Watch};
 use crate::digest::Digest;
 use crate::format;
@@ -23,14 +25,26 @@ use crate::remote::{NotPulled, SharedCache};
 /// How long the remote may take to answer once somebody has asked to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// An executor that looks on the remote first, where there is one.
+pub(super) fn with_remote(
+    executor: Rc<dyn Executor>,
+    options: &Options,
+    cache: &Arc<Cache>,
+    supervisor: &Supervisor<Report>,
+) -> Rc<dyn Executor> {
+    let Some(shared) = &options.shared else { return executor };
+    let (shared, cache) = (Arc::clone(shared), Arc::clone(cache));
+    Rc::new(WithRemote { shared, cache, waker: supervisor.waker(), executor })
+}
+
 /// Looks on a remote, and then lets another executor start the job.
-pub(crate) struct WithRemote {
-    pub(crate) shared: Arc<SharedCache>,
-    pub(crate) cache: Arc<Cache>,
+struct WithRemote {
+    shared: Arc<SharedCache>,
+    cache: Arc<Cache>,
     /// Whom the reports wake.
-    pub(crate) waker: Waker,
+    waker: Waker,
     /// What starts the jobs.
-    pub(crate) executor: Rc<dyn Executor>,
+    executor: Rc<dyn Executor>,
 }
 
 impl Executor for WithRemote {

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::Run;
 use super::executor::{Executor, Report};
 use super::handle::Waker;
 use super::job::JobEnd;
+use super::run::Run;
 use super::scheduled::{Scheduled, Terms, fits_into, keeps_to_most};
 use super::share::set_threads;
 use super::spec::{Following, JobSpec, Left, Place, Work};

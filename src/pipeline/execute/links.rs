@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Run;
+use super::run::Run;
 use super::states::StageState;
 use crate::cache::Links;
 use crate::digest::Digest;

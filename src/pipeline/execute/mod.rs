@@ -13,12 +13,14 @@ mod forecast;
 mod handle;
 mod job;
 mod links;
+mod options;
 mod order;
 mod pins;
 mod places;
 mod pools;
 mod reads;
 mod rerun;
+mod run;
 mod scheduled;
 mod share;
 mod single;
@@ -29,39 +31,38 @@ mod taking_back;
 mod threads;
 mod unseen;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pipeline_stages::known::Known;
 use pipeline_stages::message::Event;
 
-use crate::cache::{Cache, KnownResult, Links, Record, Withdrawn};
-use crate::digest::Digest;
+use crate::cache::{Cache, KnownResult, Links, Record};
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::launcher::{Launcher, Many};
-use crate::manifest::{self, Fit, Limits, Manifest, Misfit};
+use crate::manifest::{Manifest, Misfit};
 use crate::plan::{self, Facts, PlanState};
 use crate::progress::Reporter;
 use crate::reason::Reason;
-use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 use attempts::Lack;
-use elsewhere::WithRemote;
-use executor::{Executor, Report};
+use elsewhere::with_remote;
+use executor::Report;
 use job::{JobEnd, JobEvent};
+use run::Run;
 use states::{StageState, StageStates};
 use supervisor::{Heard, Supervisor};
 use threads::Threads;
 
 pub(crate) use forecast::together;
 pub(crate) use job::with_advice;
+pub(crate) use options::Options;
 pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use scheduled::{QueuedJob, slurm_script};
@@ -69,29 +70,6 @@ pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
-
-/// How a run is done.
-#[derive(Clone, Default)]
-pub(crate) struct Options {
-    /// How many stages run at once. `None`: as many as there are cores for them.
-    pub(crate) jobs: Option<usize>,
-    /// What all of them together may take of the machine.
-    pub(crate) limits: Limits,
-    /// Whether a failure stops only what depends on it.
-    pub(crate) keep_going: bool,
-    /// The stages that run although they have results.
-    pub(crate) force: BTreeSet<StageName>,
-    /// Where stages can run, beside here.
-    pub(crate) executors: manifest::Executors,
-    /// The executor of the kinds that learn, where their stages do not say another one.
-    pub(crate) executor: Option<String>,
-    /// Whether it ends when what is ready has been submitted.
-    pub(crate) detach: bool,
-    /// The links for people to the results of its stages, where the manifest is a part of one: those of the others stay.
-    pub(crate) links: Option<Links>,
-    /// The cache that others share.
-    pub(crate) shared: Option<Arc<SharedCache>>,
-}
 
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,68 +193,6 @@ pub(crate) fn execute(
     // The history has what it used by now.
     cache.unpin();
     Ok((summary, run.states.into_results().collect()))
-}
-
-/// An executor that looks on the remote first, where there is one.
-fn with_remote(
-    executor: Rc<dyn Executor>,
-    options: &Options,
-    cache: &Arc<Cache>,
-    supervisor: &Supervisor<Report>,
-) -> Rc<dyn Executor> {
-    let Some(shared) = &options.shared else { return executor };
-    let (shared, cache) = (Arc::clone(shared), Arc::clone(cache));
-    Rc::new(WithRemote { shared, cache, waker: supervisor.waker(), executor })
-}
-
-struct Run<'a> {
-    manifest: &'a Manifest,
-    graph: &'a Graph,
-    cache: &'a Arc<Cache>,
-    facts: CacheFacts<'a>,
-    options: &'a Options,
-    reporter: &'a mut dyn Reporter,
-    states: StageStates,
-    /// What there is of the machine, once something starts.
-    share: Option<Share>,
-    supervisor: &'a mut Supervisor<Report>,
-    /// Starts the workers of stages that run here.
-    launcher: Arc<Many>,
-    /// Runs stages here.
-    executor: Rc<dyn Executor>,
-    /// Run stages as jobs of schedulers, by name, once a stage has started there.
-    scheduled: BTreeMap<String, Rc<dyn Executor>>,
-    /// The name of what is left to jobs, once the first of them has started.
-    left: Option<Digest>,
-    /// Whether it waits for none of its jobs any more.
-    leaves: Arc<AtomicBool>,
-    /// The keys that had jobs elsewhere when the run began. Those whose results are there now have ended, and nobody has seen it.
-    jobs: HashSet<StageKey>,
-    /// What the machine cannot do, as far as it was said.
-    limitations: BTreeSet<String>,
-    /// Per stage that runs, the damaged artifacts that its job found, each with what no longer counts.
-    damaged: BTreeMap<StageName, Vec<(Digest, Vec<Withdrawn>)>>,
-    /// How often a stage was tried that has failed and has not ended: it may be tried again.
-    ///
-    /// Here and not in the body of a job: an attempt that runs alone waits for all that others have taken of the machine. A
-    /// job that runs elsewhere is one attempt.
-    attempts: HashMap<StageName, u32>,
-    /// The keys that failed in this run, each with its stages and their reasons.
-    failures: HashMap<StageKey, Vec<(StageName, String)>>,
-    /// Of these, those that another stage ran again, with the last one: the log and the output that are kept are its own.
-    ran_again: HashMap<StageKey, StageName>,
-    /// What is known of all artifacts, once something starts.
-    fit: Option<Fit<'a>>,
-    failed: bool,
-    working: bool,
-    /// The stage that was looked at last, and when, once something runs.
-    seen: Option<(StageName, Instant)>,
-    /// The generation of the cache before the run looked into it.
-    generation: String,
-    /// The links for people when the run began, where it is not about all stages.
-    links_before: Links,
-    /// Those that there are now, where they are known.
-    links: Option<Links>,
 }
 
 impl Run<'_> {
@@ -470,11 +386,6 @@ impl Run<'_> {
         self.starts_more().then(|| self.states.first_to_start().cloned()).flatten()
     }
 
-    /// Whether a stage may still start.
-    fn starts_more(&self) -> bool {
-        !self.stopping() && (!self.failed || self.options.keep_going)
-    }
-
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
         let declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
@@ -656,26 +567,9 @@ impl Run<'_> {
         }
     }
 
-    fn result(&self, name: &StageName) -> Option<&KnownResult> {
-        self.states.get(name).and_then(StageState::result)
-    }
-
-    /// What the artifact of a result says of itself.
-    fn known(&self, result: &KnownResult) -> Option<Known> {
-        self.cache.known(result.artifact, &result.output.digest)
-    }
-
-    fn stopping(&self) -> bool {
-        self.supervisor.stopping()
-    }
-
     fn say_news_of_the_remote(&mut self) {
         let news = self.options.shared.as_ref().map(|shared| shared.take_news());
         news.into_iter().flatten().for_each(|text| self.report(RunEvent::Remark { text }));
-    }
-
-    fn report(&mut self, event: RunEvent) {
-        self.reporter.event(&event);
     }
 
     /// How every stage ended; those that never started are skipped now.

@@ -3,8 +3,9 @@
 //! A run that does nothing uses nothing, and pins nothing. The first stage that starts lets the run pin what it has found by then,
 //! and look again where something was removed meanwhile: that is made again.
 
+use super::run::Run;
+use super::spec::JobSpec;
 use super::states::StageState;
-use super::{JobSpec, Run};
 use crate::cache::Pinned;
 use crate::events::RunEvent;
 use crate::key::{KeyPart, StageKey};

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use super::elsewhere::with_remote;
 use super::executor::{Executor, Report};
 use super::handle::Handle;
+use super::options::Options;
 use super::pools::{Depths, Needs, Pool};
+use super::run::Run;
 use super::scheduled::{JobEnding, QueuedJob, Scheduled, Terms};
 use super::share::Share;
 use super::spec::JobSpec;
 use super::states::StageState;
-use super::{Options, Run, with_remote};
 use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
 use crate::events::RunEvent;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Run;
+use super::run::Run;
 use super::states::StageState;
 use crate::cache::{KnownResult, Withdrawn};
 use crate::digest::Digest;

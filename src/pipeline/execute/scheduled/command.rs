@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
-use super::scheduler::{Ended, JobState, Scheduler, Submission, Trouble, ask};
+use super::scheduler::{Ended, JobState, Scheduler, Submission, Trouble, ask, clock, cpus};
 use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
 use crate::shell;
 
@@ -93,10 +93,10 @@ fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
         ("script", script),
         ("name", job.stage.name.to_string()),
         ("key", job.key.clone()),
-        ("cpus", number(super::cpus(job.stage).unwrap_or(1).into())),
+        ("cpus", number(cpus(job.stage).unwrap_or(1).into())),
         ("gpus", number(takes.gpus.unwrap_or(0).div_ceil(WHOLE_GPU).into())),
         ("memory", number(takes.memory.unwrap_or(0).div_ceil(1 << 20))),
-        ("time", super::clock(time.unwrap_or(0))),
+        ("time", clock(time.unwrap_or(0))),
         ("minutes", number(time.unwrap_or(0).div_ceil(60))),
     ] {
         text = text.replace(&format!("{{{name}}}"), &shell::quoted(&value));

@@ -9,8 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use pipeline_stages::Cores;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::super::handle::spawn;
 use crate::cache::JobFolder;
 use crate::manifest::{Failing, Stage};
 
@@ -158,7 +160,7 @@ pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Troub
     let wait = move || {
         let _ = sender.send(child.wait_with_output());
     };
-    super::super::handle::spawn("ask", wait).map_err(|error| Trouble::Away(error.to_string()))?;
+    spawn("ask", wait).map_err(|error| Trouble::Away(error.to_string()))?;
     let Ok(output) = receiver.recv_timeout(limit) else {
         let _ = kill_process_group(group, Signal::KILL);
         return Err(Trouble::Away(format!("{name} did not answer in {} s", limit.as_secs())));
@@ -175,4 +177,29 @@ pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Troub
         Some(AGAIN_LATER) => Trouble::Away(said),
         _ => Trouble::Refused(said),
     })
+}
+
+/// The cores that a job takes, as far as its stage says so: as many as it has threads, where it does not say it otherwise.
+pub(super) fn cpus(stage: &Stage) -> Option<u32> {
+    let threads = match stage.stage.cores() {
+        Cores::Many => stage.execution.execution.threads,
+        Cores::None | Cores::One => None,
+    };
+    stage.execution.takes.cpus.or(threads)
+}
+
+/// Whether a stage would have as many cores and GPUs in a job of its own as it has in that of another one, so that its result is the
+/// same in both, and asks for no more memory and time.
+pub(crate) fn fits_into(stage: &Stage, other: &Stage) -> bool {
+    let (takes, there) = (stage.execution.takes, other.execution.takes);
+    let is_enough = |wanted: Option<u64>, is: Option<u64>| wanted.is_none() || wanted <= is;
+    cpus(stage) == cpus(other)
+        && takes.gpus.unwrap_or(0) == there.gpus.unwrap_or(0)
+        && is_enough(takes.memory, there.memory)
+        && is_enough(stage.execution.time, other.execution.time)
+}
+
+/// The time of a job as all schedulers read it: `HH:MM:SS`, with as many hours as it takes.
+pub(super) fn clock(seconds: u64) -> String {
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

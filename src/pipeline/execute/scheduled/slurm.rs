@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::scheduler::{
-    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask,
+    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask, clock, cpus,
 };
 use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
 
@@ -127,7 +127,7 @@ impl Slurm {
             // Each says in its own folder what it prints, and no folder of theirs lasts for as long as all of them.
             Some(_) => (job.stage.name.template(), "array", PathBuf::from("/dev/null")),
         };
-        let own_time = job.stage.execution.time.map(super::clock);
+        let own_time = job.stage.execution.time.map(clock);
         let mut all = vec![
             "--parsable".to_owned(),
             format!("--job-name={name}"),
@@ -150,7 +150,7 @@ impl Slurm {
         );
         option("partition", partition.clone());
         option("time", own_time.or_else(|| time.clone()));
-        option("cpus-per-task", super::cpus(job.stage).map(|cpus| cpus.to_string()));
+        option("cpus-per-task", cpus(job.stage).map(|cpus| cpus.to_string()));
         option("mem", takes.memory.map(|bytes| format!("{}M", bytes.div_ceil(1 << 20))));
         let gpus = takes.gpus.filter(|parts| *parts > 0);
         option("gpus", gpus.map(|parts| parts.div_ceil(WHOLE_GPU).to_string()));

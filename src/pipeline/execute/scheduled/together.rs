@@ -13,25 +13,15 @@ use anyhow::bail;
 
 use super::super::job::JobEnd;
 use super::super::spec::Place;
+use super::desk::{Desk, Width};
 use super::followed::Followed;
 use super::handed_over::{HandedOver, id_of};
-use super::scheduler::{Submission, Tasks, Trouble};
-use super::{Desk, Terms, cpus};
+use super::scheduler::{Submission, Tasks, Trouble, cpus};
+use super::terms::Terms;
 use crate::cache::{JobFolder, Lock};
 use crate::launcher::JOB_SUBCOMMAND;
 use crate::manifest::{ExecutorSettings, Stage, Takes};
 use crate::shell;
-
-/// How much is handed over at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Width {
-    /// All that is ready: those that may not run yet wait in an array.
-    Wide,
-    /// No more than may run, once a scheduler has refused more.
-    Narrow,
-    /// One by one, once it has refused an array.
-    One,
-}
 
 /// A job that is about to be submitted.
 struct Member {

@@ -2,7 +2,7 @@
 
 use super::cancelled::Cancelled;
 use super::followed::QueuedJob;
-use super::scheduler;
+use super::schedulers::scheduler;
 use crate::cache::Cache;
 use crate::key::StageKey;
 use crate::manifest::Executors;

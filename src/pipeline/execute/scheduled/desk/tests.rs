@@ -1,10 +1,19 @@
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
-use super::scheduler::{Arrays, Tasks};
+use pipeline_stages::message::Event;
+
+use super::super::super::executor::Report;
+use super::super::super::handle::Waker;
+use super::super::super::job::{JobEnd, JobEvent};
+use super::super::super::spec::JobSpec;
+use super::super::hold::{Reporter, Wish};
+use super::super::scheduler::{Arrays, JobState, Submission, Tasks};
 use super::*;
-use crate::manifest::CommandTemplates;
+use crate::manifest::{CommandTemplates, ExecutorSettings, SchedulerSettings};
 
 /// Takes all jobs. While it cancels some, another one becomes unwanted.
 #[derive(Default)]

@@ -1,0 +1,162 @@
+//! The thread of an executor: it hears orders, submits jobs, and follows them.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::cancelled::Cancelled;
+use super::followed::Followed;
+use super::knowledge::{Knowledge, LATEST, LONGEST_PAUSE, SOONEST};
+use super::scheduler::{Scheduler, Trouble};
+use super::terms::Terms;
+use crate::cache::Cache;
+
+/// How often journals are read.
+const TICK: Duration = Duration::from_millis(500);
+/// So soon after each other come orders that belong together.
+const GATHERING: Duration = Duration::from_millis(100);
+/// How many journals are read then: of many jobs, each is read less often.
+const JOURNALS: usize = 200;
+/// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
+/// without a mistake, and without a word.
+const DOUBT: Duration = Duration::from_secs(300);
+/// After this time without an answer of a scheduler, that is worth a line.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// How much is handed over at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
+    /// All that is ready: those that may not run yet wait in an array.
+    Wide,
+    /// No more than may run, once a scheduler has refused more.
+    Narrow,
+    /// One by one, once it has refused an array.
+    One,
+}
+
+/// What the thread of an executor has before it.
+pub(super) struct Desk {
+    pub(super) terms: Terms,
+    pub(super) cache: Arc<Cache>,
+    pub(super) scheduler: Box<dyn Scheduler>,
+    pub(super) knowledge: Knowledge,
+    pub(super) jobs: Vec<Followed>,
+    pub(super) width: Width,
+}
+
+impl Desk {
+    /// Until there is nobody who could give orders, or hear of jobs.
+    pub(super) fn work(mut self, orders: &Receiver<Followed>) {
+        let mut first = 0;
+        loop {
+            match orders.recv_timeout(TICK) {
+                Ok(job) => {
+                    self.jobs.push(job);
+                    self.gather(orders);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Nobody is there to hear of them.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.cancel();
+            self.ask();
+            let count = self.jobs.len();
+            let turns = (0..count.min(JOURNALS)).map(|turn| (first + turn) % count);
+            let mut room = self.room();
+            let ended = turns.filter(|&place| self.step(place, &mut room));
+            let mut ended: Vec<usize> = ended.collect();
+            first = if count == 0 { 0 } else { (first + JOURNALS) % count };
+            ended.sort_unstable();
+            ended.into_iter().rev().for_each(|place| drop(self.jobs.remove(place)));
+            self.submit();
+        }
+    }
+
+    /// Takes the orders that come together: what they are about is submitted together.
+    fn gather(&mut self, orders: &Receiver<Followed>) {
+        self.jobs.extend(orders.try_iter());
+        let Some(arrays) = self.scheduler.arrays() else { return };
+        let few = self.jobs.len() + arrays.most;
+        while self.jobs.len() < few
+            && let Ok(job) = orders.recv_timeout(GATHERING)
+        {
+            self.jobs.push(job);
+        }
+    }
+
+    /// Follows one job. Returns whether that is over.
+    fn step(&mut self, place: usize, room: &mut usize) -> bool {
+        let Self { terms, cache, scheduler, knowledge, jobs, .. } = self;
+        let Some(job) = jobs.get_mut(place) else { return false };
+        if job.is_unwanted() {
+            // Together with others, next.
+            return false;
+        }
+        let end = job.step(terms, cache, &**scheduler, knowledge, room);
+        let is_over = end.is_some();
+        end.into_iter().for_each(|end| job.reporter.end(end));
+        is_over
+    }
+
+    /// Asks the scheduler where its jobs are, all at once.
+    fn ask(&mut self) {
+        let knowledge = &mut self.knowledge;
+        let ids: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        if ids.is_empty() || Instant::now() < knowledge.next {
+            return;
+        }
+        let is_doubtful = self.scheduler.may_be_mute()
+            && ids.len() > 1
+            && knowledge.silent.is_none_or(|silent| silent.elapsed() < DOUBT);
+        let mut longest = LONGEST_PAUSE;
+        let answer = match self.scheduler.states(&ids) {
+            Ok(states) if states.is_empty() && is_doubtful => {
+                // It is believed one day, and not much later than that.
+                longest = LATEST;
+                Err(Trouble::Away("it names none of its jobs".to_owned()))
+            }
+            answer => answer,
+        };
+        match answer {
+            Ok(states) => {
+                if states == knowledge.states {
+                    knowledge.interval = (knowledge.interval * 5 / 4).min(LATEST);
+                } else {
+                    knowledge.interval = SOONEST;
+                }
+                knowledge.states = states;
+                knowledge.answers += 1;
+                (knowledge.silent, knowledge.has_said) = (None, false);
+            }
+            Err(trouble) => {
+                knowledge.interval = (knowledge.interval * 2).min(longest);
+                let silent = *knowledge.silent.get_or_insert_with(Instant::now);
+                if silent.elapsed() >= SILENCE && !std::mem::replace(&mut knowledge.has_said, true)
+                {
+                    let words = trouble.words();
+                    let text =
+                        format!("its scheduler does not answer, and is asked again: {words}");
+                    self.jobs.iter().take(1).for_each(|job| job.reporter.note(text.clone()));
+                }
+            }
+        }
+        knowledge.next = Instant::now() + knowledge.interval;
+    }
+
+    /// Ends the jobs that somebody wants to end.
+    fn cancel(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs).into_iter();
+        let (mut unwanted, others): (Vec<_>, Vec<_>) = jobs.partition(Followed::is_unwanted);
+        self.jobs = others;
+        let ids: Vec<String> = unwanted.iter().filter_map(Followed::id).collect();
+        let cancelled = Cancelled::ask(&*self.scheduler, &ids);
+        for job in &mut unwanted {
+            let trouble = job.id().and_then(|id| cancelled.trouble(&id));
+            let end = job.cancelled(&self.cache, trouble);
+            job.reporter.end(end);
+        }
+    }
+}

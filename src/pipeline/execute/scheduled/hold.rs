@@ -1,0 +1,80 @@
+//! The two ends of a job that is followed: what the run wants of it, and what the run hears of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+
+use pipeline_stages::message::Event;
+
+use super::super::executor::Report;
+use super::super::handle::{Handle, Kill, Waker};
+use super::super::job::{JobEnd, JobEvent};
+
+/// What is wanted of a job.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wish(Arc<AtomicU8>);
+
+impl Wish {
+    /// That it goes on, and nobody follows it any more.
+    pub(super) const LEAVE: u8 = 1;
+    /// That it ends.
+    pub(super) const CANCEL: u8 = 2;
+
+    pub(super) fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn want(&self, what: u8) {
+        self.0.fetch_max(what, Ordering::Relaxed);
+    }
+}
+
+/// A hold on a job.
+pub(super) struct Remote {
+    pub(super) reports: Receiver<Report>,
+    pub(super) wish: Wish,
+}
+
+impl Handle<Report> for Remote {
+    fn poll(&mut self) -> Option<Report> {
+        match self.reports.try_recv() {
+            Ok(report) => Some(report),
+            Err(TryRecvError::Empty) => None,
+            // Its end was the last one; there is nobody who could report another.
+            Err(TryRecvError::Disconnected) => {
+                let message = "internal error: the thread of its executor panicked";
+                Some(Report::End(JobEnd::failed(message)))
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.wish.want(Wish::LEAVE);
+    }
+
+    fn kill(&self, _why: Kill) {
+        self.wish.want(Wish::CANCEL);
+    }
+}
+
+/// Whom a job is reported to.
+pub(super) struct Reporter {
+    pub(super) sender: Sender<Report>,
+    pub(super) waker: Waker,
+}
+
+impl Reporter {
+    pub(super) fn event(&self, event: JobEvent) {
+        let _ = self.sender.send(Report::Event(event));
+        self.waker.wake();
+    }
+
+    pub(super) fn note(&self, text: String) {
+        self.event(JobEvent::Worker(Event::Note { text }));
+    }
+
+    pub(super) fn end(&self, end: JobEnd) {
+        let _ = self.sender.send(Report::End(end));
+        self.waker.wake();
+    }
+}

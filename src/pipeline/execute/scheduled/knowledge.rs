@@ -1,0 +1,67 @@
+//! What a scheduler said last, and when it is asked next.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::scheduler::JobState;
+
+/// How often a scheduler is asked where its jobs are: soon after something changed, and then less and less often.
+pub(super) const SOONEST: Duration = Duration::from_secs(2);
+pub(super) const LATEST: Duration = Duration::from_secs(30);
+/// The pause before a scheduler that did not answer is asked again to take a job: longer each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause before a scheduler that does not answer is asked again, whatever it is asked.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What a scheduler said last.
+pub(super) struct Knowledge {
+    pub(super) states: HashMap<String, JobState>,
+    /// How often it has answered.
+    pub(super) answers: u64,
+    /// When it is asked next, and how long after that again.
+    pub(super) next: Instant,
+    pub(super) interval: Duration,
+    /// Since when it does not answer.
+    pub(super) silent: Option<Instant>,
+    /// Whether that was said.
+    pub(super) has_said: bool,
+    /// Until when it takes no jobs, as it did not answer when it was to take one, and how long it is spared then.
+    pub(super) spared: Option<Instant>,
+    pause: Duration,
+}
+
+impl Knowledge {
+    pub(super) fn new() -> Self {
+        Self {
+            states: HashMap::new(),
+            answers: 0,
+            next: Instant::now(),
+            interval: SOONEST,
+            silent: None,
+            has_said: false,
+            spared: None,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Whether it is not asked to take a job now: each one that is asked in vain takes a minute.
+    pub(super) fn takes_none(&self) -> bool {
+        self.spared.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It did not answer when it was to take a job.
+    pub(super) fn took_none(&mut self) {
+        self.spared = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    pub(super) fn has_taken_one(&mut self) {
+        (self.spared, self.pause) = (None, FIRST_PAUSE);
+    }
+
+    /// Something has changed: it is asked soon.
+    pub(super) fn is_old(&mut self) {
+        self.interval = SOONEST;
+        self.next = self.next.min(Instant::now() + SOONEST);
+    }
+}
