@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::{Course, Reporter, plain};
+use super::course::Course;
+use super::plain;
+use super::reporter::Reporter;
 use crate::events::RunEvent;
 use crate::screen::{self, Size};
 use crate::stage_name::StageName;
@@ -361,7 +363,7 @@ impl Drop for Bars {
 mod tests {
     use pipeline_stages::message::{Measured, Progress, Unit};
 
-    use super::super::Rate;
+    use super::super::rate::Rate;
     use super::*;
 
     /// Bars of these trainings, each at half of its work.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::Reporter;
+use super::reporter::Reporter;
 use crate::events::RunEvent;
 
 /// Writes events as they are.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline_stages::message::Unit;
 
-use super::{Rate, plain};
+use super::plain;
+use super::rate::Rate;
 use crate::format;
 
 /// How often a line is written where no bar can be drawn.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::{Course, Reporter};
+use super::course::Course;
+use super::reporter::Reporter;
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::stage_name::StageName;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pipeline_stages::message::{Metrics, Progress};
 use serde::{Deserialize, Serialize};
 
-use super::{Course, Rate, Reporter};
+use super::course::Course;
+use super::rate::Rate;
+use super::reporter::Reporter;
 use crate::cache::{Layout, Lock, Owner, forget_file, write_disposable};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
