@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::{ManifestArguments, WithArguments};
+use super::manifest::{ManifestArguments, WithArguments};
 use crate::complete;
 use crate::manifest::is_manifest;
 use crate::shell;

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 
-use super::ManifestArguments;
+use super::manifest::ManifestArguments;
 use crate::cache::Durability;
 use crate::complete;
 use crate::format;

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::ManifestArguments;
+use super::manifest::ManifestArguments;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::layout::{Layout, Place};
-use super::{Drawing, Node};
+use super::nodes::{Drawing, Node};
 use crate::state_words::ShownState;
 
 const STYLE: &str = include_str!("graph.css");

@@ -9,7 +9,7 @@ use pipeline_stages::message::{Hello, RanOn};
 use pipeline_stages::path_text;
 use serde::{Deserialize, Serialize};
 
-use super::Commit;
+use super::git::Commit;
 use crate::cache::Owner;
 use crate::digest::Digest;
 use crate::key::StageKey;

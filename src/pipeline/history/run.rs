@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::Commit;
+use super::git::Commit;
 use super::line::{Ended, Header, Line, Planned, PlannedStage, Text};
 use crate::cache::{Cache, Document};
 use crate::digest::Digest;

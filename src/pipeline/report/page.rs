@@ -6,7 +6,7 @@
 use pipeline_stages::url::blanked;
 use serde_json::Value;
 
-use super::Report;
+use super::data::Report;
 use crate::visible;
 
 const TEMPLATE: &str = include_str!("page.html");

@@ -7,7 +7,7 @@ use pipeline_stages::message::{Metrics, RanOn};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Subject;
+use super::subject::Subject;
 use crate::activity::{Activities, Activity, Failure};
 use crate::cache::Record;
 use crate::digest::Digest;
