@@ -7,7 +7,8 @@ use pipeline_stages::path_text::PathText;
 use pipeline_stages::text::in_short;
 use serde_json::{Value, json};
 
-use super::{gc, print, print_json, settings};
+use super::output::{print, print_json};
+use super::{gc, settings};
 use crate::cache::{Cache, Contents, Memory, What};
 use crate::cli::{CacheArguments, CacheCommand, CacheLimitArguments, CacheSizeArguments};
 use crate::execute::with_advice;

@@ -7,8 +7,9 @@ use anyhow::{anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::metrics::NOTHING;
+use super::output::{print, print_json};
+use super::project::Project;
 use super::recorded::{AllRecorded, Recorded, Setting, shown};
-use super::{Project, print, print_json};
 use crate::cli::CompareArguments;
 use crate::format;
 use crate::key::StageKey;

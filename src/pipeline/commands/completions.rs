@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap_complete::env::Shells;
 
-use super::print;
+use super::output::print;
 use crate::cli::CompletionsArguments;
 
 /// The environment variable with which a shell asks.

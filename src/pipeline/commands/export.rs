@@ -7,7 +7,8 @@ use anyhow::{bail, ensure};
 use pipeline_stages::ArtifactType;
 use pipeline_stages::text::in_short;
 
-use super::{Project, note, print};
+use super::output::{note, print};
+use super::project::Project;
 use crate::cache::{Record, now};
 use crate::cli::{ExportArguments, ExportFormat};
 use crate::export::{self, Crate, Exported, Weights};

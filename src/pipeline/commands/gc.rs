@@ -14,7 +14,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
 use signal_hook::{SigId, flag};
 
-use super::{INTERRUPTED, folder_of, note, open_cache, print, print_json, settings};
+use super::errors::INTERRUPTED;
+use super::output::{note, print, print_json};
+use super::project::{folder_of, open_cache};
+use super::settings;
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
 use crate::cli::{CacheFolder, GcArguments};
 use crate::execute::{is_ignored, with_advice};

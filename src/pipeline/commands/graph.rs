@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::output::{print_coloured, print_json, print_raw};
 use super::plan::state_json;
+use super::project::Project;
 use super::report;
-use super::{Project, print_coloured, print_json, print_raw};
 use crate::cli::{GraphArguments, GraphFormat};
 use crate::drawing::{self, Drawing, Links, Node};
 use crate::instances::{self, Row, names_in_words};

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use serde_json::json;
 
-use super::{note, open_cache, print, print_coloured, print_json};
+use super::output::{note, print, print_coloured, print_json};
+use super::project::open_cache;
 use crate::cache::Cache;
 use crate::cli::{HistoryArguments, HistoryCommand, HistoryShowArguments};
 use crate::format;

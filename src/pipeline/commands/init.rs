@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 
 use super::init_data::Images;
-use super::{note, print};
+use super::output::{note, print};
 use crate::cli::InitArguments;
 use crate::table;
 

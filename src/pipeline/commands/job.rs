@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
-use super::INTERRUPTED;
+use super::errors::INTERRUPTED;
 use crate::cache::Layout;
 use crate::cli::JobArguments;
 use crate::execute::{self, JobExit, JobSpec};

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::{note, print, settings};
+use super::output::{note, print};
+use super::settings;
 use crate::cli::{KeyArguments, KeyCommand};
 use crate::signing::Signer;
 

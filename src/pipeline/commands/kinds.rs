@@ -7,7 +7,8 @@ use pipeline_stages::parameter::{Condition, Field, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info};
 use serde_json::{Value, json};
 
-use super::{did_you_mean, print, print_json};
+use super::hint::did_you_mean;
+use super::output::{print, print_json};
 use crate::cli::KindsArguments;
 use crate::screen;
 

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::log_follow;
 use super::newest_log::{LastOfKeys, note_earlier, places};
+use super::output::{note, print, print_raw};
+use super::project::Project;
 use super::status_sheet::{States, queued_lines};
-use super::{Project, log_follow, note, print, print_raw};
 use crate::activity::Activities;
 use crate::cache::Record;
 use crate::cli::LogArguments;

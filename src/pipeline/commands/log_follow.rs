@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
+use super::errors::INTERRUPTED;
 use super::newest_log::{LastOfKeys, note_earlier, places};
+use super::output::{note, print_raw_while_read};
 use super::planner::Planner;
+use super::project::Project;
 use super::status_sheet::{Known, queued_lines};
-use super::{INTERRUPTED, Project, note, print_raw_while_read};
 use crate::activity::{Activities, Activity};
 use crate::execute::QueuedJob;
 use crate::instances::{MOST_INSTANCES, names_in_words};

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::{Project, print, print_json};
+use super::output::{print, print_json};
+use super::project::Project;
 use crate::cache::Record;
 use crate::cli::MetricsArguments;
 use crate::format;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Project;
+use super::project::Project;
 use crate::cache::Record;
 use crate::format;
 use crate::history;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::{Project, note};
+use super::output::note;
+use super::project::Project;
 use crate::history::Run;
 use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};

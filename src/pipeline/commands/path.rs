@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Project, note, print_raw};
+use super::output::{note, print_raw};
+use super::project::Project;
 use crate::cli::{ManifestArguments, StageArguments};
 use crate::instances::names_in_words;
 use crate::pattern::Pattern;

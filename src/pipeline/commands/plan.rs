@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::errors::{show_warnings, warn};
+use super::output::{print_coloured, print_json};
+use super::project::Project;
 use super::time_left::{TimeLeft, plan_with_time};
-use super::{Project, print_coloured, print_json, show_warnings, warn};
 use crate::cli::{MachineArguments, ManifestArguments, PlanArguments};
 use crate::diagnostic::{Mistake, Warnings};
 use crate::execute::{Places, Share};

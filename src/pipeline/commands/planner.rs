@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Project;
+use super::project::Project;
 use crate::activity::{Activities, Fingerprint};
 use crate::facts::CacheFacts;
 use crate::history::Run;

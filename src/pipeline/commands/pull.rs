@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::output::{note, print, print_json};
+use super::project::Project;
 use super::remote_results::{Brought, remote_only};
-use super::{Project, note, print, print_json};
 use crate::cli::PullArguments;
 use crate::format;
 use crate::instances::names_in_words;

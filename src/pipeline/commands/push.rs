@@ -7,8 +7,9 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::metered::metered;
+use super::output::{note, print, print_json};
+use super::project::Project;
 use super::remote_results::MOST_AT_ONCE;
-use super::{Project, note, print, print_json};
 use crate::cache::{Watch, on_threads};
 use crate::cli::PushArguments;
 use crate::format;

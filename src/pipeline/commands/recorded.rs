@@ -10,7 +10,7 @@ use pipeline_stages::point::canonical;
 use pipeline_stages::{KindConfig, kind_info};
 use serde_json::{Map, Value};
 
-use super::Project;
+use super::project::Project;
 use crate::cache::Record;
 use crate::digest::Digest;
 use crate::history;

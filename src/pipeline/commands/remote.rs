@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::json;
 
-use super::{Project, print_coloured, print_json};
+use super::output::{print_coloured, print_json};
+use super::project::Project;
 use crate::cli::{RemoteArguments, RemoteCommand, RemoteStatusArguments};
 use crate::format;
 use crate::instances::{self, Row, instances_in_words};

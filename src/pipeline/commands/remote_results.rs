@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::metered::metered;
-use super::{Project, note};
+use super::output::note;
+use super::project::Project;
 use crate::cache::{Record, Watch, on_threads};
 use crate::cli::ManifestArguments;
 use crate::digest::Digest;

@@ -8,7 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, ensure};
 use pipeline_stages::ArtifactType;
 
-use super::{Project, note, print, print_raw};
+use super::output::{note, print, print_raw};
+use super::project::Project;
 use crate::activity::Activities;
 use crate::cache::now;
 use crate::cli::{ManifestArguments, ReportArguments};

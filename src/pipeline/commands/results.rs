@@ -11,9 +11,11 @@ use pipeline_stages::point::canonical;
 use pipeline_stages::text::in_short;
 use serde_json::{Value, json};
 
+use super::hint::{MOST_LISTED, did_you_mean};
 use super::metrics::{NOTHING, columns};
+use super::output::{note, print, print_json, print_raw};
+use super::project::Project;
 use super::recorded::{AllRecorded, Recorded, Setting, shown};
-use super::{MOST_LISTED, Project, did_you_mean, note, print, print_json, print_raw};
 use crate::cache::Record;
 use crate::cli::ResultsArguments;
 use crate::format;

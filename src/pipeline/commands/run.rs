@@ -7,9 +7,12 @@ use std::time::Instant;
 
 use pipeline_stages::kind::KindInfo;
 
+use super::errors::{INTERRUPTED, warn};
+use super::output::{note, print_coloured};
 use super::plan::{self, Shown};
+use super::project::{Located, Project};
 use super::run_part::{PartialRun, Whole, read_part, report_fresh};
-use super::{INTERRUPTED, Located, Project, gc, note, print_coloured, settings, warn};
+use super::{gc, settings};
 use crate::cache::{Cache, Durability, at_once};
 use crate::cli::RunArguments;
 use crate::events::{Outcome, RunEvent};

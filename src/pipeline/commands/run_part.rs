@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Located, Project};
+use super::project::{Located, Project};
 use crate::cache::{Cache, KnownResult};
 use crate::events::RunEvent;
 use crate::execute::Summary;

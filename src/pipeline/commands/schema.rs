@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::print_json;
+use super::output::print_json;
 use crate::manifest::json_schema;
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {

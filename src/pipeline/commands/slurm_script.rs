@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::{Project, print};
+use super::output::print;
+use super::project::Project;
 use crate::cli::SlurmScriptArguments;
 use crate::execute;
 use crate::manifest::{LOCAL, SchedulerSettings, unknown_executor};

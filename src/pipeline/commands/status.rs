@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
+use super::output::{print_coloured, print_json};
 use super::plan::state_json;
+use super::project::Project;
 use super::status_sheet::{LastRuns, Sheet, States, kind, last_run};
-use super::{Project, print_coloured, print_json, status_watch};
+use super::status_watch;
 use crate::activity::{Activities, Activity};
 use crate::cli::StatusArguments;
 

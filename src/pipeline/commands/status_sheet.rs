@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::Project;
+use super::project::Project;
 use crate::activity::{Activities, Activity};
 use crate::cache::Record;
 use crate::digest::Digest;

@@ -6,9 +6,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::errors::INTERRUPTED;
+use super::output::{print_coloured, print_coloured_while_read};
 use super::planner::Planner;
+use super::project::Project;
 use super::status_sheet::{self, LastRuns, Sheet, SheetRow, States};
-use super::{INTERRUPTED, Project, print_coloured, print_coloured_while_read};
 use crate::activity::Activities;
 use crate::screen::{self, Page, Requests, Size};
 use crate::stage_name::StageName;

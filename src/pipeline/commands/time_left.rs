@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::Project;
+use super::project::Project;
 use crate::cache::Record;
 use crate::difference::Differences;
 use crate::digest::Digest;

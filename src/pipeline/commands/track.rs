@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Project, note, print};
+use super::output::{note, print};
+use super::project::Project;
 use crate::cache::Record;
 use crate::cli::TrackArguments;
 use crate::history::{Commit, Ended, Run};

@@ -10,7 +10,9 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::{Project, note, open_cache, print, print_json, verify_rerun, verify_restore};
+use super::output::{note, print, print_json};
+use super::project::{Project, open_cache};
+use super::{verify_rerun, verify_restore};
 use crate::cache::{Cache, Check, Checked, Damage, Unreadable, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;

@@ -11,7 +11,8 @@ use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 
 use super::checking::with_meter;
-use super::{Project, note, print, print_json};
+use super::output::{note, print, print_json};
+use super::project::Project;
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{GpuNumbers, ManifestArguments, VerifyArguments};
 use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};

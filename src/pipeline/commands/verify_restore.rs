@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{print, print_json};
+use super::output::{print, print_json};
 use crate::cache::{Cache, Restored, Withdrawn};
 use crate::table;
 

@@ -15,8 +15,11 @@ use pipeline_stages::text::in_short;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
+use super::errors::{INTERRUPTED, report_error};
+use super::output::note;
 use super::plan::{self, Shown};
-use super::{INTERRUPTED, Project, nearest_manifest, note, report_error, run};
+use super::project::{Project, nearest_manifest};
+use super::run;
 use crate::cli::{ManifestArguments, RunArguments, WatchArguments};
 use crate::execute::is_ignored;
 use crate::facts::CacheFacts;

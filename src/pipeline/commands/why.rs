@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use super::nearest::{Near, Nearest};
-use super::{Project, print};
+use super::output::print;
+use super::project::Project;
 use crate::activity::{Activities, Activity, Failure};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
