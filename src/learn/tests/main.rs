@@ -1,6 +1,5 @@
 //! Tests of the bodies in one program: each that links libtorch takes its time to build.
 
-mod circles;
 mod decoding;
 mod features;
 mod fixture;
