@@ -108,7 +108,7 @@ impl<'a> Fit<'a> {
         self.exists[place] = true;
         match self.known[place] == before {
             true => Vec::new(),
-            false => self.update(self.readers(stage)),
+            false => self.update(self.readers(stage).collect()),
         }
     }
 
@@ -130,15 +130,15 @@ impl<'a> Fit<'a> {
                 }
             }
             if self.known[place] != before {
-                open.append(&mut self.readers(&declaration.name));
+                open.extend(self.readers(&declaration.name));
             }
         }
         misfits
     }
 
-    fn readers(&self, stage: &StageName) -> BTreeSet<usize> {
+    fn readers(&self, stage: &StageName) -> impl Iterator<Item = usize> {
         let readers = self.graph.consumers(stage).into_iter();
-        readers.filter_map(|reader| self.places.get(reader).copied()).collect()
+        readers.filter_map(|reader| self.places.get(reader).copied())
     }
 
     fn inputs(&self, declaration: &Stage) -> KnownInputs {
