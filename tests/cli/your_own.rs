@@ -26,29 +26,44 @@ fn blocks() -> Vec<String> {
     blocks.map(|rest| rest.split("```").next().expect("a text").to_owned()).collect()
 }
 
+/// A project whose manifest is a block of the docs, with the stages that it refers to.
+fn project_of(block: &str) -> Sandbox {
+    let mut manifest = "experiment = { name = \"own\", seed = \"${seed}\" }\n".to_owned();
+    let axes = "[matrix]\nseed = [1]\nrate = [0.2]\n";
+    manifest += &(if block.contains("[matrix]") { "" } else { axes }.to_owned() + block);
+    for (name, stage) in STAGES {
+        let header = format!("[stages.{name}]");
+        if !block.contains(&header) {
+            manifest += &format!("\n{header}\n{stage}\n");
+        }
+    }
+    let project = Sandbox::new(&manifest);
+    project.write_photos("photos", &["cat", "dog"], 2, 1);
+    for file in ["noisy.csv", "labels.csv", "my_noise.py", "train.py", "images/photo-1.jpg"] {
+        project.write(file, "");
+    }
+    project
+}
+
 #[test]
 fn every_part_of_a_manifest_in_the_docs_is_one() {
     let blocks = blocks();
     assert!(blocks.len() > 5, "{blocks:?}");
     for block in blocks {
-        let mut manifest = "experiment = { name = \"own\", seed = \"${seed}\" }\n".to_owned();
-        let axes = "[matrix]\nseed = [1]\nrate = [0.2]\n";
-        manifest += &(if block.contains("[matrix]") { "" } else { axes }.to_owned() + &block);
-        for (name, stage) in STAGES {
-            let header = format!("[stages.{name}]");
-            if !block.contains(&header) {
-                manifest += &format!("\n{header}\n{stage}\n");
-            }
-        }
-        let project = Sandbox::new(&manifest);
-        project.write_photos("photos", &["cat", "dog"], 2, 1);
-        for file in ["noisy.csv", "labels.csv", "my_noise.py", "train.py", "images/photo-1.jpg"] {
-            project.write(file, "");
-        }
-        let ended = project.pipeline("plan experiment.toml --cpus 8 --memory 16GB");
+        let ended = project_of(&block).pipeline("plan experiment.toml --cpus 8 --memory 16GB");
         assert_eq!(ended.code(), Some(0), "{block}\n{ended}");
         assert!(!ended.stdout.contains("blocked"), "{block}\n{ended}");
     }
+}
+
+#[test]
+fn a_table_with_yours_trains_nothing_that_stands_for_it() {
+    let block = blocks().into_iter().find(|block| block.contains("[stages.scores]"));
+    let project = project_of(&block.expect("it is in the docs"));
+    let ended = project.pipeline("plan experiment.toml --all");
+    let stages = ended.stdout.lines().filter_map(|line| line.split_whitespace().next());
+    let of_one_seed: Vec<_> = stages.filter(|stage| stage.ends_with("seed=1")).collect();
+    assert_snapshot!(of_one_seed.join(" "), @"");
 }
 
 #[test]
