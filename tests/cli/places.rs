@@ -325,6 +325,19 @@ fn a_folder_with_something_else_is_not_a_cache() {
 }
 
 #[test]
+fn a_folder_above_called_cache_with_something_else_is_passed_over() {
+    let project = Sandbox::new("");
+    project.write("home/cache/huggingface/model.bin", "");
+    project.write("home/mine/experiment.toml", ONE);
+    assert_snapshot!(project.pipeline("run home/mine/experiment.toml").success(), @"one ran");
+    assert!(project.path("cache/store").exists() && !project.path("home/cache/store").exists());
+    // One that is only not complete is none of others.
+    std::fs::create_dir(project.path("home/mine/cache")).expect("a folder");
+    assert_snapshot!(project.pipeline("run home/mine/experiment.toml").success(), @"one ran");
+    assert!(project.path("home/mine/cache/store").exists());
+}
+
+#[test]
 fn a_new_cache_stays_out_of_version_control() {
     let project = Sandbox::new(ONE);
     project.pipeline("run experiment.toml --cache new").success();

@@ -43,7 +43,7 @@ mod work;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::bail;
@@ -281,13 +281,7 @@ impl Cache {
         if self.layout.version().exists() {
             return Ok(());
         }
-        // All of ours: another process can be making the cache right now, or VERSION was lost.
-        let others = fs::read_dir(root).into_iter().flatten().flatten();
-        let other = others.map(|entry| entry.file_name()).find(|name| {
-            let name = name.to_string_lossy();
-            !Layout::is_ours(&name) && !name.starts_with(durable::NEW)
-        });
-        if let Some(other) = other {
+        if let Some(other) = entry_of_others(root) {
             bail!(
                 "{} contains '{}' and is not a cache of pipeline: name another folder with --cache",
                 root.display(),
@@ -301,4 +295,18 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Whether a folder is used for something else than a cache of this program.
+pub(crate) fn is_of_others(root: &Path) -> bool {
+    !Layout::new(root.to_owned()).version().exists() && entry_of_others(root).is_some()
+}
+
+/// What a folder has that no cache has. Entries of ours may be there without a VERSION: another process can be making the cache right now, or it was lost.
+fn entry_of_others(root: &Path) -> Option<std::ffi::OsString> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).find(|name| {
+        let name = name.to_string_lossy();
+        !Layout::is_ours(&name) && !name.starts_with(durable::NEW)
+    })
 }

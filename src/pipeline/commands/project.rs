@@ -13,7 +13,7 @@ use pipeline_stages::text::in_short;
 use super::hint::{MOST_LISTED, did_you_mean};
 use super::output::note;
 use super::settings;
-use crate::cache::Cache;
+use crate::cache::{Cache, is_of_others};
 use crate::cli::{ManifestArguments, WithArguments};
 use crate::diagnostic::Mistakes;
 use crate::facts::CacheFacts;
@@ -328,7 +328,7 @@ impl<'a> Located<'a> {
     }
 
     /// What a run of these stages depends on, beside the text of the manifest.
-    pub(crate) fn asked(&self, stages: &[String]) -> Asked {
+    pub(crate) fn asked(&self, stages: &[String], executor: Option<&str>) -> Asked {
         let changes = self.changes.iter().map(|change| format!("{change:?}"));
         let only = self.with.only.iter().map(|only| format!("--only {only}"));
         // What was pushed to one remote is not at another one.
@@ -336,6 +336,8 @@ impl<'a> Located<'a> {
             format!("{:?}", self.config.execution),
             format!("{:?}", self.config.sharing),
             format!("{:?}", settings::remote_of_environment()),
+            // One that does not exist is a mistake each time.
+            format!("{:?}", executor.map(|name| (name, self.config.executors.contains_key(name)))),
         ];
         let words: Vec<String> =
             stages.iter().cloned().chain(only).chain(changes).chain(settings).collect();
@@ -430,10 +432,10 @@ fn cache_of(config: &Config, given: Option<&Path>, folder: &Path) -> anyhow::Res
     Cache::open(&root)
 }
 
-/// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest. A link counts
-/// also if its target does not exist: results must not begin again elsewhere because a disk is not mounted.
+/// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest. A folder of this name that others use is none. A link
+/// counts also if its target does not exist: results must not begin again elsewhere because a disk is not mounted.
 fn default_cache(folder: &Path) -> PathBuf {
-    let has_cache = |cache: PathBuf| cache.is_dir() || cache.is_symlink();
+    let has_cache = |cache: PathBuf| (cache.is_dir() && !is_of_others(&cache)) || cache.is_symlink();
     let is_root = |folder: &&Path| has_cache(folder.join("cache")) || folder.join(".git").exists();
     folder.ancestors().find(is_root).unwrap_or(folder).join("cache")
 }
