@@ -6,7 +6,6 @@ mod bisection;
 mod body;
 pub mod certificates;
 mod checkpoint;
-mod cifar_classes;
 mod command;
 mod corrupt_labels;
 pub mod credentials;

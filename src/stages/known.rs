@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::artifact::ArtifactType;
+use crate::cifar_classes::{are_of_cifar10, are_of_cifar100};
 use crate::formats::{DatasetInfo, FeaturesInfo, ImageShape, ModelInfo, Storage};
 use crate::kinds::architecture::EncoderArchitecture;
 
@@ -28,6 +29,36 @@ pub struct Known {
     /// Whether samples held out have the labels of the data set, which are known to be right: of labels, and of a split whose samples no stage
     /// corrupts or corrects.
     pub held_out_is_clean: Option<bool>,
+    /// The metrics that it may have.
+    pub metrics: Option<KnownMetrics>,
+}
+
+/// The metrics that stages of a kind may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownMetrics {
+    /// The name of the kind.
+    pub kind: &'static str,
+    /// Their names. One that ends with `/` stands for all that begin with it.
+    pub names: &'static [&'static str],
+}
+
+impl KnownMetrics {
+    /// Whether a metric of this name is among them.
+    pub fn has(&self, metric: &str) -> bool {
+        let is_of = |name: &&str| match name.ends_with('/') {
+            true => metric.starts_with(*name),
+            false => metric == *name,
+        };
+        self.names.iter().any(is_of)
+    }
+}
+
+impl std::fmt::Display for KnownMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = |name: &&str| name.strip_suffix('/').map(|whole| format!("{whole}/..."));
+        let names = self.names.iter().map(|one| name(one).unwrap_or_else(|| (*one).to_owned()));
+        write!(f, "its metrics are {}", names.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Height and width in pixels.
@@ -82,6 +113,7 @@ impl Known {
             image_size: if is_encoded { None } else { ImageSize::of(info.image) },
             classes: Some(info.classes.len() as u64),
             train_samples: Some(info.train_samples.saturating_sub(info.validation_samples) as u64),
+            has_noise_pairs: Some(has_noise_pairs(&info.classes)),
             ..Self::default()
         }
     }
@@ -116,8 +148,14 @@ impl Known {
             train_samples: self.train_samples.or(other.train_samples),
             has_noise_pairs: self.has_noise_pairs.or(other.has_noise_pairs),
             held_out_is_clean: self.held_out_is_clean.or(other.held_out_is_clean),
+            metrics: self.metrics.or(other.metrics),
         }
     }
+}
+
+/// Whether asymmetric noise has pairs of its own for these classes.
+pub(crate) fn has_noise_pairs(classes: &[String]) -> bool {
+    are_of_cifar10(classes) || are_of_cifar100(classes)
 }
 
 /// The form of images.
@@ -134,9 +172,16 @@ pub enum Images {
 pub struct KnownInputs(BTreeMap<String, Known>);
 
 impl KnownInputs {
-    /// These inputs, by the name of their port.
+    /// These inputs, by the name of their port. Of several at one port, nothing is known where they are not alike.
     pub fn new(inputs: impl IntoIterator<Item = (String, Known)>) -> Self {
-        Self(inputs.into_iter().collect())
+        let mut known = BTreeMap::new();
+        for (port, input) in inputs {
+            let at_port = known.entry(port).or_insert(input);
+            if *at_port != input {
+                *at_port = Known::default();
+            }
+        }
+        Self(known)
     }
 
     /// What is known of the artifact at a port; nothing if none is connected.

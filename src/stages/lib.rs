@@ -12,6 +12,7 @@ mod declare;
 
 mod artifact;
 pub mod checkpoint;
+pub mod cifar_classes;
 pub mod clean_labels;
 pub mod formats;
 pub mod image_file;

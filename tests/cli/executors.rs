@@ -266,6 +266,12 @@ fn an_executor_that_is_not_declared_is_refused() {
 
     error: 1 mistake in experiment.toml; nothing was run
     "#);
+    // One that is typed is refused also where there is nothing to do.
+    project.edit("\nexecution = { executor = \"gpu\" }", "");
+    project.pipeline("run experiment.toml").success();
+    project.pipeline("run experiment.toml").success();
+    let again = project.pipeline("run experiment.toml --executor fakes");
+    assert_eq!(again.to_string(), typed.to_string());
 }
 
 #[test]

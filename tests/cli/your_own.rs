@@ -63,7 +63,17 @@ fn a_table_with_yours_trains_nothing_that_stands_for_it() {
     let ended = project.pipeline("plan experiment.toml --all");
     let stages = ended.stdout.lines().filter_map(|line| line.split_whitespace().next());
     let of_one_seed: Vec<_> = stages.filter(|stage| stage.ends_with("seed=1")).collect();
-    assert_snapshot!(of_one_seed.join(" "), @"");
+    assert_snapshot!(of_one_seed.join("\n"), @r"
+    noisy@seed=1
+    train@loss=ce,seed=1
+    train@loss=gce,seed=1
+    evaluate@loss=ce,seed=1
+    scores@method=ce,seed=1
+    evaluate@loss=gce,seed=1
+    scores@method=gce,seed=1
+    mine@seed=1
+    scores@method=mine,seed=1
+    ");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
 fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow::Result<ExitCode> {
     let config = settings::config()?;
     let located = Located::of(&arguments.manifest, &config)?;
-    let asked = located.asked(&arguments.manifest.stages());
+    let asked = located.asked(&arguments.manifest.stages(), arguments.machine.executor.as_deref());
     let started = Instant::now();
     let cache = located.cache().ok();
     // What is just being removed is still there, although it is as good as gone.

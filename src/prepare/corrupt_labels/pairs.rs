@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-
-use crate::cifar_classes::{CIFAR10_CLASSES, CIFAR100_SUPERCLASSES, cifar100_classes};
+use pipeline_stages::cifar_classes::{CIFAR100_SUPERCLASSES, are_of_cifar10, are_of_cifar100};
 
 /// CIFAR-10's, from Patrini et al., "Making Deep Neural Networks Robust to Label Noise" (CVPR 2017).
 const CIFAR10_PAIRS: [(&str, &str); 5] = [
@@ -29,10 +28,10 @@ pub(super) fn asymmetric_pairs(
         let names = given.iter().map(|(source, target)| (source.as_str(), target.as_str()));
         return labels_of_pairs(classes, names).context("in 'pairs'");
     }
-    if same_names(classes, &CIFAR10_CLASSES) {
+    if are_of_cifar10(classes) {
         return labels_of_pairs(classes, CIFAR10_PAIRS.into_iter());
     }
-    if same_names(classes, &cifar100_classes()) {
+    if are_of_cifar100(classes) {
         return labels_of_pairs(classes, cifar100_pairs());
     }
     bail!(
@@ -54,14 +53,6 @@ fn cifar100_pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
         let next = members.iter().cycle().skip(1);
         members.iter().copied().zip(next.copied())
     })
-}
-
-fn same_names(classes: &[String], names: &[&str]) -> bool {
-    let (mut left, mut right): (Vec<&str>, _) =
-        (classes.iter().map(String::as_str).collect(), names.to_vec());
-    left.sort_unstable();
-    right.sort_unstable();
-    left == right
 }
 
 fn labels_of_pairs<'name>(
@@ -86,6 +77,8 @@ pub(super) fn label_of(classes: &[String], name: &str) -> anyhow::Result<usize> 
 
 #[cfg(test)]
 mod tests {
+    use pipeline_stages::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
+
     use super::*;
 
     fn owned(names: &[&str]) -> Vec<String> {

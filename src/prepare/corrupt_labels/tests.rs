@@ -81,7 +81,7 @@ fn data(test: &Fixture, samples: usize) -> PathBuf {
     }
     let info = DatasetInfo {
         format: "cifar10".into(),
-        classes: crate::cifar_classes::CIFAR10_CLASSES.map(str::to_owned).to_vec(),
+        classes: pipeline_stages::cifar_classes::CIFAR10_CLASSES.map(str::to_owned).to_vec(),
         image,
         train_samples: samples,
         test_samples: samples,

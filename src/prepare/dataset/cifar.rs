@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::ensure;
+use pipeline_stages::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
@@ -12,7 +13,6 @@ use super::classes::class_names;
 use super::raw::{RawDataset, RawSamples};
 use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::work::{report_images, sample_limit};
-use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
 /// The shape of CIFAR's images.
 pub(super) const IMAGE: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };

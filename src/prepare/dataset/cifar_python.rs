@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
+use pipeline_stages::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 use pipeline_stages::formats::Part;
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
@@ -13,7 +14,6 @@ use super::pickled::{Batch, names, with_batch};
 use super::raw::{RawDataset, RawSamples};
 use super::source::SourceFolders;
 use super::work::{report_images, sample_limit};
-use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
 /// What differs between the two formats.
 pub(super) struct PythonFormat {

@@ -2,7 +2,7 @@
 
 use super::class_names;
 use crate::kind::{Cores, OutsidePath, PathForm, Problem, Rules};
-use crate::known::{ImageSize, Images, Known, KnownInputs};
+use crate::known::{ImageSize, Images, Known, KnownInputs, has_noise_pairs};
 use crate::parameter::AT_LEAST_ONE;
 
 choices! {
@@ -103,11 +103,11 @@ impl Rules for Dataset {
         };
         // The samples that the data set sets aside for validation are added to the limit.
         let limit = self.train_limit.filter(|_| !matches!(self.format, Clothing1m | ImageFolder));
-        // Other data sets can have any names, including those of CIFAR, with `classes`.
-        let has_noise_pairs = match self.format {
-            Cifar10 | Cifar10Python | Cifar100 | Cifar100Python => Some(true),
-            Idx | Imagenet32 | Clothing1m => Some(false),
-            ImageFolder => None,
+        let has_noise_pairs = match (&self.classes, self.format) {
+            (Some(classes), _) => Some(has_noise_pairs(classes)),
+            (None, Cifar10 | Cifar10Python | Cifar100 | Cifar100Python) => Some(true),
+            (None, Idx | Imagenet32 | Clothing1m) => Some(false),
+            (None, ImageFolder) => None,
         };
         let is_encoded = self.encoded || self.format == Clothing1m;
         Known {
@@ -125,7 +125,7 @@ impl Rules for Dataset {
                 (Some(samples), Some(limit)) => Some(limit.min(samples)),
                 (samples, limit) => samples.or(limit),
             },
-            has_noise_pairs: has_noise_pairs.filter(|_| self.classes.is_none()),
+            has_noise_pairs,
             ..Known::default()
         }
     }

@@ -1,8 +1,8 @@
 //! `evaluate`: how good a classifier is.
 
 use crate::clean_labels::CleanLabels;
-use crate::kind::{Problem, Rules};
-use crate::known::{Images, KnownInputs, differing};
+use crate::kind::{Kind, Problem, Rules};
+use crate::known::{Images, Known, KnownInputs, KnownMetrics, differing};
 
 kind! {
     /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
@@ -62,6 +62,21 @@ kind! {
 impl Evaluate {
     /// The metric whose step is chosen by the samples held out.
     pub const AT_BEST_VALIDATION: &str = "test-accuracy-at-best-validation";
+
+    /// All that it may write.
+    pub const METRICS: KnownMetrics = KnownMetrics {
+        kind: <Self as Kind>::NAME,
+        names: &[
+            "test-accuracy",
+            Self::AT_BEST_VALIDATION,
+            "best-test-accuracy-chosen-on-test",
+            "test-top5-accuracy",
+            "test-accuracy/",
+            "test-loss",
+            "test-ece",
+            "noise-detection-auc",
+        ],
+    };
 }
 
 impl Rules for Evaluate {
@@ -71,6 +86,10 @@ impl Rules for Evaluate {
             "labels" | "split" => CleanLabels::Unused,
             _ => of_input,
         }
+    }
+
+    fn knows(&self, _inputs: &KnownInputs) -> Known {
+        Known { metrics: Some(Self::METRICS), ..Known::default() }
     }
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {

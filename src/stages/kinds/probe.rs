@@ -5,8 +5,8 @@ use super::features::encoder_problems;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, image_problems};
 use crate::clean_labels::CleanLabels;
-use crate::kind::{Problem, Rules};
-use crate::known::{Images, KnownInputs, differing};
+use crate::kind::{Kind, Problem, Rules};
+use crate::known::{Images, Known, KnownInputs, KnownMetrics, differing};
 use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
 
 choices! {
@@ -74,7 +74,26 @@ kind! {
     headline ["linear-accuracy", "knn-accuracy"]
 }
 
+impl Probe {
+    /// All that it may write.
+    pub const fn metrics(&self) -> KnownMetrics {
+        let names: &[_] = match self.classifier {
+            ProbeClassifier::Linear => {
+                &["linear-accuracy", "linear-top5-accuracy", "linear-validation-accuracy"]
+            }
+            ProbeClassifier::Knn => {
+                &["knn-accuracy", "knn-top5-accuracy", "knn-validation-accuracy"]
+            }
+        };
+        KnownMetrics { kind: <Self as Kind>::NAME, names }
+    }
+}
+
 impl Rules for Probe {
+    fn knows(&self, _inputs: &KnownInputs) -> Known {
+        Known { metrics: Some(self.metrics()), ..Known::default() }
+    }
+
     fn version(&self) -> Option<u32> {
         self.precision.newer_than(4)
     }

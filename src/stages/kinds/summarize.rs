@@ -351,6 +351,17 @@ impl Rules for Summarize {
         problems
     }
 
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let Some(known) = inputs.at("of").metrics else { return Vec::new() };
+        let metrics = self.metric.0.iter().enumerate();
+        let unknown = metrics.filter(|(_, metric)| !metric.is_empty() && !known.has(metric));
+        let problem = |(item, metric): (usize, &String)| {
+            let message = format!("'{}' has no metric '{metric}': {known}", known.kind);
+            Problem::new("metric", message).with_item(item)
+        };
+        unknown.map(problem).collect()
+    }
+
     fn check_points(&self, points: &[Point]) -> Vec<Problem> {
         // A stage outside the matrix has one instance, without axes.
         let alone = [Point::default()];

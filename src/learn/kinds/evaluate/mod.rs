@@ -44,6 +44,7 @@ impl Body for Evaluate {
         file.finish()?;
         metrics.extend(chosen_on_the_way(&Evaluations::read(context.input("model")?)?));
 
+        debug_assert!(metrics.keys().all(|name| Self::METRICS.has(name)), "{metrics:?}");
         write_metrics(&context.output, &metrics)?;
         tally.write_confusion(classes, &context.output.join("confusion.csv"))?;
         tally.reliability.write(&context.output.join("reliability.csv"))?;

@@ -45,6 +45,7 @@ impl Body for Probe {
             ProbeClassifier::Linear => linear::run(self, &source)?,
             ProbeClassifier::Knn => knn::run(self, &source)?,
         };
+        debug_assert!(metrics.keys().all(|name| self.metrics().has(name)), "{metrics:?}");
         write_metrics(&context.output, &metrics)?;
         Ok(metrics)
     }

@@ -29,6 +29,11 @@ kind = "dataset"
 format = "idx"
 path = "d"
 classes = ["cat", "dog"]
+[stages.like-cifar]
+kind = "dataset"
+format = "idx"
+path = "d"
+classes = ["truck", "ship", "horse", "frog", "dog", "deer", "cat", "bird", "automobile", "airplane"]
 [stages.photos]
 kind = "dataset"
 format = "image-folder"
@@ -161,7 +166,15 @@ fn stages_that_do_not_fit_together() {
             "kind = \"corrupt-labels\"\ndata = \"grey\"\nnoise = \"asymmetric\"\nrate = 0.1",
             "needs 'pairs'",
         ),
-        ("kind = \"corrupt-labels\"\ndata = \"named\"\nnoise = \"asymmetric\"\nrate = 0.1", ""),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"named\"\nnoise = \"asymmetric\"\nrate = 0.1",
+            "needs 'pairs'",
+        ),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"like-cifar\"\nnoise = \"asymmetric\"\nrate = 0.1",
+            "",
+        ),
+        ("kind = \"corrupt-labels\"\ndata = \"photos\"\nnoise = \"asymmetric\"\nrate = 0.1", ""),
         ("kind = \"corrupt-labels\"\ndata = \"cifar\"\nnoise = \"asymmetric\"\nrate = 0.1", ""),
         (
             "kind = \"corrupt-labels\"\ndata = \"grey\"\nnoise = \"asymmetric\"\nrate = 0.1\npairs = { a = \"b\" }",
@@ -197,15 +210,15 @@ fn they_are_shown_at_the_port() {
     );
     assert_snapshot!(shown(&text), @r##"
 error: the initial weights are of a resnet8, but this stage trains a resnet18: set architecture = "resnet8" here, or train the initial weights with 'resnet18'
-  --> x.toml:59:8
+  --> x.toml:64:8
    |
-59 | init = "encoder"
+64 | init = "encoder"
    |        ^^^^^^^^^
 
 error: holdout = 1000 leaves nothing to train on: the data set has 500 training samples
-  --> x.toml:60:9
+  --> x.toml:65:9
    |
-60 | [stages.split]
+65 | [stages.split]
    |         ^^^^^
    |
    = help: holdout: How many training samples are held out. By default 1000.
@@ -257,6 +270,25 @@ fn what_an_artifact_says_of_itself_counts() {
     };
     let (_, misfits) = Fit::check(&manifest, &graph, |name| known(name.as_str()), |_| false);
     assert!(misfits.is_empty(), "{misfits:?}");
+}
+
+/// The mistakes of a stage that summarizes these metrics of another one.
+fn mistakes_of_metrics(stage: &str, metrics: &str) -> String {
+    let summary = format!("kind = \"summarize\"\nof = \"scores\"\nmetric = {metrics}");
+    titles(&format!("{summary}\n[stages.scores]\n{stage}\n")).join("; ")
+}
+
+#[test]
+fn a_metric_that_the_kind_does_not_have() {
+    let evaluate = "kind = \"evaluate\"\ndata = \"cifar\"\nmodel = \"classifier\"";
+    assert_snapshot!(mistakes_of_metrics(evaluate, r#"["test-loss", "test-acuracy"]"#), @"'evaluate' has no metric 'test-acuracy': its metrics are test-accuracy, test-accuracy-at-best-validation, best-test-accuracy-chosen-on-test, test-top5-accuracy, test-accuracy/..., test-loss, test-ece, noise-detection-auc");
+    let all = r#"["test-accuracy", "test-accuracy/cat", "test-accuracy-at-best-validation", "noise-detection-auc"]"#;
+    assert_eq!(mistakes_of_metrics(evaluate, all), "");
+    let probe = "kind = \"probe\"\ndata = \"cifar\"\nweights = \"encoder\"\nclassifier = \"knn\"";
+    assert_snapshot!(mistakes_of_metrics(probe, r#""linear-accuracy""#), @"'probe' has no metric 'linear-accuracy': its metrics are knn-accuracy, knn-top5-accuracy, knn-validation-accuracy");
+    assert_eq!(mistakes_of_metrics(probe, r#""knn-accuracy""#), "");
+    let own = "kind = \"command\"\nshell = \"true\"\noutput = \"metrics\"";
+    assert_eq!(mistakes_of_metrics(own, r#""any""#), "", "a program may write anything");
 }
 
 /// Labels drawn from a matrix over two classes in a file, which is written into a folder of its own.

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
+use pipeline_stages::cifar_classes::{CIFAR10_CLASSES, cifar100_classes};
 
 /// A record whose red, green and blue planes start with `value`, `value + 1`, `value + 2`.
 fn record(labels: &[u8], value: u8) -> Vec<u8> {

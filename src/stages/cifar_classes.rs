@@ -3,11 +3,11 @@
 //! A table. Does not depend on files.
 
 /// CIFAR-10's classes, in the order of their labels.
-pub(crate) const CIFAR10_CLASSES: [&str; 10] =
+pub const CIFAR10_CLASSES: [&str; 10] =
     ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// CIFAR-100's superclasses in the order of their (coarse) labels, each with its classes in alphabetical order.
-pub(crate) const CIFAR100_SUPERCLASSES: [(&str, [&str; 5]); 20] = [
+pub const CIFAR100_SUPERCLASSES: [(&str, [&str; 5]); 20] = [
     ("aquatic_mammals", ["beaver", "dolphin", "otter", "seal", "whale"]),
     ("fish", ["aquarium_fish", "flatfish", "ray", "shark", "trout"]),
     ("flowers", ["orchid", "poppy", "rose", "sunflower", "tulip"]),
@@ -31,11 +31,28 @@ pub(crate) const CIFAR100_SUPERCLASSES: [(&str, [&str; 5]); 20] = [
 ];
 
 /// CIFAR-100's (fine) classes, in the order of their labels, which is alphabetical.
-pub(crate) fn cifar100_classes() -> Vec<&'static str> {
+pub fn cifar100_classes() -> Vec<&'static str> {
     let mut classes: Vec<_> =
         CIFAR100_SUPERCLASSES.iter().flat_map(|(_, members)| *members).collect();
     classes.sort_unstable();
     classes
+}
+
+/// Whether these are the classes of CIFAR-10, in any order.
+pub fn are_of_cifar10(classes: &[String]) -> bool {
+    are_same(classes, CIFAR10_CLASSES.to_vec())
+}
+
+/// Whether these are the (fine) classes of CIFAR-100, in any order.
+pub fn are_of_cifar100(classes: &[String]) -> bool {
+    are_same(classes, cifar100_classes())
+}
+
+fn are_same(classes: &[String], mut names: Vec<&str>) -> bool {
+    let mut classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+    classes.sort_unstable();
+    names.sort_unstable();
+    classes == names
 }
 
 #[cfg(test)]
