@@ -118,6 +118,7 @@ fn with_nginx(stories: &Stories<'_>) -> Result<()> {
         ("PIPELINE_TEST_WEB", address("http", server.port)),
         ("PIPELINE_TEST_WEB_ENCRYPTED", address("https", server.encrypted)),
         ("PIPELINE_TEST_WEB_CERTIFICATE", server.folder.path.join(CERTIFICATE).into()),
+        ("PIPELINE_TEST_WEB_FOLDER", server.folder.path.join("data/dav").into()),
     ];
     stories.run(&variables, &[])
 }
@@ -131,7 +132,9 @@ fn with_weed(stories: &Stories<'_>) -> Result<()> {
     };
     let store = ObjectStore::start(&program)?;
     let address = format!("http://127.0.0.1:{}", store.port);
-    stories.run(&[("PIPELINE_TEST_S3", address.into())], &[])
+    let variables =
+        [("PIPELINE_TEST_S3", address.into()), ("PIPELINE_TEST_S3_SHELL", store.shell.into())];
+    stories.run(&variables, &[])
 }
 
 /// The program that a variable names.
@@ -382,6 +385,8 @@ struct ObjectStore {
     _server: Running,
     _folder: Folder,
     port: u16,
+    /// What starts the shell of its administrators.
+    shell: String,
 }
 
 impl ObjectStore {
@@ -398,7 +403,7 @@ impl ObjectStore {
             .arg("server")
             .arg(format!("-dir={}", path.join("data").display()))
             .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-filer"])
-            .args(["-master.volumeSizeLimitMB=256", "-master.telemetry=false"])
+            .args(["-master.volumeSizeLimitMB=256", "-volume.max=100", "-master.telemetry=false"])
             .arg(format!("-master.port={master}"))
             .arg(format!("-master.port.grpc={master_rpc}"))
             .arg(format!("-volume.port={volume}"))
@@ -407,8 +412,12 @@ impl ObjectStore {
             .arg(format!("-filer.port.grpc={filer_rpc}"))
             .arg(format!("-s3.port={port}"))
             .arg(format!("-s3.port.grpc={rpc}"))
+            // They have the same numbers everywhere, and another one may run on this machine.
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-s3.config={}", identities.display()))
             .current_dir(path)
+            // Its logs.
+            .env("TMPDIR", path)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -418,7 +427,12 @@ impl ObjectStore {
         let is_ready =
             || answers(port, "GET /healthz") && answers(filer, "POST /buckets/pipeline/");
         server.wait_until(is_ready, &path.join("log"))?;
-        Ok(Self { _server: server, _folder: folder, port })
+        let shell = format!(
+            "TMPDIR='{}' exec '{}' shell -master=127.0.0.1:{master}.{master_rpc} -filer=127.0.0.1:{filer}.{filer_rpc}",
+            path.display(),
+            program.display()
+        );
+        Ok(Self { _server: server, _folder: folder, port, shell })
     }
 }
 

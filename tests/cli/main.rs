@@ -4,6 +4,7 @@
 
 mod all_instances;
 mod blocked;
+mod bucket;
 mod caching;
 mod completions;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -67,6 +68,7 @@ mod suspended;
 mod sweeping;
 mod sweeping_values;
 mod terminal;
+mod there;
 mod together;
 mod tracking;
 mod tutorial;

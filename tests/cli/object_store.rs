@@ -2,24 +2,27 @@
 
 use rustix::process::Signal;
 
+use crate::bucket::{Place, administrate, server};
 use crate::cutter::Cutter;
 use crate::remote_stories::{
     BYTES_OF_4_GB, PAPER, a_file_of_4_gb_arrives, many_files_are_few_requests, nothing_is_kept_of,
     one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
+    what_is_wrong_there_is_made_here,
 };
+use crate::signed::{Lab, what_is_not_signed_is_made_here};
 use crate::support::{MANIFEST, Sandbox, eventually, walk};
-
-/// The address of the server.
-fn server() -> String {
-    std::env::var("PIPELINE_TEST_S3").expect("cargo xtask test-remotes sets PIPELINE_TEST_S3")
-}
+use crate::there::There;
 
 /// A user of a place in the store of this server, with the rights of `writer` or `reader`.
 fn user_at(server: &str, manifest: &str, place: &str, who: &str) -> Sandbox {
-    Sandbox::new(manifest)
-        .set("PIPELINE_REMOTE", format!("s3://pipeline/{place}?endpoint={server}"))
+    visitor(server, manifest, &format!("pipeline/{place}"))
         .set("AWS_ACCESS_KEY_ID", who)
         .set("AWS_SECRET_ACCESS_KEY", format!("{who}s-secret"))
+}
+
+/// Somebody without credentials.
+fn visitor(server: &str, manifest: &str, place: &str) -> Sandbox {
+    Sandbox::new(manifest).set("PIPELINE_REMOTE", format!("s3://{place}?endpoint={server}"))
 }
 
 fn user(manifest: &str, place: &str) -> Sandbox {
@@ -125,8 +128,7 @@ fn who_may_not_write_or_read_is_told_so_and_runs_on() {
     let stranger = user_at(&server(), PAPER, "rights", "stranger");
     let ran = succeeded(stranger.pipeline("run experiment.toml"));
     assert!(ran.stderr.contains("the credentials are not accepted (InvalidAccessKeyId"), "{ran}");
-    let nobody = Sandbox::new(PAPER)
-        .set("PIPELINE_REMOTE", format!("s3://pipeline/rights?endpoint={}", server()));
+    let nobody = visitor(&server(), PAPER, "pipeline/rights");
     let ran = succeeded(nobody.pipeline("run experiment.toml"));
     assert!(ran.stderr.contains("there are no credentials"), "{ran}");
     let wrong = user(PAPER, "rights").set("AWS_SECRET_ACCESS_KEY", "0ther");
@@ -137,13 +139,155 @@ fn who_may_not_write_or_read_is_told_so_and_runs_on() {
             assert!(!ended.to_string().contains(secret), "{ended}");
         }
     }
-    let missing = Sandbox::new(PAPER)
-        .set("PIPELINE_REMOTE", format!("s3://missing/x?endpoint={}", server()))
+    let missing = visitor(&server(), PAPER, "missing/x")
         .set("AWS_ACCESS_KEY_ID", "writer")
         .set("AWS_SECRET_ACCESS_KEY", "writers-secret");
     let planned = succeeded(missing.pipeline("plan experiment.toml --remote"));
     assert!(planned.stderr.contains("the bucket does not exist"), "{planned}");
     nothing_is_kept_of(&["s-secret", "X-Amz"], &[&ann, &reader, &wrong]);
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn what_is_wrong_in_it_is_made_again() {
+    let place = Place::new("pipeline", "wrong");
+    what_is_wrong_there_is_made_here(&place, |manifest| user(manifest, "wrong"));
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn what_is_not_signed_by_somebody_who_is_trusted_is_made_again() {
+    let place = Place::new("pipeline", "signed");
+    what_is_not_signed_is_made_here(&Lab::at(place, |manifest| user(manifest, "signed")));
+}
+
+/// Makes a user of the store with the rights of a writer.
+fn make_user(name: &str) {
+    administrate(&format!(
+        "s3.configure -user={name} -actions=Admin,Read,Write,List -access_key={name} -secret_key={name}s-secret -apply"
+    ));
+    let place = Place::of("pipeline", name, name, &format!("{name}s-secret"));
+    eventually("a new user", || place.read("VERSION").0 == 404);
+}
+
+/// A file of credentials.
+fn profile(key: &str, secret: &str) -> String {
+    format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn credentials_that_have_expired_are_renewed_where_there_are_others() {
+    make_user("guest");
+    let account = administrate(
+        "s3.serviceaccount.create -user guest -actions Admin,Read,Write,List -expiry 1s",
+    );
+    let field = |name: &str| {
+        let value = account.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap_or_else(|| panic!("{name} in {account}")).trim().to_owned()
+    };
+    let (key, secret) = (field("Access Key:"), field("Secret Key:"));
+    let place = Place::of("pipeline", "expired", &key, &secret);
+    let denied = "<Code>AccessDenied</Code>";
+    eventually("an expired key", || {
+        String::from_utf8_lossy(&place.read("VERSION").1).contains(denied)
+    });
+    let ann = visitor(&server(), PAPER, "pipeline/expired")
+        .set("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+    ann.write("credentials", profile(&key, &secret));
+    let ran = succeeded(ann.pipeline("run experiment.toml"));
+    assert!(ran.stderr.contains("is not used: access denied (AccessDenied"), "{ran}");
+    // A program prints them first, and may say since when they are old.
+    let printed = |key: &str, secret: &str, more: &str| {
+        format!(r#"{{"Version": 1, "AccessKeyId": "{key}", "SecretAccessKey": "{secret}"{more}}}"#)
+    };
+    ann.write("new", printed("writer", "writers-secret", ""));
+    let program = "cat old; echo >> asked; cp new old";
+    ann.write("credentials", format!("[default]\ncredential_process = {program}\n"));
+    for (since, pushed) in
+        [("", "2 pushed"), (r#", "Expiration": "2026-01-02T03:04:05Z""#, "0 pushed")]
+    {
+        ann.write("old", printed(&key, &secret, since));
+        ann.write("asked", "");
+        let said = succeeded(ann.pipeline("push experiment.toml"));
+        assert!(said.stdout.starts_with(pushed), "{said}");
+        assert_eq!(ann.read("asked").lines().count(), 2, "{said}");
+    }
+    nothing_is_kept_of(&[&secret, &key, "s-secret"], &[&ann]);
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn credentials_that_are_withdrawn_while_a_run_goes_on_are_renewed_where_there_are_others() {
+    make_user("leaver");
+    let another = PAPER.replace("head -c", "until [ -e \"$GO\" ]; do sleep 0.01; done; head -c");
+    let run = |place: &str| {
+        let ann = visitor(&server(), &another, &format!("pipeline/{place}"))
+            .set("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+        ann.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+        ann.edit("$GO", &ann.path("go").display().to_string());
+        ann.write("credentials", profile("leaver", "leavers-secret"));
+        let running = ann.start("run experiment.toml --progress plain");
+        running.wait_for("data (command) runs");
+        (ann, running)
+    };
+    let ((ann, of_ann), (bob, of_bob)) = (run("leaver"), run("stranger"));
+    administrate("s3.configure -user=leaver -delete -apply");
+    let place = Place::of("pipeline", "leaver", "leaver", "leavers-secret");
+    eventually("a user that is not known", || place.read("VERSION").0 == 403);
+    ann.write("credentials", profile("writer", "writers-secret"));
+    ann.write("go", "");
+    let ran = succeeded(of_ann.wait());
+    assert!(!ran.stderr.contains("warning"), "{ran}");
+    assert!(ann.pipeline("push experiment.toml").stdout.starts_with("0 pushed"), "{ran}");
+    // Nobody renews his.
+    bob.write("go", "");
+    let ran = succeeded(of_bob.wait());
+    assert!(ran.stderr.contains("the credentials are not accepted (InvalidAccessKeyId"), "{ran}");
+    assert!(ran.stderr.contains("2 results were not pushed"), "{ran}");
+    bob.write("credentials", profile("writer", "writers-secret"));
+    assert!(bob.pipeline("push experiment.toml").stdout.starts_with("2 pushed"));
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn a_bucket_that_is_full_is_read_and_takes_what_is_left_once_there_is_room() {
+    administrate("s3.bucket.create -name full");
+    let user = |manifest: &str| {
+        let user = user_at(&server(), manifest, "x", "writer");
+        user.set("PIPELINE_REMOTE", format!("s3://full/x?endpoint={}", server()))
+    };
+    let ann = user(PAPER);
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml").success();
+    administrate("s3.bucket.quota -name=full -op=set -sizeMB=1");
+    let place = Place::new("full", "x");
+    eventually("a full bucket", || {
+        administrate("lock\ns3.bucket.quota.enforce -apply\nunlock\n");
+        place.write("test", b"test").0 == 500
+    });
+    let bob = user(&PAPER.replace("wc -l", "wc -c"));
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    let ran = succeeded(bob.pipeline("run experiment.toml"));
+    assert_eq!(ran.results(), "data remote, count ran", "{ran}");
+    assert!(ran.stderr.contains("1 result was not pushed"), "{ran}");
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+    // Parts are not taken, either.
+    let carol = user(&PAPER.replace("seq 1 60000", "seq 1 60001"));
+    carol.pipeline("run experiment.toml").success();
+    let pushed = carol.pipeline("push experiment.toml");
+    assert_eq!(pushed.code(), Some(1), "{pushed}");
+    let records = place.names("records").len();
+    administrate("s3.bucket.quota -name=full -op=remove");
+    eventually("room", || place.write("test", b"test").0 == 200);
+    assert_eq!(records, 2, "none of what was not taken counts");
+    for (user, pushed) in [(&bob, "1 pushed"), (&carol, "2 pushed")] {
+        let said = succeeded(user.pipeline("push experiment.toml"));
+        assert!(said.stdout.starts_with(pushed), "{said}");
+    }
+    let dave = user(&carol.read(MANIFEST));
+    dave.pipeline("pull experiment.toml").success();
+    assert_eq!(dave.digest("data"), carol.digest("data"));
 }
 
 #[test]

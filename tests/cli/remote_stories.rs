@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::cutter::Cutter;
 use crate::support::{Ended, Running, Sandbox, say, walk};
+use crate::there::{There, with_each_damage};
 
 /// One large file that cannot be compressed and takes several parts, one that can, and small ones.
 pub const PAPER: &str = r#"
@@ -22,6 +23,26 @@ shell = '''
 cd "$PIPELINE_OUTPUT"
 head -c 70000000 /dev/urandom > noise
 seq 1 60000 > numbers
+for number in 1 2 3; do echo $number > $number; done
+'''
+
+[stages.count]
+kind = "command"
+shell = 'wc -l < "$PIPELINE_INPUT_DATA/numbers" > "$PIPELINE_OUTPUT/count"'
+inputs = { data = "data" }
+"#;
+
+/// A large file that cannot be compressed, one that can, and small ones: always the same bytes.
+const SAME: &str = r#"
+[experiment]
+name = "same"
+
+[stages.data]
+kind = "command"
+shell = '''
+cd "$PIPELINE_OUTPUT"
+seq 1 60000 > numbers
+gzip -9 -n < numbers > noise
 for number in 1 2 3; do echo $number > $number; done
 '''
 
@@ -49,6 +70,42 @@ pub fn one_of_eight_pushes_wins(user: impl Fn() -> Sandbox, another: &Sandbox) {
     another.pipeline("pull experiment.toml data").success();
     assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
     another.pipeline("verify experiment.toml data").success();
+}
+
+/// Whatever a remote that has nothing yet gets in place of what its users have pushed, a run says so and makes it again, and nothing wrong
+/// counts.
+pub fn what_is_wrong_there_is_made_here(there: &dyn There, user: impl Fn(&str) -> Sandbox) {
+    let ann = user(SAME);
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml data").success();
+    let folders = ["records", "artifacts", "packs", "blobs"];
+    let of_data: Vec<String> = folders.iter().flat_map(|folder| there.names(folder)).collect();
+    assert_eq!(of_data.len(), 5, "{of_data:?}");
+    ann.pipeline("push experiment.toml").success();
+    let another = SAME.replace("wc -l", "wc -c");
+    let bob_runs = || {
+        let bob = user(&another);
+        let ran = bob.pipeline("run experiment.toml");
+        assert_eq!(bob.digest("data"), ann.digest("data"), "{ran}");
+        let count = fs::read_to_string(bob.artifact("count").join("count")).expect("it exists");
+        assert_eq!(count, "348894\n", "{ran}");
+        bob.pipeline("verify experiment.toml --all").success();
+        assert_eq!(bob.pipeline("run experiment.toml").success(), "data fresh, count fresh");
+        ran
+    };
+    with_each_damage(there, &of_data, |name, damage| {
+        let ran = bob_runs();
+        let is_harmless = damage.may_do_nothing() && ran.success() == "data remote, count ran";
+        let case = format!("{name} is {}: {ran}", damage.what);
+        assert!(is_harmless || ran.success() == "data ran, count ran", "{case}");
+        let is_said = match (name.starts_with("records/"), damage.content.is_some()) {
+            (true, true) => ran.stderr.contains("warning: ") && ran.stderr.contains(" is damaged"),
+            (true, false) => ran.stderr.contains("data (command) runs: no earlier run"),
+            (false, _) => ran.stderr.contains("data cannot be brought from "),
+        };
+        assert!(is_harmless || is_said, "{case}");
+    });
+    assert_eq!(bob_runs().success(), "data remote, count ran");
 }
 
 /// Of two users of a server, the first one pushes 10,000 small files by few connections, and the second one gets them.

@@ -1,7 +1,7 @@
 //! A cache that others share, by a folder that both have: what one has made, the other need not make.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use insta::assert_snapshot;
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::manifests::WORDS;
 use crate::support::{Ended, MANIFEST, Sandbox, names, pipeline, walk};
+use crate::there::{There, with_each_damage};
 
 /// Many small files, a large one that can be compressed and one that cannot, a folder, a program and a link.
 const PAPER: &str = r#"
@@ -59,11 +60,6 @@ impl Lab {
     /// What a call printed, without the places.
     fn shown(&self, ended: &Ended) -> String {
         ended.to_string().replace(&self.share.path().display().to_string(), "[share]")
-    }
-
-    /// The files of the share below a folder.
-    fn files(&self, folder: &str) -> Vec<PathBuf> {
-        walk(&self.share.path().join(folder)).into_iter().filter(|path| path.is_file()).collect()
     }
 }
 
@@ -120,9 +116,9 @@ fn what_one_has_pushed_another_pulls_and_need_not_run() {
     --- stdout
     0 pushed (0 B) to file://[share], 3 were there already
     ");
-    assert_eq!(lab.files("records").len(), 3);
-    assert_eq!(lab.files("packs").len(), 3, "small files, together");
-    assert_eq!(lab.files("blobs").len(), 2, "each content once");
+    assert_eq!(lab.share.names("records").len(), 3);
+    assert_eq!(lab.share.names("packs").len(), 3, "small files, together");
+    assert_eq!(lab.share.names("blobs").len(), 2, "each content once");
     assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml --size")), @r"
     status 0
     --- stdout
@@ -219,36 +215,23 @@ fn what_is_wrong_or_missing_on_the_remote_is_not_brought() {
     lab.ann.pipeline("run experiment.toml").success();
     lab.ann.pipeline("push experiment.toml").success();
     for folder in ["records", "artifacts", "packs", "blobs"] {
-        for file in lab.files(folder) {
-            let sound = fs::read(&file).expect("readable");
-            let middle = sound.len() / 2;
-            let flipped = {
-                let mut bytes = sound.clone();
-                bytes[middle] ^= 1;
-                bytes
-            };
-            for damage in [Some(&flipped[..]), Some(&sound[..middle]), Some(b""), None] {
-                fs::remove_file(&file).expect("ours");
-                damage.iter().for_each(|bytes| fs::write(&file, bytes).expect("ours"));
-                let user = Sandbox::new(PAPER)
-                    .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
-                let ended = user.pipeline("pull experiment.toml");
-                match ended.status.code() {
-                    // There are bits that a decoder does not need.
-                    Some(0) if damage == Some(&flipped[..]) => {
-                        assert_eq!(user.digest("more"), lab.ann.digest("more"));
-                    }
-                    code => assert_eq!(code, Some(1), "{}: {ended}", file.display()),
+        with_each_damage(&lab.share, &lab.share.names(folder), |name, damage| {
+            let user = Sandbox::new(PAPER)
+                .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+            let ended = user.pipeline("pull experiment.toml");
+            match ended.status.code() {
+                Some(0) if damage.may_do_nothing() => {
+                    assert_eq!(user.digest("more"), lab.ann.digest("more"));
                 }
-                let is_said = ended.stderr.contains(": the record ");
-                assert_eq!(is_said, folder == "records" && damage.is_some(), "{ended}");
-                if user.cache("VERSION").exists() {
-                    user.pipeline("verify experiment.toml --all").success();
-                }
-                assert_eq!(fs::read_dir(user.cache("tmp")).map_or(0, Iterator::count), 0);
-                fs::write(&file, &sound).expect("ours");
+                code => assert_eq!(code, Some(1), "{name} is {}: {ended}", damage.what),
             }
-        }
+            let is_said = ended.stderr.contains(": the record ");
+            assert_eq!(is_said, folder == "records" && damage.content.is_some(), "{ended}");
+            if user.cache("VERSION").exists() {
+                user.pipeline("verify experiment.toml --all").success();
+            }
+            assert_eq!(fs::read_dir(user.cache("tmp")).map_or(0, Iterator::count), 0);
+        });
     }
     lab.bob.pipeline("pull experiment.toml").success();
 }
@@ -499,14 +482,14 @@ fn a_run_that_finds_nothing_to_do_pushes_what_is_not_there_and_then_asks_nobody(
     let mut lab = Lab::new(PAPER);
     let other = tempfile::tempdir().expect("a folder");
     lab.ann.pipeline("run experiment.toml").success();
-    assert_eq!(lab.files("records").len(), 0);
+    assert_eq!(lab.share.names("records").len(), 0);
     let config = lab.ann.path("config").display().to_string();
     lab.ann = lab.ann.set("XDG_CONFIG_HOME", config);
     lab.ann.write("config/pipeline/config.toml", "[cache]\npush = \"always\"\n");
     let nothing = "paper: 3 fresh";
     let pushes = |lab: &Lab| lab.ann.pipeline("run experiment.toml").printed().contains(nothing);
     assert!(pushes(&lab));
-    assert_eq!(lab.files("records").len(), 3);
+    assert_eq!(lab.share.names("records").len(), 3);
     // What is known to be there is not looked for: it is a matter of `pipeline push`.
     let away = lab.share.path().with_extension("away");
     fs::rename(lab.share.path(), &away).expect("ours");

@@ -2,28 +2,37 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use insta::assert_snapshot;
-use tempfile::TempDir;
 
 use crate::fake_store::PAPER;
 use crate::remote_stories::succeeded;
-use crate::support::{MANIFEST, Sandbox, walk};
+use crate::support::{MANIFEST, Sandbox};
+use crate::there::{There, with_each_damage};
 
-/// A share, and people with keys.
-struct Lab {
-    share: TempDir,
+/// A remote, and people with keys.
+pub struct Lab {
+    there: Box<dyn There>,
+    /// A user of it who has this manifest.
+    user_of: Box<dyn Fn(&str) -> Sandbox>,
 }
 
 impl Lab {
     fn new() -> Self {
-        Self { share: tempfile::tempdir().expect("a folder") }
+        let share = tempfile::tempdir().expect("a folder");
+        let address = format!("file://{}", share.path().display());
+        let user =
+            move |manifest: &str| Sandbox::new(manifest).set("PIPELINE_REMOTE", address.clone());
+        Self::at(share, user)
+    }
+
+    /// One with this remote, which has nothing yet.
+    pub fn at(there: impl There + 'static, user_of: impl Fn(&str) -> Sandbox + 'static) -> Self {
+        Self { there: Box::new(there), user_of: Box::new(user_of) }
     }
 
     fn user(&self) -> Sandbox {
-        let user = Sandbox::new(PAPER)
-            .set("PIPELINE_REMOTE", format!("file://{}", self.share.path().display()));
+        let user = (self.user_of)(PAPER);
         let config = user.path("config").display().to_string();
         user.set("XDG_CONFIG_HOME", config)
     }
@@ -46,10 +55,6 @@ impl Lab {
         let keys: Vec<String> = lines.iter().map(|line| format!("\"{line} somebody\"")).collect();
         let config = format!("[cache]\ntrust = \"signed\"\nkeys = [{}]\n", keys.join(", "));
         user.write("config/pipeline/config.toml", config);
-    }
-
-    fn files(&self, folder: &str) -> Vec<PathBuf> {
-        walk(&self.share.path().join(folder)).into_iter().filter(|path| path.is_file()).collect()
     }
 }
 
@@ -84,17 +89,22 @@ fn a_key_is_made_once_and_only_its_owner_can_read_it() {
         assert!(refused.stderr.contains("others can read the key"), "{refused}");
         assert!(!refused.to_string().contains(&private[16..40]), "{refused}");
     }
-    assert_eq!(lab.files("records").len(), 0);
+    assert_eq!(lab.there.names("records").len(), 0);
 }
 
 #[test]
 fn who_trusts_a_key_gets_what_it_has_signed_and_runs_the_rest() {
-    let lab = Lab::new();
+    what_is_not_signed_is_made_here(&Lab::new());
+}
+
+/// Of a lab, users get what is signed by somebody whom they trust, and run the rest.
+pub fn what_is_not_signed_is_made_here(lab: &Lab) {
     let (ann, of_ann) = lab.signer();
     let (eve, of_eve) = lab.signer();
     // One stage of each.
     ann.pipeline("run experiment.toml data").success();
     ann.pipeline("push experiment.toml data").success();
+    let of_data = lab.there.names("signatures");
     eve.pipeline("run experiment.toml").success();
     eve.pipeline("push experiment.toml").success();
     let ran = |user: &Sandbox| {
@@ -119,17 +129,23 @@ fn who_trusts_a_key_gets_what_it_has_signed_and_runs_the_rest() {
     let refused = bob.pipeline("plan experiment.toml");
     assert!(refused.stderr.contains("unknown key 'trust' in 'cache'"), "{refused}");
     bob.write(MANIFEST, PAPER);
+    // Of what she has signed, the signature is damaged, that of somebody else for something else, or missing.
+    with_each_damage(&*lab.there, &of_data, |name, damage| {
+        let user = lab.who_trusts(&[&of_ann, &of_eve]);
+        assert_eq!(ran(&user), said("data ran, count remote", 1), "{name} is {}", damage.what);
+        assert_eq!(ran(&user), said("data fresh, count remote", 0));
+    });
     // A record that somebody has changed: it is whole.
-    let carol = lab.who_trusts(&[&of_ann, &of_eve]);
-    for file in lab.files("records") {
-        let text = fs::read_to_string(&file).expect("text");
+    for name in lab.there.names("records") {
+        let text = String::from_utf8(lab.there.get(&name)).expect("text");
         let (_, rest) = text.split_once("\",\n").expect("a checksum");
         let rest = rest.replace("\"stage\": \"", "\"stage\": \"not-");
         let checksum = blake3::hash(rest.as_bytes());
-        fs::remove_file(&file).expect("ours");
-        fs::write(&file, format!("{{\n  \"checksum\": \"{checksum}\",\n{rest}")).expect("ours");
+        let changed = format!("{{\n  \"checksum\": \"{checksum}\",\n{rest}");
+        lab.there.set(&name, Some(changed.as_bytes()));
     }
     assert_eq!(ran(&lab.user()), said("data remote, count remote", 0));
+    let carol = lab.who_trusts(&[&of_ann, &of_eve]);
     assert_eq!(ran(&carol), said("data ran, count ran", 2));
 }
 
@@ -177,13 +193,13 @@ fn results_from_before_the_key_are_signed_when_they_are_pushed_again() {
     let ann = lab.user();
     ann.pipeline("run experiment.toml").success();
     ann.pipeline("push experiment.toml").success();
-    assert_eq!(lab.files("signatures").len(), 0);
+    assert_eq!(lab.there.names("signatures").len(), 0);
     let line = succeeded(ann.pipeline("key new")).stdout.trim().to_owned();
     for pushed in ["2 pushed", "0 pushed"] {
         let again = succeeded(ann.pipeline("push experiment.toml")).stdout;
         assert!(again.starts_with(pushed), "{again}");
     }
-    assert_eq!(lab.files("signatures").len(), 2);
+    assert_eq!(lab.there.names("signatures").len(), 2);
     let bob = lab.who_trusts(&[&line]);
     bob.pipeline("pull experiment.toml").success();
     bob.pipeline("verify experiment.toml").success();

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::remote_stories::{
     PAPER, a_file_of_4_gb_arrives, many_files, one_of_eight_pushes_wins, push_into, succeeded,
+    what_is_wrong_there_is_made_here,
 };
 use crate::support::{Sandbox, eventually, walk};
 
@@ -79,6 +80,13 @@ fn a_push_whose_connection_or_process_ends_leaves_nothing_that_counts_and_the_ne
     ann.pipeline("push experiment.toml").success();
     bob.pipeline("pull experiment.toml").success();
     assert_eq!(bob.digest("data"), ann.digest("data"));
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn what_is_wrong_there_is_made_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    what_is_wrong_there_is_made_here(&folder, |manifest| user_of(manifest, &folder, "lab"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::Signal;
 
 use crate::fake_store::{Answer, Store, ends_soon};
+use crate::support::Sandbox;
 
 #[test]
 fn a_run_whose_input_never_arrives_can_be_stopped() {
@@ -50,36 +51,44 @@ fn a_run_says_what_it_waits_for_before_it_begins() {
     ends_soon(running, Signal::INT);
 }
 
-#[test]
-fn credentials_that_expire_meanwhile_are_renewed() {
-    // As Amazon answers a HEAD: without a body.
-    let store = Store::start(|request| {
-        let is_old = request.query.contains("X-Amz-Credential=key1%2F");
-        match is_old && !request.name.starts_with("VERSION") {
-            true if request.method == "HEAD" => Answer::Status(400, ""),
-            true => Answer::Status(400, "<Error><Code>ExpiredToken</Code></Error>"),
-            false => Answer::Plain,
-        }
-    });
-    let ann = store.visitor();
-    let program = ann.path("credentials.sh");
-    let ann = ann
-        .set("AWS_CONFIG_FILE", "aws-config")
-        .set("AWS_SHARED_CREDENTIALS_FILE", "aws-credentials");
-    ann.write("aws-config", format!("[default]\ncredential_process = sh {}\n", program.display()));
-    ann.write(
+/// Lets credentials be what a program prints, with another key each time, which notes that it was asked.
+fn with_program(user: Sandbox) -> Sandbox {
+    let program = user.path("credentials.sh").display().to_string();
+    user.write("aws-config", format!("[default]\ncredential_process = sh {program}\n"));
+    user.write(
         "credentials.sh",
         r#"echo >> asked
 printf '{"Version": 1, "AccessKeyId": "key%d", "SecretAccessKey": "s3cret"}' $(wc -l < asked)
 "#,
     );
-    ann.pipeline("run experiment.toml").success();
-    fs::remove_file(ann.path("asked")).expect("it was asked");
-    let pushed = ann.pipeline("push experiment.toml");
-    pushed.success();
-    assert!(pushed.stdout.starts_with("2 pushed"), "{pushed}");
-    // However many threads saw it at the same time.
-    assert_eq!(ann.read("asked").lines().count(), 2);
+    user.set("AWS_CONFIG_FILE", "aws-config").set("AWS_SHARED_CREDENTIALS_FILE", "aws-credentials")
+}
+
+#[test]
+fn credentials_that_expire_meanwhile_are_renewed() {
+    const EXPIRED: Answer = Answer::Status(400, "<Error><Code>ExpiredToken</Code></Error>");
+    // As SeaweedFS says it.
+    const DENIED: Answer = Answer::Status(403, "<Error><Code>AccessDenied</Code></Error>");
+    let answers: [fn() -> Answer; 2] = [|| EXPIRED, || DENIED];
+    for answer in answers {
+        // As Amazon answers a HEAD: without a body.
+        let store = Store::start(move |request| {
+            let is_old = request.query.contains("X-Amz-Credential=key1%2F");
+            match is_old && !request.name.starts_with("VERSION") {
+                true if request.method == "HEAD" => Answer::Status(400, ""),
+                true => answer(),
+                false => Answer::Plain,
+            }
+        });
+        let ann = with_program(store.visitor());
+        ann.pipeline("run experiment.toml").success();
+        fs::remove_file(ann.path("asked")).expect("it was asked");
+        let pushed = ann.pipeline("push experiment.toml");
+        pushed.success();
+        assert!(pushed.stdout.starts_with("2 pushed"), "{pushed}");
+        // However many threads saw it at the same time.
+        assert_eq!(ann.read("asked").lines().count(), 2);
+    }
 }
 
 #[test]
@@ -137,7 +146,8 @@ fn who_may_read_but_not_list_gets_what_there_is() {
     let folder: Arc<std::sync::OnceLock<PathBuf>> = Arc::default();
     let top = Arc::clone(&folder);
     let store = Store::start(move |request| {
-        match top.get().is_some_and(|top| top.join(&request.name).exists()) {
+        let exists = top.get().is_some_and(|top| top.join(&request.name).exists());
+        match exists || request.method == "PUT" {
             true => Answer::Plain,
             false if request.method == "HEAD" => Answer::Status(403, ""),
             false => Answer::Status(403, "<Error><Code>AccessDenied</Code></Error>"),
@@ -145,12 +155,15 @@ fn who_may_read_but_not_list_gets_what_there_is() {
     });
     folder.set(store.folder.path().to_owned()).expect("once");
     store.fill();
-    let bob = store.user();
+    let bob = with_program(store.visitor());
     bob.edit("wc -l", "wc -c");
+    bob.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
     let ran = bob.pipeline("run experiment.toml");
     let shown = ran.printed();
     assert!(shown.contains("paper: 1 remote, 1 ran"), "{ran}");
     assert!(!ran.stderr.contains("warning"), "{ran}");
+    // Not again for each name that is hidden.
+    assert_eq!(bob.read("asked").lines().count(), 2);
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //!
 //! It has one folder by several addresses: `dav` takes files by WebDAV from whoever has a token, `mirror` sends the same files to everybody.
 
+use std::path::Path;
+
 use rustix::process::Signal;
 
 use crate::cutter::Cutter;
 use crate::remote_stories::{
     PAPER, a_file_of_4_gb_arrives, many_files_are_few_requests, nothing_is_kept_of,
     one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
+    what_is_wrong_there_is_made_here,
 };
 use crate::support::{MANIFEST, Sandbox, eventually};
 
@@ -146,6 +149,14 @@ fn who_may_not_write_or_read_is_told_so_and_runs_on() {
         }
     }
     nothing_is_kept_of(&["-token", "s3cret"], &[&ann, &reader, &of_file]);
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn what_is_wrong_there_is_made_again() {
+    let folder = std::env::var("PIPELINE_TEST_WEB_FOLDER").expect("the same sets it");
+    let folder = Path::new(&folder).join("wrong");
+    what_is_wrong_there_is_made_here(&folder, |manifest| user(manifest, "dav/wrong"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pipeline_stages::url::WebUrl;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
@@ -20,6 +20,9 @@ pub(super) const LONGEST_READ: Duration = Duration::from_secs(60);
 
 /// Credentials are renewed this long before they expire.
 const VALID_AHEAD: Duration = Duration::from_secs(60);
+
+/// Credentials that do not work are not asked for again for this long after the last time: whoever may do little is refused often.
+const RENEWED_FOR: Duration = Duration::from_secs(10);
 
 /// How long a signature is valid.
 const VALID: Duration = Duration::from_secs(3600);
@@ -174,15 +177,17 @@ impl Client {
         held.credentials.clone()
     }
 
-    /// Asks for other credentials than those that have expired, unless somebody has done that. Returns whether there are any.
-    fn renew(&self, expired: Option<&Credentials>) -> bool {
+    /// Asks for other credentials than those that do not work, unless somebody has done that. Returns whether there are any.
+    fn renew(&self, old: Option<&Credentials>) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.credentials.as_ref() == expired
-            && let Ok(new) = self.credentials()
-        {
-            *held = new;
+        let is_asked = held.renewed.is_some_and(|asked| asked.elapsed() < RENEWED_FOR);
+        if held.credentials.as_ref() == old && !is_asked {
+            if let Ok(new) = self.credentials() {
+                *held = new;
+            }
+            held.renewed = Some(Instant::now());
         }
-        held.credentials.as_ref() != expired
+        held.credentials.as_ref() != old
     }
 
     /// What an answer means.
@@ -221,10 +226,12 @@ impl Client {
         }
         let situation = Situation { does, is_signed, redirect, shown: self.server.shown() };
         let mut problem = problem(status, &code, &message, &situation);
-        // The answer to a HEAD does not have a body, and says nothing of what is wrong.
-        problem.is_old |= code.is_empty() && matches!(status, 400 | 401 | 403);
+        // The answer to a HEAD does not have a body, and says nothing of what is wrong. Of credentials that have expired, SeaweedFS
+        // says that they may not do it.
+        let is_unclear = matches!(code.as_str(), "" | "AccessDenied");
+        problem.is_old |= is_unclear && matches!(status, 400 | 401 | 403);
         // To whoever may not list, a store does not say that a name has nothing.
-        let is_hidden = status == 403 && matches!(code.as_str(), "" | "AccessDenied");
+        let is_hidden = is_unclear && status == 403;
         match is_hidden && does == Does::Read && self.has_read.load(Ordering::Relaxed) {
             true => Err(Problem { is_missing: true, ..problem }),
             false => Err(problem),

@@ -40,6 +40,8 @@ pub(super) struct Held {
     pub(super) credentials: Option<Credentials>,
     /// When they expire, where that is known.
     pub(super) expires: Option<SystemTime>,
+    /// When others were asked for, as some did not work.
+    pub(super) renewed: Option<Instant>,
 }
 
 /// Where credentials come from.
@@ -153,7 +155,7 @@ impl Provider {
             Self::Fixed(credentials) => Some(credentials.clone()),
             Self::Process(command) => return of_process(command, PATIENCE),
         };
-        Ok(Held { credentials, expires: None })
+        Ok(Held { credentials, expires: None, renewed: None })
     }
 }
 
@@ -215,6 +217,7 @@ fn read_printed(printed: &[u8]) -> anyhow::Result<Held> {
     Ok(Held {
         credentials: Some(with_token(access_key_id, secret_access_key, token)),
         expires: expiration.as_deref().and_then(moment),
+        renewed: None,
     })
 }
 
