@@ -314,6 +314,6 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
 fn a_file_of_4_gb_whose_push_was_killed_is_continued_and_arrives() {
     let user = |manifest: &str| user(manifest, "large");
     let address = |server: &str| format!("s3://pipeline/large?endpoint={server}");
-    let sent = a_file_of_4_gb_arrives("s3:", user, |user| push_to(&server(), user, address));
+    let sent = a_file_of_4_gb_arrives("SeaweedFS", user, |user| push_to(&server(), user, address));
     assert!(sent < BYTES_OF_4_GB * 3 / 5, "{sent} bytes were sent again");
 }

@@ -180,6 +180,7 @@ pub fn a_file_of_4_gb_arrives(
     }
     running.signal(Signal::KILL);
     running.wait();
+    let killed = sent();
     assert_eq!(bob.pipeline("pull experiment.toml").code(), Some(1), "half of it does not count");
     let began = Instant::now();
     let (running, sent) = push(&ann);
@@ -192,7 +193,7 @@ pub fn a_file_of_4_gb_arrives(
     bob.pipeline("pull experiment.toml").success();
     let pulled = began.elapsed();
     say(&format!(
-        "{BYTES_OF_4_GB} bytes by {remote}: the second push sent {sent} in {pushed:.1?}, a pull took {pulled:.1?}"
+        "{BYTES_OF_4_GB} bytes by {remote}: the first push was killed after {killed}, the second one sent {sent} in {pushed:.1?}, a pull took {pulled:.1?}"
     ));
     assert_eq!(bob.digest("data"), digest);
     bob.pipeline("verify experiment.toml").success();
@@ -224,7 +225,7 @@ fn a_file_of_4_gb_whose_push_was_killed_arrives_in_a_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let address = format!("file://{}", folder.path().display());
     let user = |manifest: &str| Sandbox::new(manifest).set("PIPELINE_REMOTE", address.clone());
-    a_file_of_4_gb_arrives("file:", user, |user| push_into(folder.path(), user));
+    a_file_of_4_gb_arrives("a folder", user, |user| push_into(folder.path(), user));
 }
 
 /// No file of the caches of these users has one of these texts.

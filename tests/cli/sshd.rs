@@ -119,5 +119,5 @@ fn of_eight_pushes_at_once_one_wins() {
 fn a_file_of_4_gb_whose_push_was_killed_arrives() {
     let folder = tempfile::tempdir().expect("a folder");
     let user = |manifest: &str| user_of(manifest, &folder, "lab");
-    a_file_of_4_gb_arrives("ssh:", user, |user| push_into(folder.path(), user));
+    a_file_of_4_gb_arrives("sshd", user, |user| push_into(folder.path(), user));
 }

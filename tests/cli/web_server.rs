@@ -184,5 +184,5 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
 fn a_file_of_4_gb_whose_push_was_killed_arrives() {
     let user = |manifest: &str| user(manifest, "dav/large");
     let push = |user: &Sandbox| push_to(&server(), user, |server| format!("{server}/dav/large"));
-    a_file_of_4_gb_arrives("http:", user, push);
+    a_file_of_4_gb_arrives("nginx", user, push);
 }
