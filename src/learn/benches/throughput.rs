@@ -201,7 +201,8 @@ impl FineTune {
         Ok(Self {
             images: preprocess.store(samples, device, |note| eprintln!("{note}"))?,
             preprocess,
-            optimizer: Optimizer::new(rule, 1e-4, network.state(), decays)?,
+            optimizer: Optimizer::new(rule, 1e-4, network.state(), decays)?
+                .with_precision(arguments.precision)?,
             steps: Steps::new(arguments, network.state(), device)?,
             network,
             batch: arguments.batch,
@@ -226,7 +227,8 @@ impl Work for FineTune {
             for (batch, step) in batches.zip(first..) {
                 optimizer.begin_step(1e-3, step)?;
                 steps.run(&batch?, |Labelled { images, labels }| {
-                    let logits = network.forward(images, Mode::Train)?;
+                    let values = optimizer.values(network.state())?;
+                    let logits = network.forward_with(values, images, Mode::Train)?;
                     let loss = SampleLoss::CrossEntropy.mean(&logits, labels)?;
                     optimizer.backward(&loss)?;
                     optimizer.step()?;
@@ -344,7 +346,8 @@ impl Learner {
         let network = Projector::new(arguments.architecture, channels, 128, SEED, device)?
             .with_precision(arguments.precision);
         let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
-        let optimizer = Optimizer::new(Rule::LARS, 1e-6, network.state(), decays)?;
+        let optimizer = Optimizer::new(Rule::LARS, 1e-6, network.state(), decays)?
+            .with_precision(arguments.precision)?;
         let steps = Steps::new(arguments, network.state(), device)?;
         Ok(Self { network, optimizer, steps })
     }
@@ -354,7 +357,8 @@ impl Learner {
         let Self { network, optimizer, steps } = self;
         optimizer.begin_step(1e-2, step)?;
         steps.run(views, |views| {
-            let (loss, _) = nt_xent(&network.forward(views, Mode::Train)?, 0.5)?;
+            let values = optimizer.values(network.state())?;
+            let (loss, _) = nt_xent(&network.forward_with(values, views, Mode::Train)?, 0.5)?;
             optimizer.backward(&loss)?;
             optimizer.step()?;
             Ok(loss)

@@ -192,7 +192,8 @@ impl<'a> Run<'a> {
             PretrainOptimizer::Adam => Rule::ADAM,
         };
         let optimizer =
-            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?;
+            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?
+                .with_precision(parameters.precision)?;
         let curve = LossCurve::new(ACCURACY, parameters.learning_rate, views.device)?;
         let tensors = network.state().tensors().iter().map(|named| &named.tensor);
         let steps = CapturedStep::of(context, views.device, tensors)?;
@@ -273,7 +274,8 @@ impl Trainer for Run<'_> {
         self.optimizer.begin_step(self.learning_rate(at), at.steps_before)?;
         let Self { parameters, network, optimizer, curve, steps, .. } = self;
         steps.run(&views, true, |views| {
-            let projections = network.forward(views, Mode::Train)?;
+            let values = optimizer.values(network.state())?;
+            let projections = network.forward_with(values, views, Mode::Train)?;
             let (loss, accuracy) = loss::nt_xent(&projections, parameters.temperature)?;
             optimizer.backward(&loss)?;
             optimizer.step()?;

@@ -25,7 +25,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::network::{Classifier, Mode, State, mean_prediction};
+use crate::network::{Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
@@ -84,7 +84,7 @@ impl CoTeaching {
     /// The losses that a network descends, float \[ceil(R B)\]: of the samples `chosen`, whose losses not mixed are in `losses`, float \[B\].
     fn descended(
         &self,
-        network: &Classifier,
+        learner: &Learner,
         batch: &Batch,
         losses: &Tensor,
         chosen: &Tensor,
@@ -93,7 +93,7 @@ impl CoTeaching {
             return Ok(losses.f_index_select(0, chosen)?);
         }
         let batch = batch.rows(chosen)?;
-        let logits = network.forward(&batch.all_views()?, Mode::Train)?;
+        let logits = learner.forward(&batch.all_views()?)?;
         batch.losses(|labels, _| self.loss.of_samples(&logits, labels))
     }
 }
@@ -102,7 +102,7 @@ impl CoTeaching {
 fn seen(learner: &Learner, batch: &Batch) -> anyhow::Result<Tensor> {
     match learner.unmixed(batch)? {
         Some(logits) => Ok(logits),
-        None => learner.network.forward(&batch.images, Mode::Train),
+        None => learner.forward(&batch.images),
     }
 }
 
@@ -138,8 +138,8 @@ impl Method for CoTeaching {
         let mixed = batch.mixing.is_some();
         let chosen_by_f = self.smallest(&losses_f, mixed)?;
         let chosen_by_g = self.smallest(&losses_g, mixed)?;
-        let descended_f = self.descended(&f.network, batch, &losses_f, &chosen_by_g)?;
-        let descended_g = self.descended(&g.network, batch, &losses_g, &chosen_by_f)?;
+        let descended_f = self.descended(f, batch, &losses_f, &chosen_by_g)?;
+        let descended_g = self.descended(g, batch, &losses_g, &chosen_by_f)?;
 
         for (learner, losses) in self.learners.iter_mut().zip([descended_f, descended_g]) {
             learner.optimizer.backward(&losses.f_mean(Kind::Float)?)?;

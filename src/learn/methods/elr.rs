@@ -146,7 +146,7 @@ impl Method for Elr {
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
-        let logits = self.learner.network.forward(&batch.all_views()?, Mode::Train)?;
+        let logits = self.learner.forward(&batch.all_views()?)?;
         let losses = batch.losses(|labels, _| self.loss.of_samples(&logits, labels))?;
         let predictions = probabilities(&logits)?;
         let unmixed = self.learner.unmixed(batch)?;

@@ -161,7 +161,7 @@ impl Method for ElrPlus {
         let [of_first, of_second] = &seen;
         let (mut losses, mut logits, mut regularizer) = (Vec::new(), Vec::new(), Vec::new());
         for (side, seen) in [(first, of_second), (second, of_first)] {
-            let of_one = side.learner.network.forward(&images, Mode::Train)?;
+            let of_one = side.learner.forward(&images)?;
             let own_losses = batch.losses(|labels, _| self.loss.of_samples(&of_one, labels))?;
             let targets = batch.mixed(&side.targets.move_towards(&batch.samples, seen)?)?;
             let own_regularizers = regularizers(&probabilities(&of_one)?, &targets)?;

@@ -84,10 +84,10 @@ impl Method for Finetune {
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
-        let Learner { network, optimizer } = &mut self.learner;
-        let views = network.forward(&batch.all_views()?, Mode::Train)?;
+        let views = self.learner.forward(&batch.all_views()?)?;
         let views = views.f_chunk(1 + batch.other_views.len() as i64, 0)?;
         let losses = batch.losses(|labels, _| self.loss.of_views(&views, labels))?;
+        let Learner { optimizer, .. } = &mut self.learner;
         optimizer.backward(&losses.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         Ok(StepOutput {

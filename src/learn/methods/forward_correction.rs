@@ -156,8 +156,7 @@ impl Method for ForwardCorrection {
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
-        let Learner { network, optimizer } = &mut self.learner;
-        let logits = network.forward(&batch.all_views()?, Mode::Train)?;
+        let logits = self.learner.forward(&batch.all_views()?)?;
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let corrected = batch.losses(|labels, _| {
             // ln T_k y_i, float [B,K].
@@ -165,6 +164,7 @@ impl Method for ForwardCorrection {
             let joint = log_softmax.f_add(&labels.f_clamp_min(SMALLEST)?.f_log()?)?;
             Ok(joint.f_logsumexp([1i64].as_slice(), false)?.f_neg()?)
         })?;
+        let Learner { optimizer, .. } = &mut self.learner;
         optimizer.backward(&corrected.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         let logits = logits.f_detach()?;

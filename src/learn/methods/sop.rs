@@ -104,7 +104,7 @@ impl Sop {
 
     /// The logits of the first view, float [B,K], and with `consistency` those of the second.
     fn forward(&self, batch: &Batch) -> anyhow::Result<(Tensor, Option<Tensor>)> {
-        let logits = self.learner.network.forward(&batch.all_views()?, Mode::Train)?;
+        let logits = self.learner.forward(&batch.all_views()?)?;
         let mut views = logits.f_chunk(1 + batch.other_views.len() as i64, 0)?.into_iter();
         Ok((views.next().context("a step has a view")?, views.next()))
     }

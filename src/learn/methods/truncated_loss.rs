@@ -121,12 +121,12 @@ impl Method for TruncatedLoss {
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
-        let Learner { network, optimizer } = &mut self.learner;
-        let logits = network.forward(&batch.all_views()?, Mode::Train)?;
+        let logits = self.learner.forward(&batch.all_views()?)?;
         let weights_of = |samples: &Tensor| self.weights.f_index_select(0, samples);
         let weighted = batch.losses(|labels, samples| {
             Ok(self.loss.of_samples(&logits, labels)?.f_mul(&weights_of(samples)?)?)
         })?;
+        let Learner { optimizer, .. } = &mut self.learner;
         optimizer.backward(&weighted.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         let logits = logits.f_detach()?;

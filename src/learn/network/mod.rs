@@ -211,12 +211,25 @@ impl Projector {
         Self { precision, ..self }
     }
 
-    /// Images [N,C,H,W] -> projections, float [N,P], not normalised.
+    /// Images [N,C,H,W] -> projections, float [N,P], not normalised, with the network's own weights.
     ///
     /// # Errors
     /// When the images have another number of channels.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> anyhow::Result<Tensor> {
-        let pass = Pass::new(self.state.values(), mode, self.precision);
+        self.forward_with(self.state.values(), images, mode)
+    }
+
+    /// Images [N,C,H,W] -> projections, float [N,P], not normalised, with other values in the place of the weights.
+    ///
+    /// # Errors
+    /// When the images have another number of channels.
+    pub fn forward_with(
+        &self,
+        values: Values,
+        images: &Tensor,
+        mode: Mode,
+    ) -> anyhow::Result<Tensor> {
+        let pass = Pass::new(values, mode, self.precision);
         let features = self.encoder.forward(&pass, images)?;
         let hidden = self.bn1.forward(&pass, &self.fc1.forward(&pass, &features)?)?.f_relu_()?;
         let projection = self.bn2.forward(&pass, &self.fc2.forward(&pass, &hidden)?)?;

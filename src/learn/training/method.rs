@@ -218,7 +218,8 @@ impl<'a> Setup<'a> {
                 .context("the initial weights do not fit")?;
         }
         let (rule, decay) = (Rule::of(parameters), parameters.weight_decay);
-        let optimizer = Optimizer::new(rule, decay, network.state(), *decays)?;
+        let optimizer = Optimizer::new(rule, decay, network.state(), *decays)?
+            .with_precision(parameters.precision)?;
         self.state.add_learner(&before_names(number as usize), network.state(), &optimizer)?;
         self.learners += 1;
         Ok(Learner { network, optimizer })
@@ -292,6 +293,16 @@ pub struct Learner {
 }
 
 impl Learner {
+    /// The pass of a step: images, float \[B,C,H,W\] -> logits, float \[B,K\], in training mode. In bf16 it takes fewer operations than
+    /// [`Classifier::forward`], with the same results; where a step has several such passes, their gradients are added in bf16.
+    ///
+    /// # Errors
+    /// When the images have another number of channels.
+    pub fn forward(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let values = self.optimizer.values(self.network.state())?;
+        self.network.forward_with(values, images, Mode::Train)
+    }
+
     /// The logits of a batch's first view not mixed, where the step mixes it: without gradients, float \[B,K\]. Of a pass beside that of the step, by
     /// the statistics of the batch, which moves nothing.
     ///

@@ -7,10 +7,11 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use anyhow::{Context as _, ensure};
+use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::kinds::{self, Train};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use crate::network::{NamedTensor, State};
+use crate::network::{NamedTensor, State, Values};
 
 /// An optimizer's rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,13 +75,17 @@ impl Rule {
 struct Parameter {
     name: String,
     tensor: Tensor,
+    /// Its place among the trained tensors of the network.
+    place: usize,
+    /// A weight in bf16, where the network computes in it: what [`Optimizer::values`] has in the place of `tensor`.
+    rounded: Option<Tensor>,
     decayed: bool,
     /// Of the storage.
     elements: Range<i64>,
     kept: Vec<Tensor>,
 }
 
-/// Every parameter begins at a multiple of this many elements: kernels for wide loads want 64 bytes.
+/// Every parameter begins at a multiple of this many elements: kernels for wide loads want 64 bytes, or 32 in bf16.
 const ALIGNMENT: i64 = 16;
 
 /// All parameters one after the other, each in its memory order. So a step is a few operations over
@@ -93,6 +98,15 @@ struct Storage {
     kept: Vec<Tensor>,
     /// Zeros, of which there are some between two parameters.
     filler: Tensor,
+    rounded: Option<Rounded>,
+}
+
+/// A storage in bf16, for a network that computes in it: all weights are rounded in one operation instead of one each, and
+/// their gradients converted in one.
+#[derive(Debug)]
+struct Rounded {
+    values: Tensor,
+    filler: Tensor,
 }
 
 /// A rule at work on the parameters of a network.
@@ -100,7 +114,7 @@ struct Storage {
 pub struct Optimizer {
     rule: Rule,
     weight_decay: f64,
-    /// Those that are decayed first.
+    /// Those that are decayed first, and of these the weights of large products.
     parameters: Vec<Parameter>,
     storage: Storage,
     /// The gradients of [`Optimizer::backward`], one a parameter, until the step that uses them.
@@ -155,12 +169,12 @@ impl Optimizer {
         decays: fn(&str) -> bool,
     ) -> anyhow::Result<Self> {
         let _no_gradients = tch::no_grad_guard();
-        let mut trained: Vec<&NamedTensor> = state.trained().collect();
-        trained.sort_by_key(|named| !decays(&named.name));
+        let mut trained: Vec<(usize, &NamedTensor)> = state.trained().enumerate().collect();
+        trained.sort_by_key(|(_, named)| (!decays(&named.name), !is_factor(&named.tensor)));
         let storage = Storage::of(&trained, rule.slots().len())?;
         let mut parameters = Vec::new();
         let mut first = 0;
-        for named in trained {
+        for (place, named) in trained {
             let (mut tensor, shape) = (named.tensor.shallow_clone(), named.tensor.size());
             let elements = first..first + shape.iter().product::<i64>();
             first = aligned(elements.end);
@@ -168,20 +182,68 @@ impl Optimizer {
             tensor.f_set_data(&view(&storage.values)?)?;
             let kept = storage.kept.iter().map(view).collect::<anyhow::Result<_>>()?;
             let (name, decayed) = (named.name.clone(), decays(&named.name));
-            parameters.push(Parameter { name, tensor, decayed, elements, kept });
+            let rounded = None;
+            parameters.push(Parameter { name, tensor, place, rounded, decayed, elements, kept });
         }
         let scalars = Scalars::new(rule, weight_decay, &storage.values)?;
         Ok(Self { rule, weight_decay, parameters, storage, fresh: None, scalars })
     }
 
-    /// The gradients of a loss, a scalar, for the next step. Gradients that libtorch accumulated
-    /// before do not matter then.
+    /// The same optimizer, of a network that computes in another precision. In bf16 it also has the weights of convolutions and
+    /// linear layers in that; biases and batch norm stay as they are.
+    ///
+    /// # Errors
+    /// When libtorch cannot make its tensors.
+    pub fn with_precision(mut self, precision: Precision) -> anyhow::Result<Self> {
+        if precision == Precision::Bf16 {
+            let to_bf16 = |tensor: &Tensor| tensor.f_to_kind(Kind::BFloat16);
+            let Storage { values, filler, rounded, .. } = &mut self.storage;
+            let values = to_bf16(values)?;
+            for parameter in self.parameters.iter_mut().filter(|one| is_factor(&one.tensor)) {
+                let view = shaped(&part(&values, &parameter.elements)?, &parameter.tensor.size())?;
+                // Not a view to libtorch: a pass may round again what an earlier one remembers.
+                parameter.rounded = Some(view.f_data()?.f_set_requires_grad(true)?);
+            }
+            *rounded = Some(Rounded { values, filler: to_bf16(filler)? });
+        }
+        Ok(self)
+    }
+
+    /// What a network computes with in a step: its state, of which this optimizer moves the trained tensors. In bf16 with the
+    /// weights rounded as they are now; the results are those of [`State::values`].
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn values(&self, state: &State) -> anyhow::Result<Values> {
+        let Some(rounded) = &self.storage.rounded else { return Ok(state.values()) };
+        tch::no_grad(|| rounded.values.shallow_clone().f_copy_(&self.storage.values))?;
+        let mut trained: Vec<&Parameter> = self.parameters.iter().collect();
+        trained.sort_by_key(|parameter| parameter.place);
+        let value = |one: &Parameter| one.rounded.as_ref().unwrap_or(&one.tensor).shallow_clone();
+        state.values_with(&trained.into_iter().map(value).collect::<Vec<_>>())
+    }
+
+    /// The gradients of a loss, a scalar, for the next step. It may depend on [`Optimizer::values`] and on the network's own
+    /// tensors. Gradients that libtorch accumulated before do not matter then.
     ///
     /// # Errors
     /// When libtorch fails, or the loss depends on no parameter.
     pub fn backward(&mut self, loss: &Tensor) -> anyhow::Result<()> {
-        let tensors: Vec<&Tensor> = self.parameters.iter().map(|one| &one.tensor).collect();
-        self.fresh = Some(Tensor::f_run_backward(&[loss], &tensors, false, false)?);
+        let tensors = self.parameters.iter().map(|one| &one.tensor);
+        let rounded = self.parameters.iter().filter_map(|one| one.rounded.as_ref());
+        let leaves: Vec<&Tensor> = tensors.chain(rounded).collect();
+        let mut gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
+        let of_rounded = gradients.split_off(self.parameters.len());
+        let of_tensors = self.parameters.iter().zip(&mut gradients);
+        let of_tensors = of_tensors.filter(|(parameter, _)| parameter.rounded.is_some());
+        for ((_, gradient), of_rounded) in of_tensors.zip(of_rounded) {
+            match (gradient.defined(), of_rounded.defined()) {
+                (false, _) => *gradient = of_rounded,
+                (true, true) => *gradient = gradient.f_add(&of_rounded)?,
+                (true, false) => {}
+            }
+        }
+        self.fresh = Some(gradients);
         Ok(())
     }
 
@@ -271,28 +333,35 @@ impl Optimizer {
 
     /// Neighbours that are treated alike: all with a gradient, and all decayed or none.
     fn runs(&self, gradients: &[Tensor]) -> Vec<Range<usize>> {
-        let treatment = |index: usize| (gradients[index].defined(), self.parameters[index].decayed);
-        let mut runs: Vec<Range<usize>> = Vec::new();
-        for index in (0..self.parameters.len()).filter(|&index| treatment(index).0) {
-            match runs.last_mut() {
-                Some(run) if run.end == index && treatment(run.start) == treatment(index) => {
-                    run.end += 1;
-                }
-                _ => runs.push(index..index + 1),
-            }
-        }
-        runs
+        let with_gradient = (0..self.parameters.len()).filter(|&index| gradients[index].defined());
+        alike(with_gradient, |index| self.parameters[index].decayed)
     }
 
-    /// Gathers the gradients of a run, and returns the elements that it spans.
+    /// The elements that neighbours span.
+    fn elements(&self, run: &Range<usize>) -> Range<i64> {
+        let (first, last) = (&self.parameters[run.start], &self.parameters[run.end - 1]);
+        first.elements.start..aligned(last.elements.end)
+    }
+
+    /// Gathers the gradients of a run, and returns the elements that it spans. Those in bf16 are converted together: gathering
+    /// into another type is an operation for each on a GPU.
     fn collect(&self, run: &Range<usize>, gradients: &[Tensor]) -> anyhow::Result<Range<i64>> {
-        let (first, last) =
-            (&self.parameters[run.start].elements, &self.parameters[run.end - 1].elements);
-        let elements = first.start..aligned(last.end);
-        let lines = lines(&gradients[run.clone()], &self.storage.filler)?;
-        let place = part(&self.storage.gradients, &elements)?;
-        let _ = Tensor::f_cat_out(&place, &lines, 0)?;
-        Ok(elements)
+        let is_bf16 =
+            |index: usize| gradients[index].f_kind().is_ok_and(|kind| kind == Kind::BFloat16);
+        for run in alike(run.clone(), is_bf16) {
+            let mut place = part(&self.storage.gradients, &self.elements(&run))?;
+            let gradients = &gradients[run.clone()];
+            match &self.storage.rounded {
+                Some(Rounded { filler, .. }) if is_bf16(run.start) => {
+                    place.f_copy_(&Tensor::f_cat(&lines(gradients, filler)?, 0)?)?;
+                }
+                _ => {
+                    let lines = lines(gradients, &self.storage.filler)?;
+                    let _ = Tensor::f_cat_out(&place, &lines, 0)?;
+                }
+            }
+        }
+        Ok(self.elements(run))
     }
 
     fn decay(&self, run: &Range<usize>, elements: &Range<i64>) -> anyhow::Result<()> {
@@ -343,16 +412,36 @@ impl Optimizer {
 }
 
 impl Storage {
-    fn of(trained: &[&NamedTensor], slots: usize) -> anyhow::Result<Self> {
-        let first = trained.first().context("there is nothing to train")?;
+    fn of(trained: &[(usize, &NamedTensor)], slots: usize) -> anyhow::Result<Self> {
+        let (_, first) = trained.first().context("there is nothing to train")?;
         let options = (first.tensor.f_kind()?, first.tensor.device());
         let filler = Tensor::f_zeros([ALIGNMENT], options)?;
-        let tensors: Vec<&Tensor> = trained.iter().map(|named| &named.tensor).collect();
+        let tensors: Vec<&Tensor> = trained.iter().map(|(_, named)| &named.tensor).collect();
         let values = Tensor::f_cat(&lines(&tensors, &filler)?, 0)?;
         let zeros = || values.f_zeros_like();
         let kept = (0..slots).map(|_| zeros()).collect::<Result<_, _>>()?;
-        Ok(Self { gradients: zeros()?, kept, filler, values })
+        Ok(Self { gradients: zeros()?, kept, filler, rounded: None, values })
     }
+}
+
+/// Whether a tensor is the weight of a convolution or of a linear layer, and not a bias or a part of batch norm.
+fn is_factor(tensor: &Tensor) -> bool {
+    tensor.dim() > 1
+}
+
+/// Runs of neighbouring indices, in rising order, of which something is the same.
+fn alike<T: PartialEq>(
+    indices: impl IntoIterator<Item = usize>,
+    of: impl Fn(usize) -> T,
+) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for index in indices {
+        match runs.last_mut() {
+            Some(run) if run.end == index && of(run.start) == of(index) => run.end += 1,
+            _ => runs.push(index..index + 1),
+        }
+    }
+    runs
 }
 
 fn aligned(elements: i64) -> i64 {
@@ -407,11 +496,13 @@ fn rescale(mut gradient: Tensor, parameter: &Tensor, trust: f64) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use pipeline_stages::kinds::architecture::Architecture;
+    use tch::Device;
 
     use super::*;
-    use crate::network::{Builder, Initial, Role};
+    use crate::network::{Builder, Classifier, Initial, Mode, Role};
     use crate::random::Purpose;
+    use crate::training::decay;
 
     const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 
@@ -495,6 +586,63 @@ mod tests {
             let stays = values(&after.tensor) == values(&before.tensor);
             assert_eq!(stays, after.name == "bn", "{}", after.name);
         }
+    }
+
+    /// A network in bf16 after a few steps by a loss, and its optimizer. The loss is of two passes: with the optimizer's values, and
+    /// with the network's own, which are rounded one by one.
+    fn trained(
+        rule: Rule,
+        decays: fn(&str) -> bool,
+        loss: fn([Tensor; 2]) -> Tensor,
+    ) -> (Classifier, Optimizer) {
+        let network = Classifier::new(Architecture::Resnet18, 3, 7, 5, Device::Cpu).unwrap();
+        let network = network.with_precision(Precision::Bf16);
+        let optimizer = Optimizer::new(rule, 0.01, network.state(), decays).unwrap();
+        let mut optimizer = optimizer.with_precision(Precision::Bf16).unwrap();
+        let images = Tensor::arange(3 * 3 * 8 * 8, (Kind::Float, Device::Cpu)).sin();
+        let (images, labels) = (images.view([3, 3, 8, 8]), Tensor::from_slice(&[0i64, 3, 6]));
+        for step in 0..3 {
+            let both = [optimizer.values(network.state()).unwrap(), network.state().values()];
+            let losses = both.map(|values| {
+                let logits = network.forward_with(values, &images, Mode::LookAhead).unwrap();
+                logits.cross_entropy_for_logits(&labels)
+            });
+            optimizer.backward(&loss(losses)).unwrap();
+            optimizer.begin_step(0.01, step).unwrap();
+            optimizer.step().unwrap();
+        }
+        (network, optimizer)
+    }
+
+    fn are_equal(one: &(Classifier, Optimizer), other: &(Classifier, Optimizer)) -> bool {
+        let [one, other] = [one, other].map(|(network, optimizer)| {
+            let trained = network.state().trained().map(|named| named.tensor.detach());
+            let kept = optimizer.state_tensors().into_iter().map(|(_, kept)| kept.detach());
+            trained.chain(kept).collect::<Vec<_>>()
+        });
+        assert!(one.iter().all(|tensor| bool::try_from(tensor.isfinite().all()).unwrap()));
+        one == other
+    }
+
+    #[test]
+    fn weights_rounded_at_once_move_as_those_rounded_one_by_one() {
+        for (rule, decays) in [
+            (SGD, decay::supervised as fn(&str) -> bool),
+            (Rule::Nesterov { momentum: 0.9 }, decay::all),
+            (Rule::LARS, decay::contrastive),
+            (Rule::ADAM, decay::supervised),
+        ] {
+            let at_once = trained(rule, decays, |[at_once, _]| at_once);
+            let one_by_one = trained(rule, decays, |[_, one_by_one]| one_by_one);
+            assert!(are_equal(&at_once, &one_by_one), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn gradients_by_both_kinds_of_weights_are_added() {
+        let both = trained(SGD, decay::all, |[at_once, one_by_one]| at_once + one_by_one);
+        let twice = trained(SGD, decay::all, |[at_once, _]| at_once * 2.0);
+        assert!(are_equal(&both, &twice));
     }
 
     #[test]

@@ -140,14 +140,14 @@ impl DivideMix {
     /// A step of both networks on all samples of a batch.
     fn warm_up(&mut self, batch: &Batch) -> anyhow::Result<StepOutput> {
         let (mut losses, mut logits) = (Vec::new(), Vec::new());
-        for Learner { network, optimizer } in &mut self.learners {
-            let of_one = network.forward(&batch.images, Mode::Train)?;
+        for learner in &mut self.learners {
+            let of_one = learner.forward(&batch.images)?;
             let log_softmax = of_one.f_log_softmax(-1, Kind::Float)?;
             let entropies = row_sums(&log_softmax.f_exp()?.f_mul(&log_softmax)?)?.f_neg()?;
             let cross_entropies = SampleLoss::CrossEntropy.of_samples(&of_one, &batch.labels)?;
             let penalties = entropies.f_mul_scalar(-self.confidence_penalty)?;
-            optimizer.backward(&cross_entropies.f_add(&penalties)?.f_mean(Kind::Float)?)?;
-            optimizer.step()?;
+            learner.optimizer.backward(&cross_entropies.f_add(&penalties)?.f_mean(Kind::Float)?)?;
+            learner.optimizer.step()?;
             losses.push(cross_entropies.f_detach()?);
             logits.push(of_one.f_detach()?);
         }
@@ -199,7 +199,7 @@ impl DivideMix {
         let mixing = labelled.mixing.as_ref().context("a labelled batch has its mixing")?;
         let targets = mixing.of_rows(&targets)?;
         let images = Tensor::f_cat(&[labelled_views, unlabelled_views].concat(), 0)?;
-        let logits = own.network.forward(&mixing.of_rows(&images)?, Mode::Train)?;
+        let logits = own.forward(&mixing.of_rows(&images)?)?;
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let (all_rows, classes) = logits.size2()?;
 
