@@ -332,6 +332,62 @@ fn runs_without_an_axis_are_not_in_the_means_of_its_values() {
     assert!(height(1) - height(2) > 200.0, "{found}");
 }
 
+/// Stages that run one after the other.
+const IN_A_ROW: &str = r#"
+[experiment]
+name = "in-a-row"
+
+[stages.data]
+kind = "command"
+shell = "echo data"
+
+[stages.prepare-features]
+kind = "command"
+inputs = { data = "data" }
+shell = "echo features"
+
+[stages.train]
+kind = "command"
+inputs = { features = "prepare-features" }
+shell = "echo train"
+
+[stages.evaluate]
+kind = "command"
+inputs = { model = "train" }
+shell = "echo evaluate"
+"#;
+
+#[test]
+fn no_label_of_the_times_is_over_another_and_their_table_is_whole() {
+    let project = Sandbox::new(IN_A_ROW);
+    project.pipeline("run experiment.toml").success();
+    printed(&project, "report experiment.toml -o page.html");
+    // As if there had been days between them.
+    let page = project.read("page.html");
+    let (before, after) = page.split_once("id=\"data\">").expect("a block of data");
+    let (json, after) = after.split_once("</script>").expect("its end");
+    let mut data: Value = serde_json::from_str(json).expect("JSON");
+    for (day, stage) in data["stages"].as_array_mut().expect("a list").iter_mut().enumerate() {
+        stage["last-run"]["finished"] = (1_700_000_000 + 90_061 * day).into();
+    }
+    project.write("page.html", format!("{before}id=\"data\">{data}</script>{after}"));
+    let script = r##"
+        setTimeout(() => {
+            document.querySelectorAll("#time .chart").forEach((chart) => chart.redraw());
+            const labels = [...document.querySelectorAll("#time .chart text:not(.row-name)")].map((label) => [label.textContent, label.getBoundingClientRect()]);
+            const over = labels.flatMap(([one, first], place) => labels.slice(place + 1).filter(([, second]) => first.left < second.right && second.left < first.right && first.top < second.bottom && second.top < first.bottom).map(([other]) => `${one} ${other}`));
+            const table = document.querySelector("#time .box-table");
+            document.body.append(h("pre", { id: "found" }, JSON.stringify({ labels: labels.map(([text]) => text), over, hidden: table.scrollWidth - table.clientWidth })));
+        }, 500);
+    "##;
+    let Some((found, _)) = found_in_browser(&project, script, "") else { return };
+    assert_eq!(found["over"], serde_json::json!([]), "{found}");
+    assert_eq!(found["hidden"], 0, "{found}");
+    let labels = found["labels"].as_array().expect("a list");
+    assert_eq!(labels.len(), 5, "{found}");
+    assert_eq!(labels[..3], ["+25 h", "+25 h", "+25 h"], "{found}");
+}
+
 #[test]
 fn legends_of_curves_mark_what_used_clean_labels() {
     let project = Sandbox::new(ENCODERS);

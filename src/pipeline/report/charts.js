@@ -34,6 +34,9 @@ function range(values) {
   return [low, high];
 }
 
+/** About how wide a text of a chart is, before it is drawn. */
+const textWidth = (text) => 7 * text.length;
+
 function swatch(index) {
   return s("svg", { class: "swatch", viewBox: "0 0 28 10" }, s("line", { class: `c${index % COLOURS}`, x1: 0, y1: 5, x2: 28, y2: 5, "stroke-width": 3, "stroke-dasharray": dashes(index) || null }));
 }
@@ -172,8 +175,10 @@ function timeline(rows) {
   return responsive((block, width) => {
     const lane = 13;
     const names = width < 560 ? 0 : 170;
-    const gap = 34;
-    const room = width - names - 12 - gap * (parts.length - 1);
+    const whole = width - names - 12;
+    // However many there are, most of the width is for the runs.
+    const gap = Math.min(34, (0.4 * whole) / Math.max(parts.length - 1, 1));
+    const room = whole - gap * (parts.length - 1);
     const all = parts.reduce((sum, [start, end]) => sum + end - start, 0) || 1;
     const x = (value) => {
       let left = names + 4;
@@ -201,13 +206,24 @@ function timeline(rows) {
       y = top + Math.max(lanes.length, 1) * lane + (names === 0 ? 6 : 5);
       picture.append(s("line", { class: "grid", x1: 0, x2: width, y1: y - 3, y2: y - 3 }));
     });
+    let free = 0;
     parts.slice(1).forEach(([start], index) => {
       const middle = x(start) - gap / 2;
-      picture.append(s("line", { class: "gap", x1: middle, x2: middle, y1: 0, y2: y }), s("text", { x: middle, y: y + 14, "text-anchor": "middle" }, `+${duration(start - parts[index][1]).replace(/ \d\d (s|min)$/, "")}`));
+      const words = `+${duration(start - parts[index][1]).replace(/ \d\d (s|min)$/, "")}`;
+      const half = textWidth(words) / 2;
+      // At the end of the chart, it is moved to the left; where another one is, it is left out.
+      const at = Math.min(middle, width - half);
+      picture.append(s("line", { class: "gap", x1: middle, x2: middle, y1: 0, y2: y }, s("title", {}, words)));
+      if (at - half < free) return;
+      picture.append(s("text", { x: at, y: y + 14, "text-anchor": "middle" }, words));
+      free = at + half + 6;
     });
-    const [first, last] = [parts[0][0], parts[parts.length - 1][1]];
-    picture.append(s("text", { x: names + 4, y: y + 14 }, time(first).textContent), s("text", { x: width - 8, y: y + 14, "text-anchor": "end" }, time(last).textContent));
-    const height = y + 22;
+    const [first, last] = [parts[0][0], parts[parts.length - 1][1]].map((value) => time(value).textContent);
+    // Below those of the gaps; one of the two, where there is not room for both.
+    const ends = y + (parts.length > 1 ? 30 : 14);
+    picture.append(s("text", { x: names + 4, y: ends }, first));
+    if (names + 4 + textWidth(first) + 12 + textWidth(last) < width - 8) picture.append(s("text", { x: width - 8, y: ends, "text-anchor": "end" }, last));
+    const height = ends + 8;
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
     block.replaceChildren(picture);
   });
