@@ -94,6 +94,34 @@ fn other_layouts_are_explained() {
     assert_snapshot!(refused("photos/train"), @r#"
     error: photos/train has 2 folders with images, but no train/ and test/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation; set a part of each class aside for testing
     "#);
+    // As it is written elsewhere.
+    project.write_photos("capital", &["cat", "dog"], 2, 1);
+    for (from, to) in [("train", "Train"), ("test", "Test")] {
+        let [from, to] = [from, to].map(|name| project.path(&format!("capital/{name}")));
+        std::fs::rename(from, to).expect("it exists");
+    }
+    let capital = refused("capital");
+    let either = ["has Train/, which must be train/", "has Test/, which must be test/"];
+    assert!(either.iter().any(|words| capital.contains(words)), "{capital}");
+    std::fs::rename(project.path("capital/Train"), project.path("capital/train"))
+        .expect("it exists");
+    assert_snapshot!(refused("capital"), @r#"
+    error: capital has Test/, which must be test/, in small letters: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
+    "#);
+    // Not all of it is there.
+    std::fs::rename(project.path("capital/Test"), project.path("capital/test")).expect("it exists");
+    std::fs::rename(project.path("capital/train"), project.path("trained")).expect("it exists");
+    assert_snapshot!(refused("capital"), @r#"
+    error: capital has no images in train/CLASS/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
+    "#);
+    std::fs::rename(project.path("trained/cat"), project.path("capital/cat")).expect("it exists");
+    assert_snapshot!(refused("capital"), @r#"
+    error: capital has 1 folder with images, but no train/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
+    "#);
+    std::fs::create_dir(project.path("capital/train")).expect("ours");
+    assert_snapshot!(refused("capital"), @r#"
+    error: capital has 1 folder with images, but none in train/CLASS/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
+    "#);
     assert_snapshot!(refused("photos/train/cat"), @r#"
     error: photos/train/cat has no images in train/CLASS/: the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation
     "#);

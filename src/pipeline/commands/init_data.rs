@@ -18,6 +18,9 @@ const DEEPEST: usize = 64;
 /// The layout that is wanted.
 const LAYOUT: &str = "the images go into train/CLASS/ and test/CLASS/, and into val/CLASS/ where there are some for validation";
 
+/// The folders in it.
+const PARTS: [&str; 3] = ["train", "test", "val"];
+
 /// What is in a folder of images.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Images {
@@ -41,13 +44,25 @@ impl Images {
     pub(super) fn look(folder: &Path, manifest_folder: &Path) -> anyhow::Result<Self> {
         let shown = folder.display();
         ensure!(folder.is_dir(), "{shown} is not a folder");
+        if let Some((name, part)) = misspelt(folder)? {
+            bail!("{shown} has {name}/, which must be {part}/, in small letters: {LAYOUT}");
+        }
         let train = classes(&folder.join("train"))?;
         if train.is_empty() {
-            let beside = classes(folder)?.into_iter().filter(|(_, images)| *images > 0).count();
-            match beside {
+            let is_class =
+                |(name, images): &(String, usize)| *images > 0 && !PARTS.contains(&name.as_str());
+            let beside = match classes(folder)?.into_iter().filter(is_class).count() {
                 0 => bail!("{shown} has no images in train/CLASS/: {LAYOUT}"),
-                count => bail!(
-                    "{shown} has {count} folders with images, but no train/ and test/: {LAYOUT}; set a part of each class aside for testing"
+                1 => "1 folder".to_owned(),
+                count => format!("{count} folders"),
+            };
+            match (folder.join("train").is_dir(), folder.join("test").is_dir()) {
+                (true, _) => {
+                    bail!("{shown} has {beside} with images, but none in train/CLASS/: {LAYOUT}")
+                }
+                (false, true) => bail!("{shown} has {beside} with images, but no train/: {LAYOUT}"),
+                (false, false) => bail!(
+                    "{shown} has {beside} with images, but no train/ and test/: {LAYOUT}; set a part of each class aside for testing"
                 ),
             }
         }
@@ -159,6 +174,17 @@ data = "data"
 
 /// The height and width of the images of the manifest.
 const SIZE: u32 = 32;
+
+/// A folder of which only the case of letters is not that of a part, with that part, which does not exist.
+fn misspelt(folder: &Path) -> anyhow::Result<Option<(String, &'static str)>> {
+    let missing: Vec<_> = PARTS.into_iter().filter(|part| !folder.join(part).is_dir()).collect();
+    let found = entries(folder)?.into_iter().filter(|path| path.is_dir()).find_map(|path| {
+        let name = path.file_name()?.to_str()?;
+        let part = missing.iter().find(|part| name.eq_ignore_ascii_case(part))?;
+        Some((name.to_owned(), *part))
+    });
+    Ok(found)
+}
 
 /// Per class, a folder in `folder`, how many images are in it. Empty where there is no such folder.
 fn classes(folder: &Path) -> anyhow::Result<BTreeMap<String, usize>> {
