@@ -28,15 +28,25 @@ pub(crate) fn cut_end(text: &str, width: usize) -> String {
     }
 }
 
-/// The first parts of a list that is wider than this; of its first part the beginning.
+/// The first parts of a list that is wider than this; of its first part the beginning, or, where that is a name and a number,
+/// the number with what there is room for of the name.
 pub(crate) fn cut_list(text: &str, width: usize) -> String {
     if of(text) <= width {
         return text.to_owned();
     }
     match beginning(text, width.saturating_sub(1)).rfind(", ") {
         Some(end) => format!("{}{CUT}", &text[..end + 2]),
-        None => cut_end(text, width),
+        None => cut_name(text, width).unwrap_or_else(|| cut_end(text, width)),
     }
+}
+
+/// The name and the number at the beginning of a list, with a shorter name. `None` where it begins otherwise, or the number does
+/// not fit.
+fn cut_name(text: &str, width: usize) -> Option<String> {
+    let (name, number) = text.split(", ").next()?.split_once(' ')?;
+    number.replace(',', "").parse::<f64>().ok()?;
+    let room = width.checked_sub(of(number) + 1).filter(|room| *room > 0)?;
+    Some(format!("{} {number}", cut_middle(name, room)))
 }
 
 /// Counts, and after a semicolon a list, of which those parts go that there is no room for. The counts stay.
@@ -186,6 +196,25 @@ mod tests {
         ] {
             assert_eq!(cut_end("evaluate length", width), end);
             assert_eq!(cut_middle("evaluate length", width), middle);
+        }
+    }
+
+    #[test]
+    fn of_a_list_that_is_cut_the_first_number_stays() {
+        let text = "test-accuracy 0.7220, test-loss 1.616";
+        for (text, width, expected) in [
+            (text, 37, text),
+            (text, 36, "test-accuracy 0.7220, …"),
+            (text, 22, "test-accuracy 0.7220"),
+            (text, 20, "test-accuracy 0.7220"),
+            (text, 15, "te…uracy 0.7220"),
+            (text, 8, "… 0.7220"),
+            (text, 7, "test-a…"),
+            ("bytes 2,610,989, files 4", 14, "b…es 2,610,989"),
+            ("rate: 0.8 -> 0.9", 10, "rate: 0.8…"),
+            ("needs train@rate=0.5", 10, "needs tra…"),
+        ] {
+            assert_eq!(cut_list(text, width), expected, "{width}");
         }
     }
 

@@ -96,6 +96,25 @@ fn tables_fit_to_forty_columns() {
 }
 
 #[test]
+fn the_first_metric_keeps_its_value_in_forty_columns() {
+    let project = Sandbox::new(TRAINING).with_fake_learn("");
+    let shown = shown_on(sized_terminal(40, 24), &project, "run experiment.toml");
+    let line = shown.lines().find(|line| line.starts_with("evaluate ")).expect("a line");
+    assert!(line.ends_with(" 0.5000") && line.contains("ran"), "{shown}");
+}
+
+#[test]
+fn what_cannot_be_printed_has_nothing_to_do_with_the_cache() {
+    let project = Sandbox::new(TRAINING);
+    let mut command = project.command("plan experiment.toml");
+    let full = File::options().write(true).open("/dev/full").expect("a device");
+    let ended = command.stdout(full).output().expect("it starts");
+    let words = "error: cannot write to standard output: No space left on device (os error 28)\n";
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), words);
+    assert_eq!(ended.status.code(), Some(2));
+}
+
+#[test]
 fn names_are_escaped_but_in_json() {
     let project = Sandbox::new(HOSTILE);
     // They clear the screen, turn letters round, and begin a line.

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
-use anyhow::Context;
+use anyhow::anyhow;
 
 use crate::visible;
 
@@ -56,7 +56,10 @@ fn print_exact(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        other => other.map(|()| true).context("cannot write to standard output"),
+        // Not with the error as its cause: advice for that would be about the cache.
+        other => other
+            .map(|()| true)
+            .map_err(|error| anyhow!("cannot write to standard output: {error}")),
     }
 }
 
