@@ -169,6 +169,17 @@ impl<'a> Activities<'a> {
         }
     }
 
+    /// That the next run of a key continues from a checkpoint, and how far the last one was, where that is so: `continues from its
+    /// checkpoint, interrupted at epoch 7/25, 26 %`.
+    pub(crate) fn checkpoint_in_words(&self, key: &StageKey) -> Option<String> {
+        if self.runs(key) || !self.begun.contains(key) || !self.cache.holds_checkpoint(key) {
+            return None;
+        }
+        let reached = self.interrupted.get(key).map(Interrupted::reached).unwrap_or_default();
+        let at = if reached.is_empty() { "" } else { ", interrupted at " };
+        Some(format!("continues from its checkpoint{at}{reached}"))
+    }
+
     fn ended(&self, key: &StageKey) -> Option<Activity> {
         let has_checkpoint = self.begun.contains(key) && self.cache.holds_checkpoint(key);
         if let Some(interrupted) = self.interrupted.get(key) {

@@ -57,7 +57,7 @@ pub(crate) fn is_for_errors() -> bool {
 /// How a state looks, by its word or its symbol. `None` for what is not a state.
 fn style(state: &str) -> Option<Style> {
     let colour = match state {
-        "fresh" | "remote" | "ran" | "complete" | "●" | "◍" => AnsiColor::Green,
+        "fresh" | "remote" | "ran" | "shared" | "complete" | "●" | "◍" => AnsiColor::Green,
         "dirty" | "to run" | "○" => AnsiColor::Yellow,
         "running" | "queued" | "left" => AnsiColor::Cyan,
         "interrupted" | "stopped" => AnsiColor::Magenta,

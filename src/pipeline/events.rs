@@ -132,6 +132,9 @@ pub(crate) enum Outcome {
         digest: Digest,
         /// What it measured when it ran.
         metrics: Metrics,
+        /// The stage with the same key that made it in this run, where one did.
+        #[serde(rename = "same-as", skip_serializing_if = "Option::is_none")]
+        same_as: Option<StageName>,
     },
     /// Its result existed already. Its artifact is only on a remote.
     Remote {
@@ -147,6 +150,9 @@ pub(crate) enum Outcome {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         forced: bool,
         seconds: f64,
+        /// The share of its work, from 0 to 1, that the seconds are of, where it continued from a checkpoint; 0 where it is not known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        share: Option<f64>,
         metrics: Metrics,
     },
     Failed {
@@ -161,7 +167,7 @@ pub(crate) enum Outcome {
     /// It goes on elsewhere, and the run did not wait for it.
     Left,
     Skipped {
-        /// The failed or skipped input that it needs; `None` when the run was stopped.
+        /// The failed or skipped input that it needs; `None` where the run had been stopped, or another stage had failed.
         because: Option<StageName>,
     },
 }

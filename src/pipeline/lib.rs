@@ -41,6 +41,7 @@ mod manifest;
 mod outside;
 mod pattern;
 mod plan;
+mod plan_alike;
 mod plan_index;
 mod process_tree;
 mod progress;

@@ -144,7 +144,7 @@ impl IndexedStage {
 
     /// That it has this result.
     pub(crate) fn fresh(&self) -> Outcome {
-        Outcome::Fresh { digest: self.digest, metrics: self.metrics.clone() }
+        Outcome::Fresh { digest: self.digest, metrics: self.metrics.clone(), same_as: None }
     }
 
     /// What its kind is.

@@ -82,11 +82,7 @@ impl Usage {
     /// `, cpu 3 h 07 min, memory 2.6 GB, read 163 GB`; empty where nothing is known. Begins with ` for its last 25 %` where it
     /// continued from a checkpoint.
     pub(crate) fn in_words(&self) -> String {
-        let part = match self.share {
-            None => String::new(),
-            Some(0.0) => " for its last part".to_owned(),
-            Some(share) => format!(" for its last {:.0} %", (share * 100.0).max(1.0)),
-        };
+        let part = part(self.share).map_or(String::new(), |part| format!(" for its {part}"));
         let cells = HEADS.into_iter().zip(self.cells()).filter(|(_, cell)| !cell.is_empty());
         part + &cells.map(|(head, cell)| format!(", {head} {cell}")).collect::<String>()
     }
@@ -102,6 +98,26 @@ impl Usage {
             self.bytes_in.map(format::bytes).unwrap_or_default(),
         ]
     }
+}
+
+/// `last 25 %`: what a run that continued from a checkpoint did of its work. `None` of a whole run.
+fn part(share: Option<f64>) -> Option<String> {
+    Some(match share? {
+        0.0 => "last part".to_owned(),
+        share => format!("last {:.0} %", (share * 100.0).max(1.0)),
+    })
+}
+
+/// How long this share of a run took, in a sentence: `5.6 s for its last 25 %`.
+pub(crate) fn time_in_words(seconds: f64, share: Option<f64>) -> String {
+    let time = format::seconds(seconds);
+    part(share).map_or_else(|| time.clone(), |part| format!("{time} for its {part}"))
+}
+
+/// The same in a table: `5.6 s (last 25 %)`.
+pub(crate) fn time_cell(seconds: f64, share: Option<f64>) -> String {
+    let time = format::seconds(seconds);
+    part(share).map_or_else(|| time.clone(), |part| format!("{time} ({part})"))
 }
 
 /// The heads of [`Usage::cells`].
@@ -196,13 +212,20 @@ mod tests {
     #[test]
     fn a_whole_run_is_told_from_a_part_that_is_not_too_small() {
         for (share, whole, words) in [
-            (None, Some(4.0), ", cpu 3.0 s"),
-            (Some(0.25), Some(16.0), " for its last 25 %, cpu 3.0 s"),
-            (Some(0.004), None, " for its last 1 %, cpu 3.0 s"),
-            (Some(0.0), None, " for its last part, cpu 3.0 s"),
+            (None, Some(4.0), ""),
+            (Some(0.25), Some(16.0), "last 25 %"),
+            (Some(0.004), None, "last 1 %"),
+            (Some(0.0), None, "last part"),
         ] {
             let usage = Usage { share, cpu_seconds: Some(3.0), ..Usage::default() };
-            assert_eq!((usage.whole(4.0), usage.in_words().as_str()), (whole, words));
+            let (in_words, in_cell) = match words {
+                "" => (String::new(), String::new()),
+                words => (format!(" for its {words}"), format!(" ({words})")),
+            };
+            assert_eq!(usage.whole(4.0), whole);
+            assert_eq!(usage.in_words(), format!("{in_words}, cpu 3.0 s"));
+            assert_eq!(time_in_words(4.0, share), format!("4.0 s{in_words}"));
+            assert_eq!(time_cell(4.0, share), format!("4.0 s{in_cell}"));
         }
     }
 

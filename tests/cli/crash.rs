@@ -70,7 +70,7 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
     status 0
     --- stderr
           train (train) continues from its checkpoint: no earlier run
-    done  train in [time]
+    done  train in [time] for its last [share]
           evaluate (evaluate) runs: no earlier run
     done  evaluate in [time]
     --- stdout
@@ -78,7 +78,7 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
     stage  result  time  metrics
     data  fresh
     simclr  fresh  loss 0.5000
-    train  ran  [time]  validation-accuracy 0.5000
+    train  ran  [time] (last [share])  validation-accuracy 0.5000
     evaluate  ran  [time]  test-accuracy 0.5000, test-loss 0.5000
 
     training: 2 fresh, 2 ran in [time]
@@ -263,6 +263,18 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
     let share = |stage: usize| results[stage]["usage"]["share"].as_f64();
     assert_eq!(share(0), None, "{results}");
     assert!(share(1).is_some_and(|share| share > 0.0 && share < 1.0), "{results}");
+    let train = |shown: &str| {
+        let line = project.filter(shown);
+        line.lines().find(|line| line.starts_with("train ")).map(str::to_owned).unwrap_or_default()
+    };
+    assert_snapshot!(train(&ended.stdout), @"train  ran  [time] (last [share])  validation-accuracy 0.5000");
+    let status = train(&project.pipeline("status experiment.toml").stdout);
+    assert!(status.contains("  [time] (last [share])  "), "{status}");
+    let rerun = project.pipeline("verify experiment.toml --rerun train");
+    assert_snapshot!(project.filter(rerun.stdout.split_once('\n').expect("two lines").1), @r"
+      recorded  on cpu, 4 threads in [time] for its last [share]
+      now       on cpu, 4 threads in [time]
+    ");
 }
 
 #[test]
@@ -398,11 +410,11 @@ echo $number > "$PIPELINE_OUTPUT/number"
     status 0
     --- stderr
           count (command) continues from its checkpoint: no earlier run
-    done  count in [time]
+    done  count in [time] for its last part
     --- stdout
 
     stage  result  time  metrics
-    count  ran  [time]
+    count  ran  [time] (last part)
 
     resumable: 1 ran in [time]
     ");

@@ -19,7 +19,9 @@ impl Filter {
         let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
         let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
         let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
-        let text = blank_memory(&blank_shards(&blank_times(&blank_digests(&blank_runs(&text)))));
+        let text = blank_memory(&blank_shares(&blank_shards(&blank_times(&blank_digests(
+            &blank_runs(&text),
+        )))));
         // The columns beside a time are as wide as the time was long.
         let timed = text.contains("[time]");
         let lines = text.lines().map(|line| if timed { narrow(line) } else { line.to_owned() });
@@ -113,6 +115,19 @@ fn blank_times(text: &str) -> String {
         }
     }
     blanked
+}
+
+/// Of how much of its work the time of a continued run is: `for its last 39 %`, `(last 39 %)`.
+fn blank_shares(text: &str) -> String {
+    let mut parts = text.split("last ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        match rest.strip_prefix(" %") {
+            Some(rest) if rest.len() + 2 < part.len() => format!("{text}last [share]{rest}"),
+            _ => format!("{text}last {part}"),
+        }
+    })
 }
 
 /// How much memory something took: `data took [time], cpu [time], memory 12 MB`.

@@ -51,7 +51,7 @@ fn what_a_data_set_shows_is_reported_before_anything_slow_starts() {
 
     stage  result  time  metrics
     data  ran  [time]  train-samples 4, test-samples 2, classes 2
-    encoder  skipped
+    encoder  skipped  a stage failed; --keep-going goes on
     split  failed  [time]
     train  skipped  needs encoder
 

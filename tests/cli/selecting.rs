@@ -85,7 +85,7 @@ fn a_failure_ends_the_run() {
     stage  result  time  metrics
     bad  failed  [time]
     after  skipped  needs bad
-    good  skipped
+    good  skipped  a stage failed; --keep-going goes on
     both  skipped  needs bad
     last  skipped  needs good
 

@@ -97,15 +97,26 @@ fn stages_of_one_run_that_do_the_same_do_it_once() {
     let wait =
         "for i in $(seq 2000); do test -e go && break; sleep 0.01; done; test -e go || exit 1";
     let project = twins(&format!("{wait}; echo 1 > \"$PIPELINE_OUTPUT/a\""));
+    // Also of what waits: it would read the same.
+    project.edit("[stages.beside]", "[stages.more]\nkind = \"command\"\ninputs = { b = \"c\" }\nshell = 'cat \"$PIPELINE_INPUT_B/a\" > \"$PIPELINE_OUTPUT/a\"'\n[stages.beside]");
+    let plan = project.pipeline("plan experiment.toml").printed();
+    assert_eq!(
+        plan.lines().last(),
+        Some("twins: 3 would run, 3 would share a result with them, 0 are fresh")
+    );
+    let plan = project.pipeline("plan experiment.toml b").printed();
+    assert_eq!(plan.lines().last(), Some("twins: 1 would run, 0 are fresh"));
     let ended = project.pipeline("run experiment.toml --jobs 2");
-    assert_snapshot!(ended.success(), @"a ran, b fresh, c fresh, after ran, beside ran");
+    assert_snapshot!(ended.success(), @"a ran, b shared, c shared, after ran, more shared, beside ran");
+    let counts = ended.stdout.lines().last().unwrap_or_default();
+    assert!(counts.starts_with("twins: 3 ran, 3 shared in "), "{ended}");
     let waits = ended.stderr.lines().filter(|line| line.contains("waits for")).map(str::trim);
     assert_snapshot!(waits.collect::<Vec<_>>().join("\n"), @r"
     b waits for a, which does the same
     c waits for a, which does the same
     ");
     assert_eq!(project.read("ran"), "ran\n");
-    assert_snapshot!(project.pipeline("run experiment.toml --jobs 2").success(), @"a fresh, b fresh, c fresh, after fresh, beside fresh");
+    assert_snapshot!(project.pipeline("run experiment.toml --jobs 2").success(), @"a fresh, b fresh, c fresh, after fresh, more fresh, beside fresh");
 }
 
 #[test]
@@ -177,10 +188,10 @@ fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
     a  failed  [time]
     b  ran  [time]
     c  failed  [time]
-    d  fresh
+    d  shared
     after  ran  [time]
 
-    twins: 1 fresh, 2 ran, 2 failed in [time]
+    twins: 2 ran, 1 shared, 2 failed in [time]
     "#);
     assert_eq!(project.read("ran"), "ran\n".repeat(3));
     assert_snapshot!(project.pipeline("run experiment.toml a c").success(), @"a fresh, c fresh");
@@ -190,7 +201,7 @@ fn stages_that_do_the_same_in_another_way_do_not_share_a_failure() {
     project.edit("[stages.a]\n", "[stages.a]\nsandbox = \"on\"\n");
     assert_snapshot!(project.pipeline("run experiment.toml a b").results(), @"a failed, b skipped");
     let ended = project.pipeline("run experiment.toml a b c --keep-going");
-    assert_snapshot!(ended.results(), @"a failed, b ran, c fresh");
+    assert_snapshot!(ended.results(), @"a failed, b ran, c shared");
     // The log and the output that are kept are those of the last one.
     let project = twins("cat secret > \"$PIPELINE_OUTPUT/a\"");
     project.edit("[stages.c]\n", "[stages.c]\nexecution = { timeout-seconds = 600 }\n");
@@ -265,8 +276,8 @@ fn stages_of_one_run_that_do_the_same_are_stopped_together() {
 
     stage  result  time  metrics
     a  stopped
-    b  skipped
-    c  skipped
+    b  skipped  the run was stopped
+    c  skipped  the run was stopped
 
     twins: 1 stopped, 2 skipped in [time]; the same command continues from here
     ");

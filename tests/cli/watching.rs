@@ -79,6 +79,9 @@ fn a_stage_that_runs_shows_how_far_it_is_and_one_that_was_stopped_where() {
     let interrupted = &stage(&status, "simclr")["interrupted"];
     assert_eq!(interrupted["has-checkpoint"], true, "{status}");
     assert!(interrupted["progress"]["done"].as_u64() > Some(0), "{status}");
+    let plan = project.pipeline("plan experiment.toml simclr").printed();
+    let goes_on = "dirty  no earlier run; continues from its checkpoint, interrupted at epoch ";
+    assert!(plan.contains(goes_on), "{plan}");
 
     assert!(project.pipeline("run experiment.toml simclr").status.success());
     assert_snapshot!(lines(&project), @"");

@@ -1,5 +1,7 @@
 //! `pipeline plan`: what would run, and why, without running it.
 
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -8,6 +10,7 @@ use super::errors::{show_warnings, warn};
 use super::output::{print_coloured, print_json};
 use super::project::Project;
 use super::time_left::{TimeLeft, plan_with_time};
+use crate::activity::Activities;
 use crate::cli::{MachineArguments, ManifestArguments, PlanArguments};
 use crate::diagnostic::{Mistake, Warnings};
 use crate::execute::{Places, Share};
@@ -15,6 +18,7 @@ use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
 use crate::manifest::{Misfit, Stage};
 use crate::plan::{Plan, PlanState};
+use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 
@@ -112,11 +116,17 @@ pub(crate) fn state_json(state: &PlanState) -> Value {
 
 /// A line for each stage; one with the counts for a stage of many instances, unless `all` of them are shown.
 fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String {
+    let activities = LazyCell::new(|| Activities::look(&project.cache));
     let rows =
         instances::rows(plan.iter(), instances::most(all)).into_iter().map(|row| match row {
             Row::One(name, state) => {
                 let word = ShownState::planned(state).name().to_owned();
-                vec![name.to_string(), word, state_reason(state)]
+                let goes_on = match state {
+                    PlanState::Dirty { key, .. } => activities.checkpoint_in_words(key),
+                    _ => None,
+                };
+                let goes_on = goes_on.map_or(String::new(), |goes_on| format!("; {goes_on}"));
+                vec![name.to_string(), word, state_reason(state) + &goes_on]
             }
             Row::Many(template, states) => {
                 let left = time.in_words(states.iter().map(|(name, _)| *name), ", ");
@@ -126,24 +136,34 @@ fn to_text(project: &Project, plan: &Plan, time: &TimeLeft, all: bool) -> String
         });
     let table = Table::new(&rows.collect::<Vec<_>>()).states(1).ends_in_words().for_output();
     let left = time.all_in_words("; ") + &time.memory_in_words("; ");
-    format!("{table}\n{}: {}{left}\n", project.manifest.experiment.name, closing(plan))
+    format!(
+        "{table}\n{}: {}{left}\n",
+        project.manifest.experiment.name,
+        closing(plan, &time.sharing)
+    )
 }
 
-fn closing(plan: &Plan) -> String {
+fn closing(plan: &Plan, sharing: &HashSet<StageName>) -> String {
     let held_up = plan.held_up();
-    let (mut fresh, mut remote, mut runs, mut open, mut blocked) = (0, 0, 0, 0, Vec::new());
+    let (mut fresh, mut remote, mut runs, mut open, mut shared) = (0, 0, 0, 0, 0);
+    let mut blocked = Vec::new();
     for (name, state) in plan.iter() {
         match state {
             PlanState::Fresh(_) => fresh += 1,
             PlanState::Remote(_) => (fresh, remote) = (fresh + 1, remote + 1),
             PlanState::Blocked(_) => blocked.push(name.as_str()),
             PlanState::Waiting { .. } if held_up.contains(name) => {}
+            _ if sharing.contains(name) => shared += 1,
             PlanState::Dirty { .. } | PlanState::Waiting { reason: Some(_), .. } => runs += 1,
             PlanState::Waiting { reason: None, .. } => open += 1,
         }
     }
     let there =
         if remote == 0 { String::new() } else { format!(" ({remote} of them on the remote)") };
+    let shared = match shared {
+        0 => String::new(),
+        shared => format!(", {shared} would share a result with them"),
+    };
     let are = if fresh == 1 { "is" } else { "are" };
     let mut text = match open {
         0 if runs == 0 && blocked.is_empty() => {
@@ -153,9 +173,9 @@ fn closing(plan: &Plan) -> String {
             };
             return format!("{all}{there}; nothing would run");
         }
-        0 => format!("{runs} would run, {fresh} {are} fresh{there}"),
+        0 => format!("{runs} would run{shared}, {fresh} {are} fresh{there}"),
         _ => format!(
-            "{runs} would run, {open} more if what they read changes, {fresh} {are} fresh{there}"
+            "{runs} would run, {open} more if what they read changes{shared}, {fresh} {are} fresh{there}"
         ),
     };
     if !blocked.is_empty() {

@@ -351,7 +351,7 @@ const USAGE: [&str; 5] = ["time", usage::HEADS[0], usage::HEADS[1], usage::HEADS
 fn usage_cells(record: &Record) -> [String; 5] {
     let [cpu, memory, read] = record.usage.cells();
     let written = format::bytes(record.output.extent.bytes);
-    [format::seconds(record.seconds), cpu, memory, read, written]
+    [usage::time_cell(record.seconds, record.usage.share), cpu, memory, read, written]
 }
 
 /// The columns of what a result took, for programs: seconds and bytes.

@@ -27,7 +27,7 @@ use crate::remote::LivePush;
 use crate::stage_name::StageName;
 use crate::summaries::{self, MOST_ROWS, Tables};
 use crate::table::Table;
-use crate::tracking;
+use crate::{tracking, usage};
 
 pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     if arguments.dry_run {
@@ -212,7 +212,8 @@ fn nothing_to_do(
     let mut kinds: HashMap<StageName, &'static KindInfo> = HashMap::new();
     let ended = stages.into_iter().map(|stage| {
         kinds.extend(stage.info().map(|info| (stage.name.clone(), info)));
-        let outcome = Outcome::Fresh { digest: stage.digest, metrics: stage.metrics };
+        let outcome =
+            Outcome::Fresh { digest: stage.digest, metrics: stage.metrics, same_as: None };
         (stage.name, outcome)
     });
     let stages = ended.collect();
@@ -248,10 +249,11 @@ struct EndedRun<'a> {
 fn table(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let mut rows = vec![["stage", "result", "time", "metrics"].map(str::to_owned).to_vec()];
     let mut measured = None;
+    let why_not_begun = why_not_begun(run.summary, arguments.keep_going);
     let stages = run.summary.stages.iter().map(|(name, outcome)| (name, outcome));
     for line in instances::rows(stages, instances::most(arguments.all)) {
         match line {
-            Row::One(name, outcome) => rows.push(row(run, name, outcome)),
+            Row::One(name, outcome) => rows.push(row(run, why_not_begun, name, outcome)),
             Row::Many(template, instances) => {
                 let outcomes = instances.iter().map(|(_, outcome)| *outcome);
                 if outcomes.clone().any(has_metrics) {
@@ -259,7 +261,7 @@ fn table(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
                 }
                 rows.push(vec![template.to_owned(), instances_in_words(counts(outcomes))]);
                 let shown = instances.into_iter().filter(|(_, outcome)| is_always_shown(outcome));
-                rows.extend(shown.map(|(name, outcome)| row(run, name, outcome)));
+                rows.extend(shown.map(|(name, outcome)| row(run, why_not_begun, name, outcome)));
             }
         }
     }
@@ -306,6 +308,10 @@ fn has_metrics(outcome: &Outcome) -> bool {
     }
 }
 
+fn is_failure(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { .. })
+}
+
 /// Whether the outcome of one of many instances has a line: a failure, and a run that did not reproduce its result.
 fn is_always_shown(outcome: &Outcome) -> bool {
     match outcome {
@@ -316,13 +322,14 @@ fn is_always_shown(outcome: &Outcome) -> bool {
 }
 
 /// How many stages ended in which way.
-fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 7] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 8] {
     let count =
         |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [
-        (count(|outcome| matches!(outcome, Outcome::Fresh { .. })), "fresh"),
+        (count(|outcome| matches!(outcome, Outcome::Fresh { same_as: None, .. })), "fresh"),
         (count(|outcome| matches!(outcome, Outcome::Remote { .. })), "remote"),
         (count(|outcome| matches!(outcome, Outcome::Ran { .. })), "ran"),
+        (count(|outcome| matches!(outcome, Outcome::Fresh { same_as: Some(_), .. })), "shared"),
         (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
         (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
         (count(|outcome| matches!(outcome, Outcome::Left)), "left"),
@@ -330,22 +337,37 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
     ]
 }
 
-fn row(run: &EndedRun<'_>, name: &StageName, outcome: &Outcome) -> Vec<String> {
+/// Why a stage did not begin all of whose inputs have results.
+fn why_not_begun(summary: &Summary, keep_going: bool) -> &'static str {
+    match summary.stages.iter().any(|(_, outcome)| is_failure(outcome)) {
+        _ if summary.stopped => "the run was stopped",
+        true if !keep_going => "a stage failed; --keep-going goes on",
+        _ => "",
+    }
+}
+
+fn row(
+    run: &EndedRun<'_>,
+    why_not_begun: &str,
+    name: &StageName,
+    outcome: &Outcome,
+) -> Vec<String> {
     let headline = (run.kind)(name).map_or(&[][..], |info| info.headline);
     let (result, time, remark) = match outcome {
-        Outcome::Fresh { metrics, .. } => {
-            ("fresh", String::new(), format::headline(metrics, headline))
+        Outcome::Fresh { metrics, same_as, .. } => {
+            let result = if same_as.is_some() { "shared" } else { "fresh" };
+            (result, String::new(), format::headline(metrics, headline))
         }
         Outcome::Remote { metrics, .. } => {
             ("remote", String::new(), format::headline(metrics, headline))
         }
-        Outcome::Ran { seconds, metrics, forced, unchanged, .. } => {
+        Outcome::Ran { seconds, share, metrics, forced, unchanged, .. } => {
             let result = match (forced, unchanged) {
                 (true, true) => "ran, same bytes",
                 (true, false) => "ran, other bytes",
                 (false, _) => "ran",
             };
-            (result, format::seconds(*seconds), format::headline(metrics, headline))
+            (result, usage::time_cell(*seconds, *share), format::headline(metrics, headline))
         }
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),
@@ -353,7 +375,7 @@ fn row(run: &EndedRun<'_>, name: &StageName, outcome: &Outcome) -> Vec<String> {
         Outcome::Skipped { because: Some(input) } => {
             ("skipped", String::new(), format!("needs {input}"))
         }
-        Outcome::Skipped { because: None } => ("skipped", String::new(), String::new()),
+        Outcome::Skipped { because: None } => ("skipped", String::new(), why_not_begun.to_owned()),
     };
     vec![name.to_string(), result.to_owned(), time, remark]
 }
@@ -366,8 +388,7 @@ fn closing(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let mut text =
         format!("{}: {} in {}", run.experiment, parts.join(", "), format::seconds(summary.seconds));
     let is_left = |(_, outcome): &(StageName, Outcome)| matches!(outcome, Outcome::Left);
-    let has_failed =
-        |(_, outcome): &(StageName, Outcome)| matches!(outcome, Outcome::Failed { .. });
+    let has_failed = |(_, outcome): &(StageName, Outcome)| is_failure(outcome);
     if summary.stages.iter().any(is_left) {
         text.push_str("; what was left goes on elsewhere, and the same command comes back to it");
     } else if summary.stopped && !summary.complete() {

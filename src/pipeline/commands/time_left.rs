@@ -13,6 +13,7 @@ use crate::facts::CacheFacts;
 use crate::format;
 use crate::key::{OutsideDigest, StageKey};
 use crate::plan::{Blocked, Facts, NoResult, Plan, PlanState};
+use crate::plan_alike::alike;
 use crate::reason::Reason;
 use crate::stage_name::StageName;
 
@@ -28,6 +29,8 @@ const LEAST_MEMORY: u64 = 1_000_000_000;
 /// The stages that may run, each with the seconds that it may take, where runs like it are known.
 pub(super) struct TimeLeft {
     stages: HashMap<StageName, Option<f64>>,
+    /// Those of them that share the result of another one of them, and take no time.
+    pub(super) sharing: HashSet<StageName>,
     /// The seconds that those which are known take together, as they share the places where they run.
     pub(super) together: f64,
     /// The most memory of one of them, in bytes, and which one that is: of the machine, and of a GPU.
@@ -83,7 +86,8 @@ impl TimeLeft {
         together: Option<f64>,
     ) -> String {
         let (mut known, mut all, mut sum) = (0_usize, 0_usize, 0.0);
-        for seconds in names.filter_map(|name| self.stages.get(name)) {
+        let runs = names.filter(|name| !self.sharing.contains(*name));
+        for seconds in runs.filter_map(|name| self.stages.get(name)) {
             all += 1;
             if let Some(seconds) = seconds {
                 known += 1;
@@ -149,13 +153,16 @@ pub(super) fn plan_with_time(
             *most = memory.map(|bytes| (bytes, &stage.name)).max(*most);
         }
     }
-    let known = would_run.into_iter().filter_map(|name| {
+    let sharing = alike(&plan, manifest, graph, &facts);
+    let runs = would_run.into_iter().filter(|name| !sharing.contains(name));
+    let known = runs.filter_map(|name| {
         let seconds = stages.get(name).copied().flatten()?;
         Some((manifest.stage(name)?, seconds))
     });
     let together = together(run_on, graph, &known.collect::<Vec<_>>());
     let largest = largest.map(|most| most.map(|(bytes, name)| (bytes, name.clone())));
-    (plan, TimeLeft { stages, together, largest })
+    let sharing = sharing.into_iter().cloned().collect();
+    (plan, TimeLeft { stages, sharing, together, largest })
 }
 
 /// Where no instance of a stage is known, a few that the plan leaves out.
@@ -233,7 +240,8 @@ mod tests {
         let words = |memory: Option<u64>, gpu: Option<u64>| {
             let of = |bytes: Option<u64>, name: &str| Some((bytes?, name.parse().expect("a name")));
             let largest = [of(memory, "train@rate=1"), of(gpu, "simclr")];
-            TimeLeft { stages: HashMap::new(), together: 0.0, largest }.memory_in_words("; ")
+            let (stages, sharing) = (HashMap::new(), HashSet::new());
+            TimeLeft { stages, sharing, together: 0.0, largest }.memory_in_words("; ")
         };
         assert_eq!(
             words(Some(2_600_000_000), Some(11_000_000_000)),

@@ -26,7 +26,7 @@ use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
 use crate::stage_name::StageName;
 use crate::state_words::state_reason;
-use crate::table;
+use crate::{table, usage};
 
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -238,8 +238,8 @@ impl Report<'_> {
             _ => format!("{name}: not reproduced: digest {now}, recorded {digest}\n"),
         };
         text.push_str(&table::plain(&[
-            place("recorded", record.ran_on.as_ref(), record.seconds),
-            place("now", outputs.ran_on.as_ref(), outputs.seconds),
+            place("recorded", record.ran_on.as_ref(), record.seconds, record.usage.share),
+            place("now", outputs.ran_on.as_ref(), outputs.seconds, None),
         ]));
         if comparison.result != RerunVerdict::Reproduced {
             text.push_str(&self.files());
@@ -271,6 +271,7 @@ impl Report<'_> {
             "artifact": record.output.digest,
             "ran-on": record.ran_on,
             "seconds": record.seconds,
+            "share": record.usage.share,
             "host": record.host,
             "finished": record.finished,
         });
@@ -284,9 +285,9 @@ impl Report<'_> {
     }
 }
 
-fn place(when: &str, ran_on: Option<&RanOn>, seconds: f64) -> Vec<String> {
+fn place(when: &str, ran_on: Option<&RanOn>, seconds: f64, share: Option<f64>) -> Vec<String> {
     let place = ran_on.map_or(String::new(), |ran_on| format!("on {ran_on} "));
-    vec![format!("  {when}"), format!("{place}in {}", format::seconds(seconds))]
+    vec![format!("  {when}"), format!("{place}in {}", usage::time_in_words(seconds, share))]
 }
 
 fn metrics_table(metrics: &[MetricPair]) -> String {

@@ -15,7 +15,7 @@ use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
     Cache, Claim, Committed, Execution, InputFolder, KnownResult, Lock, Lookup, NotCommitted,
-    StatIndex, Withdrawn, forget_file,
+    Record, StatIndex, Withdrawn, forget_file,
 };
 use crate::digest::Digest;
 use crate::events::{RunEvent, Setup};
@@ -124,6 +124,8 @@ pub(crate) enum JobEnd {
         result: Box<KnownResult>,
         /// From its start to the end of its commit, without the wait for what an interrupted run left running.
         seconds: f64,
+        /// The share of its work that these are of, where it continued from a checkpoint.
+        share: Option<f64>,
     },
     /// Another process works on its key, and this one does not wait.
     Held,
@@ -147,6 +149,12 @@ pub(crate) enum JobEnd {
 
 impl JobEnd {
     /// A failure without the lines of a log.
+    /// It ran, and this was recorded.
+    pub(crate) fn ran(record: Record) -> Self {
+        let (seconds, share) = (record.seconds, record.usage.share);
+        Self::Ran { result: Box::new(record.into()), seconds, share }
+    }
+
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::Failed { message: message.into(), log: Vec::new(), failing: Failing::Failure }
     }
@@ -371,7 +379,7 @@ impl Job<'_> {
         }
         // Here, where no other stage waits for it. Whoever takes the end finds out, and says it, if it was not remembered.
         let _ = self.cache.set_head(experiment, declaration.name.as_str(), &record.key);
-        Ok(JobEnd::Ran { seconds: record.seconds, result: Box::new(record.into()) })
+        Ok(JobEnd::ran(record))
     }
 }
 

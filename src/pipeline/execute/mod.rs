@@ -164,6 +164,7 @@ pub(crate) fn execute(
         attempts: HashMap::new(),
         failures: HashMap::new(),
         ran_again: HashMap::new(),
+        ran: HashMap::new(),
         fit: None,
         failed: false,
         working: false,
@@ -376,8 +377,11 @@ impl Run<'_> {
     }
 
     fn end_fresh(&mut self, name: &StageName, result: KnownResult) {
-        let outcome =
-            Outcome::Fresh { digest: result.output.digest, metrics: result.metrics.clone() };
+        let outcome = Outcome::Fresh {
+            digest: result.output.digest,
+            metrics: result.metrics.clone(),
+            same_as: self.ran.get(&result.key).filter(|other| *other != name).cloned(),
+        };
         self.end(name, outcome, Some(result));
     }
 
@@ -493,8 +497,9 @@ impl Run<'_> {
                 self.states.set(name, StageState::Waiting);
             }
             JobEnd::Reused(result) => self.end_fresh(name, *result),
-            JobEnd::Ran { result, seconds } => {
+            JobEnd::Ran { result, seconds, share } => {
                 self.facts.has_run(result.key);
+                self.ran.insert(result.key, name.clone());
                 if forced {
                     self.share(name, &result);
                 }
@@ -503,6 +508,7 @@ impl Run<'_> {
                     unchanged: before == Some(result.output.digest),
                     forced,
                     seconds,
+                    share,
                     metrics: result.metrics.clone(),
                 };
                 self.end(name, outcome, Some(*result))

@@ -192,6 +192,7 @@ impl Rerun<'_> {
                 unchanged: result.listing.digest() == self.record.output.digest,
                 forced: false,
                 seconds: result.seconds,
+                share: None,
                 metrics: result.metrics.clone(),
             },
         }

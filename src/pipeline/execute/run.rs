@@ -61,6 +61,8 @@ pub(super) struct Run<'a> {
     pub(super) failures: HashMap<StageKey, Vec<(StageName, String)>>,
     /// Of these, those that another stage ran again, with the last one: the log and the output that are kept are its own.
     pub(super) ran_again: HashMap<StageKey, StageName>,
+    /// The keys that ran in this run, each with its stage.
+    pub(super) ran: HashMap<StageKey, StageName>,
     /// What is known of all artifacts, once something starts.
     pub(super) fit: Option<Fit<'a>>,
     pub(super) failed: bool,

@@ -226,14 +226,15 @@ impl Process<'_> {
         let (outcome, exit) = match end {
             JobEnd::Reused(record) => {
                 let (digest, metrics) = (record.output.digest, record.metrics);
-                (Outcome::Fresh { digest, metrics }, JobExit::Fresh)
+                (Outcome::Fresh { digest, metrics, same_as: None }, JobExit::Fresh)
             }
-            JobEnd::Ran { result, .. } => {
+            JobEnd::Ran { result, share, .. } => {
                 let ran = Outcome::Ran {
                     digest: result.output.digest,
                     unchanged: false,
                     forced: false,
                     seconds,
+                    share,
                     metrics: result.metrics,
                 };
                 (ran, JobExit::Ran)

@@ -9,7 +9,7 @@ use super::reporter::Reporter;
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::stage_name::StageName;
-use crate::visible;
+use crate::{usage, visible};
 
 /// A stage's progress is shown this often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -117,14 +117,14 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
 
 fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Ran { seconds, unchanged, forced, .. } => {
+        Outcome::Ran { seconds, share, unchanged, forced, .. } => {
             let same = match (unchanged, forced) {
                 (true, true) => ", with the same bytes as before",
                 (true, false) => ", with the same output as before",
                 (false, true) => ", with other bytes than before",
                 (false, false) => "",
             };
-            Some(format!("done  {stage} in {}{same}", format::seconds(*seconds)))
+            Some(format!("done  {stage} in {}{same}", usage::time_in_words(*seconds, *share)))
         }
         Outcome::Failed { message, log, seconds } => {
             let (after, why) = (format::seconds(*seconds), indent(message));

@@ -73,7 +73,7 @@ function details(stage, all) {
     facts([
       ["reads", stage.inputs.length > 0 ? reads(stage.inputs) : null],
       ["seed", stage.seed === undefined ? null : String(stage.seed)],
-      ["last run", run ? [time(run.finished), `, took ${duration(run.seconds)}`] : "never"],
+      ["last run", run ? [time(run.finished), `, took ${took(run)}`] : "never"],
       ["used", run ? used(run.usage) : null],
       ["because", run?.reason],
       ["on", run ? [run.host, device(run) ? ` (${device(run)})` : ""].join("") : null],

@@ -29,6 +29,8 @@ const isOld = (stage) => stage["last-run"] && !stage["last-run"]["is-current"];
 const metricsOf = (stage) => stage["last-run"]?.metrics ?? {};
 const used = (usage) => [usage["cpu-seconds"] !== undefined && `${duration(usage["cpu-seconds"])} of the processor`, usage["peak-memory"] !== undefined && `${size(usage["peak-memory"])} of memory`,
   usage["gpu-memory"] !== undefined && `${size(usage["gpu-memory"])} of a GPU's memory`, usage["bytes-in"] > 0 && `read ${size(usage["bytes-in"])}`].filter(Boolean).join(", ");
+/** How long a run took, and which part of its work that was, where it continued from a checkpoint. */
+const took = ({ seconds, usage: { share } }) => `${duration(seconds)}${share === undefined ? "" : ` (last ${share > 0 ? `${Math.max(100 * share, 1).toFixed(0)} %` : "part"})`}`;
 const device = (run) => [run["ran-on"]?.name ?? run["ran-on"]?.device, run["ran-on"]?.threads && `${run["ran-on"].threads} threads`].filter(Boolean).join(", ");
 /** The values of these stages on an axis, and `undefined` where some of them do not have the axis: those are a group of their own. */
 function valuesOf(axis, stages) {
@@ -283,7 +285,7 @@ function times() {
     const memory = runs.map((stage) => stage["last-run"].usage["peak-memory"] ?? 0).reduce((most, bytes) => Math.max(most, bytes), 0);
     return { name: template.name, seconds, cpu, memory, words: `${runs.length === 1 ? "1 run" : `${runs.length} runs`}, ${duration(seconds)}`,
       runs: runs.map((stage) => ({ start: stage["last-run"].finished - stage["last-run"].seconds, end: stage["last-run"].finished,
-        words: `${stage.stage}: ${duration(stage["last-run"].seconds)}`, link: `#stage=${stage.stage}` })) };
+        words: `${stage.stage}: ${took(stage["last-run"])}`, link: `#stage=${stage.stage}` })) };
   }).filter((row) => row.runs.length > 0);
   if (rows.length === 0 || DATA["only-graph"]) return;
   const total = rows.reduce((sum, row) => sum + row.seconds, 0);
@@ -331,7 +333,7 @@ function origin() {
       column("device", device, device),
       column("host", (run) => run.host),
       column("finished", (run) => run.finished, (run) => time(run.finished)),
-      column("took", (run) => run.seconds, (run) => duration(run.seconds)),
+      column("took", (run) => run.seconds, took),
     ], DATA.stages, (stage) => isOld(stage) && "old"), oldNote(DATA.stages) || "");
 }
 

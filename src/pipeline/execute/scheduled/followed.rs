@@ -554,7 +554,7 @@ impl Followed {
             return Ok(None);
         }
         if let Some(record) = self.record(cache) {
-            return Ok(self.finish_before(cache, &folder, ran(record)));
+            return Ok(self.finish_before(cache, &folder, JobEnd::ran(record)));
         }
         let ended = match state {
             Some(JobState::Ended(ended)) => Some(ended),
@@ -594,7 +594,7 @@ impl Followed {
         let end = match ending {
             JobEnding::Recorded { reused } => match cache.usable(&key) {
                 Some(record) if reused => JobEnd::Reused(Box::new(record.into())),
-                Some(record) => ran(record),
+                Some(record) => JobEnd::ran(record),
                 None => {
                     // The record can be seen here later than the word of it; or somebody has removed it since.
                     let since = *job.recorded.get_or_insert_with(Instant::now);
@@ -753,10 +753,6 @@ impl Submitted {
         }
         has_moved
     }
-}
-
-fn ran(record: Record) -> JobEnd {
-    JobEnd::Ran { seconds: record.seconds, result: Box::new(record.into()) }
 }
 
 fn receipt_of(terms: &Terms, id: &str) -> anyhow::Result<Vec<u8>> {
