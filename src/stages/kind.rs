@@ -54,6 +54,10 @@ pub trait Rules {
         Vec::new()
     }
 
+    /// Calls `visit` with each axis that the parameters name: the parameter, its item where that is a list, and the name, which becomes
+    /// what `visit` returns.
+    fn each_axis(&mut self, _visit: &mut AxisVisitor<'_>) {}
+
     /// Gives these axes a place, where the points have them and the parameters do not say one: axes that the manifest
     /// itself does not have, so that nobody could write it there.
     fn place_axes(&mut self, _axes: &[&str], _points: &[Point]) {}
@@ -125,6 +129,9 @@ pub trait Rules {
         Vec::new()
     }
 }
+
+/// Is called with axes that parameters name: see [`Rules::each_axis`].
+pub type AxisVisitor<'v> = dyn FnMut(&'static str, Option<usize>, &str) -> Option<String> + 'v;
 
 /// How many cores a stage uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

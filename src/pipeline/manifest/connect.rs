@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use pipeline_stages::{ArtifactType, KINDS, Port};
 
 use super::hint::{did_you_mean, listed};
+use super::matrix::at_points;
 use super::ports::Wire;
 use super::stage::Draft;
 use super::values::{NO_MATRIX, beginnings, is_template};
@@ -40,6 +41,8 @@ enum What<'d, 't> {
     OwnInput(&'d Wire<'t>),
     /// The stage of this name has an output that the port does not take.
     Misfit(&'d Wire<'t>, ArtifactType),
+    /// So have instances of a stage of which the port takes all: the first of them, and how many others there are.
+    Misfits(&'d Wire<'t>, ArtifactType, usize),
 }
 
 /// Finds every wire to a stage that does not exist, does not fit, or is part of a cycle.
@@ -51,6 +54,7 @@ pub(super) fn check(drafts: &[Draft<'_>]) -> Checked {
     for (place, draft) in drafts.iter().enumerate() {
         let mut fault = |what| faults.push(Fault { place, draft, what });
         draft.missing.iter().for_each(|port| fault(What::MissingPort(port)));
+        let mut among_all: Option<(&Wire<'_>, ArtifactType, usize)> = None;
         for wire in &draft.wires {
             match by_name.get(wire.text) {
                 None if misnamed.iter().any(|start| wire.text.starts_with(start)) => {}
@@ -58,10 +62,22 @@ pub(super) fn check(drafts: &[Draft<'_>]) -> Checked {
                 Some(from) if from.text == draft.text => fault(What::OwnInput(wire)),
                 Some(from) => match from.output.filter(|output| !wire.port.takes(*output)) {
                     // Not an edge: a cycle through it would disappear with it.
+                    Some(output) if wire.among_all => match &mut among_all {
+                        Some((first, _, others)) if first.span == wire.span => *others += 1,
+                        last => {
+                            let before = last.replace((wire, output, 0));
+                            before.into_iter().for_each(|(wire, output, others)| {
+                                fault(What::Misfits(wire, output, others));
+                            });
+                        }
+                    },
                     Some(output) => fault(What::Misfit(wire, output)),
                     None => edges.extend(from.name.clone().zip(draft.name.clone())),
                 },
             }
+        }
+        if let Some((wire, output, others)) = among_all {
+            fault(What::Misfits(wire, output, others));
         }
     }
     faults.sort_by_key(|fault| fault.span().start);
@@ -91,7 +107,10 @@ impl Fault<'_, '_> {
     fn span(&self) -> &Span {
         match self.what {
             What::MissingPort(_) => &self.draft.span,
-            What::MissingStage(wire) | What::OwnInput(wire) | What::Misfit(wire, _) => &wire.span,
+            What::MissingStage(wire)
+            | What::OwnInput(wire)
+            | What::Misfit(wire, _)
+            | What::Misfits(wire, ..) => &wire.span,
         }
     }
 
@@ -104,14 +123,25 @@ impl Fault<'_, '_> {
             What::OwnInput(wire) => {
                 format!("stage '{stage}' cannot be its own '{}'", wire.port.name())
             }
-            What::Misfit(wire, output) => format!(
+            What::Misfit(wire, output) | What::Misfits(wire, output, _) => format!(
                 "'{}' produces {output}, but '{}' takes {}",
-                wire.text,
+                match self.what {
+                    What::Misfits(..) => wire.text.split('@').next().unwrap_or(wire.text),
+                    _ => wire.text,
+                },
                 wire.port.name(),
                 listed(wire.port.accepts.iter().map(|artifact| artifact.name()), "or"),
             ),
         };
         Mistake::at(self.span().clone(), title)
+    }
+
+    /// Which instances do not fit, where others of the same stage do.
+    fn points(&self) -> Option<String> {
+        let What::Misfits(wire, _, others) = self.what else { return None };
+        let wires = self.draft.wires.iter().filter(|other| other.span == wire.span);
+        let (_, point) = wire.text.split_once('@').filter(|_| wires.count() > others + 1)?;
+        Some(at_points(point, others))
     }
 
     fn mistake(&self, lookup: &Lookup<'_, '_>) -> Mistake {
@@ -133,7 +163,8 @@ impl Fault<'_, '_> {
             What::OwnInput(_) => {
                 mistake.help("name a stage whose artifact exists before this one runs")
             }
-            What::Misfit(wire, _) => mistake
+            What::Misfit(wire, _) | What::Misfits(wire, ..) => mistake
+                .help(self.points().unwrap_or_default())
                 .help(lookup.fitting(self.draft, wire.port))
                 .help(wire.port.about.split_whitespace().collect::<Vec<_>>().join(" ")),
         }

@@ -2,11 +2,13 @@
 //!
 //! Does not know what a stage is made of. `[matrix]` and `[defaults]` are read in `matrix`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use pipeline_stages::url::{WebUrl, user_info};
-use toml::de::DeTable;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::execution::{Limits, StageExecution, read_for_all};
 use super::executors::{self, Executors};
@@ -33,6 +35,8 @@ pub(super) const TABLES: [&str; 10] = [
     "defaults",
     "stages",
 ];
+/// Those of them on which what is in others depends.
+const OF_OTHERS: [&str; 4] = ["experiment", "matrix", "defaults", "stages"];
 /// What is wrong with a file that other manifests include.
 pub(super) const NO_EXPERIMENT: &str = "the manifest does not have [experiment]";
 
@@ -86,16 +90,13 @@ pub(super) fn read<'t, 'i>(
     execution: &StageExecution,
     mistakes: &mut Vec<Mistake>,
 ) -> Envelope<'t, 'i> {
-    let misspelt = unknown_tables(root, mistakes);
     let experiment = match root.get("experiment") {
         Some(value) => read_experiment(value, has_seed_template(root), mistakes),
         None => {
-            if !misspelt.contains(&"experiment") {
-                mistakes.push(
-                    Mistake::at(0..0, NO_EXPERIMENT)
-                        .help("start it with: [experiment] and, below it, name = \"...\""),
-                );
-            }
+            mistakes.push(
+                Mistake::at(0..0, NO_EXPERIMENT)
+                    .help("start it with: [experiment] and, below it, name = \"...\""),
+            );
             None
         }
     };
@@ -112,35 +113,37 @@ pub(super) fn read<'t, 'i>(
     let stages = match root.get("stages") {
         Some(value) => stage_tables(value, mistakes),
         None => {
-            if !misspelt.contains(&"stages") {
-                mistakes.push(no_stages(0..0));
-            }
+            mistakes.push(no_stages(0..0));
             Vec::new()
         }
     };
     Envelope { experiment, execution, limits, executors, sharing, tracking, allowed, stages }
 }
 
-/// Reports the unknown tables, and returns those that were probably meant.
-fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'static str> {
-    let mut meant = Vec::new();
-    for (key, value) in root {
+/// Reports the unknown tables, and puts each where it was probably meant to be, as far as other tables depend on it: what would be wrong
+/// without it is not another mistake.
+pub(super) fn correct_tables(root: &mut DeTable<'_>) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let unknown = root.keys().filter(|key| !TABLES.contains(&key.get_ref().as_ref()));
+    for key in unknown.cloned().collect::<Vec<_>>() {
         let name: &str = key.as_ref();
-        if TABLES.contains(&name) {
-            continue;
-        }
+        let Some(value) = root.get(name).cloned() else { continue };
         let is_stage = value.get_ref().as_table().is_some_and(|table| table.contains_key("kind"));
         let hint = nearest(name, TABLES);
         let mistake = if let Some(table) = hint {
-            meant.push(table);
-            Mistake::at(key.span(), format!("unknown table '{name}', did you mean '{table}'?"))
+            let title = format!("unknown table '{name}', did you mean '{table}'?");
+            let mistake = Mistake::at(key.span(), title);
+            if OF_OTHERS.contains(&table) && value.get_ref().is_table() {
+                put(root, table, key, value);
+            }
+            mistake
         } else if is_stage {
-            meant.push("stages");
-            Mistake::at(
-                key.span(),
-                format!("unknown table '{name}', did you mean 'stages.{name}'?"),
-            )
-            .help(format!("a stage starts with [stages.{name}]"))
+            let title = format!("unknown table '{name}', did you mean 'stages.{name}'?");
+            let help = format!("a stage starts with [stages.{name}]");
+            let mistake = Mistake::at(key.span(), title).help(help);
+            let stage = DeTable::from_iter([(key.clone(), value.clone())]);
+            put(root, "stages", key, Spanned::new(value.span(), DeValue::Table(stage)));
+            mistake
         } else {
             let what = if value.get_ref().is_table() { "table" } else { "key" };
             Mistake::at(key.span(), format!("unknown {what} '{name}'")).help(
@@ -149,7 +152,27 @@ fn unknown_tables(root: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Vec<&'stat
         };
         mistakes.push(mistake);
     }
-    meant
+    mistakes
+}
+
+/// Puts what is in a table into the one of this name, which has what it had.
+fn put<'i>(
+    root: &mut DeTable<'i>,
+    name: &'static str,
+    key: Spanned<Cow<'i, str>>,
+    value: Value<'i>,
+) {
+    match (root.get_mut(name).map(Spanned::get_mut), value.get_ref()) {
+        (Some(DeValue::Table(there)), DeValue::Table(more)) => {
+            for (key, value) in more {
+                if !there.contains_key(key.get_ref().as_ref()) {
+                    there.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        (Some(_), _) => {}
+        (None, _) => drop(root.insert(Spanned::new(key.span(), Cow::Borrowed(name)), value)),
+    }
 }
 
 fn no_stages(place: Span) -> Mistake {

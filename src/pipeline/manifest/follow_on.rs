@@ -1,12 +1,15 @@
 //! Mistakes that may only follow from others: which points a stage takes depends on every stage before it, so a misspelt
-//! port there would be reported again here, as an axis that does not exist.
+//! port there would be reported again here, as an axis that does not exist. So would the name of a stage that does not exist, or is not
+//! the one that was meant.
 
 use std::collections::{HashMap, HashSet};
+
+use pipeline_stages::PortShape;
 
 use super::stage::Draft;
 use crate::diagnostic::Mistake;
 
-/// The mistakes about points, each with the place of its stage, but for those of stages behind one that is wrong.
+/// The mistakes about points, each with the place of its stage, but for those of stages behind one that is wrong, or that name a wrong one.
 pub(super) fn about_points(
     drafts: &mut [Draft<'_>],
     mistakes: &[Mistake],
@@ -30,10 +33,15 @@ pub(super) fn about_points(
         seen.remove(draft.template);
         seen.iter().any(|stage| wrong.contains(stage))
     };
-    let kept: Vec<bool> = drafts
-        .iter()
-        .map(|draft| !draft.about_points.is_empty() && !is_behind_one(draft))
-        .collect();
+    let places: HashSet<_> = mistakes.iter().filter_map(Mistake::span).collect();
+    let names_wrong = |draft: &Draft<'_>| {
+        let mut wires = draft.wires.iter().filter(|wire| wire.port.shape == PortShape::Instances);
+        wires.any(|wire| places.contains(&wire.span))
+    };
+    let is_kept = |draft: &Draft<'_>| {
+        !draft.about_points.is_empty() && !names_wrong(draft) && !is_behind_one(draft)
+    };
+    let kept: Vec<bool> = drafts.iter().map(is_kept).collect();
     let kept = drafts.iter_mut().enumerate().zip(kept).filter(|(_, kept)| *kept);
     kept.map(|((place, draft), _)| (place, std::mem::take(&mut draft.about_points))).collect()
 }

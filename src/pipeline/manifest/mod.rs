@@ -68,7 +68,7 @@ pub(crate) use sharing::{PushPolicy, Sharing};
 pub(crate) use stages::Stages;
 
 use include::Included;
-use matrix::Expanded;
+use matrix::{Axes, Expanded, Instance};
 use settings::Settings;
 use values::{WITHOUT_QUOTES, is_template};
 
@@ -205,14 +205,14 @@ fn read_text(
         part::only(text, templates)
     });
     let text = part.as_deref().unwrap_or(text);
-    let document = document::parse(text, &included, overrides, sources, mistakes)?;
+    let mut document = document::parse(text, &included, overrides, sources, mistakes)?;
     // What is missing may be in a file that could not be read.
     if !is_complete {
         return None;
     }
     let swept: Vec<&str> = overrides.iter().filter_map(Override::swept_axis).collect();
     let settings = Settings { swept: &swept, replaced: &document.replaced, ..settings };
-    let mut found = Vec::new();
+    let mut found = envelope::correct_tables(&mut document.root);
     let read = read_document(path, &document.root, &included, settings, sources, &mut found);
     let read = read.map(|(manifest, graph)| (Manifest { aliases, ..manifest }, graph));
     found.retain(|mistake| !document.is_guess(mistake));
@@ -234,6 +234,24 @@ fn part_of_others(found: &mut Vec<Mistake>) -> Option<Mistake> {
     Some(mistake.help("if other manifests include this file, name one of them; more mistakes of it are shown when it has [experiment]"))
 }
 
+/// A mistake in an instance: where a value of the matrix is at its place, it shows that, too.
+fn in_matrix(
+    mistake: Mistake,
+    axes: &Axes<'_, '_>,
+    instance: &Instance<'_, '_>,
+    sources: &Sources,
+) -> Mistake {
+    let text = mistake.span().map_or("", |span| sources.text(span));
+    if !is_template(text) {
+        return mistake;
+    }
+    let point = instance.name.split_once('@').map_or("", |(_, point)| point);
+    let places = axes.places_of(text, point).into_iter();
+    // Without the quotes, it would be one value for all points.
+    let mistake = mistake.without_help(WITHOUT_QUOTES);
+    places.fold(mistake, |mistake, place| mistake.related(place, "its value here"))
+}
+
 fn read_document(
     path: &Path,
     root: &DeTable<'_>,
@@ -247,20 +265,16 @@ fn read_document(
         envelope.stages.retain(|(name, ..)| part.contains(name));
     }
     let settings = Settings { execution: &envelope.execution, ..settings };
-    let Expanded { instances, mut once, unused, placeholders } =
+    let Expanded { instances, mut once, unused, placeholders, axes } =
         matrix::expand(root, envelope.stages, settings, sources, mistakes)?;
-    let has_points = root.contains_key("matrix");
+    let names = axes.as_ref().map(Axes::names).unwrap_or_default();
+    let replaces_axes = axes.is_some() && !placeholders.only_swept;
+    let settings = Settings { replaces_axes, axes: &names, ..settings };
     let drafts = instances.iter().enumerate().map(|(place, instance)| {
-        if !has_points {
-            return stage::read(instance, settings, mistakes);
-        }
+        let Some(axes) = &axes else { return stage::read(instance, settings, mistakes) };
         let mut found = Vec::new();
         let draft = stage::read(instance, settings, &mut found);
-        // Without the quotes, it would be one value for all points.
-        let found = found.into_iter().map(|mistake| match mistake.span() {
-            Some(span) if is_template(sources.text(span)) => mistake.without_help(WITHOUT_QUOTES),
-            _ => mistake,
-        });
+        let found = found.into_iter().map(|mistake| in_matrix(mistake, axes, instance, sources));
         once.add(place, found, mistakes);
         draft
     });

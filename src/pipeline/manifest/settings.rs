@@ -16,11 +16,15 @@ pub(super) struct Settings<'s> {
     pub(super) replaced: &'s [Value<'s>],
     /// The stages as they are written that are read. `None`: all.
     pub(super) part: Option<&'s HashSet<&'s str>>,
+    /// Whether `${AXIS}` is replaced wherever it is: the manifest itself has a matrix.
+    pub(super) replaces_axes: bool,
+    /// The names of all axes.
+    pub(super) axes: &'s [&'s str],
 }
 
 impl<'s> Settings<'s> {
     /// Those of a whole manifest, which nothing on the command line changes.
     pub(super) fn new(execution: &'s StageExecution) -> Self {
-        Self { execution, swept: &[], replaced: &[], part: None }
+        Self { execution, swept: &[], replaced: &[], part: None, replaces_axes: false, axes: &[] }
     }
 }

@@ -20,7 +20,7 @@ use super::declaration::{Connection, Stage, StageFile};
 use super::execution::{STAGE_EXECUTION_KEYS, StageExecution, kind_mistake, read_for_one};
 use super::hint::{did_you_mean, listed, nearest};
 use super::include::Included;
-use super::matrix::Instance;
+use super::matrix::{Instance, no_axis};
 use super::places::Places;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
@@ -186,14 +186,23 @@ pub(super) fn read<'t>(
         draft.execution.take_for_threads(value);
     }
     let points = points(&draft, lists);
+    let axes = match &mut draft.stage {
+        Some(stage) => correct_axes(stage, table, &draft.places, settings.axes),
+        None => Axes::default(),
+    };
     if let Some(stage) = &mut draft.stage {
         stage.place_axes(settings.swept, &points);
     }
     // A rule over several parameters is of little use where one of them is wrong or misspelt.
     if let Some(stage) = draft.stage.as_ref().filter(|_| right && unknown.is_none) {
         let found = mistakes.len();
-        mistakes.extend(rule_mistakes(stage, &draft.places, table));
-        draft.about_points = point_mistakes(stage, &points, &draft.places);
+        let is_other = |mistake: &Mistake| !axes.mistakes.iter().any(|axis| axis.is_at(mistake));
+        let broken = rule_mistakes(stage, &draft.places, table, settings);
+        mistakes.extend(broken.into_iter().filter(is_other));
+        if axes.are_known {
+            draft.about_points = point_mistakes(stage, &points, &draft.places);
+            draft.about_points.retain(is_other);
+        }
         let mut passwords = Vec::new();
         table.iter().for_each(|(_, value)| refuse_passwords(value, &mut passwords));
         // The kind's own rules know where a login belongs.
@@ -203,7 +212,49 @@ pub(super) fn read<'t>(
         mistakes.extend(effect_mistakes(stage, table, defaults));
         draft.output = Some(stage.output());
     }
+    mistakes.extend(axes.mistakes);
     draft
+}
+
+/// The axes that the parameters of a stage name.
+struct Axes {
+    /// Those that do not exist.
+    mistakes: Vec<Mistake>,
+    /// Whether it is known which ones are meant by these.
+    are_known: bool,
+}
+
+impl Default for Axes {
+    fn default() -> Self {
+        Self { mistakes: Vec::new(), are_known: true }
+    }
+}
+
+/// Reports the axes that the matrix does not have, whatever the points of the stages are that these parameters are about, and puts the one
+/// that was probably meant in the place of each.
+fn correct_axes(
+    stage: &mut KindConfig,
+    table: &DeTable<'_>,
+    places: &Places,
+    names: &[&str],
+) -> Axes {
+    let mut axes = Axes::default();
+    if names.is_empty() {
+        return axes;
+    }
+    stage.each_axis(&mut |field, item, name| {
+        if names.contains(&name) {
+            return None;
+        }
+        let key = table.get(field).and_then(|value| value.get_ref().as_table());
+        let key = key.and_then(|table| table.get_key_value(name)).map(|(key, _)| key.span());
+        let place = key.unwrap_or_else(|| places.find(field, item));
+        axes.mistakes.push(no_axis(name, place, names));
+        let meant = nearest(name, names.iter().copied());
+        axes.are_known &= meant.is_some();
+        meant.map(str::to_owned)
+    });
+    axes
 }
 
 /// Refuses a text with a password in a URL: what a manifest says is kept in keys, records and logs.
@@ -425,7 +476,12 @@ fn line_mistake(value: &Value<'_>, line: &str) -> Mistake {
 }
 
 /// The mistakes that the kind's own rules report. Each points at the value that it is about, or at the stage's name.
-fn rule_mistakes(stage: &KindConfig, places: &Places, table: &DeTable<'_>) -> Vec<Mistake> {
+fn rule_mistakes(
+    stage: &KindConfig,
+    places: &Places,
+    table: &DeTable<'_>,
+    settings: Settings<'_>,
+) -> Vec<Mistake> {
     let info = stage.info();
     let mut connected = Vec::new();
     for port in (info.ports)().iter().map(Port::name) {
@@ -443,7 +499,31 @@ fn rule_mistakes(stage: &KindConfig, places: &Places, table: &DeTable<'_>) -> Ve
     }
     let connected: Vec<_> = connected.iter().map(String::as_str).collect();
     let problems = stage.check(&connected).into_iter();
-    problems.map(|problem| problem_mistake(info, problem, places)).collect()
+    let mistakes = problems.map(|problem| {
+        let axis = || axis_in_run(table, &problem).filter(|_| !settings.replaces_axes);
+        match axis() {
+            Some(name) => no_matrix_mistake(&name, places.find(&problem.field, problem.item)),
+            None => problem_mistake(info, problem, places),
+        }
+    });
+    mistakes.collect()
+}
+
+/// The name that a wrong argument of `run` has as `${NAME}`, which an axis would have.
+fn axis_in_run(table: &DeTable<'_>, problem: &Problem) -> Option<String> {
+    let run = table.get("run").filter(|_| problem.field == "run")?.get_ref().as_array()?;
+    let argument = run.get(problem.item?)?.get_ref().as_str()?;
+    let mut given = argument.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+    let is_own = |name: &str| name == "output" || name.starts_with(['{', '"']);
+    let (name, _) = given.find(|(name, _)| !is_own(name) && !name.starts_with("inputs."))?;
+    Some(name.split('.').next().unwrap_or(name).to_owned())
+}
+
+/// The mistake of an axis where there is none at all.
+fn no_matrix_mistake(name: &str, place: Span) -> Mistake {
+    let title = format!("there is no axis '{name}': the manifest does not have [matrix]");
+    let plain = "a '${' that is meant as it is, is written '${{' here, and closed by '}}'";
+    Mistake::at(place, title).help(NO_MATRIX).help(plain)
 }
 
 /// The points of all instances that a stage takes together. Empty if it does not, or a reference is wrong.

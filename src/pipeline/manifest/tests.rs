@@ -7,6 +7,7 @@ use crate::diagnostic::Colour;
 use crate::graph::Graph;
 
 mod all_instances;
+mod causes;
 mod clean_labels;
 mod envelope;
 mod good;

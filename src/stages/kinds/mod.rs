@@ -117,7 +117,9 @@ use serde_json::{Map, Value};
 
 use crate::artifact::ArtifactType;
 use crate::clean_labels::CleanLabels;
-use crate::kind::{self, Cores, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram};
+use crate::kind::{
+    self, AxisVisitor, Cores, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram,
+};
 use crate::known::{Known, KnownInputs};
 use crate::point::Point;
 
@@ -169,6 +171,11 @@ impl KindConfig {
     /// What is wrong with its parameters, given the points of all instances at a port that takes them.
     pub fn check_points(&self, points: &[Point]) -> Vec<Problem> {
         with_parameters!(self, parameters => parameters.check_points(points))
+    }
+
+    /// Calls `visit` with each axis that its parameters name, which becomes what that returns.
+    pub fn each_axis(&mut self, visit: &mut AxisVisitor<'_>) {
+        with_parameters!(self, parameters => parameters.each_axis(visit));
     }
 
     /// Gives axes that the manifest does not have a place.

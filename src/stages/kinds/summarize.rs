@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::evaluate::Evaluate;
 use crate::clean_labels::CleanLabels;
-use crate::kind::{OutsidePath, Problem, Rules};
+use crate::kind::{AxisVisitor, OutsidePath, Problem, Rules};
 use crate::known::KnownInputs;
 use crate::parameter::{AxisValue, AxisValues, OneOrMany, POSITIVE};
 use crate::point::{Point, canonical};
@@ -310,6 +310,12 @@ fn lists(table: &BTreeMap<String, AxisValues>) -> ValuesByAxis<'_> {
     table.iter().map(|(axis, values)| (axis.as_str(), values.0.iter().collect())).collect()
 }
 
+/// Calls `visit` with each key of a table, which becomes what that returns.
+fn each_key<T>(field: &'static str, table: &mut BTreeMap<String, T>, visit: &mut AxisVisitor<'_>) {
+    let axes = std::mem::take(table).into_iter();
+    table.extend(axes.map(|(axis, values)| (visit(field, None, &axis).unwrap_or(axis), values)));
+}
+
 /// The axes that some point has, each with its values.
 fn axes_of<'a>(points: impl IntoIterator<Item = &'a Point>) -> BTreeMap<&'a str, BTreeSet<String>> {
     let mut axes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -393,6 +399,39 @@ impl Rules for Summarize {
             problems.push(Problem::new("versus", message));
         }
         problems
+    }
+
+    fn each_axis(&mut self, visit: &mut AxisVisitor<'_>) {
+        let places =
+            [("over", &mut self.over), ("rows", &mut self.rows), ("columns", &mut self.columns)];
+        for (field, axes) in places {
+            for (item, axis) in axes.iter_mut().enumerate() {
+                if let Some(other) = visit(field, Some(item), axis) {
+                    *axis = other;
+                }
+            }
+        }
+        each_key("where", &mut self.r#where, visit);
+        each_key("versus", &mut self.versus, visit);
+        each_key("order", &mut self.order, visit);
+        let marks = [
+            ("clean-labels", &mut self.clean_labels),
+            ("clean-validation", &mut self.clean_validation),
+        ];
+        for (field, points) in marks {
+            for (item, text) in points.iter_mut().enumerate() {
+                let Ok(point) = text.parse::<Point>() else { continue };
+                let values: Vec<(String, &str)> = point
+                    .iter()
+                    .map(|(axis, value)| {
+                        let other = visit(field, Some(item), axis);
+                        (other.unwrap_or_else(|| axis.to_owned()), value)
+                    })
+                    .collect();
+                let values = values.iter().map(|(axis, value)| (axis.as_str(), *value));
+                *text = values.collect::<Point>().to_string();
+            }
+        }
     }
 
     fn place_axes(&mut self, axes: &[&str], points: &[Point]) {

@@ -31,6 +31,8 @@ pub(in crate::manifest) struct Expanded<'t, 'i> {
     pub(in crate::manifest) unused: Vec<(String, Span)>,
     /// Where `${...}` is replaced, and what it can be there.
     pub(in crate::manifest) placeholders: Placeholders,
+    /// The axes. `None` without a matrix.
+    pub(in crate::manifest) axes: Option<Axes<'t, 'i>>,
 }
 
 /// All templates, and what their references lead to.
@@ -386,7 +388,7 @@ impl<'t, 'i> Expansion<'t, 'i> {
 
     /// The instances, each with its values and the names of its inputs.
     pub(super) fn build(
-        &self,
+        self,
         sets: &[Vec<AxisSet>],
         mut once: Once,
         mistakes: &mut Vec<Mistake>,
@@ -458,7 +460,8 @@ impl<'t, 'i> Expansion<'t, 'i> {
         let unused = self.axes.iter().enumerate().filter(|(axis, _)| used & (1 << axis) == 0);
         let unused = unused.map(|(_, axis)| (axis.name.to_owned(), axis.span.clone())).collect();
         let placeholders = self.axes.placeholders();
-        is_named.then_some(Expanded { instances, once, unused, placeholders })
+        let axes = Some(self.axes);
+        is_named.then_some(Expanded { instances, once, unused, placeholders, axes })
     }
 }
 

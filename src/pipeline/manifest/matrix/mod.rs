@@ -22,8 +22,9 @@ use crate::diagnostic::{Mistake, Sources, Span};
 
 pub(super) use expansion::Expanded;
 pub(super) use instance::Instance;
-pub(super) use once::Once;
+pub(super) use once::{Once, at_points};
 pub(crate) use points::Placeholders;
+pub(super) use points::{Axes, no_axis};
 
 use defaults::{Key, read_defaults, without_matrix};
 use expansion::Expansion;
@@ -62,6 +63,7 @@ pub(super) fn expand<'t, 'i>(
             once: Once::default(),
             unused: Vec::new(),
             placeholders: Placeholders::default(),
+            axes: None,
         });
     };
     let (axes, points) = points::read(matrix, sources, mistakes)?;

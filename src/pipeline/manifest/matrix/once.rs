@@ -90,13 +90,17 @@ impl Once {
             if place.is_same && place.others > 0 && place.others + 1 >= count {
                 continue;
             }
-            let others = match place.others {
-                0 => String::new(),
-                1 => ", and at 1 other point".to_owned(),
-                others => format!(", and at {others} other points"),
-            };
             let mistake = std::mem::replace(&mut mistakes[first], Mistake::general(""));
-            mistakes[first] = mistake.help(format!("at {point}{others}"));
+            mistakes[first] = mistake.help(at_points(point, place.others));
         }
+    }
+}
+
+/// `at rate=0.5, and at 2 other points`.
+pub(in crate::manifest) fn at_points(first: &str, others: usize) -> String {
+    match others {
+        0 => format!("at {first}"),
+        1 => format!("at {first}, and at 1 other point"),
+        others => format!("at {first}, and at {others} other points"),
     }
 }

@@ -25,7 +25,7 @@ const MOST_AXES: usize = 64;
 pub(super) type AxisSet = u64;
 
 /// The axes of a matrix, by name.
-pub(super) struct Axes<'t, 'i> {
+pub(in crate::manifest) struct Axes<'t, 'i> {
     all: Vec<Axis<'t, 'i>>,
     /// Whether they are only those of sweeps: the manifest itself does not have a matrix.
     are_swept: bool,
@@ -57,6 +57,8 @@ pub(super) struct AxisValue<'t, 'i> {
     pub(super) text: String,
     /// The value itself; of a named point, its name.
     pub(super) value: DeValue<'i>,
+    /// Where it is.
+    span: Span,
     /// The fields of a named point.
     pub(super) fields: Option<&'t DeTable<'i>>,
 }
@@ -113,12 +115,32 @@ impl<'t, 'i> Axes<'t, 'i> {
 
     /// The mistake of an axis that does not exist.
     pub(super) fn no_axis(&self, name: &str, span: Span) -> Mistake {
-        let names = || self.all.iter().map(|axis| axis.name);
-        let mistake = Mistake::at(span, format!("there is no axis '{name}'"));
-        match did_you_mean(name, names()) {
-            Some(hint) => mistake.and(&hint),
-            None => mistake.help(format!("the axes are {}", listed(names(), "and"))),
-        }
+        no_axis(name, span, &self.names())
+    }
+
+    /// The names of all of them.
+    pub(in crate::manifest) fn names(&self) -> Vec<&'t str> {
+        self.all.iter().map(|axis| axis.name).collect()
+    }
+
+    /// The places in `[matrix]` of the values that a text has at a point, which is as it is in the name of an instance.
+    pub(in crate::manifest) fn places_of(&self, text: &str, point: &str) -> Vec<Span> {
+        let given = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+        let place = |given: &str| {
+            let (name, field) = match given.split_once('.') {
+                Some((name, field)) => (name, Some(field)),
+                None => (given, None),
+            };
+            let axis = self.get(self.find(name)?);
+            let mut pairs = point.split(',').filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.find(|(axis, _)| *axis == name)?;
+            let value = axis.values.get(axis.place(value)? as usize)?;
+            match field {
+                Some(field) => Some(value.fields?.get(field)?.span()),
+                None => Some(value.span.clone()),
+            }
+        };
+        given.filter_map(place).collect()
     }
 
     /// What identifies a point among those that differ on these axes.
@@ -158,6 +180,15 @@ impl<'t, 'i> Axes<'t, 'i> {
             }
         }
         projection
+    }
+}
+
+/// The mistake of an axis that does not exist, where these do.
+pub(in crate::manifest) fn no_axis(name: &str, span: Span, names: &[&str]) -> Mistake {
+    let mistake = Mistake::at(span, format!("there is no axis '{name}'"));
+    match did_you_mean(name, names.iter().copied()) {
+        Some(hint) => mistake.and(&hint),
+        None => mistake.help(format!("the axes are {}", listed(names.iter().copied(), "and"))),
     }
 }
 
@@ -278,7 +309,7 @@ fn read_values<'t, 'i>(
     value: &'t Value<'i>,
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<AxisValue<'t, 'i>> {
-    let mut values: Vec<(Span, AxisValue<'t, 'i>)> = Vec::new();
+    let mut values: Vec<AxisValue<'t, 'i>> = Vec::new();
     match value.get_ref() {
         DeValue::Array(items) => {
             for item in items {
@@ -296,8 +327,8 @@ fn read_values<'t, 'i>(
                 }
                 match scalar_text(item.get_ref()).ok_or_else(String::new).and_then(checked) {
                     Ok(text) => {
-                        let value = item.get_ref().clone();
-                        values.push((item.span(), AxisValue { text, value, fields: None }));
+                        let (value, span) = (item.get_ref().clone(), item.span());
+                        values.push(AxisValue { text, value, span, fields: None });
                     }
                     Err(reason) => {
                         let title = match reason.as_str() {
@@ -338,7 +369,8 @@ fn read_values<'t, 'i>(
                             let help = format!("write \"{text}.{}\"", rest.get_ref());
                             mistakes.push(Mistake::at(rest.span(), title).help(help));
                         }
-                        values.push((key.span(), AxisValue { text, value, fields: Some(fields) }));
+                        let span = key.span();
+                        values.push(AxisValue { text, value, span, fields: Some(fields) });
                     }
                     None => {
                         let title = format!(
@@ -350,22 +382,22 @@ fn read_values<'t, 'i>(
                     }
                 }
             }
-            values.sort_by_key(|(span, _)| span.start);
+            values.sort_by_key(|value| value.span.start);
         }
         other => {
             let title =
                 format!("the axis '{name}' is a list of values, but this is {}", found(other));
-            let list = list_of(other).filter(|list| is_axis(list));
-            let help = list.map(|list| format!("write {list}")).unwrap_or_default();
-            mistakes.push(Mistake::at(value.span(), title).help(help));
+            let list = || list_of(other).filter(|list| is_axis(list));
+            let help = range_help(other).or_else(|| list().map(|list| format!("write {list}")));
+            mistakes.push(Mistake::at(value.span(), title).help(help.unwrap_or_default()));
             return Vec::new();
         }
     }
     let mut seen = HashSet::new();
-    for (span, value) in &values {
+    for value in &values {
         if !seen.insert(canonical(&value.text).into_owned()) {
             let title = format!("'{}' is listed twice", value.text);
-            mistakes.push(Mistake::at(span.clone(), title).help("drop one of them"));
+            mistakes.push(Mistake::at(value.span.clone(), title).help("drop one of them"));
         }
     }
     let is_empty = match value.get_ref() {
@@ -377,7 +409,7 @@ fn read_values<'t, 'i>(
         let title = format!("the axis '{name}' needs at least one value");
         mistakes.push(Mistake::at(value.span(), title));
     }
-    values.into_iter().map(|(_, value)| value).collect()
+    values
 }
 
 /// The list that somebody may have meant by one value: `[1, 2]` for the text `1,2`.
@@ -395,6 +427,26 @@ fn list_of(value: &DeValue<'_>) -> Option<String> {
         false => format!("{item:?}"),
     });
     Some(format!("[{}]", items.collect::<Vec<_>>().join(", ")))
+}
+
+/// How to write what somebody may have meant by a range: `[1, 2, 3]` for the text `1-3`.
+fn range_help(value: &DeValue<'_>) -> Option<String> {
+    const LONGEST: u32 = 20;
+    let text = value.as_str()?;
+    let ends = ["..=", "..", "-", ":", " to "].iter().find_map(|sign| text.split_once(sign));
+    let (first, last) = ends.map(|(first, last)| (first.trim(), last.trim()))?;
+    let is_number = |end: &str| end.parse().is_ok_and(f64::is_finite);
+    if !is_number(first) || !is_number(last) {
+        return None;
+    }
+    let numbers = first.parse::<u32>().ok().zip(last.parse::<u32>().ok());
+    match numbers.filter(|(first, last)| first < last && last - first < LONGEST) {
+        Some((first, last)) => {
+            let numbers: Vec<String> = (first..=last).map(|number| number.to_string()).collect();
+            Some(format!("write [{}]", numbers.join(", ")))
+        }
+        None => Some(format!("an axis lists each of its numbers: [{first}, …, {last}]")),
+    }
 }
 
 /// Whether an axis can have this list of values.

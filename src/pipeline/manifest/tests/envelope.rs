@@ -234,13 +234,21 @@ device = "cpu"
     3 | [stage.a]
       |  ^^^^^
 
+    error: stage 'a' needs the port 'data'
+     --> x.toml:3:8
+      |
+    3 | [stage.a]
+      |        ^
+      |
+      = help: add a line data = "..."; no stage here fits (kinds that would: dataset, replace-images)
+
     error: unknown table 'executon', did you mean 'execution'?
      --> x.toml:5:2
       |
     5 | [executon]
       |  ^^^^^^^^
 
-    error: 3 mistakes in x.toml; nothing was run
+    error: 4 mistakes in x.toml; nothing was run
     "##);
 }
 
@@ -259,7 +267,15 @@ kind = "split"
       |
       = help: a stage starts with [stages.split]
 
-    error: 1 mistake in x.toml; nothing was run
+    error: stage 'split' needs the port 'data'
+     --> x.toml:3:2
+      |
+    3 | [split]
+      |  ^^^^^
+      |
+      = help: add a line data = "..."; no stage here fits (kinds that would: dataset, replace-images)
+
+    error: 2 mistakes in x.toml; nothing was run
     "##);
 }
 

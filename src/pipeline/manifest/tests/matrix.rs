@@ -495,10 +495,13 @@ fn keys_are_not_replaced() {
 #[test]
 fn a_text_with_an_axis_keeps_its_quotes() {
     let lines = "[stages.s]\nkind = \"split\"\ndata = \"d\"\nholdout = \"1${seed}\"\nseed = \"1${seed}\"\n[stages.d]\nkind = \"dataset\"\nformat = \"idx\"\npath = \"d\"\n";
-    assert_snapshot!(shown(&commands("seed = [1, 2]", lines)), @r#"
+    assert_snapshot!(shown(&commands("seed = [1, 2]", lines)), @r##"
     error: 'holdout' must be a whole number, but is text
      --> x.toml:8:11
       |
+    4 | seed = [1, 2]
+      |         - its value here
+    ...
     8 | holdout = "1${seed}"
       |           ^^^^^^^^^^
       |
@@ -507,11 +510,14 @@ fn a_text_with_an_axis_keeps_its_quotes() {
     error: 'seed' must be a whole number, but is text
      --> x.toml:9:8
       |
+    4 | seed = [1, 2]
+      |         - its value here
+    ...
     9 | seed = "1${seed}"
       |        ^^^^^^^^^^
 
     error: 2 mistakes in x.toml; nothing was run
-    "#);
+    "##);
 }
 
 #[test]

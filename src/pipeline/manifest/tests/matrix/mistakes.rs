@@ -64,6 +64,13 @@ fn what_is_wrong_with_a_matrix() {
         ("rate = 3", "write [3]"),
         ("rate = \"a\"", "write [\"a\"]"),
         ("rate = \"1, a,1e-3\"", "write [1, \"a\", 1e-3]"),
+        ("rate = \"1-3\"", "write [1, 2, 3]"),
+        ("rate = \"0 .. 2\"", "write [0, 1, 2]"),
+        ("rate = \"1 to 3\"", "write [1, 2, 3]"),
+        ("rate = \"0.1-0.5\"", "an axis lists each of its numbers: [0.1, …, 0.5]"),
+        ("rate = \"1:100\"", "an axis lists each of its numbers: [1, …, 100]"),
+        ("rate = \"a-3\"", "write [\"a-3\"]"),
+        ("rate = \"1e-3\"", "write [1e-3]"),
         ("rate = { lq-0.5 = { q = 0.5 } }", "write \"lq-0.5\""),
         ("rate.lq-0.5.q = 0.5", "write \"lq-0.5\""),
     ] {
@@ -338,12 +345,16 @@ fn what_is_wrong_with_a_reference() {
 
 #[test]
 fn a_mistake_is_shown_once_with_its_point() {
-    assert_snapshot!(shown_with(NOISE, &["matrix.rate=[0.5,2,3]", "stages.train.epoch=3"]), @r#"
+    assert_snapshot!(shown_with(NOISE, &["matrix.rate=[0.5,2,3]", "stages.train.epoch=3"]), @r##"
     error: 'rate' must be at least 0 and at most 1, but is 2
       --> x.toml:48:8
        |
     48 | rate = "${rate}"
        |        ^^^^^^^^^
+       |
+      :::
+       | --set matrix.rate=[0.5,2,3]
+       |                        - its value here
        |
        = help: rate: The noise rate. It must be given.
        = help: at rate=2,seed=220, and at 9 other points
@@ -356,7 +367,7 @@ fn a_mistake_is_shown_once_with_its_point() {
      = help: epochs: Passes over the training samples. By default 120.
 
     error: 2 mistakes in x.toml; nothing was run
-    "#);
+    "##);
     let text = NOISE.replace("labels = \"noisy\"", "labels = \"simclr\"");
     assert_snapshot!(shown(&text), @r#"
     error: 'simclr' produces weights, but 'labels' takes labels
