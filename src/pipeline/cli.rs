@@ -92,6 +92,7 @@ Exit status:  0  every stage has a result, or goes on as a job (--detach)\n     
     /// stages before it, and its metrics.
     Results(ResultsArguments),
     /// Show two results beside each other: parameters that differ, and metrics
+    #[command(visible_alias = "diff")]
     Compare(CompareArguments),
     /// Show the runs that did something, newest first
     ///

@@ -116,7 +116,11 @@ impl OutsidePlaces {
                 Ok((snapshot, listing))
             });
             let content = content.map_err(|error| {
-                named.unusable(&path, format!("{error:#}"), near(folder, &path).unwrap_or_default())
+                named.unusable(
+                    &path,
+                    format!("{error:#}"),
+                    advice(folder, &path).unwrap_or_default(),
+                )
             })?;
             Ok(Outside { path, content: Some(content) })
         };
@@ -171,6 +175,23 @@ impl Named {
     fn unusable(&self, path: &str, message: String, help: String) -> Unusable {
         Unusable { parameter: self.parameter, path: path.to_owned(), message, help }
     }
+}
+
+/// How to write a path that does not exist.
+fn advice(folder: &Path, path: &str) -> Option<String> {
+    if let Some(rest) = path.strip_prefix("~/") {
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let whole = home.map(|home| format!(": {}", home.join(rest).display()));
+        return Some(format!(
+            "'~' is not the home folder here: write the whole path{}",
+            whole.unwrap_or_default()
+        ));
+    }
+    if path.contains(['*', '?']) && fs::symlink_metadata(folder.join(path)).is_err() {
+        let help = "a path is not a pattern: name each file, or a folder, which stands for all that is in it";
+        return Some(help.to_owned());
+    }
+    near(folder, path)
 }
 
 /// A path like this one that exists: the first part of it that does not has another name in its folder.
@@ -263,6 +284,22 @@ mod tests {
         assert_eq!(missing.len(), 1, "only what is outside the cache and on this machine");
         assert_eq!(missing, of(&[]));
         assert!(missing != empty && empty != full && missing != full);
+    }
+
+    #[test]
+    fn what_a_shell_would_replace_is_explained() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["g.py", "a*.py"] {
+            std::fs::write(folder.path().join(name), "").expect("a file");
+        }
+        let advice = |path: &str| advice(folder.path(), path).unwrap_or_default();
+        assert_eq!(advice("h.py"), "did you mean 'g.py'?");
+        for pattern in ["*.py", "?.py", "src/*.py"] {
+            assert!(advice(pattern).starts_with("a path is not a pattern: "), "{pattern}");
+        }
+        assert_eq!(advice("a*.py"), "", "it is the name of a file");
+        assert!(advice("~/photos").starts_with("'~' is not the home folder here: write the whole"));
+        assert_eq!(advice("a~/photos"), "");
     }
 
     #[test]

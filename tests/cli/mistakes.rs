@@ -296,3 +296,43 @@ fn matrices_are_compared_with_classes_that_follow_from_parameters_before_anythin
     // Another stage does not read them.
     project.pipeline("plan experiment.toml first").success();
 }
+
+#[test]
+fn what_somebody_typed_is_answered_in_words() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"x\"\n[stages.a]\nkind = \"command\"\nshell = 'true'\n",
+    );
+    std::fs::create_dir_all(project.path("part")).expect("a folder");
+    project.write("notes.md", "");
+    for (arguments, words) in [
+        (
+            "run experiment.toml --cpus many",
+            "must be a whole number from 1 to 1024, here or in PIPELINE_CPUS",
+        ),
+        ("run experiment.toml --cpus 0", "must be a whole number from 1 to 1024"),
+        (
+            "run experiment.toml part",
+            "has no stage 'part'; that is not a manifest, but a folder: a manifest is a file that ends in .toml",
+        ),
+        (
+            "run experiment.toml ./part",
+            "has no stage './part'; that is not a manifest, but a folder",
+        ),
+        (
+            "run experiment.toml /nowhere/x",
+            "has no stage '/nowhere/x'; that is not a manifest; a manifest ends in .toml",
+        ),
+        (
+            "run experiment.toml notes.md",
+            "has no stage 'notes.md'; that is not a manifest; a manifest ends in .toml",
+        ),
+        ("diff experiment.toml a a", "a has no result"),
+    ] {
+        let ended = project.pipeline(arguments);
+        assert_eq!(ended.code(), Some(2), "{arguments}: {ended}");
+        assert!(ended.stderr.contains(words), "{arguments}: {ended}");
+    }
+    project.write("part/pipeline.toml", "");
+    let ended = project.pipeline("run experiment.toml part");
+    assert!(ended.stderr.contains("but a folder: did you mean 'part/pipeline.toml'?"), "{ended}");
+}

@@ -53,7 +53,7 @@ pub(crate) struct MachineArguments {
     #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<u16>,
     /// The cores that all stages together may take [default: those of the machine]
-    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_CORES)))]
+    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = cpus)]
     pub(crate) cpus: Option<u32>,
     /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
     #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
@@ -89,6 +89,14 @@ fn memory(text: &str) -> Result<u64, String> {
         Ok(0) => Err("it cannot be 0".to_owned()),
         read => read,
     }
+}
+
+/// How many cores stages take together.
+fn cpus(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=MOST_CORES).contains(number));
+    number.ok_or_else(|| {
+        format!("it must be a whole number from 1 to {MOST_CORES}, here or in PIPELINE_CPUS")
+    })
 }
 
 /// How many stages run at once.

@@ -233,6 +233,18 @@ impl Project {
             };
             bail!("{manifest} has no stage '{pattern}'{why}; there is, for example, {near}");
         }
+        let path = Path::new(pattern);
+        if pattern.contains('/') || path.exists() {
+            let own = path.join(manifest::DEFAULT_NAME);
+            let hint = match path.is_dir() {
+                true if own.is_file() => {
+                    format!(", but a folder: did you mean '{}'?", own.display())
+                }
+                true => ", but a folder: a manifest is a file that ends in .toml".to_owned(),
+                false => "; a manifest ends in .toml".to_owned(),
+            };
+            bail!("{manifest} has no stage '{pattern}'; that is not a manifest{hint}");
+        }
         let mut templates: Vec<&str> = Vec::new();
         let mut seen = HashSet::new();
         templates

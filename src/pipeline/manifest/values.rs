@@ -334,6 +334,17 @@ fn rewrite(name: &str, expected: &ParameterType, value: &DeValue<'_>) -> Option<
             let whole = float.as_str().strip_suffix(".0")?;
             Some(format!("without the fraction: {key}{whole}"))
         }
+        (DeValue::Array(items), ParameterType::Table(_)) => {
+            let pair = |item: &Value<'_>| match item.get_ref().as_array()?.iter().as_slice() {
+                [from, to] => {
+                    Some(format!("{:?} = {:?}", from.get_ref().as_str()?, to.get_ref().as_str()?))
+                }
+                _ => None,
+            };
+            let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
+            let pairs = pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| pairs.join(", "));
+            Some(format!("in braces: {key}{{ {} }}", pairs.as_deref().unwrap_or("NAME = VALUE")))
+        }
         (_, ParameterType::Text | ParameterType::OneOrMany(_)) => {
             let text = match value {
                 DeValue::Integer(integer) => integer.to_string(),

@@ -688,3 +688,17 @@ fn a_value_of_the_matrix_in_another_language() {
         assert!(!shown.contains("value of the matrix"), "{shown}");
     }
 }
+
+#[test]
+fn a_list_in_the_place_of_a_table() {
+    let noisy = "[stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"data\"\nnoise = \"asymmetric\"\nrate = 0.1\n";
+    for (pairs, help) in [
+        ("[[\"cat\", \"dog\"], [\"a\", \"b\"]]", "pairs = { \"cat\" = \"dog\", \"a\" = \"b\" }"),
+        ("[\"cat\", \"dog\"]", "pairs = { NAME = VALUE }"),
+        ("[[1, 2]]", "pairs = { NAME = VALUE }"),
+        ("[]", "pairs = { NAME = VALUE }"),
+    ] {
+        let shown = shown_after_head(&format!("{noisy}pairs = {pairs}\n"));
+        assert!(shown.contains(&format!("= help: in braces: {help}\n")), "{pairs}: {shown}");
+    }
+}
