@@ -218,6 +218,12 @@ fn for_libtorch(given: impl Fn(&str) -> bool) -> Vec<(&'static str, &'static str
     variables
 }
 
+/// Why no worker that learns could start now. `None` where one could.
+pub(crate) fn missing_learn_program() -> Option<String> {
+    let own = std::env::current_exe().ok()?;
+    learn_program(&own).err().map(|error| error.to_string())
+}
+
 fn learn_program(own: &Path) -> anyhow::Result<PathBuf> {
     let named = std::env::var_os(LEARN_VARIABLE).filter(|path| !path.is_empty());
     if let Some(path) = named.map(PathBuf::from) {

@@ -44,6 +44,7 @@ mod plan;
 mod plan_alike;
 mod plan_index;
 mod process_tree;
+mod programs;
 mod progress;
 mod reason;
 mod remote;

@@ -48,6 +48,18 @@ impl Body for Command {
     }
 }
 
+/// Why the program of a stage in this folder could not be found if it started now. `None` where it could, or where that is not known before
+/// its inputs exist; one that `run` names by its path is one of the files that the stage reads.
+pub fn missing_program(command: &Command, folder: &Path) -> Option<String> {
+    let name = command.searched_program()?;
+    let search_path = match command.environment.get("PATH") {
+        Some(path) => Some(path.into()),
+        None => std::env::var_os("PATH"),
+    };
+    let found = process::find(name.as_ref(), folder, search_path.as_ref());
+    found.err().map(|error| format!("{error:#}"))
+}
+
 /// The program, its folder and its environment.
 fn program(command: &Command, context: &Context) -> anyhow::Result<Program> {
     let inputs = named_inputs(context)?;

@@ -39,6 +39,7 @@ mod web_page;
 mod zip_error;
 mod zip_names;
 
+pub use command::missing_program;
 pub use download::retry_after;
 
 use std::process::ExitCode;

@@ -336,3 +336,76 @@ fn what_somebody_typed_is_answered_in_words() {
     let ended = project.pipeline("run experiment.toml part");
     assert!(ended.stderr.contains("but a folder: did you mean 'part/pipeline.toml'?"), "{ended}");
 }
+
+#[test]
+fn a_program_that_is_missing_is_said_before_anything_runs() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "programs"
+
+[matrix]
+seed = [1, 2]
+
+[executors.far]
+kind = "command"
+submit = "true {script}"
+state = "true"
+cancel = "true {ids}"
+
+[stages.first]
+kind = "command"
+shell = 'echo first >> ran'
+
+[stages.second]
+kind = "command"
+run = ["tool", "${seed}"]
+inputs = { first = "first" }
+environment = { PATH = "bin" }
+
+[stages.elsewhere]
+kind = "command"
+run = ["no-such-program"]
+inputs = { second = "second@seed=1" }
+execution = { executor = "far" }
+"#,
+    );
+    let warning = "cannot find the program 'tool' in PATH, which is ";
+    let stages = "second";
+    let plan = project.pipeline(&format!("plan experiment.toml {stages}"));
+    assert!(plan.stderr.starts_with(&format!("warning: {warning}")), "{plan}");
+    assert!(plan.stderr.contains(" --> experiment.toml:20:8\n"), "{plan}");
+    assert_eq!(project.pipeline("plan experiment.toml").stderr.matches("warning").count(), 1);
+    let run = project.pipeline(&format!("run experiment.toml {stages} --jobs 1"));
+    assert_eq!(run.code(), Some(1), "{run}");
+    let said = run.stderr.find(&format!("second@seed=1: warning: {warning}"));
+    assert!(said.is_some() && said < run.stderr.find("first (command) runs"), "{run}");
+    assert_eq!(run.stderr.matches("warning").count(), 1, "{run}");
+
+    project.write_program("bin/tool", "");
+    for fresh in [0, 3] {
+        let plan = project.pipeline(&format!("plan experiment.toml {stages}"));
+        assert_eq!(plan.stderr, "", "{fresh}: {plan}");
+        let run = project.pipeline(&format!("run experiment.toml {stages}"));
+        assert!(run.code() == Some(0) && !run.stderr.contains("warning"), "{fresh}: {run}");
+        // A stage with a result needs no program.
+        std::fs::remove_file(project.path("bin/tool")).unwrap_or_default();
+    }
+}
+
+#[test]
+fn without_the_program_that_learns_it_is_said_before_anything_runs() {
+    let project = Sandbox::new(MATRICES).set("PIPELINE_LEARN", "/nowhere/pipeline-learn");
+    project.write_photos("photos", &["cat", "dog"], 2, 1);
+    project.write("noise.csv", "1 0\n0 1\n");
+    project.write("transition.csv", "1 0\n0 1\n");
+    let warning = "warning: PIPELINE_LEARN names /nowhere/pipeline-learn, which is missing";
+    let plan = project.pipeline("plan experiment.toml");
+    assert!(plan.stderr.starts_with(warning), "{plan}");
+    assert!(plan.stderr.contains("kind = \"train\""), "{plan}");
+    let run = project.pipeline("run experiment.toml --jobs 1");
+    let said = run.stderr.find(&format!("train: {warning}"));
+    assert!(said.is_some() && said < run.stderr.find(" runs: no earlier run"), "{run}");
+    assert!(run.code() == Some(1) && run.stderr.contains("FAIL  train"), "{run}");
+    assert_eq!(project.pipeline("plan experiment.toml noisy").stderr, "", "it does not learn");
+}

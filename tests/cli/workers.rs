@@ -176,6 +176,7 @@ fn a_worker_that_is_missing() {
     assert_snapshot!(project.start_command(command).wait(), @r"
     status 1
     --- stderr
+          simclr: warning: there is no pipeline-learn beside [project]/bin/pipeline or on the PATH: build it with `cargo xtask build`, or name it in PIPELINE_LEARN
           data (command) runs: no earlier run
     done  data in [time]
     FAIL  simclr after [time]: there is no pipeline-learn beside [project]/bin/pipeline or on the PATH: build it with `cargo xtask build`, or name it in PIPELINE_LEARN
@@ -200,6 +201,7 @@ fn a_worker_that_is_missing() {
     assert_snapshot!(project.pipeline("run experiment.toml"), @r"
     status 1
     --- stderr
+          simclr: warning: PIPELINE_LEARN names /nowhere/pipeline-learn, which is missing: build it with `cargo xtask build`, or unset PIPELINE_LEARN to use the one beside pipeline
     FAIL  simclr after [time]: PIPELINE_LEARN names /nowhere/pipeline-learn, which is missing: build it with `cargo xtask build`, or unset PIPELINE_LEARN to use the one beside pipeline
     --- stdout
 

@@ -18,6 +18,7 @@ use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
 use crate::manifest::{Misfit, Stage};
 use crate::plan::{Plan, PlanState};
+use crate::programs;
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
@@ -63,7 +64,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     }
     let (plan, time) = plan_with_time(&project, &selected, forced, &run_on);
     project.check_fit(&plan)?;
-    warn_of_too_much(&project, &plan, &time, &run_on);
+    warn_of_machine(&project, &plan, &time, &run_on);
     if arguments.json {
         print_json(&to_json(&project, &plan, &time))?;
     } else {
@@ -75,9 +76,9 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     Ok(if would_run { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Says which stages take more than a run here may use, and whether it may use GPUs only that do not exist. On another machine
-/// there may be enough: only a run refuses them. Stages that run on an executor are not checked.
-fn warn_of_too_much(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Places<'_>) {
+/// Says which stages take more than a run here may use, whether it may use GPUs only that do not exist, and which programs are missing. On
+/// another machine there may be enough: only a run refuses them. Stages that run on an executor are not checked.
+fn warn_of_machine(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Places<'_>) {
     let manifest = &project.manifest;
     let would_run = plan.iter().filter(|(name, _)| time.has(name));
     let stages = would_run.filter_map(|(name, _)| manifest.stage(name));
@@ -93,6 +94,7 @@ fn warn_of_too_much(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Pl
     {
         mistakes.push(Mistake::general(error.to_string()));
     }
+    mistakes.extend(programs::missing(manifest, here).into_iter().map(|misfit| misfit.mistake));
     show_warnings(&Warnings::new(manifest.sources.clone(), mistakes));
 }
 

@@ -14,6 +14,7 @@ use crate::diagnostic::Mistakes;
 use crate::events::RunEvent;
 use crate::gpus::{self, Gpus};
 use crate::manifest::{Fit, Misfit, Stage};
+use crate::programs;
 use crate::stage_name::StageName;
 
 impl Run<'_> {
@@ -104,7 +105,12 @@ impl Run<'_> {
         let depths = places.depths(|settings| !keeps_to_most(settings));
         self.states.share_out(depths, needs, weight);
         self.share = Some(share);
-        if let (Some(stage), Some(text)) = (user, silent) {
+        let silent = user.zip(silent);
+        let missing = programs::missing(self.manifest, open.iter().filter(is_here).copied());
+        let missing = missing
+            .into_iter()
+            .map(|Misfit { stage, mistake }| (stage, format!("warning: {}", mistake.title())));
+        for (stage, text) in silent.into_iter().chain(missing.collect::<Vec<_>>()) {
             self.report(RunEvent::Note { stage, text });
         }
         Ok(())

@@ -242,7 +242,11 @@ fn missing_interpreter(program: &Path) -> String {
 }
 
 /// A name with a `/` is a path in `folder`; any other is looked up in `search_path`.
-fn find(name: &OsStr, folder: &Path, search_path: Option<&OsString>) -> anyhow::Result<PathBuf> {
+pub(super) fn find(
+    name: &OsStr,
+    folder: &Path,
+    search_path: Option<&OsString>,
+) -> anyhow::Result<PathBuf> {
     if name.as_encoded_bytes().contains(&b'/') {
         let path = folder.join(name);
         return match std::fs::metadata(&path) {

@@ -136,6 +136,16 @@ impl Command {
         path.contains('/').then_some(path)
     }
 
+    /// The program that is looked up in `PATH`: for a line of a shell, the shell. `None` where `run` names it by its path, or it is part of
+    /// an input.
+    pub fn searched_program(&self) -> Option<String> {
+        if self.shell.is_some() {
+            return Some("sh".to_owned());
+        }
+        let name = plain(self.run.as_ref()?.first()?)?;
+        (!name.contains('/')).then_some(name)
+    }
+
     /// The arguments of `run`, by their place, that can be the path of a file in the manifest's folder:
     /// `plot.py`, and in `--config=a.toml` what follows the `=`. Not the program itself.
     pub fn local_arguments(&self) -> Vec<(usize, String)> {
@@ -431,6 +441,21 @@ mod tests {
         let key = |command: &Command| crate::kind::key_parameters(command);
         assert_eq!(key(&plain), key(&boxed));
         assert!(!key(&plain).contains_key("sandbox"));
+    }
+
+    #[test]
+    fn a_program_without_a_path_is_looked_up() {
+        for (parameters, expected) in [
+            (serde_json::json!({"run": ["python3", "a/b"]}), Some("python3")),
+            (serde_json::json!({"run": ["a{{b}}"]}), Some("a{b}")),
+            (serde_json::json!({"run": ["./train.sh"]}), None),
+            (serde_json::json!({"run": ["{inputs.tools}"]}), None),
+            (serde_json::json!({"shell": "./train.sh"}), Some("sh")),
+            (serde_json::json!({}), None),
+        ] {
+            let searched = command(parameters.clone()).searched_program();
+            assert_eq!(searched.as_deref(), expected, "{parameters}");
+        }
     }
 
     #[test]
