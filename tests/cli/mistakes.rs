@@ -326,7 +326,7 @@ fn what_somebody_typed_is_answered_in_words() {
             "run experiment.toml notes.md",
             "has no stage 'notes.md'; that is not a manifest; a manifest ends in .toml",
         ),
-        ("diff experiment.toml a a", "a has no result"),
+        ("diff experiment.toml a a", "'a' does not have a result yet"),
     ] {
         let ended = project.pipeline(arguments);
         assert_eq!(ended.code(), Some(2), "{arguments}: {ended}");
@@ -382,7 +382,7 @@ execution = { executor = "far" }
     assert!(said.is_some() && said < run.stderr.find("first (command) runs"), "{run}");
     assert_eq!(run.stderr.matches("warning").count(), 1, "{run}");
 
-    project.write_program("bin/tool", "");
+    project.write_program("bin/tool", "#!/bin/sh\n");
     for fresh in [0, 3] {
         let plan = project.pipeline(&format!("plan experiment.toml {stages}"));
         assert_eq!(plan.stderr, "", "{fresh}: {plan}");
