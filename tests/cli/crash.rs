@@ -273,7 +273,7 @@ fn a_worker_that_is_killed_is_a_failed_stage() {
     let rerun = project.pipeline("verify experiment.toml --rerun train");
     assert_snapshot!(project.filter(rerun.stdout.split_once('\n').expect("two lines").1), @r"
       recorded  on cpu, 4 threads in [time] for its last [share]
-      now       on cpu, 4 threads in [time]
+      now  on cpu, 4 threads in [time]
     ");
 }
 

@@ -114,6 +114,7 @@ fn stages_of_one_run_that_do_the_same_do_it_once() {
     assert_snapshot!(waits.collect::<Vec<_>>().join("\n"), @r"
     b waits for a, which does the same
     c waits for a, which does the same
+    more waits for after, which does the same
     ");
     assert_eq!(project.read("ran"), "ran\n");
     assert_snapshot!(project.pipeline("run experiment.toml --jobs 2").success(), @"a fresh, b fresh, c fresh, after fresh, more fresh, beside fresh");

@@ -135,7 +135,8 @@ fn as_json() {
           "device": "cpu",
           "threads": 4
         },
-        "seconds": "[varies]"
+        "seconds": "[varies]",
+        "share": null
       },
       "rerun": {
         "artifact": "[digest]",
