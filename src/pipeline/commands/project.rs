@@ -447,7 +447,8 @@ fn cache_of(config: &Config, given: Option<&Path>, folder: &Path) -> anyhow::Res
 /// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest. A folder of this name that others use is none. A link
 /// counts also if its target does not exist: results must not begin again elsewhere because a disk is not mounted.
 fn default_cache(folder: &Path) -> PathBuf {
-    let has_cache = |cache: PathBuf| (cache.is_dir() && !is_of_others(&cache)) || cache.is_symlink();
+    let has_cache =
+        |cache: PathBuf| (cache.is_dir() && !is_of_others(&cache)) || cache.is_symlink();
     let is_root = |folder: &&Path| has_cache(folder.join("cache")) || folder.join(".git").exists();
     folder.ancestors().find(is_root).unwrap_or(folder).join("cache")
 }
