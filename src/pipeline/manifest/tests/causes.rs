@@ -183,8 +183,6 @@ fn axes_of_no_matrix_are_found_whatever_else_is_wrong() {
         "versus = { rat = 0.1 }\nwhere = { ratee = [0.1, 0.2] }\norder = { sed = [1] }\nclean-labels = [\"rae=0.1\"]",
     );
     assert_snapshot!(titles(&[tables]), @r##"
-    every instance belongs to the baseline: there is nothing to compare it with
-    32:10
     there is no axis 'rat', did you mean 'rate'?
     32:12
     there is no axis 'ratee', did you mean 'rate'?
