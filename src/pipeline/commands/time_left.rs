@@ -20,6 +20,9 @@ use crate::stage_name::StageName;
 /// The most records of a stage in the manifest that are read for the time alone.
 const MOST_EXTRA: usize = 32;
 
+/// Of more stages than this that may run, it is not found out which share a result: a plan of many would take a fifth longer.
+const MOST_ALIKE: usize = 10_000;
+
 /// With less than this, in seconds, nothing is said.
 const SHORTEST: f64 = 10.0;
 
@@ -153,7 +156,10 @@ pub(super) fn plan_with_time(
             *most = memory.map(|bytes| (bytes, &stage.name)).max(*most);
         }
     }
-    let sharing = alike(&plan, manifest, graph, &facts);
+    let sharing = match would_run.len() <= MOST_ALIKE {
+        true => alike(&plan, manifest, graph, &facts),
+        false => HashSet::new(),
+    };
     let runs = would_run.into_iter().filter(|name| !sharing.contains(name));
     let known = runs.filter_map(|name| {
         let seconds = stages.get(name).copied().flatten()?;
