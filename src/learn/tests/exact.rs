@@ -103,6 +103,11 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         meta_training(&json!({"method": "elr", "mixup": 0.4})),
         meta_training(&json!({"method": "sop", "consistency": 0.9, "mixup": 0.4})),
         meta_training(&json!({"method": "co-teaching", "forget-rate": 0.4, "mixup": 0.4})),
+        meta_training(&json!({
+            "method": "co-teaching", "forget-rate": 0.4, "mixup": 0.4, "precision": "bf16",
+        })),
+        meta_training(&json!({"method": "sop", "consistency": 0.9, "precision": "bf16"})),
+        meta_training(&json!({"method": "elr-plus", "precision": "bf16"})),
         divided_training(),
         meta_training(&json!({"method": "elr-plus", "regularization-ramp-up": 0.5})),
         truncated_training(),

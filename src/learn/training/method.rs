@@ -294,7 +294,8 @@ pub struct Learner {
 
 impl Learner {
     /// The pass of a step: images, float \[B,C,H,W\] -> logits, float \[B,K\], in training mode. In bf16 it takes fewer operations than
-    /// [`Classifier::forward`], with the same results; where a step has several such passes, their gradients are added in bf16.
+    /// [`Classifier::forward`], with the same results; where a step has several such passes, their gradients are added in bf16. The next
+    /// one of this learner comes after the backward pass of this one and its step: it takes its place in memory.
     ///
     /// # Errors
     /// When the images have another number of channels.

@@ -290,6 +290,10 @@ impl Optimizer {
         let gradients = match self.fresh.take() {
             Some(gradients) => gradients,
             None => {
+                let rounded = self.parameters.iter().filter_map(|one| one.rounded.as_ref());
+                let lost =
+                    rounded.map(Tensor::f_grad).any(|grad| grad.is_ok_and(|it| it.defined()));
+                ensure!(!lost, "gradients of weights in bf16 come from Optimizer::backward");
                 let accumulated = self.parameters.iter().map(|one| one.tensor.f_grad());
                 accumulated.collect::<Result<Vec<_>, _>>()?
             }
