@@ -164,7 +164,7 @@ macro_rules! kind {
             const NAME: &'static str = $name;
             const VERSION: u32 = $version;
             const SEEDED: bool = $seeded;
-            const OUTPUT: $crate::ArtifactType = $crate::ArtifactType::$output;
+            const OUTPUT: $crate::artifact::ArtifactType = $crate::artifact::ArtifactType::$output;
             const HEADLINE: &'static [&'static str] = &[$($headline),*];
 
             fn about() -> &'static str {
@@ -176,7 +176,7 @@ macro_rules! kind {
                     identifier: stringify!($port),
                     about: concat!($($port_about, "\n"),*).trim_ascii(),
                     shape: $crate::kind::PortShape::$shape,
-                    accepts: &[$($crate::ArtifactType::$accepts),*],
+                    accepts: &[$($crate::artifact::ArtifactType::$accepts),*],
                 } ),*];
                 PORTS
             }
