@@ -21,8 +21,9 @@ pub(super) const LONGEST_READ: Duration = Duration::from_secs(60);
 /// Credentials are renewed this long before they expire.
 const VALID_AHEAD: Duration = Duration::from_secs(60);
 
-/// Credentials that do not work are not asked for again for this long after the last time: whoever may do little is refused often.
+/// Where a refusal does not say why, others are not asked for again for so long after the first time, and then for twice as long each time, up to the second.
 const RENEWED_FOR: Duration = Duration::from_secs(10);
+const RENEWED_FOR_LONGEST: Duration = Duration::from_secs(600);
 
 /// How long a signature is valid.
 const VALID: Duration = Duration::from_secs(3600);
@@ -66,8 +67,8 @@ struct Problem {
     failure: Failure,
     /// How often a request is tried that fails like this: more than once where another try may succeed.
     tries: u32,
-    /// Whether other credentials may be needed.
-    is_old: bool,
+    /// Whether other credentials are needed: `None` where the answer does not tell that from a refusal.
+    is_old: Option<bool>,
     /// Whether there is nothing of the name, where other credentials do not help.
     is_missing: bool,
 }
@@ -145,12 +146,12 @@ impl Client {
                 }
                 Err(error) => {
                     let (failure, tries) = self.server.failure(&error);
-                    Problem { failure, tries, is_old: false, is_missing: false }
+                    Problem { failure, tries, is_old: Some(false), is_missing: false }
                 }
             };
-            if problem.is_old
+            if problem.is_old != Some(false)
                 && !std::mem::replace(&mut is_renewed, true)
-                && self.renew(credentials.as_ref())
+                && self.renew(credentials.as_ref(), problem.is_old.is_none())
             {
                 continue;
             }
@@ -178,14 +179,17 @@ impl Client {
     }
 
     /// Asks for other credentials than those that do not work, unless somebody has done that. Returns whether there are any.
-    fn renew(&self, old: Option<&Credentials>) -> bool {
+    fn renew(&self, old: Option<&Credentials>, is_unclear: bool) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_asked = held.renewed.is_some_and(|asked| asked.elapsed() < RENEWED_FOR);
+        let is_asked = is_unclear && held.renewed.is_some_and(|again| Instant::now() < again);
         if held.credentials.as_ref() == old && !is_asked {
+            let pause = if is_unclear { held.pause * 2 } else { held.pause };
             if let Ok(new) = self.credentials() {
                 *held = new;
             }
-            held.renewed = Some(Instant::now());
+            // Whoever may do little is refused often, and a program that prints credentials may ask a person.
+            held.pause = pause.clamp(RENEWED_FOR, RENEWED_FOR_LONGEST);
+            held.renewed = Some(Instant::now() + held.pause);
         }
         held.credentials.as_ref() != old
     }
@@ -215,7 +219,7 @@ impl Client {
                 return Err(Problem {
                     failure: self.no_bucket(),
                     tries: 1,
-                    is_old: false,
+                    is_old: Some(false),
                     is_missing: false,
                 });
             }
@@ -229,7 +233,9 @@ impl Client {
         // The answer to a HEAD does not have a body, and says nothing of what is wrong. Of credentials that have expired, SeaweedFS
         // says that they may not do it.
         let is_unclear = matches!(code.as_str(), "" | "AccessDenied");
-        problem.is_old |= is_unclear && matches!(status, 400 | 401 | 403);
+        if is_unclear && matches!(status, 400 | 401 | 403) {
+            problem.is_old = None;
+        }
         // To whoever may not list, a store does not say that a name has nothing.
         let is_hidden = is_unclear && status == 403;
         match is_hidden && does == Does::Read && self.has_read.load(Ordering::Relaxed) {
@@ -260,7 +266,7 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
         code,
         "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "InvalidTokenId"
     );
-    let is_old = is_expired || is_unknown;
+    let is_old = Some(is_expired || is_unknown);
     let one = |failure: Failure| Problem { failure, tries: 1, is_old, is_missing: false };
     let away = |reason: String| one(Failure::away(reason));
     let lasting = |reason: String| one(Failure::away(reason).lasting());
@@ -384,7 +390,8 @@ mod tests {
                 !matches!(code, "AccessDenied" | "SignatureDoesNotMatch" | "PermanentRedirect");
             assert_eq!(found.failure.is_lasting, !heals, "{status} {code}");
             assert!(found.failure.reason.contains(words), "{}", found.failure);
-            assert_eq!(found.is_old, matches!(code, "ExpiredToken" | "SignatureDoesNotMatch"));
+            let is_old = matches!(code, "ExpiredToken" | "SignatureDoesNotMatch");
+            assert_eq!(found.is_old, Some(is_old));
         }
     }
 }

@@ -40,8 +40,9 @@ pub(super) struct Held {
     pub(super) credentials: Option<Credentials>,
     /// When they expire, where that is known.
     pub(super) expires: Option<SystemTime>,
-    /// When others were asked for, as some did not work.
+    /// When others may be asked for again, as some were refused without a reason, and how long that is after the last time.
     pub(super) renewed: Option<Instant>,
+    pub(super) pause: Duration,
 }
 
 /// Where credentials come from.
@@ -155,7 +156,7 @@ impl Provider {
             Self::Fixed(credentials) => Some(credentials.clone()),
             Self::Process(command) => return of_process(command, PATIENCE),
         };
-        Ok(Held { credentials, expires: None, renewed: None })
+        Ok(Held { credentials, expires: None, renewed: None, pause: Duration::ZERO })
     }
 }
 
@@ -218,6 +219,7 @@ fn read_printed(printed: &[u8]) -> anyhow::Result<Held> {
         credentials: Some(with_token(access_key_id, secret_access_key, token)),
         expires: expiration.as_deref().and_then(moment),
         renewed: None,
+        pause: Duration::ZERO,
     })
 }
 
