@@ -109,7 +109,7 @@ fn a_stage_that_does_the_same_as_a_forced_one_has_its_new_bytes() {
     project.pipeline("run experiment.toml --jobs 1").success();
     project.write("content", "2");
     let ended = project.pipeline("run experiment.toml --jobs 1 --force third").success();
-    assert_snapshot!(ended, @"same fresh, other fresh, after-same fresh, third ran,, after-other ran");
+    assert_snapshot!(ended, @"same fresh, other shared, after-same fresh, third ran,, after-other ran");
     let linked = |stage: &str| project.read(&format!("cache/latest/forced/{stage}/a"));
     assert_eq!(["other", "third", "after-other"].map(linked), ["2"; 3]);
 }
@@ -172,9 +172,9 @@ shell = 'echo ran >> ran; cat content > "$PIPELINE_OUTPUT/a"'
     stage  result  time  metrics
     train  6: 5 fresh, 1 ran
     train@seed=1  ran, other bytes  [time]
-    again  fresh
+    again  shared
 
-    twins: 6 fresh, 1 ran in [time]
+    twins: 5 fresh, 1 ran, 1 shared in [time]
     ");
     assert_eq!(project.read("ran").lines().count(), 7);
 }

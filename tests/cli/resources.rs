@@ -296,8 +296,8 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
 fn options_that_are_no_amounts_are_mistakes() {
     let project = Sandbox::new(&stages(&[("one", "")]));
     for (options, mistake) in [
-        ("--cpus 0", "0 is not in 1.."),
-        ("--cpus 1025", "1025 is not in 1..=1024"),
+        ("--cpus 0", "it must be a whole number from 1 to 1024"),
+        ("--cpus 1025", "it must be a whole number from 1 to 1024"),
         ("--gpus 0,1,0", "it has the GPU 0 twice"),
         ("--gpus one", "write their numbers, as in 0,1,3, or none"),
         ("--memory 8G", "'8G' may be 8 GB or 8 GiB"),
