@@ -105,6 +105,7 @@ pub fn what_is_not_signed_is_made_here(lab: &Lab) {
     ann.pipeline("run experiment.toml data").success();
     ann.pipeline("push experiment.toml data").success();
     let of_data = lab.there.names("signatures");
+    assert_eq!(of_data.len(), 1);
     eve.pipeline("run experiment.toml").success();
     eve.pipeline("push experiment.toml").success();
     let ran = |user: &Sandbox| {
