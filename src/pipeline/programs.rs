@@ -1,8 +1,8 @@
 //! Programs that stages need and that this machine does not have: known before anything runs.
 //!
-//! Only says what is missing; a program may still be made by a stage that runs before.
+//! Only reports what is missing; a program may still be made by a stage that runs before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pipeline_prepare::missing_program;
 use pipeline_stages::WorkerProgram;
@@ -18,7 +18,7 @@ pub(crate) fn missing<'a>(
     here: impl IntoIterator<Item = &'a Stage>,
 ) -> Vec<Misfit> {
     let mut misfits = Vec::new();
-    let mut seen = HashMap::new();
+    let (mut seen, mut reported) = (HashMap::new(), HashSet::new());
     let mut learns = false;
     for stage in here {
         let found = match command_of(stage) {
@@ -38,14 +38,11 @@ pub(crate) fn missing<'a>(
                 missing_learn_program().map(|title| (title, stage.places.find("kind", None)))
             }
         };
-        if let Some((title, place)) = found {
+        if let Some((title, place)) = found
+            && reported.insert((place.start, place.end, title.clone()))
+        {
             let mistake = Mistake::at(place, title);
-            let is_same = |other: &Misfit| {
-                other.mistake.is_at(&mistake) && other.mistake.title() == mistake.title()
-            };
-            if !misfits.iter().any(is_same) {
-                misfits.push(Misfit { stage: stage.name.clone(), mistake });
-            }
+            misfits.push(Misfit { stage: stage.name.clone(), mistake });
         }
     }
     misfits

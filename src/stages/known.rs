@@ -57,7 +57,7 @@ impl std::fmt::Display for KnownMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = |name: &&str| name.strip_suffix('/').map(|whole| format!("{whole}/..."));
         let names = self.names.iter().map(|one| name(one).unwrap_or_else(|| (*one).to_owned()));
-        write!(f, "its metrics are {}", names.collect::<Vec<_>>().join(", "))
+        f.write_str(&names.collect::<Vec<_>>().join(", "))
     }
 }
 

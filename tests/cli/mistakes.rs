@@ -335,6 +335,15 @@ fn what_somebody_typed_is_answered_in_words() {
     project.write("part/pipeline.toml", "");
     let ended = project.pipeline("run experiment.toml part");
     assert!(ended.stderr.contains("but a folder: did you mean 'part/pipeline.toml'?"), "{ended}");
+    // A stage that is near comes before a folder that is there.
+    let project = Sandbox::new(
+        "[experiment]\nname = \"x\"\n[stages.dataset]\nkind = \"command\"\nshell = 'true'\n",
+    );
+    std::fs::create_dir_all(project.path("data")).expect("a folder");
+    for typed in ["data", "dataset/"] {
+        let refused = project.pipeline(&format!("plan experiment.toml {typed}"));
+        assert!(refused.stderr.contains("did you mean 'dataset'?"), "{refused}");
+    }
 }
 
 #[test]

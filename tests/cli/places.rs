@@ -331,10 +331,16 @@ fn a_folder_above_called_cache_with_something_else_is_passed_over() {
     project.write("home/mine/experiment.toml", ONE);
     assert_snapshot!(project.pipeline("run home/mine/experiment.toml").success(), @"one ran");
     assert!(project.path("cache/store").exists() && !project.path("home/cache/store").exists());
-    // One that is only not complete is none of others.
+    // An empty one counts.
     std::fs::create_dir(project.path("home/mine/cache")).expect("a folder");
     assert_snapshot!(project.pipeline("run home/mine/experiment.toml").success(), @"one ran");
     assert!(project.path("home/mine/cache/store").exists());
+    // One of ours with something else in it is not passed over: its results would be made again elsewhere.
+    project.write("other/cache/store/a/b", "");
+    project.write("other/cache/photo.jpg", "");
+    project.write("other/mine/experiment.toml", ONE);
+    let refused = project.pipeline("run other/mine/experiment.toml");
+    assert!(refused.stderr.contains("contains 'photo.jpg' and is not a cache"), "{refused}");
 }
 
 #[test]

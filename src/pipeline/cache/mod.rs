@@ -297,9 +297,12 @@ impl Cache {
     }
 }
 
-/// Whether a folder is used for something else than a cache of this program.
+/// Whether a folder is used for something else than a cache of this program. One that has results of ours is not, whatever else there is.
 pub(crate) fn is_of_others(root: &Path) -> bool {
-    !Layout::new(root.to_owned()).version().exists() && entry_of_others(root).is_some()
+    let layout = Layout::new(root.to_owned());
+    let results = [Bucket::Store, Bucket::Records].map(|bucket| layout.bucket(bucket));
+    let is_ours = layout.version().exists() || results.iter().any(|results| results.exists());
+    !is_ours && entry_of_others(root).is_some()
 }
 
 /// What a folder has that no cache has. Entries of ours may be there without a VERSION: another process can be making the cache right now, or it was lost.

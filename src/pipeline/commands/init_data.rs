@@ -175,10 +175,14 @@ data = "data"
 /// The height and width of the images of the manifest.
 const SIZE: u32 = 32;
 
-/// A folder of which only the case of letters is not that of a part, with that part, which does not exist.
+/// A folder with folders of which only the case of letters is not that of a part, with that part, which does not exist.
 fn misspelt(folder: &Path) -> anyhow::Result<Option<(String, &'static str)>> {
     let missing: Vec<_> = PARTS.into_iter().filter(|part| !folder.join(part).is_dir()).collect();
-    let found = entries(folder)?.into_iter().filter(|path| path.is_dir()).find_map(|path| {
+    // One without folders is a class of that name.
+    let has_folders = |path: &PathBuf| {
+        path.is_dir() && entries(path).is_ok_and(|all| all.iter().any(|one| one.is_dir()))
+    };
+    let found = entries(folder)?.into_iter().filter(has_folders).find_map(|path| {
         let name = path.file_name()?.to_str()?;
         let part = missing.iter().find(|part| name.eq_ignore_ascii_case(part))?;
         Some((name.to_owned(), *part))

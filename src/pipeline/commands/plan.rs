@@ -155,9 +155,11 @@ fn closing(plan: &Plan, sharing: &HashSet<StageName>) -> String {
             PlanState::Remote(_) => (fresh, remote) = (fresh + 1, remote + 1),
             PlanState::Blocked(_) => blocked.push(name.as_str()),
             PlanState::Waiting { .. } if held_up.contains(name) => {}
-            _ if sharing.contains(name) => shared += 1,
-            PlanState::Dirty { .. } | PlanState::Waiting { reason: Some(_), .. } => runs += 1,
             PlanState::Waiting { reason: None, .. } => open += 1,
+            PlanState::Dirty { .. } | PlanState::Waiting { .. } if sharing.contains(name) => {
+                shared += 1;
+            }
+            PlanState::Dirty { .. } | PlanState::Waiting { .. } => runs += 1,
         }
     }
     let there =

@@ -233,8 +233,13 @@ impl Project {
             };
             bail!("{manifest} has no stage '{pattern}'{why}; there is, for example, {near}");
         }
+        let mut templates: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
+        templates
+            .extend(self.graph.order().map(StageName::template).filter(|name| seen.insert(*name)));
+        let near = manifest::did_you_mean(name.trim_end_matches('/'), templates.iter().copied());
         let path = Path::new(pattern);
-        if pattern.contains('/') || path.exists() {
+        if near.is_none() && (pattern.contains('/') || path.exists()) {
             let own = path.join(manifest::DEFAULT_NAME);
             let hint = match path.is_dir() {
                 true if own.is_file() => {
@@ -245,11 +250,7 @@ impl Project {
             };
             bail!("{manifest} has no stage '{pattern}'; that is not a manifest{hint}");
         }
-        let mut templates: Vec<&str> = Vec::new();
-        let mut seen = HashSet::new();
-        templates
-            .extend(self.graph.order().map(StageName::template).filter(|name| seen.insert(*name)));
-        let hint = did_you_mean(name, templates.into_iter());
+        let hint = near.unwrap_or_else(|| did_you_mean(name, templates.into_iter()));
         Err(anyhow!("{manifest} has no stage '{pattern}'; {hint}"))
     }
 
@@ -444,7 +445,7 @@ fn cache_of(config: &Config, given: Option<&Path>, folder: &Path) -> anyhow::Res
     Cache::open(&root)
 }
 
-/// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest. A folder of this name that others use is none. A link
+/// The cache in the nearest folder above the manifest that has one, or a `.git`; else beside the manifest. One of this name that something else uses does not count. A link
 /// counts also if its target does not exist: results must not begin again elsewhere because a disk is not mounted.
 fn default_cache(folder: &Path) -> PathBuf {
     let has_cache =

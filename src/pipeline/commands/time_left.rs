@@ -20,7 +20,7 @@ use crate::stage_name::StageName;
 /// The most records of a stage in the manifest that are read for the time alone.
 const MOST_EXTRA: usize = 32;
 
-/// Of more stages than this that may run, it is not found out which share a result: a plan of many would take a fifth longer.
+/// Where more stages than this may run, a plan does not look for those that share a result, which would take a fifth of its time.
 const MOST_ALIKE: usize = 10_000;
 
 /// With less than this, in seconds, nothing is said.

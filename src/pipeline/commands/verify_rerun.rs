@@ -271,10 +271,12 @@ impl Report<'_> {
             "artifact": record.output.digest,
             "ran-on": record.ran_on,
             "seconds": record.seconds,
-            "share": record.usage.share,
             "host": record.host,
             "finished": record.finished,
         });
+        if let Some(share) = record.usage.share {
+            value["recorded"]["share"] = json!(share);
+        }
         value["rerun"] = json!({
             "artifact": outputs.listing.digest(),
             "ran-on": outputs.ran_on,

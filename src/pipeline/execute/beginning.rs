@@ -107,10 +107,22 @@ impl Run<'_> {
         self.share = Some(share);
         let silent = user.zip(silent);
         let missing = programs::missing(self.manifest, open.iter().filter(is_here).copied());
-        let missing = missing
-            .into_iter()
-            .map(|Misfit { stage, mistake }| (stage, format!("warning: {}", mistake.title())));
-        for (stage, text) in silent.into_iter().chain(missing.collect::<Vec<_>>()) {
+        let mut notes: Vec<(StageName, String, usize)> = Vec::new();
+        for Misfit { stage, mistake } in missing {
+            match notes.iter_mut().find(|(_, title, _)| title == mistake.title()) {
+                Some((_, _, others)) => *others += 1,
+                None => notes.push((stage, mistake.title().to_owned(), 0)),
+            }
+        }
+        let notes = notes.into_iter().map(|(stage, title, others)| {
+            let others = match others {
+                0 => String::new(),
+                1 => " (and 1 other stage)".to_owned(),
+                others => format!(" (and {others} other stages)"),
+            };
+            (stage, format!("warning: {title}{others}"))
+        });
+        for (stage, text) in silent.into_iter().chain(notes) {
             self.report(RunEvent::Note { stage, text });
         }
         Ok(())

@@ -148,13 +148,13 @@ pub(crate) enum JobEnd {
 }
 
 impl JobEnd {
-    /// A failure without the lines of a log.
     /// It ran, and this was recorded.
     pub(crate) fn ran(record: Record) -> Self {
         let (seconds, share) = (record.seconds, record.usage.share);
         Self::Ran { result: Box::new(record.into()), seconds, share }
     }
 
+    /// A failure without the lines of a log.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::Failed { message: message.into(), log: Vec::new(), failing: Failing::Failure }
     }

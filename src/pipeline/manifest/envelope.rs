@@ -129,7 +129,8 @@ pub(super) fn correct_tables(root: &mut DeTable<'_>) -> Vec<Mistake> {
         let name: &str = key.as_ref();
         let Some(value) = root.get(name).cloned() else { continue };
         let is_stage = value.get_ref().as_table().is_some_and(|table| table.contains_key("kind"));
-        let hint = nearest(name, TABLES);
+        // What has a kind is a stage, also where its name is near that of a table.
+        let hint = nearest(name, TABLES).filter(|_| !is_stage);
         let mistake = if let Some(table) = hint {
             let title = format!("unknown table '{name}', did you mean '{table}'?");
             let mistake = Mistake::at(key.span(), title);

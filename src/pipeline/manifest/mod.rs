@@ -229,6 +229,10 @@ fn part_of_others(found: &mut Vec<Mistake>) -> Option<Mistake> {
     if found.len() == 1 {
         return None;
     }
+    if found.iter().any(|mistake| mistake.title().ends_with("did you mean 'experiment'?")) {
+        found.remove(place);
+        return None;
+    }
     let mistake = found.swap_remove(place);
     found.clear();
     Some(mistake.help("if other manifests include this file, name one of them; more mistakes of it are shown when it has [experiment]"))

@@ -230,8 +230,8 @@ impl Default for Axes {
     }
 }
 
-/// Reports the axes that the matrix does not have, whatever the points of the stages are that these parameters are about, and puts the one
-/// that was probably meant in the place of each.
+/// Reports the axes that the matrix does not have, regardless of the points of the stage's inputs, and puts the one that was probably meant in
+/// the place of each.
 fn correct_axes(
     stage: &mut KindConfig,
     table: &DeTable<'_>,
@@ -516,7 +516,8 @@ fn axis_in_run(table: &DeTable<'_>, problem: &Problem) -> Option<String> {
     let mut given = argument.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
     let is_own = |name: &str| name == "output" || name.starts_with(['{', '"']);
     let (name, _) = given.find(|(name, _)| !is_own(name) && !name.starts_with("inputs."))?;
-    Some(name.split('.').next().unwrap_or(name).to_owned())
+    let axis = name.split('.').next().unwrap_or(name);
+    (!axis.is_empty()).then(|| axis.to_owned())
 }
 
 /// The mistake of an axis where there is none at all.

@@ -362,7 +362,8 @@ impl Rules for Summarize {
         let metrics = self.metric.0.iter().enumerate();
         let unknown = metrics.filter(|(_, metric)| !metric.is_empty() && !known.has(metric));
         let problem = |(item, metric): (usize, &String)| {
-            let message = format!("'{}' has no metric '{metric}': {known}", known.kind);
+            let message =
+                format!("'{}' has no metric '{metric}': its metrics are {known}", known.kind);
             Problem::new("metric", message).with_item(item)
         };
         unknown.map(problem).collect()
@@ -421,14 +422,15 @@ impl Rules for Summarize {
         for (field, points) in marks {
             for (item, text) in points.iter_mut().enumerate() {
                 let Ok(point) = text.parse::<Point>() else { continue };
-                let values: Vec<(String, &str)> = point
-                    .iter()
-                    .map(|(axis, value)| {
-                        let other = visit(field, Some(item), axis);
-                        (other.unwrap_or_else(|| axis.to_owned()), value)
-                    })
-                    .collect();
-                let values = values.iter().map(|(axis, value)| (axis.as_str(), *value));
+                let others = point.iter().map(|(axis, _)| visit(field, Some(item), axis));
+                let others: Vec<Option<String>> = others.collect();
+                // As it is written, it is in the key.
+                if others.iter().all(Option::is_none) {
+                    continue;
+                }
+                let values = point.iter().zip(&others);
+                let values =
+                    values.map(|((axis, value), other)| (other.as_deref().unwrap_or(axis), value));
                 *text = values.collect::<Point>().to_string();
             }
         }
@@ -674,6 +676,21 @@ mod tests {
                 "clean-labels[1]: there is no axis 'method': the axes are encoder, init, rate, seed",
             ]
         );
+    }
+
+    #[test]
+    fn what_names_axes_that_exist_stays_as_it_is_written() {
+        let written = json!({
+            "metric": "m", "over": ["seed"], "where": { "rate": [0.9, 0.8] }, "versus": { "method": "ce" },
+            "clean-labels": ["rate=0.9,method=mine"], "clean-validation": ["seed=2,rate=0.9"],
+        });
+        let mut summary = summary(written);
+        let before = serde_json::to_value(&summary).unwrap();
+        summary.each_axis(&mut |_, _, _| None);
+        assert_eq!(serde_json::to_value(&summary).unwrap(), before);
+        summary.each_axis(&mut |_, _, axis| (axis == "seed").then(|| "run".to_owned()));
+        assert_eq!((&*summary.over[0], &*summary.clean_validation[0]), ("run", "rate=0.9,run=2"));
+        assert_eq!(summary.clean_labels[0], "rate=0.9,method=mine");
     }
 
     #[test]
