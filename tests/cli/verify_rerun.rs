@@ -135,8 +135,7 @@ fn as_json() {
           "device": "cpu",
           "threads": 4
         },
-        "seconds": "[varies]",
-        "share": null
+        "seconds": "[varies]"
       },
       "rerun": {
         "artifact": "[digest]",
