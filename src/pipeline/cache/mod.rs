@@ -297,7 +297,7 @@ impl Cache {
     }
 }
 
-/// Whether a folder is used for something else than a cache of this program. One that has results of ours is not, whatever else there is.
+/// Whether a folder is used for something else than a cache of this program. One that has results of this program is not.
 pub(crate) fn is_of_others(root: &Path) -> bool {
     let layout = Layout::new(root.to_owned());
     let results = [Bucket::Store, Bucket::Records].map(|bucket| layout.bucket(bucket));
