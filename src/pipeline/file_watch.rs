@@ -61,9 +61,22 @@ impl FileWatch {
     /// # Errors
     /// When the system cannot watch that much.
     pub(crate) fn on(targets: &Targets) -> anyhow::Result<Self> {
+        loop {
+            let relevant = Relevant::of(targets);
+            let watched = relevant.watched();
+            let watch = Self::start(relevant, &watched)?;
+            // A folder that was made before the one above it was watched has been reported to nobody.
+            if Relevant::of(targets).watched() == watched {
+                return Ok(watch);
+            }
+        }
+    }
+
+    fn start(
+        relevant: Relevant,
+        watched: &BTreeMap<PathBuf, RecursiveMode>,
+    ) -> anyhow::Result<Self> {
         let (sender, receiver) = channel();
-        let relevant = Relevant::of(targets);
-        let watched = relevant.watched();
         let handler = move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, |event| relevant.has(event)) {
                 let _ = sender.send(Report::of(event));
@@ -72,11 +85,11 @@ impl FileWatch {
         let mut watcher = notify::recommended_watcher(handler)
             .map_err(|error| explained(error, Path::new("files")))?;
         for (path, mode) in watched {
-            match watcher.watch(&path, mode) {
+            match watcher.watch(path, *mode) {
                 // It has just been removed, or nobody may look into it: the folder above reports what follows.
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
                 Err(error) if is_denied(&error) => {}
-                result => result.map_err(|error| explained(error, &path))?,
+                result => result.map_err(|error| explained(error, path))?,
             }
         }
         Ok(Self { _watcher: watcher, receiver })
@@ -259,6 +272,29 @@ mod tests {
         assert!(is_silent(&|| write("photos/cache/record", "1")));
         assert!(is_silent(&|| write("b.toml", "1")));
         assert!(is_silent(&|| drop(fs::read(at("a.toml")).and(fs::read_dir(at("photos"))))));
+    }
+
+    #[test]
+    fn a_folder_that_is_made_meanwhile_is_watched() {
+        for microseconds in 0..300 {
+            let top = tempfile::tempdir().expect("a folder");
+            let folder = top.path().join("more");
+            let path = folder.join("b.toml");
+            let targets = Targets { paths: [path.clone()].into(), ignored: None };
+            let start = std::sync::Barrier::new(2);
+            let watch = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    std::thread::sleep(Duration::from_micros(microseconds));
+                    fs::create_dir(&folder).expect("a folder");
+                });
+                start.wait();
+                FileWatch::on(&targets).expect("a folder can be watched")
+            });
+            fs::write(&path, "1").expect("writable");
+            let report = watch.receiver.recv_timeout(Duration::from_secs(60));
+            assert!(report.is_ok(), "after {microseconds} microseconds");
+        }
     }
 
     #[test]
