@@ -244,6 +244,15 @@ fn tasks_of_an_array_end_each_in_its_own_way() {
     let jobs = jobs(&run.said());
     assert_eq!(arrays(&jobs).len(), 1);
     let (cancelled, requeued) = (&jobs["draw@n=2"], &jobs["draw@n=3"]);
+    // Those that run have names and keys of their own.
+    let start = format!("{cancelled}_draw@n=2_pipeline ");
+    eventually("its name and its key in the queue", || {
+        let said = ask("squeue --noheader --states=RUNNING --array --format=%i_%j_%k");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let of_it = said.lines().find_map(|line| line.strip_prefix(&start));
+        let key = of_it.and_then(|comment| comment.split(' ').next());
+        key.is_some_and(|key| names(&project.cache("jobs")).contains(&key.to_owned()))
+    });
     ask(&format!("scancel {cancelled}"));
     ask(&format!("scontrol requeue {requeued}"));
     wait_for(&run, &format!("its job {requeued} was put back into the queue"));

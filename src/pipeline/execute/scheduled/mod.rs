@@ -37,7 +37,7 @@ use knowledge::Knowledge;
 use scheduler::{Scheduler, Submission};
 use schedulers::scheduler;
 use slurm::Slurm;
-use together::script;
+use together::{Scripted, script};
 
 pub(crate) use followed::QueuedJob;
 pub(crate) use line::{JobEnding, JobLine};
@@ -97,6 +97,7 @@ pub(crate) fn slurm_script(
         Some((name, value)) if value.contains(' ') => format!("#SBATCH {name}=\"{value}\"\n"),
         _ => format!("#SBATCH {option}\n"),
     });
-    let lines = script(settings, None, &[(&folder, token.to_owned())])?;
+    let lines =
+        script(settings, None, &[Scripted { folder: &folder, token: token.to_owned(), stage }])?;
     Ok(format!("{}\n{}{lines}", slurm.interpreter(), options.collect::<String>()))
 }

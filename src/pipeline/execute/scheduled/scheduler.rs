@@ -64,6 +64,9 @@ pub(super) struct Arrays {
     pub(super) most: usize,
     /// The variable in which a task finds its index, from 0.
     pub(super) index: &'static str,
+    /// A command of a shell that shows a task under the name of its stage, `$pipeline_name`, and the key of its job, `$pipeline_key`,
+    /// beside the token of the array, `$pipeline_array`. Nothing depends on it.
+    pub(super) rename: &'static str,
 }
 
 /// A job that is to be submitted, or an array of jobs that are alike.

@@ -35,6 +35,9 @@ const AWAY: [&str; 8] = [
 /// The most tasks of an array. Slurm takes 1000 unless its administrator says otherwise, and the locks of all are held meanwhile.
 const MOST_TASKS: usize = 200;
 
+/// The administrator of a cluster may not let nodes do that.
+const RENAME: &str = "scontrol update \"JobId=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\" \"JobName=$pipeline_name\" \"Comment=pipeline $pipeline_key $pipeline_array\"";
+
 /// What `squeue` says when it is asked for one job that has been gone for minutes.
 const FORGOTTEN: &str = "Invalid job id specified";
 
@@ -102,7 +105,7 @@ impl Scheduler for Slurm {
     }
 
     fn arrays(&self) -> Option<Arrays> {
-        Some(Arrays { most: MOST_TASKS, index: "SLURM_ARRAY_TASK_ID" })
+        Some(Arrays { most: MOST_TASKS, index: "SLURM_ARRAY_TASK_ID", rename: RENAME })
     }
 
     fn by_token(&self) -> Result<HashMap<String, String>, Trouble> {

@@ -16,7 +16,7 @@ use super::super::spec::Place;
 use super::desk::{Desk, Width};
 use super::followed::Followed;
 use super::handed_over::{HandedOver, id_of};
-use super::scheduler::{Submission, Tasks, Trouble, cpus};
+use super::scheduler::{Arrays, Submission, Tasks, Trouble, cpus};
 use super::terms::Terms;
 use crate::cache::{JobFolder, Lock};
 use crate::launcher::JOB_SUBCOMMAND;
@@ -203,9 +203,12 @@ impl Desk {
             Some(_) => Place::new(name, None).token,
             None => first.token(),
         };
-        let jobs = members.iter().map(|one| (&one.folder, self.jobs[one.place].token()));
-        let jobs: Vec<(&JobFolder, String)> = jobs.collect();
-        let lines = script(settings, array.map(|array| array.index), &jobs)?;
+        let jobs = members.iter().map(|Member { place, folder, .. }| {
+            let job = &self.jobs[*place];
+            Scripted { folder, token: job.token(), stage: job.stage() }
+        });
+        let lines =
+            script(settings, array.map(|array| (array, &*token)), &jobs.collect::<Vec<_>>())?;
         let folder = &members[0].folder;
         folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
         for (index, member) in members.iter().enumerate() {
@@ -252,23 +255,36 @@ impl Alike {
     }
 }
 
-/// What a scheduler starts for these jobs, each with its token, after the line of the interpreter. A task of an array finds its index
-/// in this variable.
+/// A job in a script.
+pub(super) struct Scripted<'a> {
+    pub(super) folder: &'a JobFolder,
+    /// Of the job itself, also in an array.
+    pub(super) token: String,
+    pub(super) stage: &'a Stage,
+}
+
+/// What a scheduler starts for a job, or for the tasks of an array with this token, after the line of the interpreter.
 pub(super) fn script(
     settings: &ExecutorSettings,
-    index: Option<&str>,
-    jobs: &[(&JobFolder, String)],
+    array: Option<(Arrays, &str)>,
+    jobs: &[Scripted<'_>],
 ) -> anyhow::Result<String> {
     let quoted = |path: &Path| shell::quoted(&path.to_string_lossy()).into_owned();
-    let which = |(folder, token): &(&JobFolder, String)| {
+    let which = |Scripted { folder, token, .. }: &Scripted<'_>| {
         format!("pipeline_job={} pipeline_token={token}", quoted(folder.place()))
     };
-    let mut lines: Vec<String> = match index {
+    let mut lines: Vec<String> = match array {
         None => jobs.iter().map(which).collect(),
-        Some(index) => {
-            let tasks = jobs.iter().map(which).enumerate();
-            let tasks = tasks.map(|(index, which)| format!("{index}) {which} ;;"));
-            let (first, last) = (format!("case ${index} in"), "esac".to_owned());
+        Some((Arrays { index, rename, .. }, token)) => {
+            let tasks = jobs.iter().enumerate().map(|(index, job)| {
+                let name = shell::quoted(job.stage.name.as_str());
+                format!("{index}) {} pipeline_name={name} ;;", which(job))
+            });
+            let first = format!("case ${index} in");
+            // Beside the job, which does not wait for it.
+            let last = format!(
+                "esac\npipeline_key=${{pipeline_job##*/}} pipeline_array={token}\n({rename} > /dev/null 2>&1 &)"
+            );
             [first].into_iter().chain(tasks).chain([last]).collect()
         }
     };

@@ -173,7 +173,7 @@ impl Scheduler for Arraying {
     }
 
     fn arrays(&self) -> Option<Arrays> {
-        Some(Arrays { most: 4, index: "INDEX" })
+        Some(Arrays { most: 4, index: "INDEX", rename: "true" })
     }
 }
 
@@ -296,7 +296,7 @@ impl Scheduler for Losing {
     }
 
     fn arrays(&self) -> Option<Arrays> {
-        Some(Arrays { most: 4, index: "INDEX" })
+        Some(Arrays { most: 4, index: "INDEX", rename: "true" })
     }
 
     fn by_token(&self) -> Result<HashMap<String, String>, Trouble> {
@@ -442,7 +442,7 @@ impl Scheduler for Forgetful {
     }
 
     fn arrays(&self) -> Option<Arrays> {
-        Some(Arrays { most: 4, index: "INDEX" })
+        Some(Arrays { most: 4, index: "INDEX", rename: "true" })
     }
 }
 
