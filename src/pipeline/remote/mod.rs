@@ -21,6 +21,7 @@ mod index;
 mod live;
 mod name;
 mod outage;
+mod progress;
 mod pull;
 mod push;
 mod s3;

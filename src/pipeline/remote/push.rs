@@ -11,8 +11,9 @@ use anyhow::Context;
 use super::blobs::{Compressed, decoded, encoding_of};
 use super::index::{Bytes, Index, MOST_BYTES, large_files, small_files};
 use super::name::{Encoding, MOST_RECORD_BYTES, Name};
+use super::progress::Progress;
 use super::pull::NotPulled;
-use super::transport::{Content, Download, Failure, Put, Remote, get_all, in_part};
+use super::transport::{Content, Download, Failure, Put, Remote, Sent, get_all, in_part};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -171,6 +172,7 @@ impl Pusher<'_> {
         if there.is_some() && encoding == Encoding::Zstd && known.is_none() {
             self.check_whole(&name, std::slice::from_ref(bytes))?;
         }
+        let progress = Progress::new(&self.watch.read, bytes.bytes);
         if there.is_none() {
             is_new.store(true, Ordering::Relaxed);
             match encoding {
@@ -178,18 +180,20 @@ impl Pusher<'_> {
                     let again = file.try_clone().with_context(read)?;
                     let found = digest_open_file(again, &Watch::default()).with_context(read)?;
                     self.check(&path, bytes, found)?;
-                    self.remote.put(&name, &Content::NamedFile(&file, bytes.bytes))?;
+                    let sent = Sent { file: &file, bytes: bytes.bytes, progress: &progress };
+                    self.remote.put(&name, &Content::NamedFile(sent))?;
                 }
                 Encoding::Zstd => {
                     let mut compressed = Compressed::begin(self.cache).context(NO_ROOM)?;
                     let found = compressed.add(&path).with_context(read)?;
                     self.check(&path, bytes, found)?;
                     let (file, length) = compressed.finish().context(NO_ROOM)?;
-                    self.remote.put(&name, &Content::File(&file, length))?;
+                    let sent = Sent { file: &file, bytes: length, progress: &progress };
+                    self.remote.put(&name, &Content::File(sent))?;
                 }
             }
         }
-        self.watch.read.fetch_add(bytes.bytes, Ordering::Relaxed);
+        progress.finish();
         Ok(encoding)
     }
 
@@ -219,10 +223,13 @@ impl Pusher<'_> {
             let read = || format!("cannot read {}", path.display());
             let found = compressed.add(&path).with_context(read)?;
             self.check(&path, bytes, found)?;
-            self.watch.read.fetch_add(bytes.bytes, Ordering::Relaxed);
         }
         let (file, length) = compressed.finish().context(NO_ROOM)?;
-        self.remote.put(&name, &Content::File(&file, length))?;
+        let bytes = small.iter().map(|bytes| bytes.bytes).sum();
+        let progress = Progress::new(&self.watch.read, bytes);
+        let sent = Sent { file: &file, bytes: length, progress: &progress };
+        self.remote.put(&name, &Content::File(sent))?;
+        progress.finish();
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::name::Name;
+use super::progress::Progress;
 
 /// A place with immutable contents under names.
 pub(super) trait Remote: Send + Sync {
@@ -56,10 +57,18 @@ pub(crate) struct Extent {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content<'a> {
     Bytes(&'a [u8]),
-    /// A file of this size.
-    File(&'a File, u64),
-    /// The same, where everybody who sends a content of this name sends the same bytes.
-    NamedFile(&'a File, u64),
+    File(Sent<'a>),
+    /// Where everybody who sends a content of this name sends the same bytes.
+    NamedFile(Sent<'a>),
+}
+
+/// A file that is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) file: &'a File,
+    pub(super) bytes: u64,
+    /// How much of it was read.
+    pub(super) progress: &'a Progress<'a>,
 }
 
 impl<'a> Content<'a> {
@@ -67,7 +76,7 @@ impl<'a> Content<'a> {
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(_, bytes) | Self::NamedFile(_, bytes) => *bytes,
+            Self::File(sent) | Self::NamedFile(sent) => sent.bytes,
         }
     }
 
@@ -101,8 +110,10 @@ impl Read for Part<'_> {
         let buffer = &mut buffer[..most];
         let count = match self.content {
             Content::Bytes(bytes) => (&bytes[self.next as usize..]).read(buffer)?,
-            Content::File(file, _) | Content::NamedFile(file, _) => {
-                file.read_at(buffer, self.next)?
+            Content::File(sent) | Content::NamedFile(sent) => {
+                let count = sent.file.read_at(buffer, self.next)?;
+                sent.progress.add(count as u64, sent.bytes);
+                count
             }
         };
         if count == 0 && most > 0 {
@@ -310,6 +321,7 @@ pub(super) fn get_all(
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
@@ -412,8 +424,11 @@ mod tests {
         use std::io::Write;
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"0123456789").expect("writable");
+        let total = AtomicU64::new(0);
+        let progress = Progress::new(&total, 20);
+        let sent = Sent { file: &file, bytes: 10, progress: &progress };
         for content in
-            [Content::Bytes(b"0123456789"), Content::File(&file, 10), Content::NamedFile(&file, 10)]
+            [Content::Bytes(b"0123456789"), Content::File(sent), Content::NamedFile(sent)]
         {
             for (from, bytes, expected) in
                 [(0, 10, "0123456789"), (3, 4, "3456"), (8, 9, "89"), (10, 1, "")]
@@ -424,7 +439,8 @@ mod tests {
             }
         }
         let mut text = String::new();
-        let longer = Content::File(&file, 11).reader().read_to_string(&mut text);
+        assert_eq!(total.load(Ordering::Relaxed), 20);
+        let longer = Content::File(Sent { bytes: 11, ..sent }).reader().read_to_string(&mut text);
         assert!(longer.is_err(), "a file that is shorter than it was is not sent");
     }
 }
