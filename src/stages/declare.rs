@@ -206,18 +206,12 @@ macro_rules! kind {
                 })
             }
 
-            fn numbers(&self) -> Vec<(String, f64)> {
-                let mut numbers = Vec::new();
-                $( if let Some(number) = $crate::parameter::Parameter::number(&self.$field) {
-                    numbers.push(($crate::parameter::kebab_case(stringify!($field)), number));
-                } )*
-                $( $( if let Some(number) = $crate::parameter::Parameter::number(&self.$group) {
-                    numbers.push(($crate::parameter::kebab_case(stringify!($group)), number));
-                } )* )*
-                $( if let Some(number) = $crate::parameter::Parameter::number(&self.$execution) {
-                    numbers.push(($crate::parameter::kebab_case(stringify!($execution)), number));
-                } )*
-                numbers
+            fn numbers(&self) -> Vec<Option<f64>> {
+                vec![
+                    $( $crate::parameter::Parameter::number(&self.$field), )*
+                    $( $( $crate::parameter::Parameter::number(&self.$group), )* )*
+                    $( $crate::parameter::Parameter::number(&self.$execution), )*
+                ]
             }
         }
     };

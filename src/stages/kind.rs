@@ -31,8 +31,8 @@ pub trait Kind: Rules + Serialize + DeserializeOwned + Clone + std::fmt::Debug {
     fn ports() -> &'static [Port];
     /// Its parameters.
     fn fields() -> &'static [Field];
-    /// Every parameter that is a number and given, under its name in a manifest.
-    fn numbers(&self) -> Vec<(String, f64)>;
+    /// For each of its parameters, in their order, the number if it is one and given.
+    fn numbers(&self) -> Vec<Option<f64>>;
 }
 
 /// What a kind can have beyond its declaration.
@@ -324,10 +324,10 @@ impl KindInfo {
 /// Every problem of a stage's parameters: numbers out of range, then the kind's own rules.
 pub(crate) fn check<K: Kind>(parameters: &K, connected: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (name, number) in parameters.numbers() {
-        let range =
-            K::fields().iter().find(|field| field.name == name).and_then(|field| field.range);
-        if let Some(range) = range.filter(|range| !range.contains(number)) {
+    for (Field { name, range, .. }, number) in K::fields().iter().zip(parameters.numbers()) {
+        if let (Some(range), Some(number)) = (range, number)
+            && !range.contains(number)
+        {
             let message = format!("'{name}' must be {range}, but is {number}");
             problems.push(Problem::new(name, message));
         }
@@ -396,11 +396,15 @@ impl WithoutEffect {
     }
 }
 
-/// The parameters without an effect, whether or not a manifest sets them.
-pub(crate) fn without_effect<K: Kind>(parameters: &K) -> Vec<WithoutEffect> {
+/// The parameters without an effect, of those that are asked for by name.
+pub(crate) fn without_effect<K: Kind>(
+    parameters: &K,
+    asked: &dyn Fn(&str) -> bool,
+) -> Vec<WithoutEffect> {
     let all = LazyCell::new(|| all_parameters(parameters));
     let mut found = Vec::new();
-    for Field { name, only_if, .. } in K::fields() {
+    let fields = K::fields().iter().filter(|field| !field.only_if.is_empty());
+    for Field { name, only_if, .. } in fields.filter(|field| asked(&field.name)) {
         let needed: Vec<_> = only_if.iter().filter(|one| !one.holds(&all)).cloned().collect();
         let now = |Condition { parameter, .. }: &Condition| Condition {
             parameter: parameter.clone(),
@@ -412,6 +416,6 @@ pub(crate) fn without_effect<K: Kind>(parameters: &K) -> Vec<WithoutEffect> {
             found.push(WithoutEffect { parameter: name.clone(), why });
         }
     }
-    found.extend(parameters.without_effect());
+    found.extend(parameters.without_effect().into_iter().filter(|one| asked(&one.parameter)));
     found
 }

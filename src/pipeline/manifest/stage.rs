@@ -395,10 +395,10 @@ fn without_effect<'t>(
     defaults: &[&'t str],
     left_out: &[&str],
 ) -> Option<Vec<&'t str>> {
-    let found = stage.filter(|_| !defaults.is_empty())?.without_effect();
-    let is_found = |key: &str| found.iter().any(|one| one.parameter == key);
-    let more = defaults.iter().copied();
-    let more: Vec<_> = more.filter(|key| is_found(key) && !left_out.contains(key)).collect();
+    let left = || defaults.iter().copied().filter(|key| !left_out.contains(key));
+    let found = stage?.without_effect(&|name| left().any(|key| key == name));
+    let is_found = |key: &&str| found.iter().any(|one| one.parameter == *key);
+    let more: Vec<_> = left().filter(is_found).collect();
     (!more.is_empty()).then_some(more)
 }
 
@@ -561,13 +561,11 @@ fn effect_mistakes(stage: &KindConfig, table: &DeTable<'_>, defaults: &[&str]) -
         };
         conditions.iter().map(one).collect::<Vec<_>>().join(" and ")
     };
-    let found = stage.without_effect().into_iter();
+    let is_set = |name: &str| table.contains_key(name) && !defaults.contains(&name);
+    let found = stage.without_effect(&is_set).into_iter();
     found
         .filter_map(|WithoutEffect { parameter, why }| {
             let (key, _) = table.get_key_value(parameter.as_str())?;
-            if defaults.contains(&parameter.as_str()) {
-                return None;
-            }
             let (with, help) = match why {
                 Why::Conditions { now, needed } => {
                     let needed = Condition::all_in_words(&needed);

@@ -220,9 +220,9 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.knows(inputs))
     }
 
-    /// The parameters that have no effect with these values, whether or not they are set.
-    pub fn without_effect(&self) -> Vec<WithoutEffect> {
-        with_parameters!(self, parameters => kind::without_effect(parameters))
+    /// The parameters that have no effect with these values, of those that are asked for by name, whether or not they are set.
+    pub fn without_effect(&self, asked: &dyn Fn(&str) -> bool) -> Vec<WithoutEffect> {
+        with_parameters!(self, parameters => kind::without_effect(parameters, asked))
     }
 
     /// The parameters that enter the key, by name, with defaults filled in.

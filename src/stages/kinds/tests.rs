@@ -246,8 +246,7 @@ fn a_parameter_of_a_group_counts_only_if_its_condition_holds() {
 
         let without = |holds| {
             let stage = in_group(kind, field, holds, Some(other.clone()));
-            let found = stage.without_effect().into_iter();
-            found.filter(|found| found.parameter == field.name).collect::<Vec<_>>()
+            stage.without_effect(&|name| name == field.name)
         };
         assert_eq!(without(true), [], "{name}");
         let [found] = without(false).try_into().unwrap_or_else(|found| panic!("{name}: {found:?}"));

@@ -79,19 +79,42 @@ fn about(pipeline: &Path, folder: &Path, text: &str, command: &str) -> Result<Co
 
 /// Plans of an empty cache: each looks at everything again, as it writes nothing.
 fn plans(pipeline: &Path, folder: &Path, rounds: usize) -> Result<()> {
-    for instances in INSTANCES {
-        let (tens, ones): (Vec<_>, Vec<_>) = ((0..instances / 100).collect(), (0..100).collect());
-        let text = format!(
-            "[experiment]\nname = \"plan\"\n\n[matrix]\na = {tens:?}\nb = {ones:?}\n\n\
-             [stages.first]\nkind = \"command\"\nrun = [\"true\"]\n\n\
-             [stages.each]\nkind = \"command\"\ninputs = {{ before = \"first\" }}\nrun = [\"echo\", \"${{a}}\", \"${{b}}\"]\n"
-        );
-        let mut plan = about(pipeline, &folder.join(format!("plan-{instances}")), &text, "plan")?;
-        let time = in_turns(&mut [&mut plan], rounds)?;
-        let megabytes = peak_memory(&mut plan)? / 1_000_000;
-        println!("| plan of {} instances | {}, {megabytes} MB |", instances + 1, time[0]);
+    for (what, manifest) in
+        [("commands", commands as fn(usize) -> String), ("trainings", trainings)]
+    {
+        for instances in INSTANCES {
+            let folder = folder.join(format!("plan-{what}-{instances}"));
+            fs::create_dir_all(folder.join("images"))?;
+            let mut plan = about(pipeline, &folder, &manifest(instances), "plan")?;
+            let time = in_turns(&mut [&mut plan], rounds)?;
+            let megabytes = peak_memory(&mut plan)? / 1_000_000;
+            println!("| plan of {instances} {what} | {}, {megabytes} MB |", time[0]);
+        }
     }
     Ok(())
+}
+
+/// Commands that all read what one more command makes.
+fn commands(instances: usize) -> String {
+    let (tens, ones): (Vec<_>, Vec<_>) = ((0..instances / 100).collect(), (0..100).collect());
+    format!(
+        "[experiment]\nname = \"plan\"\n\n[matrix]\na = {tens:?}\nb = {ones:?}\n\n\
+         [stages.first]\nkind = \"command\"\nrun = [\"true\"]\n\n\
+         [stages.each]\nkind = \"command\"\ninputs = {{ before = \"first\" }}\nrun = [\"echo\", \"${{a}}\", \"${{b}}\"]\n"
+    )
+}
+
+/// Trainings on corrupted labels: for each seed a split, and for each of three rates the labels, the training and its evaluation.
+fn trainings(instances: usize) -> String {
+    let seeds: Vec<_> = (0..instances / 10).collect();
+    format!(
+        "[experiment]\nname = \"plan\"\nseed = \"${{seed}}\"\n\n[matrix]\nrate = [0.2, 0.5, 0.8]\nseed = {seeds:?}\n\n\
+         [stages.images]\nkind = \"dataset\"\nformat = \"idx\"\npath = \"images\"\n\n\
+         [stages.split]\nkind = \"split\"\ndata = \"images\"\nholdout = 100\n\n\
+         [stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"images\"\nsplit = \"split\"\nrate = \"${{rate}}\"\n\n\
+         [stages.train]\nkind = \"train\"\ndata = \"images\"\nsplit = \"split\"\nlabels = \"noisy\"\n\n\
+         [stages.evaluate]\nkind = \"evaluate\"\nmodel = \"train\"\ndata = \"images\"\n"
+    )
 }
 
 /// The most memory that a command has, in bytes, by a look every few milliseconds.
