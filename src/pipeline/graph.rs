@@ -4,9 +4,10 @@
 //! recursive: a manifest of any size fits on the stack.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::fmt;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 

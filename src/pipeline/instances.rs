@@ -1,6 +1,6 @@
 //! The instances of one stage, together: where they are many, a table has one line for all of them.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use crate::stage_name::StageName;
 

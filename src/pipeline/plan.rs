@@ -2,8 +2,9 @@
 //!
 //! Pure: records and files come in through [`Facts`]; nothing is read or run here.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
+use foldhash::{HashMap, HashMapExt};
 use serde::Serialize;
 
 use crate::cache::Record;

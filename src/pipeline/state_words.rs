@@ -1,7 +1,5 @@
 //! The states of stages in words, the same in all commands.
 
-use std::collections::HashMap;
-
 use crate::activity::Activity;
 use crate::instances::{instances_in_words, names_in_words};
 use crate::plan::{Blocked, PlanState};
@@ -112,12 +110,9 @@ impl ShownState {
 
     /// How many of these there are: `140: 2 failed, 3 fresh, 95 to run, 40 waiting`.
     pub(crate) fn in_words(states: impl IntoIterator<Item = Self>) -> String {
-        let mut counts = HashMap::new();
-        for state in states {
-            *counts.entry(state).or_insert(0) += 1;
-        }
+        let states: Vec<Self> = states.into_iter().collect();
         instances_in_words(Self::ALL.map(|wanted| {
-            let count = counts.get(&wanted).copied().unwrap_or(0);
+            let count = states.iter().filter(|state| **state == wanted).count();
             (count, wanted.counted())
         }))
     }

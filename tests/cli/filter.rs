@@ -4,21 +4,19 @@
 
 use std::path::PathBuf;
 
-use crate::support::{fake_learn_path, pipeline};
-
 /// Blanks what differs from run to run.
 #[derive(Clone)]
 pub struct Filter {
-    /// The project folder.
-    pub folder: PathBuf,
+    /// Paths, and what stands for each.
+    pub paths: Vec<(PathBuf, &'static str)>,
 }
 
 impl Filter {
     /// The text with all that blanked.
     pub fn apply(&self, text: &str) -> String {
-        let text = text.replace(&*fake_learn_path().to_string_lossy(), "[pipeline-learn]");
-        let text = text.replace(&*pipeline().to_string_lossy(), "[pipeline]");
-        let text = text.replace(&*self.folder.to_string_lossy(), "[project]");
+        let text = self.paths.iter().fold(text.to_owned(), |text, (path, name)| {
+            text.replace(&*path.to_string_lossy(), name)
+        });
         let text = blank_memory(&blank_shares(&blank_shards(&blank_times(&blank_digests(
             &blank_runs(&text),
         )))));

@@ -272,8 +272,7 @@ impl Sandbox {
         let create = |name: &str| File::create(output.path().join(name)).expect("a new file");
         command.stdout(create("stdout")).stderr(create("stderr"));
         let child = command.spawn().expect("the program starts");
-        let filter = Filter { folder: self.folder() };
-        Running { child, output, filter }
+        Running { child, output, filter: self.blanks() }
     }
 
     /// The folder of a stage's artifact, which must be fresh.
@@ -318,7 +317,12 @@ impl Sandbox {
 
     /// The text with all that differs from run to run blanked.
     pub fn filter(&self, text: &str) -> String {
-        Filter { folder: self.folder() }.apply(text)
+        self.blanks().apply(text)
+    }
+
+    fn blanks(&self) -> Filter {
+        let programs = [(fake_learn_path(), "[pipeline-learn]"), (pipeline(), "[pipeline]")];
+        Filter { paths: programs.into_iter().chain([(self.folder(), "[project]")]).collect() }
     }
 
     /// Leaves the folder behind, to be looked at.

@@ -1,8 +1,7 @@
 //! Which stages follow from labels that are known to be right: tables mark their results, as those of methods with and without
 //! such labels cannot be compared.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use pipeline_stages::KindConfig;
 use pipeline_stages::clean_labels::CleanLabels;
 use pipeline_stages::known::{Known, KnownInputs};

@@ -47,7 +47,7 @@ enum What<'d, 't> {
 
 /// Finds every wire to a stage that does not exist, does not fit, or is part of a cycle.
 pub(super) fn check(drafts: &[Draft<'_>]) -> Checked {
-    let by_name: HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
+    let by_name: foldhash::HashMap<_, _> = drafts.iter().map(|draft| (draft.text, draft)).collect();
     let misnamed = beginnings(drafts.iter().map(|draft| draft.template));
     let mut faults = Vec::new();
     let mut edges = Vec::new();
@@ -219,7 +219,7 @@ impl<'d, 't> Lookup<'d, 't> {
 }
 
 /// One mistake for the cycle, with the wires of the stages that are shown.
-fn cycle_mistake(cycle: &Cycle, by_name: &HashMap<&str, &Draft<'_>>) -> Mistake {
+fn cycle_mistake(cycle: &Cycle, by_name: &foldhash::HashMap<&str, &Draft<'_>>) -> Mistake {
     let wire = |from: &StageName, to: &StageName| {
         let wires = &by_name.get(to.as_str())?.wires;
         wires.iter().find(|wire| wire.text == from.as_str())

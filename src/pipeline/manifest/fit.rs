@@ -22,7 +22,7 @@ pub(crate) struct Fit<'a> {
     graph: &'a Graph,
     /// The stages, each after its inputs.
     order: Vec<&'a StageName>,
-    places: HashMap<&'a StageName, usize>,
+    places: foldhash::HashMap<&'a StageName, usize>,
     /// In the same order.
     known: Vec<Known>,
     /// Whose artifact exists: what it says of itself counts, and its stage has nothing left to check.

@@ -2,8 +2,9 @@
 //!
 //! Uses only the names of stages.
 
-use std::collections::HashMap;
 use std::ops::Deref;
+
+use foldhash::HashMap;
 
 use super::declaration::Stage;
 use crate::stage_name::StageName;
