@@ -31,8 +31,19 @@ use absolute::absolute;
 use process::Program;
 use sandbox::Sandbox;
 
-/// The variables of the user's environment that every program gets, in addition to `LC_*`.
-const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"];
+/// The variables of the user's environment that every program gets, in addition to `LC_*`. Without those about GPUs, one would see also
+/// the GPUs that are kept from it.
+const INHERITED: [&str; 9] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+];
 
 /// Where libraries find out how many threads they may have: OpenMP, and with it PyTorch, NumPy's linear algebra and MKL; and Rayon.
 const THREADS: [&str; 2] = ["OMP_NUM_THREADS", "RAYON_NUM_THREADS"];

@@ -13,7 +13,8 @@ use super::stat::Stat;
 use super::{durable, file_digest};
 use crate::digest::Digest;
 
-const HEADER: &str = "pipeline stat index 2";
+/// The first line has the checksum of all that follow it after this.
+const HEADER: &str = "pipeline stat index 3 ";
 
 /// A file changed this shortly before it was hashed could change again within the clock's grain and keep
 /// its stat, so its digest is not remembered.
@@ -28,7 +29,8 @@ pub(crate) struct StatIndex {
 
 #[derive(Debug, Default)]
 struct Memory {
-    known: HashMap<Stat, Digest>,
+    /// By device and inode: what a file was before it is never again.
+    known: HashMap<(u64, u64), (Stat, Digest)>,
     /// Whether there is something that the file does not have.
     is_new: bool,
 }
@@ -46,22 +48,20 @@ impl StatIndex {
         if !memory.is_new {
             return Ok(());
         }
-        let mut lines: Vec<String> = memory.known.iter().map(format_line).collect();
-        lines.sort();
-        durable::write_file(&self.path, format!("{HEADER}\n{}\n", lines.join("\n")).as_bytes())?;
+        durable::write_file(&self.path, memory.text().as_bytes())?;
         memory.is_new = false;
         Ok(())
     }
 
     /// The digest of a file with this stat.
     pub(super) fn digest(&self, path: &Path, stat: &Stat) -> anyhow::Result<Digest> {
-        if let Some(digest) = self.memory().known.get(stat) {
-            return Ok(*digest);
+        if let Some(digest) = self.memory().digest(stat) {
+            return Ok(digest);
         }
         let digest = file_digest::digest_file(path)?;
         if is_settled(stat, SystemTime::now()) {
             let mut memory = self.memory();
-            memory.known.insert(*stat, digest);
+            memory.known.insert((stat.device, stat.inode), (*stat, digest));
             memory.is_new = true;
         }
         Ok(digest)
@@ -76,12 +76,30 @@ impl Memory {
     /// An empty one when the file is missing or damaged.
     fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap_or_default();
-        let mut lines = text.lines();
-        if lines.next() != Some(HEADER) {
-            return Self::default();
+        let parts = text.strip_prefix(HEADER).and_then(|text| text.split_once('\n'));
+        match parts {
+            Some((checksum, lines)) if checksum == checksum_of(lines) => {
+                Self { known: lines.lines().filter_map(parse_line).collect(), is_new: false }
+            }
+            _ => Self::default(),
         }
-        Self { known: lines.filter_map(parse_line).collect(), is_new: false }
     }
+
+    fn text(&self) -> String {
+        let mut lines: Vec<String> = self.known.values().map(format_line).collect();
+        lines.sort();
+        let lines = lines.concat();
+        format!("{HEADER}{}\n{lines}", checksum_of(&lines))
+    }
+
+    fn digest(&self, stat: &Stat) -> Option<Digest> {
+        let (known, digest) = self.known.get(&(stat.device, stat.inode))?;
+        (known == stat).then_some(*digest)
+    }
+}
+
+fn checksum_of(lines: &str) -> String {
+    Digest::from(blake3::hash(lines.as_bytes())).to_string()
 }
 
 fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
@@ -94,12 +112,14 @@ fn is_settled(stat: &Stat, now: SystemTime) -> bool {
     now - newest > i128::from(SETTLED_SECONDS) * 1_000_000_000
 }
 
-fn format_line((stat, digest): (&Stat, &Digest)) -> String {
+fn format_line((stat, digest): &(Stat, Digest)) -> String {
     let Stat { device, inode, mode, size, modified_nanoseconds, changed_nanoseconds } = stat;
-    format!("{device} {inode} {mode} {size} {modified_nanoseconds} {changed_nanoseconds} {digest}")
+    format!(
+        "{device} {inode} {mode} {size} {modified_nanoseconds} {changed_nanoseconds} {digest}\n"
+    )
 }
 
-fn parse_line(line: &str) -> Option<(Stat, Digest)> {
+fn parse_line(line: &str) -> Option<((u64, u64), (Stat, Digest))> {
     let mut fields = line.split(' ');
     let stat = Stat {
         device: fields.next()?.parse().ok()?,
@@ -110,7 +130,7 @@ fn parse_line(line: &str) -> Option<(Stat, Digest)> {
         changed_nanoseconds: fields.next()?.parse().ok()?,
     };
     let digest = fields.next()?.parse().ok()?;
-    fields.next().is_none().then_some((stat, digest))
+    fields.next().is_none().then_some(((stat.device, stat.inode), (stat, digest)))
 }
 
 #[cfg(test)]
@@ -134,35 +154,72 @@ mod tests {
         assert_ne!(digest(), one);
     }
 
+    const STAT: Stat = Stat {
+        device: 1,
+        inode: 2,
+        mode: 0o100_644,
+        size: 3,
+        modified_nanoseconds: -4,
+        changed_nanoseconds: 5,
+    };
+
+    fn memory_of(stats: &[Stat]) -> Memory {
+        let digest = Encoder::new("test").finish();
+        let known = stats.iter().map(|stat| ((stat.device, stat.inode), (*stat, digest)));
+        Memory { known: known.collect(), is_new: true }
+    }
+
     #[test]
     fn a_settled_file_is_remembered_across_processes() {
-        let stat = Stat {
-            device: 1,
-            inode: 2,
-            mode: 0o100_644,
-            size: 3,
-            modified_nanoseconds: -4,
-            changed_nanoseconds: 5,
-        };
-        assert!(is_settled(&stat, SystemTime::now()));
-        let digest = Encoder::new("test").finish();
+        assert!(is_settled(&STAT, SystemTime::now()));
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("stat.idx");
         let index = StatIndex::at(path.clone());
-        *index.memory() = Memory { known: HashMap::from([(stat, digest)]), is_new: true };
+        *index.memory() = memory_of(&[STAT, Stat { inode: 3, ..STAT }]);
         index.write().expect("writable");
         let nowhere = folder.path().join("nowhere");
-        assert_eq!(StatIndex::at(path).digest(&nowhere, &stat).expect("remembered"), digest);
+        let again = StatIndex::at(path);
+        let digest = Encoder::new("test").finish();
+        assert_eq!(again.digest(&nowhere, &STAT).expect("remembered"), digest);
+        assert!(again.digest(&nowhere, &Stat { size: 4, ..STAT }).is_err(), "it has changed");
+    }
+
+    #[test]
+    fn of_a_file_that_changes_only_the_last_digest_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        let index = StatIndex::at(folder.path().join("stat.idx"));
+        for (size, text) in [(1, "1"), (2, "22")] {
+            fs::write(&path, text).expect("writable");
+            index.digest(&path, &Stat { size, ..STAT }).expect("readable");
+            assert_eq!(index.memory().known.len(), 1);
+        }
+        fs::remove_file(&path).expect("there");
+        assert!(index.digest(&path, &Stat { size: 1, ..STAT }).is_err());
+        assert!(index.digest(&path, &Stat { size: 2, ..STAT }).is_ok());
     }
 
     #[test]
     fn a_damaged_index_is_an_empty_one() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("stat.idx");
-        let old = "pipeline stat index 1";
-        for text in ["", old, "something else\n1 2", &format!("{HEADER}\n1 2 x\n\u{1F980}")] {
+        let known = |text: &str| {
             fs::write(&path, text).expect("writable");
-            assert!(Memory::read(&path).known.is_empty());
+            Memory::read(&path).known.len()
+        };
+        let whole = memory_of(&[STAT]).text();
+        assert_eq!(known(&whole), 1);
+        let old = "pipeline stat index 2";
+        for text in ["", old, "something else\n1 2", &format!("{HEADER}\n1 2 x\n\u{1F980}")] {
+            assert_eq!(known(text), 0);
+        }
+        // Also where another digest takes the place of one.
+        for (place, letter) in whole.char_indices() {
+            let other = if letter == '0' { "1" } else { "0" };
+            let mut damaged = whole.clone();
+            damaged.replace_range(place..place + letter.len_utf8(), other);
+            assert_eq!(known(&damaged), 0, "{damaged}");
+            assert_eq!(known(&whole[..place]), 0);
         }
     }
 }

@@ -85,9 +85,20 @@ fn the_environment_holds_what_is_declared_and_nothing_else() {
 
 #[test]
 fn only_known_variables_are_inherited() {
-    let all = ["PATH", "LC_ALL", "LC_TIME", "SECRET_TOKEN", "LD_PRELOAD", "SHELL"];
+    let all = [
+        "PATH",
+        "LC_ALL",
+        "LC_TIME",
+        "CUDA_VISIBLE_DEVICES",
+        "SECRET_TOKEN",
+        "LD_PRELOAD",
+        "SHELL",
+    ];
     let kept = super::inherited(all.iter().map(|name| (name.into(), "x".into())));
-    assert_eq!(kept.into_keys().collect::<Vec<_>>(), ["LC_ALL", "LC_TIME", "PATH"]);
+    assert_eq!(
+        kept.into_keys().collect::<Vec<_>>(),
+        ["CUDA_VISIBLE_DEVICES", "LC_ALL", "LC_TIME", "PATH"]
+    );
 }
 
 #[test]

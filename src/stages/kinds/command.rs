@@ -30,7 +30,7 @@ kind! {
     /// `{inputs.NAME}` the folder of an input (`{{` and `}}` are braces); the environment has the
     /// same as `PIPELINE_OUTPUT` and `PIPELINE_INPUT_NAME`, and in `PIPELINE_CHECKPOINT` a folder that
     /// is kept until the stage succeeds, for programs that can resume. It sees PATH, HOME, USER,
-    /// LOGNAME, LANG, LC_*, TZ, TMPDIR, PYTHONDONTWRITEBYTECODE=1 and what `environment` and `pass-environment` name, nothing else.
+    /// LOGNAME, LANG, LC_*, TZ, TMPDIR, CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER, PYTHONDONTWRITEBYTECODE=1 and what `environment` and `pass-environment` name, nothing else.
     /// What it prints is the stage's log. On Ctrl-C it and all that it started get SIGTERM and, five seconds
     /// later, SIGKILL. What it leaves running when it ends is killed.
     Command = "command", version 1, seeded false, output Directory;
