@@ -284,6 +284,12 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
 
     trainings: 2 would run, 0 are fresh
     ");
+    // `threads` alone are as many cores.
+    let threads = Sandbox::new(&text.replace("cpus", "threads"));
+    threads.write_idx_images("images", 20, 10);
+    let ended = threads.pipeline("plan experiment.toml simclr@seed=1 --cpus 2");
+    assert!(ended.stderr.contains("takes 9 cores, and a run may use 2"), "{ended}");
+    assert!(ended.stderr.contains("experiment.toml:14:25"), "{ended}");
     assert_eq!(plan("plan experiment.toml --executor cluster").stderr, "");
     assert_eq!(plan("run experiment.toml -n --executor cluster").stderr, "");
     // What has its result needs nothing.

@@ -178,7 +178,9 @@ impl Share {
         };
         if let Some(cpus) = cpus.filter(|cpus| *cpus > self.cores) {
             let title = format!("'{name}' takes {cpus} cores, and a run may use {}", self.cores);
-            return at("cpus", title, format!("take fewer, or let runs use more: --cpus {cpus}"));
+            // `threads` alone are as many cores.
+            let key = if stage.places.has("execution.cpus") { "cpus" } else { "threads" };
+            return at(key, title, format!("take fewer, or let runs use more: --cpus {cpus}"));
         }
         if let (Some(wanted), Some(there)) = (memory, self.memory)
             && wanted > there

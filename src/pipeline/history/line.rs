@@ -74,6 +74,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// Whether nothing was changed about the manifest.
+    pub(super) fn is_as_written(&self) -> bool {
+        !self.asked.iter().any(|word| word.starts_with("--") && !word.starts_with("--only"))
+    }
+
     /// Whether no stages were selected.
     pub(super) fn is_about_all(&self) -> bool {
         let is_selection = |word: &String| !word.starts_with("--") || word.starts_with("--only");

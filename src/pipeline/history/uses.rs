@@ -36,6 +36,8 @@ struct UsesOfRun {
     is_running: bool,
     /// Whether it was about every stage of the manifest, and all of them have results.
     is_whole: bool,
+    /// Whether nothing was changed about the manifest, as `--set` does.
+    is_as_written: bool,
     began: u64,
     /// When it ended, or did something last.
     at: u64,
@@ -56,22 +58,21 @@ enum Found {
     Unknown,
 }
 
-/// The runs of a manifest, from the newest one back.
+/// The runs of a manifest, from the newest one back: all of them, or those of it as it is written.
 #[derive(Default)]
 struct Covered {
     /// Those of which the latest result is known.
     stages: HashSet<StageName>,
     /// Whether that is all of them.
     is_whole: bool,
-    /// When the run began that was looked at last.
-    began: u64,
 }
 
 impl UsesOfRuns {
     /// What the runs of a cache used.
     ///
     /// What the latest run of a manifest used must stay. Where that was about some stages, or not all of them have results, this
-    /// goes back to the latest one that was and had: for each stage, to the latest result. So must what a stage of these runs had
+    /// goes back to the latest one that was and had: for each stage, to the latest result. Where something was changed about the
+    /// manifest, as `--set` does, so must what the latest run of the manifest as it is written used. So must what a stage of these runs had
     /// last, whatever they say: a clock may have been set back, or a power cut may have taken what a run added.
     ///
     /// # Errors
@@ -90,7 +91,9 @@ impl UsesOfRuns {
         for experiment in cache.experiments() {
             check_readable(&cache.layout().runs(&experiment))?;
             let mut has_plans = true;
-            let mut manifests: HashMap<PathBuf, Covered> = HashMap::new();
+            // When the run of a manifest began that was looked at last.
+            let mut began: HashMap<PathBuf, u64> = HashMap::new();
+            let mut manifests: HashMap<(PathBuf, bool), Covered> = HashMap::new();
             // The newest first.
             for id in cache.runs(&experiment) {
                 let run = match self.read(cache, &experiment, &id)? {
@@ -103,10 +106,9 @@ impl UsesOfRuns {
                         continue;
                     }
                 };
-                let covered = manifests.entry(run.manifest.clone()).or_default();
                 // Until the next run began, runs with nothing to do may have used it.
-                let used = run.at.max(covered.began);
-                covered.began = run.began;
+                let next = began.insert(run.manifest.clone(), run.began);
+                let used = run.at.max(next.unwrap_or_default());
                 uses.documents.extend(run.documents);
                 for (_, key) in &run.keys {
                     let last = uses.last.entry(*key).or_default();
@@ -117,24 +119,32 @@ impl UsesOfRuns {
                     let need = Need { why: Why::InUse, by };
                     run.keys.iter().for_each(|(_, key)| uses.needs.add_key(*key, &need));
                 }
-                if covered.is_whole {
-                    continue;
+                for only_as_written in [false, true] {
+                    if only_as_written && !run.is_as_written {
+                        continue;
+                    }
+                    let place = (run.manifest.clone(), only_as_written);
+                    let covered = manifests.entry(place).or_default();
+                    if covered.is_whole {
+                        continue;
+                    }
+                    has_plans &= run.has_plan;
+                    let gone =
+                        if run.manifest.exists() { "" } else { ", which does not exist here" };
+                    let by = format!("{} ({experiment}){gone}", run.manifest.display()).into();
+                    let need = Need { why: Why::Latest, by };
+                    for stage in run.keys.iter().map(|(stage, _)| stage).chain(&run.without_key) {
+                        let place = (experiment.clone(), stage.clone());
+                        named.entry(place).or_insert_with(|| need.clone());
+                    }
+                    let is_latest =
+                        |(stage, _): &&(StageName, StageKey)| !covered.stages.contains(stage);
+                    let latest: Vec<_> = run.keys.iter().filter(is_latest).collect();
+                    latest.iter().for_each(|(_, key)| uses.needs.add_key(*key, &need));
+                    let found = latest.into_iter().filter(|(_, key)| has_result(key));
+                    covered.stages.extend(found.map(|(stage, _)| stage.clone()));
+                    covered.is_whole = run.is_whole;
                 }
-                has_plans &= run.has_plan;
-                let gone = if run.manifest.exists() { "" } else { ", which does not exist here" };
-                let by = format!("{} ({experiment}){gone}", run.manifest.display()).into();
-                let need = Need { why: Why::Latest, by };
-                for stage in run.keys.iter().map(|(stage, _)| stage).chain(&run.without_key) {
-                    let place = (experiment.clone(), stage.clone());
-                    named.entry(place).or_insert_with(|| need.clone());
-                }
-                let is_latest =
-                    |(stage, _): &&(StageName, StageKey)| !covered.stages.contains(stage);
-                let latest: Vec<_> = run.keys.iter().filter(is_latest).collect();
-                latest.iter().for_each(|(_, key)| uses.needs.add_key(*key, &need));
-                let found = latest.into_iter().filter(|(_, key)| has_result(key));
-                covered.stages.extend(found.map(|(stage, _)| stage.clone()));
-                covered.is_whole = run.is_whole;
             }
             if !manifests.is_empty() && has_plans {
                 is_known.insert(experiment);
@@ -200,6 +210,7 @@ impl UsesOfRuns {
             manifest: run.header.folder.join(name),
             is_running: run.is_running(),
             is_whole: run.is_complete() && run.header.is_about_all(),
+            is_as_written: run.header.is_as_written(),
             began,
             at: started.fold(began + run.seconds.unwrap_or_default() as u64, u64::max),
             keys,
@@ -298,7 +309,10 @@ mod tests {
             // A run of some stages leaves the others what they had.
             (&[(m, "a:1 b:2"), (m, "some a:3"), (m, "some a:4")], 1..9, "2 4"),
             (&[(m, "a:1 b:2"), (m, "--only a:3")], 1..9, "2 3"),
-            (&[(m, "a:1 b:2"), (m, "--set-something a:3")], 1..9, "3"),
+            // What was changed for a run is not what the manifest has.
+            (&[(m, "a:1 b:2"), (m, "--set-x a:3")], 1..9, "1 2 3"),
+            (&[(m, "a:1 b:2"), (m, "--set-x a:3"), (m, "--set-y a:4")], 1..9, "1 2 4"),
+            (&[(m, "a:1 b:2"), (m, "--set-x a:3"), (m, "a:4 b:2")], 1..9, "2 4"),
             // One that failed, too: what a stage had before is needed until it has something new.
             (&[(m, "a:1 b:2"), (m, "failed a:3 b:4")], 1..4, "2 3 4"),
             (&[(m, "a:1 b:2"), (m, "failed a:3"), (m, "failed a:4")], 1..9, "2 4"),

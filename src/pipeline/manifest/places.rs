@@ -44,6 +44,11 @@ impl Places {
         Self { header, values }
     }
 
+    /// Whether a key is written there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     fn get(&self, key: &str) -> Option<&Place> {
         self.values.iter().find(|(name, _)| name == key).map(|(_, place)| place)
     }
