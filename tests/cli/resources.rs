@@ -164,6 +164,10 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
 
     error: 1 mistake in experiment.toml; nothing was run
     ");
+    // `threads` alone are as many cores.
+    let threads = refused("threads = 3", "--cpus 2");
+    assert!(threads.contains("takes 3 cores, and a run may use 2"), "{threads}");
+    assert!(threads.contains("experiment.toml:9:25"), "{threads}");
     assert_snapshot!(refused("memory = '8 GB'", "--memory 4GB"), @r"
     error: 'large' takes 8.0 GB of memory, and a run may use 4.0 GB
      --> experiment.toml:9:24
@@ -284,12 +288,6 @@ fn what_takes_more_than_there_is_is_a_mistake_at_its_line() {
 
     trainings: 2 would run, 0 are fresh
     ");
-    // `threads` alone are as many cores.
-    let threads = Sandbox::new(&text.replace("cpus", "threads"));
-    threads.write_idx_images("images", 20, 10);
-    let ended = threads.pipeline("plan experiment.toml simclr@seed=1 --cpus 2");
-    assert!(ended.stderr.contains("takes 9 cores, and a run may use 2"), "{ended}");
-    assert!(ended.stderr.contains("experiment.toml:14:25"), "{ended}");
     assert_eq!(plan("plan experiment.toml --executor cluster").stderr, "");
     assert_eq!(plan("run experiment.toml -n --executor cluster").stderr, "");
     // What has its result needs nothing.
@@ -486,7 +484,11 @@ fn a_part_of_a_gpu_is_shared_and_a_program_sees_what_it_takes() {
     let written = |stage: &str| {
         std::fs::read_to_string(project.artifact(stage).join("a")).expect("it wrote that")
     };
-    assert_eq!((written("two").trim(), written("none").trim()), ("1,2, PCI_BUS_ID", ","));
+    // What the user has set reaches also the one that is handed none.
+    assert_eq!(
+        (written("two").trim(), written("none").trim()),
+        ("1,2, PCI_BUS_ID", ", PCI_BUS_ID")
+    );
     let status = project.pipeline("status experiment.toml two --json").json();
     let on = status["stages"][0]["last-run"]["ran-on"].clone();
     let expected = serde_json::json!({
