@@ -230,10 +230,45 @@ fn what_is_wrong_or_missing_on_the_remote_is_not_brought() {
             if user.cache("VERSION").exists() {
                 user.pipeline("verify experiment.toml --all").success();
             }
+            // And its stage runs here, where it did not come.
+            user.pipeline("run experiment.toml").success();
+            if ended.status.code() == Some(1) {
+                for stage in ["data", "count", "more"] {
+                    assert_eq!(user.digest(stage), lab.ann.digest(stage), "{name}: {ended}");
+                }
+            }
             assert_eq!(fs::read_dir(user.cache("tmp")).map_or(0, Iterator::count), 0);
         });
     }
     lab.bob.pipeline("pull experiment.toml").success();
+}
+
+#[test]
+fn a_result_that_did_not_come_is_brought_before_its_stage_runs_or_made_here() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    fs::remove_dir_all(lab.share.path().join("blobs")).expect("ours");
+    let carl = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+    for user in [&lab.bob, &carl] {
+        assert!(user.pipeline("run experiment.toml").printed().contains("3 remote"));
+        let path = user.pipeline("path experiment.toml data");
+        assert!(path.stderr.contains("is missing there"), "{path}");
+        assert!(path.stderr.contains("`pipeline run experiment.toml data` makes it"), "{path}");
+        // What has not come does not count, also where it is asked for again.
+        let plan = user.pipeline("plan experiment.toml --remote");
+        assert!(plan.stdout.contains("paper: 1 would run, 2 more"), "{plan}");
+    }
+    let ran = lab.bob.pipeline("run experiment.toml --progress plain");
+    assert!(ran.stderr.contains("data cannot be brought from"), "{ran}");
+    assert!(ran.printed().contains("paper: 2 remote, 1 ran in"), "{ran}");
+    assert_eq!(lab.bob.digest("data"), lab.ann.digest("data"));
+    // Somebody pushes it again.
+    lab.ann.pipeline("push experiment.toml").success();
+    let ran = carl.pipeline("run experiment.toml");
+    assert!(ran.printed().contains("paper: 1 fresh, 2 remote in"), "{ran}");
+    assert_eq!(carl.digest("data"), lab.ann.digest("data"));
 }
 
 #[test]

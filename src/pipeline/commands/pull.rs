@@ -15,7 +15,9 @@ use crate::plan::PlanState;
 pub(crate) fn run(arguments: &PullArguments) -> anyhow::Result<ExitCode> {
     let PullArguments { manifest, json } = arguments;
     let project = Project::open(manifest)?;
-    let address = project.required_remote(manifest)?.address().to_string();
+    let shared = project.required_remote(manifest)?;
+    let address = shared.address().to_string();
+    shared.try_again();
     let chosen = project.choose(&manifest.stages())?;
     let selected = project.with_inputs(&chosen);
     project.ask_remote_and_keep(&selected);

@@ -148,6 +148,8 @@ fn run_stages(
         &mut Whole { run: part.as_ref(), reporter: &mut reporters },
         supervisor,
     )?;
+    // Also what became known in the run.
+    project.shared.iter().for_each(|shared| shared.keep(&project.cache));
     if let Some(part) = &part
         && summary.complete()
         && !summary.stopped

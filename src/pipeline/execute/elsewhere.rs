@@ -16,7 +16,7 @@ use super::job::{JobEnd, JobEvent, with_advice, withdrawn_note};
 use super::options::Options;
 use super::spec::JobSpec;
 use super::supervisor::Supervisor;
-use crate::cache::{Cache, Watch};
+use crate::cache::{Cache, Record, Watch};
 use crate::digest::Digest;
 use crate::format;
 use crate::reason::Reason;
@@ -55,7 +55,8 @@ impl Executor for WithRemote {
         let (key, reason) = (spec.work.key, &spec.work.reason);
         let is_own =
             matches!(reason, Reason::Forced | Reason::Withdrawn { .. } | Reason::Uncertain);
-        let asks = !is_own && !self.shared.has_answered(&key) && self.shared.trouble().is_none();
+        let may_ask = || !self.shared.has_answered(&key) && self.shared.trouble().is_none();
+        let asks = !is_own && (may_ask() || self.shared.incomplete(&self.cache, &key).is_some());
         if missing.is_empty() && !asks {
             return self.executor.start(spec);
         }
@@ -73,8 +74,14 @@ impl Executor for WithRemote {
                         let text = format!("{}: {text}", shared.address());
                         report(JobEvent::Worker(Event::Note { text }));
                     }
-                    if shared.known(&cache, &key).is_some() {
-                        return Found::End(JobEnd::LookAgain);
+                    let counts_now = || match shared.incomplete(&cache, &key) {
+                        Some(record) => bring_one(&shared, &cache, &record, &watched, &report),
+                        None => Ok(shared.known(&cache, &key).is_some()),
+                    };
+                    match counts_now() {
+                        Ok(true) => return Found::End(JobEnd::LookAgain),
+                        Ok(false) => {}
+                        Err(end) => return Found::End(end),
                     }
                 }
                 match bring(&shared, &cache, &missing, &watched, &report) {
@@ -123,28 +130,44 @@ fn bring(
         note(format!("brings {inputs} from {} ({size})", shared.address()));
     }
     for record in records {
-        let artifact = record.output.digest;
-        match shared.pull(cache, &record, watch) {
-            Ok((_, withdrawn)) => {
-                withdrawn_note(&artifact, &withdrawn).into_iter().for_each(note);
-            }
-            Err(NotPulled::There(failure)) => {
-                note(format!(
-                    "the result of {} cannot be brought from {}: {failure}; its stage runs again",
-                    record.stage,
-                    shared.address()
-                ));
-                shared.pass_over(&record.key, &failure);
-                report(JobEvent::Damage { artifact, withdrawn: Vec::new() });
-                return Err(JobEnd::LookAgain);
-            }
-            Err(NotPulled::Here(error)) => {
-                return Err(JobEnd::failed(format!("{:#}", with_advice(error))));
-            }
-            Err(NotPulled::Stopped) => return Err(JobEnd::Stopped),
+        if !bring_one(shared, cache, &record, watch, report)? {
+            let artifact = record.output.digest;
+            report(JobEvent::Damage { artifact, withdrawn: Vec::new() });
+            return Err(JobEnd::LookAgain);
         }
     }
     Ok(())
+}
+
+/// Brings a result into the cache. Returns whether it has come.
+///
+/// # Errors
+/// How the job ends that needs it, where that is not for what the remote is or has.
+fn bring_one(
+    shared: &SharedCache,
+    cache: &Cache,
+    record: &Record,
+    watch: &Watch,
+    report: &dyn Fn(JobEvent),
+) -> Result<bool, JobEnd> {
+    let note = |text: String| report(JobEvent::Worker(Event::Note { text }));
+    match shared.pull(cache, record, watch) {
+        Ok((_, withdrawn)) => {
+            withdrawn_note(&record.output.digest, &withdrawn).into_iter().for_each(note);
+            Ok(true)
+        }
+        Err(NotPulled::There(failure)) => {
+            note(format!(
+                "the result of {} cannot be brought from {}: {failure}; its stage runs again",
+                record.stage,
+                shared.address()
+            ));
+            shared.pass_over(&record.key, &failure);
+            Ok(false)
+        }
+        Err(NotPulled::Here(error)) => Err(JobEnd::failed(format!("{:#}", with_advice(error)))),
+        Err(NotPulled::Stopped) => Err(JobEnd::Stopped),
+    }
 }
 
 /// A job before which somebody looks on the remote.

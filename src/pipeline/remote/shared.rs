@@ -3,6 +3,7 @@
 //! A remote that does not work is never an error of a run: it is left alone for a while, and the reason is kept for whoever shows it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(crate) struct SharedCache {
     by_artifact: Mutex<HashMap<Digest, Arc<Record>>>,
     /// What it had for a key did not come, and how that failed.
     forgotten: Mutex<HashMap<StageKey, FailureKind>>,
+    /// Whether results count again whose artifacts did not arrive in full.
+    tries_again: AtomicBool,
     stored: StoredFiles,
 }
 
@@ -73,6 +76,7 @@ impl SharedCache {
             said: Mutex::default(),
             by_artifact: Mutex::default(),
             forgotten: Mutex::default(),
+            tries_again: AtomicBool::default(),
             stored: StoredFiles::default(),
         }
     }
@@ -103,6 +107,11 @@ impl SharedCache {
     /// What records of results are kept under of which nothing more is to be sent to it.
     fn place_of_sent(&self) -> Digest {
         self.place_of("pipeline 2026-11 sent to a remote")
+    }
+
+    /// What records are kept under that it had, while their artifacts did not arrive in full.
+    fn place_of_incomplete(&self) -> Digest {
+        self.place_of("pipeline 2026-11 incomplete on a remote")
     }
 
     fn place_of(&self, what: &str) -> Digest {
@@ -336,16 +345,38 @@ impl SharedCache {
         )))
     }
 
-    /// The record that it has for a key, as far as that is known: from this process, or from an earlier one.
+    /// The record that it has for a key, as far as that is known: from this process, or from an earlier one. Not one whose artifact did
+    /// not arrive in full.
     pub(crate) fn known(&self, cache: &Cache, key: &StageKey) -> Option<Arc<Record>> {
+        let (record, is_incomplete) = self.found(cache, key)?;
+        if is_incomplete && !self.tries_again.load(Ordering::Relaxed) {
+            return None;
+        }
+        lock(&self.by_artifact).insert(record.output.digest, Arc::clone(&record));
+        Some(record)
+    }
+
+    /// The record that it has for a key whose artifact did not arrive in full, before this process: somebody may have pushed it again.
+    pub(crate) fn incomplete(&self, cache: &Cache, key: &StageKey) -> Option<Arc<Record>> {
+        self.found(cache, key).and_then(|(record, is_incomplete)| is_incomplete.then_some(record))
+    }
+
+    /// From now on, results count again whose artifacts did not arrive in full before: for whoever brings them next.
+    pub(crate) fn try_again(&self) {
+        self.tries_again.store(true, Ordering::Relaxed);
+    }
+
+    /// The record that it has for a key, and whether its artifact did not arrive in full.
+    fn found(&self, cache: &Cache, key: &StageKey) -> Option<(Arc<Record>, bool)> {
         if lock(&self.forgotten).contains_key(key) {
             return None;
         }
         let said = lock(&self.said).get(key).cloned();
         let record =
             said.unwrap_or_else(|| cache.remote_record(&self.place(), key).map(Arc::new))?;
-        lock(&self.by_artifact).insert(record.output.digest, Arc::clone(&record));
-        Some(record)
+        let incomplete = cache.remote_record(&self.place_of_incomplete(), key);
+        let is_incomplete = incomplete.is_some_and(|incomplete| incomplete == *record);
+        Some((record, is_incomplete))
     }
 
     /// A record with this artifact, of those that were found to be known.
@@ -364,8 +395,8 @@ impl SharedCache {
         lock(&self.forgotten).get(key) == Some(&FailureKind::Away)
     }
 
-    /// Brings a result into the cache, as it is recorded there. Returns what counts then, and what no longer does. What is wrong or
-    /// missing there is forgotten. What does not come for another reason is still known: it may come tomorrow.
+    /// Brings a result into the cache, as it is recorded there. Returns what counts then, and what no longer does. Where that is
+    /// wrong or missing there, it does not count any more. What does not come for another reason is still known: it may come tomorrow.
     pub(crate) fn pull(
         &self,
         cache: &Cache,
@@ -378,11 +409,13 @@ impl SharedCache {
             Ok(_) => {
                 self.outage.note(None);
                 cache.forget_remote_record(&self.place(), &record.key);
+                cache.forget_remote_record(&self.place_of_incomplete(), &record.key);
             }
             Err(NotPulled::There(failure)) => {
                 self.outage.note(Some(failure));
                 if failure.kind == FailureKind::Wrong {
                     self.pass_over(&record.key, failure);
+                    cache.keep_remote_record(&self.place_of_incomplete(), record);
                     cache.forget_remote_record(&self.place(), &record.key);
                 }
             }
