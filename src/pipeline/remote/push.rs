@@ -59,7 +59,8 @@ impl Pusher<'_> {
     /// measured. Where it is there, what is missing of its artifact is sent.
     pub(super) fn push(&self, record: &Record, what: What) -> Result<Pushed, NotPulled> {
         let name = Name::record(&record.key);
-        let text = record.for_others().text()?;
+        // Where and when it waited for a disk is a matter of this cache, and so is where it came from.
+        let text = Record { lazy: None, made_here: false, ..record.clone() }.text()?;
         let signer = self.signer.filter(|_| record.made_here);
         if self.remote.size(&name)?.is_some() {
             let there = self.sign_there(signer, &record.key, &name, &text)?;

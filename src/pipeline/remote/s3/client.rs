@@ -139,7 +139,7 @@ impl Client {
             let problem = match request(self, credentials.as_ref()) {
                 Ok(response) => {
                     asked = wait_of(&response);
-                    match self.read(response, does, credentials.is_some()) {
+                    match self.read(response, does, credentials.is_none()) {
                         Ok(sent) => return Ok(sent),
                         Err(problem) => problem,
                     }
@@ -199,7 +199,7 @@ impl Client {
         &self,
         mut response: Response<Body>,
         does: Does,
-        is_signed: bool,
+        is_unsigned: bool,
     ) -> Result<Sent, Problem> {
         let status = response.status().as_u16();
         if matches!(status, 200..=299) {
@@ -228,7 +228,9 @@ impl Client {
             (501, _) => return Ok(Sent::NoConditions),
             _ => {}
         }
-        let situation = Situation { does, is_signed, redirect, shown: self.server.shown() };
+        let held = || self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsigned = is_unsigned.then(|| held().why_none.clone());
+        let situation = Situation { does, unsigned, redirect, shown: self.server.shown() };
         let mut problem = problem(status, &code, &message, &situation);
         // The answer to a HEAD does not have a body, and says nothing of what is wrong. Of credentials that have expired, SeaweedFS
         // says that they may not do it.
@@ -248,13 +250,14 @@ impl Client {
 /// What is known of a request that failed.
 struct Situation<'a> {
     does: Does,
-    is_signed: bool,
+    /// Why it was not signed, if it was not.
+    unsigned: Option<String>,
     redirect: Option<String>,
     shown: &'a str,
 }
 
 fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) -> Problem {
-    let Situation { does, is_signed, redirect, shown } = situation;
+    let Situation { does, unsigned, redirect, shown } = situation;
     let said = match (code, message) {
         ("", _) => format!("status {status}"),
         (code, "") => format!("{code}, status {status}"),
@@ -282,14 +285,14 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
         400 | 401 | 403 if is_unknown => {
             lasting(format!("the credentials are not accepted ({said}; {shown})"))
         }
-        401 | 403 if !is_signed => lasting(format!(
-            "access denied ({said}; {shown}): there are no credentials in AWS_ACCESS_KEY_ID, a profile, or its credential_process"
-        )),
-        401 | 403 if *does == Does::Write => {
-            let why = format!("these credentials may not write ({said}; {shown})");
-            one(Failure::refused(why).lasting())
-        }
-        401 | 403 => lasting(format!("access denied ({said}; {shown})")),
+        401 | 403 => match unsigned {
+            Some(why) => lasting(format!("access denied ({said}; {shown}): {why}")),
+            None if *does == Does::Write => {
+                let why = format!("these credentials may not write ({said}; {shown})");
+                one(Failure::refused(why).lasting())
+            }
+            None => lasting(format!("access denied ({said}; {shown})")),
+        },
         300..=399 => lasting(format!(
             "the bucket is elsewhere ({said}{}; {shown}): write its region or endpoint",
             redirect.as_ref().map_or(String::new(), |redirect| format!(", {redirect}"))
@@ -381,8 +384,9 @@ mod tests {
                 "Quota",
             ),
         ] {
+            let unsigned = (!is_signed).then(|| "there are no credentials".to_owned());
             let situation =
-                Situation { does, is_signed, redirect: None, shown: "http://h/, bucket b" };
+                Situation { does, unsigned, redirect: None, shown: "http://h/, bucket b" };
             let found = problem(status, code, "", &situation);
             assert_eq!(found.failure.kind, kind, "{status} {code}");
             assert_eq!(found.tries > 1, may_pass, "{status} {code}");

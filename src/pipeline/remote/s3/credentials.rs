@@ -5,6 +5,8 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -17,6 +19,10 @@ use crate::remote_address::S3Address;
 const KEY: &str = "AWS_ACCESS_KEY_ID";
 const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
 const TOKEN: &str = "AWS_SESSION_TOKEN";
+
+/// What profiles have whose credentials come from elsewhere, after a login or as those of a role.
+const UNSUPPORTED: [&str; 5] =
+    ["sso_session", "sso_start_url", "role_arn", "web_identity_token_file", "login_session"];
 
 /// How long a program may take to print credentials: it may ask somebody.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,6 +44,8 @@ pub(super) struct Settings {
 pub(super) struct Held {
     /// `None` for requests without a signature.
     pub(super) credentials: Option<Credentials>,
+    /// Why there are none, then.
+    pub(super) why_none: String,
     /// When they expire, where that is known.
     pub(super) expires: Option<SystemTime>,
     /// When others may be asked for again, as some were refused without a reason, and how long that is after the last time.
@@ -47,8 +55,8 @@ pub(super) struct Held {
 
 /// Where credentials come from.
 pub(super) enum Provider {
-    /// Nowhere: requests are not signed.
-    Nobody,
+    /// Nowhere, for this reason: requests are not signed.
+    Nobody(String),
     Fixed(Credentials),
     /// What this command prints.
     Process(String),
@@ -57,7 +65,7 @@ pub(super) enum Provider {
 impl std::fmt::Debug for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Nobody => "Nobody",
+            Self::Nobody(_) => "Nobody",
             Self::Fixed(_) => "Fixed",
             Self::Process(_) => "Process",
         })
@@ -131,10 +139,24 @@ impl Settings {
         };
         let provider = match of_environment.or_else(of_files) {
             Some(fixed) => Provider::Fixed(fixed),
-            None => of_file("credential_process").map_or(Provider::Nobody, Provider::Process),
+            None => match of_file("credential_process") {
+                Some(command) => Provider::Process(command),
+                None => Provider::Nobody(why_none(&profile, |key| of_file(key).is_some())),
+            },
         };
         let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         Ok(Self { region, endpoint, provider })
+    }
+}
+
+/// Why a profile has no credentials, with the keys that it has.
+fn why_none(profile: &str, has: impl Fn(&str) -> bool) -> String {
+    match UNSUPPORTED.iter().find(|key| has(key)) {
+        None => format!("there are no credentials in {KEY}, a profile, or its credential_process"),
+        Some(key) => format!(
+            "the profile '{profile}' has '{key}', which pipeline does not read: name a profile with \
+             credential_process = aws configure export-credentials --profile {profile} --format process"
+        ),
     }
 }
 
@@ -151,12 +173,12 @@ impl Provider {
     /// # Errors
     /// When a program does not print them, in time. What it prints is not shown.
     pub(super) fn get(&self) -> anyhow::Result<Held> {
-        let credentials = match self {
-            Self::Nobody => None,
-            Self::Fixed(credentials) => Some(credentials.clone()),
+        let (credentials, why_none) = match self {
+            Self::Nobody(why) => (None, why.clone()),
+            Self::Fixed(credentials) => (Some(credentials.clone()), String::new()),
             Self::Process(command) => return of_process(command, PATIENCE),
         };
-        Ok(Held { credentials, expires: None, renewed: None, pause: Duration::ZERO })
+        Ok(Held { credentials, why_none, expires: None, renewed: None, pause: Duration::ZERO })
     }
 }
 
@@ -180,10 +202,16 @@ fn of_process(command: &str, patience: Duration) -> anyhow::Result<Held> {
     shell.stderr(Stdio::inherit());
     let mut child =
         shell.spawn().context("the credential_process of the profile cannot be started")?;
-    let printed = child.stdout.take().map(|mut output| {
+    // What it has started may keep its output open after its end.
+    let printed = Arc::new(Mutex::new(Vec::new()));
+    let reader = child.stdout.take().map(|mut output| {
+        let printed = Arc::clone(&printed);
         std::thread::spawn(move || {
-            let mut printed = Vec::new();
-            output.read_to_end(&mut printed).map(|_| printed)
+            let mut block = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut block) {
+                let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+                printed.extend_from_slice(block.get(..count).unwrap_or_default());
+            }
         })
     });
     let began = Instant::now();
@@ -201,8 +229,14 @@ fn of_process(command: &str, patience: Duration) -> anyhow::Result<Held> {
         }
     };
     ensure!(status.success(), "the credential_process of the profile failed ({status})");
-    let printed = printed.and_then(|thread| thread.join().ok()?.ok()).unwrap_or_default();
-    read_printed(&printed)
+    loop {
+        let is_all = reader.as_ref().is_none_or(JoinHandle::is_finished);
+        let found = read_printed(&printed.lock().unwrap_or_else(PoisonError::into_inner));
+        if found.is_ok() || is_all || began.elapsed() >= patience {
+            return found;
+        }
+        std::thread::sleep(POLL);
+    }
 }
 
 fn read_printed(printed: &[u8]) -> anyhow::Result<Held> {
@@ -217,6 +251,7 @@ fn read_printed(printed: &[u8]) -> anyhow::Result<Held> {
     let token = session_token.filter(|token| !token.is_empty());
     Ok(Held {
         credentials: Some(with_token(access_key_id, secret_access_key, token)),
+        why_none: String::new(),
         expires: expiration.as_deref().and_then(moment),
         renewed: None,
         pause: Duration::ZERO,
@@ -276,7 +311,9 @@ mod tests {
         );
         let config = Profiles::read(
             "[default]\nregion = of-default\n[profile lab]\nendpoint_url = http://lab:9000\n\
-             [profile program]\ncredential_process = make-them\n",
+             [profile program]\ncredential_process = make-them\n\
+             [profile login]\nsso_session = lab\nregion = r\n[profile role]\nrole_arn = arn\nsource_profile = lab\n\
+             [profile empty]\noutput = json\n",
         );
         let variable = |name: &str| {
             set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
@@ -293,7 +330,7 @@ mod tests {
                 format!("{} {}", credentials.key(), credentials.token().unwrap_or("-"))
             }
             Provider::Process(command) => command.clone(),
-            Provider::Nobody => "nobody".to_owned(),
+            Provider::Nobody(why) => format!("nobody, as {why}"),
         };
         assert!(!format!("{provider:?}").contains("s3cret"));
         Ok(format!("{who} at {} in {region}", endpoint.as_deref().unwrap_or("amazon")))
@@ -325,6 +362,17 @@ mod tests {
             ),
         ] {
             assert_eq!(chosen(address, set).as_deref(), Ok(expected), "{address}");
+        }
+        for (profile, words) in [
+            (
+                "login",
+                "the profile 'login' has 'sso_session', which pipeline does not read: name a",
+            ),
+            ("role", "= aws configure export-credentials --profile role --format process"),
+            ("empty", "there are no credentials in AWS_ACCESS_KEY_ID"),
+        ] {
+            let chosen = chosen("s3://b", &[("AWS_PROFILE", profile)]).expect("nobody");
+            assert!(chosen.starts_with("nobody, as ") && chosen.contains(words), "{chosen}");
         }
         for (address, set, words) in [
             ("s3://b", &[(KEY, "own")][..], "AWS_SECRET_ACCESS_KEY is not"),
@@ -362,6 +410,12 @@ mod tests {
             panic!("nobody waits for it")
         };
         assert!(error.to_string().contains("did not end within"), "{error}");
+        // Nor for what it leaves behind.
+        get(&format!("sleep 50 & {good}")).expect("credentials");
+        let Err(error) = of_process("sleep 50 &", Duration::from_millis(100)) else {
+            panic!("it prints nothing")
+        };
+        assert!(error.to_string().contains("does not print credentials"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     }
 
