@@ -265,8 +265,12 @@ fn read_document(
     mistakes: &mut Vec<Mistake>,
 ) -> Option<(Manifest, Graph)> {
     let mut envelope = envelope::read(root, settings.execution, mistakes);
-    if let Some(part) = settings.part {
-        envelope.stages.retain(|(name, ..)| part.contains(name));
+    match settings.part {
+        Some(part) => envelope.stages.retain(|(name, ..)| part.contains(name)),
+        None => {
+            let stages: Vec<&str> = envelope.stages.iter().map(|(name, ..)| *name).collect();
+            sharing::check_names(root, &stages, mistakes);
+        }
     }
     let settings = Settings { execution: &envelope.execution, ..settings };
     let Expanded { instances, mut once, unused, placeholders, axes } =

@@ -1,7 +1,9 @@
 //! `[cache]`: the cache that others share, in a manifest or in the settings of a user. In no key.
 
+use pipeline_stages::KINDS;
 use toml::de::DeTable;
 
+use super::hint::{did_you_mean, listed};
 use super::values::{Value, known_table, leaves, text};
 use crate::diagnostic::{Mistake, Span};
 use crate::pattern::Pattern;
@@ -80,6 +82,33 @@ pub(super) fn read_keys(table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) -> Sha
     Sharing {
         remote: table.get("remote").and_then(|value| checked(remote(value), mistakes)),
         push: table.get("push").and_then(|value| checked(push(value), mistakes)),
+    }
+}
+
+/// Reports what a manifest pushes that is neither a kind nor one of its stages.
+pub(super) fn check_names(root: &DeTable<'_>, stages: &[&str], mistakes: &mut Vec<Mistake>) {
+    let push = root.get("cache").and_then(|cache| cache.get_ref().as_table()?.get("push"));
+    for item in push.and_then(|push| push.get_ref().as_array()).into_iter().flatten() {
+        let Some(given) = item.get_ref().as_str().filter(|given| !given.is_empty()) else {
+            continue;
+        };
+        let kinds = || KINDS.iter().map(|kind| kind.name);
+        let pattern = Pattern::read(given);
+        if kinds().any(|kind| kind == given)
+            || stages.iter().any(|stage| pattern.has_template(stage))
+        {
+            continue;
+        }
+        let name = given.split('@').next().unwrap_or_default();
+        let title = format!("there is no stage or kind '{name}'");
+        let mistake = Mistake::at(item.span(), title);
+        let meant = did_you_mean(name, stages.iter().copied().chain(kinds()));
+        mistakes.push(match meant {
+            Some(hint) => mistake.and(&hint),
+            None => {
+                mistake.help(format!("the stages are {}", listed(stages.iter().copied(), "and")))
+            }
+        });
     }
 }
 
