@@ -398,7 +398,7 @@ impl Run<'_> {
         let (key, forced) = (spec.work.key, spec.work.reason == Reason::Forced);
         // Not at its end: another run of the same manifest may have moved the head by then.
         let before = match forced {
-            true => self.cache.usable(&key),
+            true => self.cache.usable(&key).or_else(|| self.facts.remote(&key)),
             // A job that is only heard has remembered its own result.
             false => {
                 let is_own = |last: &Record| last.key == key && self.cache.usable(&key).is_some();
