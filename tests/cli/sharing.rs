@@ -199,6 +199,8 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     assert_eq!(lab.bob.digest("more"), lab.ann.digest("more"));
     assert_snapshot!(lab.shown(&lab.bob.pipeline("plan experiment.toml --remote --force data")), @r"
     status 0
+    --- stderr
+    warning: the remote file://[share] is not used: the folder [share] does not exist: mount it, or make it if it is a new one
     --- stdout
     data   dirty    asked for with --force
     count  waiting  on data; no earlier run
@@ -269,6 +271,44 @@ fn a_result_that_did_not_come_is_brought_before_its_stage_runs_or_made_here() {
     let ran = carl.pipeline("run experiment.toml");
     assert!(ran.printed().contains("paper: 1 fresh, 2 remote in"), "{ran}");
     assert_eq!(carl.digest("data"), lab.ann.digest("data"));
+}
+
+#[test]
+fn what_was_removed_on_the_remote_counts_no_longer_where_it_was_not_brought() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    lab.bob.pipeline("run experiment.toml").success();
+    lab.bob.pipeline("pull experiment.toml data").success();
+    let records = lab.share.path().join("records");
+    fs::rename(&records, lab.share.path().join("kept")).expect("ours");
+    assert_eq!(lab.bob.pipeline("plan experiment.toml").stdout.matches("remote\n").count(), 2);
+    let path = lab.bob.pipeline("path experiment.toml count");
+    assert!(path.stderr.contains("its record was removed there"), "{path}");
+    for plan in ["plan experiment.toml --remote", "plan experiment.toml"] {
+        let planned = lab.bob.pipeline(plan);
+        assert!(planned.stdout.contains("\ncount  dirty    no earlier run"), "{planned}");
+    }
+    let pull = lab.bob.pipeline("pull experiment.toml");
+    assert!(pull.stderr.contains("without a result, here or there: count, more"), "{pull}");
+    lab.bob.pipeline("push experiment.toml").success();
+    assert_eq!(lab.share.names("records").len(), 1, "what is here comes back");
+    // What comes back there counts again.
+    fs::remove_dir_all(&records).expect("ours");
+    fs::rename(lab.share.path().join("kept"), &records).expect("ours");
+    let ran = lab.bob.pipeline("run experiment.toml");
+    assert!(ran.printed().contains("paper: 1 fresh, 2 remote in"), "{ran}");
+    // Another record in its place counts instead of it.
+    fs::remove_dir_all(&records).expect("ours");
+    let carl = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+    carl.pipeline("run experiment.toml").success();
+    carl.pipeline("push experiment.toml").success();
+    let path = lab.bob.pipeline("path experiment.toml count");
+    assert!(path.stderr.contains("another record has taken its place there"), "{path}");
+    let ran = lab.bob.pipeline("run experiment.toml");
+    assert!(ran.printed().contains("paper: 1 fresh, 2 remote in"), "{ran}");
+    assert_eq!(lab.bob.digest("count"), carl.digest("count"));
 }
 
 #[test]
@@ -367,6 +407,27 @@ fn the_remote_is_in_the_manifest_or_the_settings_and_never_has_a_password() {
 
     error: 3 mistakes in experiment.toml; nothing was run
     "#);
+    let names = "push = [\"train\", \"data\", \"c*@seed=1\", \"conut@seed=1\", \"nosuch\"]";
+    project.write(MANIFEST, format!("[cache]\n{names}\n{PAPER}"));
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: there is no stage or kind 'conut', did you mean 'count'?
+     --> experiment.toml:2:39
+      |
+    2 | push = ["train", "data", "c*@seed=1", "conut@seed=1", "nosuch"]
+      |                                       ^^^^^^^^^^^^^^
+
+    error: there is no stage or kind 'nosuch'
+     --> experiment.toml:2:55
+      |
+    2 | push = ["train", "data", "c*@seed=1", "conut@seed=1", "nosuch"]
+      |                                                       ^^^^^^^^
+      |
+      = help: the stages are data, count and more
+
+    error: 2 mistakes in experiment.toml; nothing was run
+    "#);
     let project = project.set("PIPELINE_REMOTE", "ssh://ann:s3cret@host/x");
     project.write(MANIFEST, PAPER);
     assert_snapshot!(project.pipeline("plan experiment.toml"), @r"
@@ -408,8 +469,10 @@ fn a_second_user_gets_the_whole_table_without_running_anything() {
     ");
     // What was found once is known without the remote.
     fs::rename(lab.share.path(), lab.share.path().with_extension("away")).expect("ours");
-    assert_snapshot!(lab.bob.pipeline("run experiment.toml"), @r"
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("run experiment.toml")), @r"
     status 0
+    --- stderr
+    warning: the remote file://[share] is not used: the folder [share] does not exist: mount it, or make it if it is a new one
     --- stdout
 
     stage  result  time  metrics
@@ -419,6 +482,7 @@ fn a_second_user_gets_the_whole_table_without_running_anything() {
 
     paper: 3 remote in [time]
     ");
+    assert_eq!(lab.bob.pipeline("plan experiment.toml").stderr, "");
     fs::rename(lab.share.path().with_extension("away"), lab.share.path()).expect("ours");
     // A stage that runs brings what it reads, and nothing else.
     lab.bob.edit("echo more", "echo even more");
@@ -544,6 +608,36 @@ fn a_run_that_finds_nothing_to_do_pushes_what_is_not_there_and_then_asks_nobody(
     );
     assert_eq!(lab.ann.pipeline("run experiment.toml").stderr, "");
     fs::rename(&away, lab.share.path()).expect("ours");
+}
+
+#[test]
+fn other_bytes_under_the_same_key_are_said() {
+    let by_chance = PAPER.replace("echo more >>", "date +%N >>");
+    let lab = Lab::new(&format!("[cache]\npush = \"always\"\n{by_chance}"));
+    lab.ann.pipeline("run experiment.toml").success();
+    // What is made again as it is on the remote is not something else.
+    let ran = lab.bob.pipeline("run experiment.toml --force data --progress plain");
+    assert!(ran.stderr.contains("done  data") && !ran.stderr.contains("other bytes"), "{ran}");
+    let ran = lab.bob.pipeline("run experiment.toml --force more --progress plain");
+    assert!(ran.stderr.contains(", with other bytes than before"), "{ran}");
+    let warning = "warning: 1 result was not pushed, as file://";
+    assert!(ran.stderr.contains(warning), "{ran}");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("push experiment.toml")), @r"
+    status 0
+    --- stderr
+    not pushed: more has other bytes there, under the same key; once its file in records/ is removed there, a push sends yours
+    --- stdout
+    0 pushed (0 B) to file://[share], 2 were there already
+    ");
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml")), @r"
+    status 0
+    --- stdout
+    data   here and on the remote
+    count  here and on the remote
+    more   here, and on the remote with other bytes
+
+    remote: file://[share]
+    ");
 }
 
 #[test]

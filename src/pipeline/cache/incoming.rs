@@ -201,7 +201,7 @@ impl Incoming {
         // Meanwhile nothing is withdrawn.
         let _held = cache.hold_inputs(&[])?;
         cache.refuse_withdrawn(record)?;
-        let record = Record { lazy: None, made_here: false, ..record.clone() };
+        let record = record.for_others();
         record
             .write(&layout.record(&record.key))
             .with_context(|| format!("cannot record the result of {}", record.name()))?;

@@ -109,6 +109,11 @@ pub(crate) enum Unreadable {
 }
 
 impl Record {
+    /// The same for other caches: where and when it waited for a disk is a matter of this one, and so is where it came from.
+    pub(crate) fn for_others(&self) -> Self {
+        Self { lazy: None, made_here: false, ..self.clone() }
+    }
+
     /// What people call it: the experiment and the stage.
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.experiment, self.stage)

@@ -44,18 +44,22 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
         })
     });
     let (mut new, mut existed) = (Vec::new(), 0);
-    let (mut unsigned, mut failed) = (Vec::new(), Vec::new());
+    let (mut signed, mut unsigned) = (Vec::new(), Vec::new());
+    let (mut other_bytes, mut failed) = (Vec::new(), Vec::new());
     for ((name, record), pushed) in results.into_iter().zip(pushed) {
         match pushed {
-            Ok(Pushed::New) => new.push((name, record.output)),
+            Ok(Pushed::New | Pushed::Completed) => new.push((name, record.output)),
+            Ok(Pushed::Signed) => signed.push(name),
             Ok(Pushed::Existed) => existed += 1,
             Ok(Pushed::Unsigned) => unsigned.push(name),
+            Ok(Pushed::OtherBytes) => other_bytes.push(name),
             Err(NotPulled::There(failure)) => failed.push((name, failure.reason)),
             Err(NotPulled::Here(error)) => failed.push((name, format!("{error:#}"))),
             Err(NotPulled::Stopped) => failed.push((name, "stopped".to_owned())),
         }
     }
     let bytes: u64 = new.iter().map(|(_, stored)| stored.extent.bytes).sum();
+    existed += signed.len() + unsigned.len();
     let address = shared.address();
     if *json {
         let new =
@@ -65,8 +69,10 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
             "remote": address.to_string(),
             "pushed": new.collect::<Vec<_>>(),
             "bytes": bytes,
-            "existed": existed + unsigned.len(),
+            "existed": existed,
+            "signed": signed,
             "unsigned": unsigned,
+            "other-bytes": other_bytes,
             "without": without,
             "failed": failed.collect::<Vec<_>>(),
         }))?;
@@ -75,16 +81,31 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
         if !without.is_empty() {
             note(&format!("without a result, and left out: {}", names_in_words(without)));
         }
+        let words = |names: &[_]| if names.len() == 1 { ("has", "its") } else { ("have", "their") };
+        if !other_bytes.is_empty() {
+            let (have, them) = words(&other_bytes);
+            note(&format!(
+                "not pushed: {} {have} other bytes there, under the same key; once {them} file in records/ is removed there, a push sends \
+                 yours",
+                names_in_words(other_bytes.iter().copied())
+            ));
+        }
         if !unsigned.is_empty() {
-            let (have, them) = if unsigned.len() == 1 { ("has", "its") } else { ("have", "their") };
+            let (have, them) = words(&unsigned);
             note(&format!(
                 "not signed by you: {} {have} another record there; once {them} file in records/ is removed there, a push sends and \
                  signs yours",
                 names_in_words(unsigned.iter().copied())
             ));
         }
-        let (new, size, existed) = (new.len(), format::bytes(bytes), existed + unsigned.len());
-        print(&format!("{new} pushed ({size}) to {address}, {existed} were there already\n"))?;
+        let (new, size) = (new.len(), format::bytes(bytes));
+        let signed = match signed.len() {
+            0 => String::new(),
+            count => format!(" ({count} of them signed by you now)"),
+        };
+        print(&format!(
+            "{new} pushed ({size}) to {address}, {existed} were there already{signed}\n"
+        ))?;
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::output::{print_coloured, print_json};
 use super::project::Project;
 use crate::cli::{RemoteArguments, RemoteCommand, RemoteStatusArguments};
+use crate::digest::Digest;
 use crate::format;
 use crate::instances::{self, Row, instances_in_words};
 use crate::key::StageKey;
@@ -18,26 +19,39 @@ use crate::table::Table;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Both,
+    /// There are others on the remote.
+    OtherBytes,
     Here,
     There,
     Nowhere,
 }
 
 impl Place {
-    const ALL: [Self; 4] = [Self::Both, Self::Here, Self::There, Self::Nowhere];
+    const ALL: [Self; 5] = [Self::Both, Self::OtherBytes, Self::Here, Self::There, Self::Nowhere];
 
-    fn of(is_here: bool, is_there: bool) -> Self {
-        match (is_here, is_there) {
-            (true, true) => Self::Both,
-            (true, false) => Self::Here,
-            (false, true) => Self::There,
-            (false, false) => Self::Nowhere,
+    /// `there` is whether what is on the remote, if anything, has the same bytes.
+    fn of(is_here: bool, there: Option<bool>) -> Self {
+        match (is_here, there) {
+            (true, Some(true)) => Self::Both,
+            (true, Some(false)) => Self::OtherBytes,
+            (true, None) => Self::Here,
+            (false, Some(_)) => Self::There,
+            (false, None) => Self::Nowhere,
         }
+    }
+
+    fn is_here(self) -> bool {
+        matches!(self, Self::Both | Self::OtherBytes | Self::Here)
+    }
+
+    fn is_there(self) -> bool {
+        matches!(self, Self::Both | Self::OtherBytes | Self::There)
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Both => "here and on the remote",
+            Self::OtherBytes => "here, and on the remote with other bytes",
             Self::Here => "only here",
             Self::There => "only on the remote",
             Self::Nowhere => "without a result",
@@ -61,17 +75,21 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
     let plan = project.plan(&selected);
     let does_not_work =
         |failure| anyhow!("the remote {} does not work: {failure}", shared.address());
-    let keys: Vec<Option<StageKey>> =
-        chosen.iter().map(|name| plan.state(name).and_then(PlanState::key)).collect();
-    let known: Vec<StageKey> = keys.iter().flatten().copied().collect();
+    let here = |name| match plan.state(name) {
+        Some(PlanState::Fresh(record)) => Some(record.output.digest),
+        _ => None,
+    };
+    let keys =
+        chosen.iter().map(|&name| Some((plan.state(name).and_then(PlanState::key)?, here(name))));
+    let keys: Vec<Option<(StageKey, Option<Digest>)>> = keys.collect();
+    let known: Vec<_> = keys.iter().flatten().copied().collect();
     let mut has = shared.has(&known).map_err(does_not_work)?.into_iter();
     let places: Vec<_> = chosen
         .iter()
         .zip(keys)
         .map(|(&name, key)| {
-            let is_here = matches!(plan.state(name), Some(PlanState::Fresh(_)));
-            let is_there = key.is_some() && has.next().unwrap_or(false);
-            (name, Place::of(is_here, is_there))
+            let there = key.and_then(|_| has.next().flatten());
+            (name, Place::of(here(name).is_some(), there))
         })
         .collect();
     let count = if *size { Some(shared.count().map_err(does_not_work)?) } else { None };
@@ -80,8 +98,9 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
         let stages = places.iter().map(|(name, place)| {
             json!({
                 "stage": name,
-                "here": matches!(place, Place::Both | Place::Here),
-                "remote": matches!(place, Place::Both | Place::There),
+                "here": place.is_here(),
+                "remote": place.is_there(),
+                "other-bytes": *place == Place::OtherBytes,
             })
         });
         let mut value = json!({ "remote": address, "stages": stages.collect::<Vec<_>>() });

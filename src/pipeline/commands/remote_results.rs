@@ -47,8 +47,8 @@ impl Project {
         })
     }
 
-    /// Asks the remote for the results of these stages, which are closed under inputs: first for those whose keys are known, then for
-    /// those whose keys are known with them, and so on. What it says is part of every plan from then on.
+    /// Asks the remote for the results of these stages that are not here, closed under inputs: first for those whose keys are known, then
+    /// for those whose keys are known with them, and so on. What it says is part of every plan from then on.
     pub(super) fn ask_remote(&self, selected: &[StageName]) {
         let Some(shared) = &self.shared else { return };
         let facts = self.facts(selected);
@@ -60,12 +60,13 @@ impl Project {
                         reason: Reason::Withdrawn { .. } | Reason::Uncertain,
                         ..
                     } => None,
-                    PlanState::Dirty { key, .. } => {
-                        Some(*key).filter(|key| !shared.has_answered(key))
-                    }
+                    PlanState::Dirty { key, .. } => Some(*key),
+                    // It may have been removed there since.
+                    PlanState::Remote(record) => Some(record.key),
                     _ => None,
                 });
-                let keys: HashSet<StageKey> = keys.collect();
+                let keys: HashSet<StageKey> =
+                    keys.filter(|key| !shared.has_answered(key)).collect();
                 if keys.is_empty() || !shared.ask(&keys.into_iter().collect::<Vec<_>>()) {
                     break;
                 }

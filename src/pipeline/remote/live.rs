@@ -75,6 +75,8 @@ struct State {
     failed: usize,
     /// How many are there with a record of somebody else.
     unsigned: usize,
+    /// How many keys have other bytes there.
+    other_bytes: usize,
     /// The first reason.
     reason: Option<String>,
     /// Why the last one of those that wait was not sent.
@@ -179,6 +181,14 @@ impl LivePush {
             say(&format!(
                 "warning: {} not signed by you, as {} has other records there: `{}` names them",
                 in_words_that_were(state.unsigned),
+                self.work.shared.address(),
+                self.command
+            ));
+        }
+        if state.other_bytes > 0 {
+            say(&format!(
+                "warning: {} not pushed, as {} has other bytes there: `{}` names them",
+                in_words_that_were(state.other_bytes),
                 self.work.shared.address(),
                 self.command
             ));
@@ -289,8 +299,10 @@ impl Work {
         let failed = match pushed {
             Ok(pushed) => {
                 state.unsigned += usize::from(pushed == Pushed::Unsigned);
+                state.other_bytes += usize::from(pushed == Pushed::OtherBytes);
                 state.has_worked = true;
-                state.has_written |= pushed == Pushed::New;
+                state.has_written |=
+                    matches!(pushed, Pushed::New | Pushed::Completed | Pushed::Signed);
                 None
             }
             Err(NotPulled::There(failure)) if failure.may_pass() => {

@@ -16,7 +16,6 @@ use super::pull::NotPulled;
 use super::transport::{Content, Download, Failure, Put, Remote, Sent, get_all, in_part};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
-use crate::key::StageKey;
 use crate::signing::{MOST_SIGNATURE_BYTES, Signer, Statement};
 
 /// How many files of one artifact are sent at once.
@@ -30,8 +29,14 @@ const NO_ROOM: &str = "cannot write a compressed copy";
 pub(crate) enum Pushed {
     /// It is there now.
     New,
+    /// It was there, and what was missing of its artifact is, too.
+    Completed,
+    /// It was there, and is signed now.
+    Signed,
     /// A result of the key was there.
     Existed,
+    /// A result of the key was there, whose artifact has other bytes.
+    OtherBytes,
     /// It was there with another record, which whoever pushes does not sign: who trusts only them does not get it.
     Unsigned,
 }
@@ -59,15 +64,10 @@ impl Pusher<'_> {
     /// measured. Where it is there, what is missing of its artifact is sent.
     pub(super) fn push(&self, record: &Record, what: What) -> Result<Pushed, NotPulled> {
         let name = Name::record(&record.key);
-        // Where and when it waited for a disk is a matter of this cache, and so is where it came from.
-        let text = Record { lazy: None, made_here: false, ..record.clone() }.text()?;
+        let text = record.for_others().text()?;
         let signer = self.signer.filter(|_| record.made_here);
         if self.remote.size(&name)?.is_some() {
-            let there = self.sign_there(signer, &record.key, &name, &text)?;
-            let sends = what == What::Result
-                && self.has_same(record)?
-                && self.push_artifact(&record.output)?;
-            return Ok(if sends && there == Pushed::Existed { Pushed::New } else { there });
+            return self.push_again(signer, record, what, &text);
         }
         if what == What::Result {
             self.push_artifact(&record.output)?;
@@ -76,9 +76,45 @@ impl Pusher<'_> {
         if let Some(signer) = signer {
             self.sign(signer, &Statement::new(&record.key, &text))?;
         }
-        Ok(match self.remote.put(&name, &Content::Bytes(&text))? {
-            Put::New => Pushed::New,
-            Put::Existed => self.sign_there(signer, &record.key, &name, &text)?,
+        match self.remote.put(&name, &Content::Bytes(&text))? {
+            Put::New => Ok(Pushed::New),
+            Put::Existed => self.push_again(signer, record, what, &text),
+        }
+    }
+
+    /// Of a result whose key has a record there: signs that, if it is this one and somebody signs, and sends what is missing of its
+    /// artifact.
+    fn push_again(
+        &self,
+        signer: Option<&Signer>,
+        record: &Record,
+        what: What,
+        text: &[u8],
+    ) -> Result<Pushed, NotPulled> {
+        if signer.is_none() && what == What::Record {
+            return Ok(Pushed::Existed);
+        }
+        let name = Name::record(&record.key);
+        let Some(there) = get_all(self.remote, &name, MOST_RECORD_BYTES)? else {
+            return Ok(Pushed::Existed);
+        };
+        let is_same = there == text;
+        if !is_same {
+            let there = Record::of_key(&there, &record.key).ok_or_else(|| damaged_there(&name))?;
+            if there.output.digest != record.output.digest {
+                return Ok(Pushed::OtherBytes);
+            }
+        }
+        let is_signed = match signer {
+            Some(signer) if is_same => self.sign(signer, &Statement::new(&record.key, text))?,
+            _ => false,
+        };
+        let is_completed = what == What::Result && self.push_artifact(&record.output)?;
+        Ok(match signer {
+            Some(_) if !is_same => Pushed::Unsigned,
+            _ if is_completed => Pushed::Completed,
+            _ if is_signed => Pushed::Signed,
+            _ => Pushed::Existed,
         })
     }
 
@@ -93,30 +129,6 @@ impl Pusher<'_> {
                 Ok(self.remote.put(&name, &Content::Bytes(text.as_bytes()))? == Put::New)
             }
         }
-    }
-
-    /// Signs the record that is there, if it is this one and somebody signs.
-    fn sign_there(
-        &self,
-        signer: Option<&Signer>,
-        key: &StageKey,
-        name: &Name,
-        text: &[u8],
-    ) -> Result<Pushed, NotPulled> {
-        let Some(signer) = signer else { return Ok(Pushed::Existed) };
-        if get_all(self.remote, name, MOST_RECORD_BYTES)?.as_deref() != Some(text) {
-            return Ok(Pushed::Unsigned);
-        }
-        let is_new = self.sign(signer, &Statement::new(key, text))?;
-        Ok(if is_new { Pushed::New } else { Pushed::Existed })
-    }
-
-    /// Whether the record that is there has this artifact.
-    fn has_same(&self, record: &Record) -> Result<bool, NotPulled> {
-        let name = Name::record(&record.key);
-        let Some(bytes) = get_all(self.remote, &name, MOST_RECORD_BYTES)? else { return Ok(false) };
-        let there = Record::of_key(&bytes, &record.key).ok_or_else(|| damaged_there(&name))?;
-        Ok(there.output.digest == record.output.digest)
     }
 
     /// Sends what is missing there of an artifact. Returns whether that was anything.

@@ -52,6 +52,11 @@ pub(crate) struct SharedCache {
     stored: StoredFiles,
 }
 
+/// Whether two records are one on a remote.
+fn are_same(one: &Record, other: &Record) -> bool {
+    one.for_others() == other.for_others()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -289,13 +294,22 @@ impl SharedCache {
         is_all
     }
 
-    /// Keeps what it said in a cache that exists, for later processes.
+    /// Keeps what it said in a cache that exists, for later processes, and forgets there what it does not have any more.
     pub(crate) fn keep(&self, cache: &Cache) {
-        let said = lock(&self.said);
         let place = self.place();
-        let records = said.values().flatten();
-        let new = records.filter(|record| cache.remote_record(&place, &record.key).is_none());
-        new.for_each(|record| cache.keep_remote_record(&place, record));
+        for (key, said) in &*lock(&self.said) {
+            match said {
+                Some(record) => self.keep_one(cache, record),
+                None => cache.forget_remote_record(&place, key),
+            }
+        }
+    }
+
+    fn keep_one(&self, cache: &Cache, record: &Record) {
+        let place = self.place();
+        if cache.remote_record(&place, &record.key).as_ref() != Some(record) {
+            cache.keep_remote_record(&place, record);
+        }
     }
 
     /// Whether it had a record of something that it was asked for.
@@ -375,7 +389,7 @@ impl SharedCache {
         let record =
             said.unwrap_or_else(|| cache.remote_record(&self.place(), key).map(Arc::new))?;
         let incomplete = cache.remote_record(&self.place_of_incomplete(), key);
-        let is_incomplete = incomplete.is_some_and(|incomplete| incomplete == *record);
+        let is_incomplete = incomplete.is_some_and(|incomplete| are_same(&incomplete, &record));
         Some((record, is_incomplete))
     }
 
@@ -404,6 +418,14 @@ impl SharedCache {
         watch: &Watch,
     ) -> Result<(Record, Vec<Withdrawn>), NotPulled> {
         let remote = self.remote()?;
+        if let Err(failure) = self.confirm(remote, record) {
+            self.outage.note(Some(&failure));
+            if failure.kind == FailureKind::Wrong {
+                self.pass_over(&record.key, &failure);
+                cache.forget_remote_record(&self.place(), &record.key);
+            }
+            return Err(failure.into());
+        }
         let pulled = Puller { remote, cache, stored: &self.stored, watch }.pull(record);
         match &pulled {
             Ok(_) => {
@@ -422,6 +444,18 @@ impl SharedCache {
             Err(NotPulled::Here(_) | NotPulled::Stopped) => {}
         }
         pulled
+    }
+
+    /// Fails where it does not have this record any more, which it had in an earlier process.
+    fn confirm(&self, remote: &dyn Remote, record: &Record) -> Result<(), Failure> {
+        if self.has_answered(&record.key) {
+            return Ok(());
+        }
+        match self.fetch(remote, &record.key)? {
+            Some(there) if are_same(&there, record) => Ok(()),
+            Some(_) => Err(Failure::wrong("another record has taken its place there")),
+            None => Err(Failure::wrong("its record was removed there")),
+        }
     }
 
     /// Sends a result of the cache, or its record alone, unless there is one of its key.
@@ -480,15 +514,12 @@ impl SharedCache {
         if what == What::Result {
             cache.keep_remote_record(&self.place_of_sent(), ours);
         }
-        let place = self.place();
-        if cache.remote_record(&place, &ours.key).is_some() {
-            return;
-        }
         match pushed {
-            Pushed::New => cache.keep_remote_record(&place, ours),
-            Pushed::Existed | Pushed::Unsigned => {
+            Pushed::New | Pushed::Signed => self.keep_one(cache, &ours.for_others()),
+            _ if cache.remote_record(&self.place(), &ours.key).is_some() => {}
+            _ => {
                 if let Ok(Some(theirs)) = self.fetch(remote, &ours.key) {
-                    cache.keep_remote_record(&place, &theirs);
+                    self.keep_one(cache, &theirs);
                 }
             }
         }
@@ -502,14 +533,27 @@ impl SharedCache {
         record.made_here && !is_there()
     }
 
-    /// Which of these keys it has a record of.
+    /// Which of these keys it has a record of, and of those with an artifact, whether it is the one of that record.
     ///
     /// # Errors
     /// When it does not work.
-    pub(crate) fn has(&self, keys: &[StageKey]) -> Result<Vec<bool>, Failure> {
+    pub(crate) fn has(
+        &self,
+        wanted: &[(StageKey, Option<Digest>)],
+    ) -> Result<Vec<Option<bool>>, Failure> {
         self.has_version()?;
-        let found = on_threads(keys, MOST_ASKED_AT_ONCE, |key| {
-            self.note(self.remote()?.size(&Name::record(key))).map(|size| size.is_some())
+        let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
+            let (remote, name) = (self.remote()?, Name::record(key));
+            let Some(artifact) = artifact else {
+                return Ok(self.note(remote.size(&name))?.map(|_| true));
+            };
+            match self.note(get_all(remote, &name, MOST_RECORD_BYTES)) {
+                Err(failure) if failure.kind == FailureKind::Wrong => Ok(Some(false)),
+                there => Ok(there?.map(|bytes| {
+                    Record::of_key(&bytes, key)
+                        .is_some_and(|record| record.output.digest == *artifact)
+                })),
+            }
         });
         found.into_iter().collect()
     }

@@ -336,7 +336,7 @@ fn of_a_record_that_was_pushed_alone_the_artifact_can_follow() {
     push(&remote, &bob, &other).expect("it works");
     let own = make(&ann, "second", |folder| fs::write(folder.join("a"), "2").expect("ours"));
     remote.counts();
-    assert_eq!(push(&remote, &ann, &own).expect("it works"), Pushed::Existed);
+    assert_eq!(push(&remote, &ann, &own).expect("it works"), Pushed::OtherBytes);
     assert_eq!(remote.counts(), "get records 1");
 }
 
@@ -472,6 +472,42 @@ fn what_does_not_come_today_is_still_known_and_what_is_wrong_is_forgotten() {
     };
     assert_eq!(failure.reason, "its small files are missing there");
     assert!(process.known(&bob, &key).is_none() && !is_known_later());
+    // Whoever asks again finds the record, and does not believe it.
+    let later = shared(&remote);
+    assert!(later.ask(&[key]) && later.known(&bob, &key).is_none());
+    later.keep(&bob);
+    assert!(!is_known_later());
+    shared(&remote).push(&ann, &record, What::Result, &watch).expect("it works");
+    let found = later.incomplete(&bob, &key).expect("it is tried again");
+    later.pull(&bob, &found, &watch).expect("it is there again");
+    assert!(later.known(&bob, &key).is_some());
+}
+
+#[test]
+fn what_is_brought_has_its_record_there() {
+    let remote = Arc::new(Memory::default());
+    let ((_ann, ann), (_bob, bob)) = (cache(), cache());
+    let (record, watch) = (make(&ann, "first", model), Watch::default());
+    shared(&remote).push(&ann, &record, What::Result, &watch).expect("it works");
+    // What was pushed from a cache is known there, and is the same as on the remote.
+    let known = shared(&remote).known(&ann, &record.key).expect("it was pushed");
+    shared(&remote).pull(&bob, &known, &watch).expect("it is there");
+    remote.remove("records");
+    let (_carol, carol) = cache();
+    let theirs = Record { seconds: 9.0, ..record.clone() };
+    for put in [None, Some(&theirs)] {
+        put.map(|put| shared(&remote).push(&ann, put, What::Record, &watch).expect("it works"));
+        match shared(&remote).pull(&carol, &record, &watch) {
+            Err(NotPulled::There(failure)) => assert_eq!(
+                failure.reason,
+                match put {
+                    None => "its record was removed there",
+                    Some(_) => "another record has taken its place there",
+                }
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -589,10 +625,12 @@ fn what_a_remote_has_lost_is_sent_again_and_what_is_damaged_there_is_named() {
     let remote = Memory::default();
     let (_ann, ann) = cache();
     let record = make(&ann, "first", model);
+    let sent_again =
+        |folder: &str| if folder == "records" { Pushed::New } else { Pushed::Completed };
     push(&remote, &ann, &record).expect("it works");
     for folder in ["packs", "blobs", "artifacts", "records"] {
         remote.remove(folder);
-        assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::New, "{folder}");
+        assert_eq!(push(&remote, &ann, &record).expect("it works"), sent_again(folder));
         assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::Existed);
         let (_bob, bob) = cache();
         pull(&remote, &bob, &record).expect(folder);
@@ -613,7 +651,7 @@ fn what_a_remote_has_lost_is_sent_again_and_what_is_damaged_there_is_named() {
         let expected = format!("{damaged} is damaged there: remove it there, and push again");
         assert_eq!(failure.reason, expected);
         remote.remove(&damaged);
-        assert_eq!(push(&remote, &ann, &record).expect("it works"), Pushed::New, "{folder}");
+        assert_eq!(push(&remote, &ann, &record).expect("it works"), sent_again(folder));
     }
 }
 
@@ -754,7 +792,7 @@ fn only_what_was_made_here_is_signed_also_where_it_is_already_there() {
     assert_eq!(push(&of_second, &pulled, signing(&of_bob, &[&bob])), Pushed::Existed);
     assert!(!is_known(&bob), "it is not his");
     assert!(!is_known(&ann));
-    assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::New);
+    assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::Signed);
     assert!(is_known(&ann));
     assert_eq!(push(&of_first, &record, signing(&of_ann, &[&ann])), Pushed::Existed);
     // A record of before there were signatures does not say where it was made, and is sent without one.
