@@ -754,9 +754,11 @@ fn what_is_known_of_a_remote_survives_who_asks_for_it_while_it_is_away() {
     lab.bob.pipeline("run experiment.toml").success();
     let away = lab.share.path().with_extension("away");
     fs::rename(lab.share.path(), &away).expect("ours");
-    for command in ["path experiment.toml data", "pull experiment.toml"] {
+    for command in ["path experiment.toml data", "path experiment.toml", "pull experiment.toml"] {
         let ended = lab.bob.pipeline(command);
         assert!(ended.stderr.contains("does not exist: mount it"), "{command}: {ended}");
+        assert_ne!(ended.status.code(), Some(0), "{command}: {ended}");
+        assert!(!ended.stdout.contains("/store/"), "{command}: {ended}");
         let status = lab.bob.pipeline("status experiment.toml").printed();
         assert_eq!(status.matches("command  remote").count(), 3, "{command}: {status}");
     }

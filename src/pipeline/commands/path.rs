@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use super::output::{note, print_raw};
 use super::project::Project;
+use crate::cache::Record;
 use crate::cli::{ManifestArguments, StageArguments};
 use crate::instances::names_in_words;
 use crate::pattern::Pattern;
@@ -23,9 +24,12 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     {
         return one(&project, &plan, only, &arguments.manifest);
     }
-    let (mut lines, mut without) = (Vec::new(), Vec::new());
+    let (mut lines, mut without, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     for name in chosen {
         match plan.state(name).and_then(PlanState::result) {
+            Some(record) if !project.cache.has_artifact(&record.output.digest) => {
+                elsewhere.push(name);
+            }
             Some(record) => {
                 let path = project.cache.artifact(&record.output.digest).into_os_string();
                 let name = name.as_str().as_bytes();
@@ -35,6 +39,15 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
         }
     }
     print_raw(&lines)?;
+    if !elsewhere.is_empty() {
+        let pull = arguments.manifest.command_again("pull");
+        let names = names_in_words(elsewhere);
+        let text = format!("only on the remote: {names}; `{pull}` brings what is missing");
+        match without.is_empty() {
+            true => bail!(text),
+            false => note(&text),
+        }
+    }
     if !without.is_empty() {
         bail!(
             "without an artifact for this manifest: {}; `{}` makes what is missing",
@@ -62,7 +75,8 @@ fn one(
     arguments: &ManifestArguments,
 ) -> anyhow::Result<ExitCode> {
     let state = plan.state(name);
-    if let Some(record) = state.and_then(PlanState::result) {
+    let is_here = |record: &&Record| project.cache.has_artifact(&record.output.digest);
+    if let Some(record) = state.and_then(PlanState::result).filter(is_here) {
         let path = project.cache.artifact(&record.output.digest).into_os_string();
         print_raw(&[path.as_encoded_bytes(), b"\n"].concat())?;
         if let Some(state @ PlanState::Waiting { .. }) = state {
@@ -71,6 +85,10 @@ fn one(
         return Ok(ExitCode::SUCCESS);
     }
     match state {
+        Some(PlanState::Remote(_)) => bail!(
+            "the artifact of '{name}' is only on the remote; `{}` brings it",
+            arguments.command("pull", &[name.as_str()])
+        ),
         Some(state @ PlanState::Blocked(_)) => {
             bail!("'{name}' does not have a known artifact: {}", state_reason(state))
         }
