@@ -13,6 +13,7 @@ mod chance;
 mod ending;
 mod examples;
 mod going_on;
+mod imitated;
 
 /// A scheduler: jobs wait in its queue while there is a file `hold`.
 const SCHEDULER: &str = r#"#!/bin/sh

@@ -45,6 +45,8 @@ pub(super) struct Desk {
     pub(super) knowledge: Knowledge,
     pub(super) jobs: Vec<Followed>,
     pub(super) width: Width,
+    /// The most that are handed over at once, since it has said that it is full.
+    pub(super) most: usize,
 }
 
 impl Desk {
@@ -68,6 +70,9 @@ impl Desk {
             let mut room = self.room();
             let ended = turns.filter(|&place| self.step(place, &mut room));
             let mut ended: Vec<usize> = ended.collect();
+            if !ended.is_empty() {
+                self.knowledge.has_room();
+            }
             first = if count == 0 { 0 } else { (first + JOURNALS) % count };
             ended.sort_unstable();
             ended.into_iter().rev().for_each(|place| drop(self.jobs.remove(place)));

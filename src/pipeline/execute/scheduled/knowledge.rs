@@ -25,8 +25,12 @@ pub(super) struct Knowledge {
     pub(super) silent: Option<Instant>,
     /// Whether that was said.
     pub(super) has_said: bool,
-    /// Until when it takes no jobs, as it did not answer when it was to take one, and how long it is spared then.
+    /// Until when it is not asked to take one, as it did not answer, or is full, and how long it is spared then.
     pub(super) spared: Option<Instant>,
+    /// Whether it has said that it is full.
+    pub(super) was_full: bool,
+    /// Whether it had no job of this user when it has said that last.
+    pub(super) was_empty: bool,
     pause: Duration,
 }
 
@@ -40,6 +44,8 @@ impl Knowledge {
             silent: None,
             has_said: false,
             spared: None,
+            was_full: false,
+            was_empty: false,
             pause: FIRST_PAUSE,
         }
     }
@@ -49,14 +55,21 @@ impl Knowledge {
         self.spared.is_some_and(|until| Instant::now() < until)
     }
 
-    /// It did not answer when it was to take a job.
+    /// It did not answer when it was to take a job, or has no room for it.
     pub(super) fn took_none(&mut self) {
         self.spared = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     pub(super) fn has_taken_one(&mut self) {
-        (self.spared, self.pause) = (None, FIRST_PAUSE);
+        (self.spared, self.pause, self.was_empty) = (None, FIRST_PAUSE, false);
+    }
+
+    /// One of its jobs has ended: one that was full may take another one.
+    pub(super) fn has_room(&mut self) {
+        if self.was_full {
+            self.spared = None;
+        }
     }
 
     /// Something has changed: it is asked soon.

@@ -58,8 +58,15 @@ impl Scheduled {
         let name = terms.name.clone();
         let scheduler = scheduler(&terms.settings);
         let knowledge = Knowledge::new();
-        let desk =
-            Desk { terms, cache, scheduler, knowledge, jobs: Vec::new(), width: Width::Wide };
+        let desk = Desk {
+            terms,
+            cache,
+            scheduler,
+            knowledge,
+            jobs: Vec::new(),
+            width: Width::Wide,
+            most: usize::MAX,
+        };
         spawn(&name, move || desk.work(&receiver))?;
         Ok(Self { orders, waker })
     }

@@ -51,6 +51,11 @@ pub(super) trait Scheduler: Send {
         Ok(HashMap::new())
     }
 
+    /// Whether it has a job of this user that has not ended. Asked where it says that it is full.
+    fn has_jobs(&self) -> Result<bool, Trouble> {
+        Ok(false)
+    }
+
     /// Whether an answer that names none of several jobs may be that of one that is away.
     fn may_be_mute(&self) -> bool {
         false
@@ -134,6 +139,8 @@ impl Ended {
 pub(super) enum Trouble {
     /// It said no, in its own words.
     Refused(String),
+    /// It said no in words that may mean that it has as many jobs as it takes of this user for now.
+    Full(String),
     /// It did not answer. What it was asked for may have been done.
     Away(String),
 }
@@ -141,7 +148,7 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) fn words(&self) -> &str {
         match self {
-            Self::Refused(words) | Self::Away(words) => words,
+            Self::Refused(words) | Self::Full(words) | Self::Away(words) => words,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::getuid;
+
 use super::scheduler::{
     Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask, clock, cpus,
 };
@@ -32,6 +34,12 @@ const AWAY: [&str; 8] = [
     "Resource temporarily unavailable",
 ];
 
+/// With this, it refuses what it has no room for now, and also what it never takes as it asks for too much.
+const LIMITED: &str = "Job violates accounting/QOS policy";
+/// What is in the names of limits on how many jobs there are: `QOSMaxSubmitJobPerUserLimit`. Others have no such name.
+const COUNTED: &str = "Submit";
+const LIMIT_NAMES: [&str; 2] = ["Limit", "Per"];
+
 /// The most tasks of an array. Slurm takes 1000 unless its administrator says otherwise, and the locks of all are held meanwhile.
 const MOST_TASKS: usize = 200;
 
@@ -56,7 +64,10 @@ impl Scheduler for Slurm {
             }
         }
         command.args(self.options(job)).arg(job.folder.script());
-        let printed = asked(command, SUBMIT_LIMIT)?;
+        let printed = asked(command, SUBMIT_LIMIT).map_err(|trouble| match trouble {
+            Trouble::Refused(words) if may_pass(&words) => Trouble::Full(words),
+            other => other,
+        })?;
         // `ID;CLUSTER` where there are several clusters.
         let id = printed.lines().last().unwrap_or_default();
         let id = id.split(';').next().unwrap_or_default().trim();
@@ -118,6 +129,12 @@ impl Scheduler for Slurm {
         });
         Ok(words.collect())
     }
+
+    fn has_jobs(&self) -> Result<bool, Trouble> {
+        let mut command = Command::new("squeue");
+        command.args(["--noheader", "--format=%i"]).arg(format!("--user={}", getuid().as_raw()));
+        Ok(!asked(command, LIMIT)?.trim().is_empty())
+    }
 }
 
 impl Slurm {
@@ -177,6 +194,16 @@ fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
         }
         other => other,
     })
+}
+
+/// Whether these words of a refusal may be about how many jobs of somebody there are already.
+fn may_pass(words: &str) -> bool {
+    let (general, named): (Vec<_>, Vec<_>) = words.lines().partition(|line| line.contains(LIMITED));
+    let is_named = |line: &&str| LIMIT_NAMES.iter().any(|name| line.contains(name));
+    match named.into_iter().find(is_named) {
+        Some(limit) => limit.contains(COUNTED),
+        None => !general.is_empty(),
+    }
 }
 
 /// What a line of that says: the id, the state, and the comment.
@@ -274,6 +301,23 @@ mod tests {
             let JobState::Ended(ended) = state(word) else { panic!("{word}") };
             assert_eq!((ended.failing, ended.cause), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn a_limit_on_how_many_there_are_may_pass_and_no_other_one() {
+        let general = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
+        for (limit, expected) in [
+            ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n", true),
+            ("sbatch: error: AssocMaxSubmitJobLimit\n", true),
+            ("sbatch: error: MaxSubmitJobsPerAccount\n", true),
+            ("sbatch: error: QOSMaxWallDurationPerJobLimit\n", false),
+            ("sbatch: error: QOSMaxGRESPerJob\n", false),
+            // It does not say which.
+            ("", true),
+        ] {
+            assert_eq!(may_pass(&format!("{limit}{general}")), expected, "{limit}");
+        }
+        assert!(!may_pass("sbatch: error: Invalid partition name specified"));
     }
 
     #[test]

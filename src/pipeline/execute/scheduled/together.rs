@@ -70,18 +70,18 @@ impl Desk {
         let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
         let mut made: Vec<usize> = places.collect();
         while let Some(&first) = made.first() {
-            let (free, width) = (self.free().unwrap_or(usize::MAX), self.width);
+            let (free, width, at_once) = (self.free().unwrap_or(usize::MAX), self.width, self.most);
             if free == 0 || self.knowledge.takes_none() {
                 break;
             }
             let like = Alike::of(self.jobs[first].stage());
             let (mut together, others): (Vec<_>, Vec<_>) =
                 made.into_iter().partition(|&place| Alike::of(self.jobs[place].stage()) == like);
-            made = together.split_off(together.len().min(free).min(most));
+            made = together.split_off(together.len().min(free).min(most).min(at_once));
             made.extend(others);
             ended.extend(self.submit_together(&together));
             // The next time.
-            if self.width != width {
+            if self.width != width || self.most < at_once {
                 break;
             }
         }
@@ -159,12 +159,22 @@ impl Desk {
                     let remembered = job.was_taken(&self.terms, folder, id, &self.knowledge);
                     ended.extend(remembered.err().map(|error| (place, failed(error))));
                 }
+                self.most = self.most.saturating_mul(2);
                 self.knowledge.has_taken_one();
                 self.knowledge.is_old();
             }
             // There may be a limit on how many jobs of somebody wait.
-            Ok(Err(Trouble::Refused(_))) if waits => {
+            Ok(Err(Trouble::Refused(_) | Trouble::Full(_))) if waits => {
                 self.width = Width::Narrow;
+                ended.extend(forget(&members));
+            }
+            Ok(Err(Trouble::Full(_))) if is_array => {
+                self.most = members.len() / 2;
+                ended.extend(forget(&members));
+            }
+            Ok(Err(trouble @ Trouble::Full(_)))
+                if self.may_have_room(&trouble, members[0].place) =>
+            {
                 ended.extend(forget(&members));
             }
             // Its administrator may want no arrays.
@@ -174,7 +184,7 @@ impl Desk {
                 self.width = Width::One;
                 ended.extend(forget(&members));
             }
-            Ok(Err(trouble @ Trouble::Refused(_))) => {
+            Ok(Err(trouble @ (Trouble::Refused(_) | Trouble::Full(_)))) => {
                 let end = || JobEnd::failed(refused(&self.terms.name, &trouble));
                 ended.extend(members.into_iter().map(|Member { place, folder, .. }| {
                     (place, folder.remove().map_or_else(failed, |()| end()))
@@ -192,6 +202,25 @@ impl Desk {
             }
         }
         ended
+    }
+
+    /// Whether a scheduler that has no room for this job alone may have some later: it has others of this user, or had some when it said
+    /// so last. Otherwise it never takes this one.
+    fn may_have_room(&mut self, trouble: &Trouble, place: usize) -> bool {
+        // One that does not say it is asked again.
+        let is_empty = self.scheduler.has_jobs().is_ok_and(|has_some| !has_some);
+        if std::mem::replace(&mut self.knowledge.was_empty, is_empty) && is_empty {
+            return false;
+        }
+        self.most = 1;
+        self.knowledge.took_none();
+        if !is_empty && !std::mem::replace(&mut self.knowledge.was_full, true) {
+            let words = refused(&self.terms.name, trouble);
+            self.jobs[place]
+                .reporter
+                .note(format!("{words}; it is asked again when others have ended"));
+        }
+        true
     }
 
     /// Lets the scheduler take these; the id of the job or of the array.

@@ -84,6 +84,7 @@ fn desk(
         knowledge: Knowledge::new(),
         jobs,
         width: Width::Wide,
+        most: usize::MAX,
     };
     (desk, followers)
 }
@@ -252,6 +253,86 @@ fn where_arrays_are_refused_each_goes_alone() {
     turn(&mut desk);
     turn(&mut desk);
     assert_eq!(*taken.lock().expect("one thread"), [one("a@n=1"), one("a@n=2")]);
+}
+
+/// Has room for so many jobs, and says so.
+#[derive(Default)]
+struct Limited {
+    room: Arc<Mutex<usize>>,
+    /// The sizes of what it was asked to take.
+    asked: Arc<Mutex<Vec<usize>>>,
+    has_others: bool,
+}
+
+impl Scheduler for Limited {
+    fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
+        let count = job.tasks.map_or(1, |tasks| tasks.count);
+        let (mut room, mut asked) =
+            (self.room.lock().expect("ours"), self.asked.lock().expect("ours"));
+        asked.push(count);
+        *room = room.checked_sub(count).ok_or(Trouble::Full("no room".to_owned()))?;
+        Ok(asked.len().to_string())
+    }
+
+    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        Ok(HashMap::new())
+    }
+
+    fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    fn arrays(&self) -> Option<Arrays> {
+        Some(Arrays { most: 4, index: "INDEX", rename: "true" })
+    }
+
+    fn has_jobs(&self) -> Result<bool, Trouble> {
+        Ok(self.has_others)
+    }
+}
+
+#[test]
+fn a_scheduler_that_is_full_is_given_fewer_at_once_and_the_rest_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler =
+        Limited { room: Arc::new(Mutex::new(3)), has_others: true, ..Limited::default() };
+    let (room, asked) = (Arc::clone(&scheduler.room), Arc::clone(&scheduler.asked));
+    let sweep = ["a@n=1", "a@n=2", "a@n=3", "a@n=4"];
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &sweep);
+    for _ in 0..3 {
+        turn(&mut desk);
+    }
+    // The fourth one has waited; nothing is asked before its time.
+    assert_eq!(*asked.lock().expect("ours"), [4, 2, 2, 1, 1]);
+    assert_eq!(ids(&desk).len(), 3);
+    *room.lock().expect("ours") = 1;
+    turn(&mut desk);
+    assert_eq!(ids(&desk).len(), 3);
+    desk.knowledge.has_room();
+    turn(&mut desk);
+    assert_eq!(ids(&desk).len(), 4);
+    let said = followers.iter().flat_map(|(_, reports)| heard(reports).0);
+    let said: Vec<_> = said.filter(|note| note.contains("no room")).collect();
+    assert_eq!(
+        said,
+        ["the executor 'test' did not take it: no room; it is asked again when others have ended"]
+    );
+}
+
+#[test]
+fn a_job_that_a_scheduler_without_jobs_has_no_room_for_has_failed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, followers) = desk(Limited::default(), None, folder.path(), &["a@n=1"]);
+    turn(&mut desk);
+    // Others may have ended just before it was asked what it has.
+    assert!(heard(&followers[0].1).1.is_none());
+    later(&mut desk);
+    let (notes, end) = heard(&followers[0].1);
+    assert!(
+        matches!(end, Some(JobEnd::Failed { message, .. }) if message.contains("no room")),
+        "{notes:?}"
+    );
+    assert!(desk.jobs.is_empty() && desk.cache.job_keys().count() == 0);
 }
 
 /// Loses the answers to some submissions, and says later what it has.

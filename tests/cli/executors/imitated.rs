@@ -1,0 +1,98 @@
+//! What Slurm says, by programs that print as its own do before the scheduler of these tests: what the Slurm of two nodes is not set up for.
+
+use super::{SCHEDULER, submitted};
+use crate::support::Sandbox;
+
+/// Takes as many jobs as the file `limit` says, and no array.
+const SBATCH: &str = r#"#!/bin/sh
+here=$(cd "$(dirname "$0")/.." && pwd)
+for last; do :; done
+full() {
+    [ -e "$here/named" ] && echo "sbatch: error: $(cat "$here/named")" >&2
+    echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)" >&2
+    echo >> "$here/refused"
+    exit 1
+}
+case "$*" in *--array=*) full ;; esac
+if [ -e "$here/limit" ]; then
+    [ "$("$here/bin/squeue" | wc -l)" -lt "$(cat "$here/limit")" ] || full
+fi
+"$here/sched" submit "$last" | tr -dc '0-9\n'
+"#;
+
+/// Says of a job that has ended what is in the file `ended`, and of one that waits what is in `reason`.
+const SQUEUE: &str = r#"#!/bin/sh
+here=$(cd "$(dirname "$0")/.." && pwd)
+for job in "$here"/queue/*/; do
+    state=$(cat "$job/state" 2> /dev/null) || continue
+    case $state in
+    PEND) word=PENDING ;;
+    RUN) word=RUNNING ;;
+    *) case "$*" in *--states=all*) word=$(cat "$here/ended" 2> /dev/null || echo COMPLETED) ;; *) continue ;; esac ;;
+    esac
+    echo "$(basename "$job")|$word|$(cat "$here/reason" 2> /dev/null || echo None)|pipeline"
+done
+"#;
+
+/// Stages of such a Slurm with these lines of a shell.
+fn project(stages: &[(&str, &str)]) -> Sandbox {
+    let stages = stages.iter().map(|(name, shell)| {
+        format!("[stages.{name}]\nkind = \"command\"\nshell = '''{shell}\necho {name} > \"$PIPELINE_OUTPUT/a\"'''\nexecution = {{ executor = \"slurm\" }}\n")
+    });
+    let stages: String = stages.collect();
+    let slurm = "[executors.slurm]\nkind = \"slurm\"\n";
+    let project = Sandbox::new(&format!("[experiment]\nname = \"x\"\n{stages}{slurm}"));
+    project.write_program("sched", SCHEDULER);
+    project.write_program("bin/sbatch", SBATCH);
+    project.write_program("bin/squeue", SQUEUE);
+    project.write_program(
+        "bin/scancel",
+        "#!/bin/sh\nexec \"$(dirname \"$0\")/../sched\" cancel \"$@\"\n",
+    );
+    let path = std::env::var("PATH").expect("a path");
+    let path = format!("{}:{path}", project.path("bin").display());
+    project.set("PATH", path)
+}
+
+const RUN: &str = "run experiment.toml";
+
+#[test]
+fn what_a_limit_on_jobs_does_not_let_in_goes_when_others_have_ended() {
+    let stages = ["a", "b", "c", "d", "e"].map(|name| (name, "sleep 0.2"));
+    for max_jobs in ["", "max-jobs = 5\n"] {
+        let project = project(&stages);
+        project.edit("kind = \"slurm\"\n", &format!("kind = \"slurm\"\n{max_jobs}"));
+        project.write("limit", "2");
+        project.write("named", "QOSMaxSubmitJobPerUserLimit");
+        let ended = project.pipeline(RUN);
+        assert_eq!(ended.success(), "a ran, b ran, c ran, d ran, e ran");
+        let said = "asked again when others have ended";
+        assert_eq!(ended.stderr.matches(said).count(), 1, "{ended}");
+        assert!(
+            ended.stderr.contains("did not take it: sbatch: error: QOSMaxSubmitJobPerUserLimit"),
+            "{ended}"
+        );
+        assert_eq!(submitted(&project), 5);
+    }
+}
+
+#[test]
+fn what_slurm_never_takes_fails_in_its_words() {
+    let project = project(&[("a", "")]);
+    project.write("limit", "0");
+    let refused = |times: usize| {
+        let ended = project.pipeline(RUN);
+        assert_eq!(ended.results(), "a failed", "{ended}");
+        let why = "FAIL  a after";
+        assert!(
+            ended.stderr.contains(why) && ended.stderr.contains("accounting/QOS policy"),
+            "{ended}"
+        );
+        assert!(!ended.stderr.contains("asked again"), "{ended}");
+        assert_eq!(project.read("refused").lines().count(), times);
+    };
+    // Its words may mean both: with no job there, it is asked a second time.
+    refused(2);
+    project.write("named", "QOSMaxWallDurationPerJobLimit");
+    refused(3);
+}
