@@ -59,23 +59,21 @@ pub fn holds_work(base: &Path) -> bool {
     entries.is_some_and(|mut entries| entries.next().is_some())
 }
 
-/// The files that an interrupted run left to continue from, each with its size and when it was written: others are another checkpoint.
-pub fn files(base: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let mut open: Vec<PathBuf> = newest(base).map(|id| base.join(id)).into_iter().collect();
-    let mut files = Vec::new();
+/// The files that an interrupted run left to continue from, and the folder that they are in.
+pub fn files(base: &Path) -> Option<(PathBuf, Vec<PathBuf>)> {
+    let top = base.join(newest(base)?);
+    let (mut open, mut files) = (vec![top.clone()], Vec::new());
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
-                Ok(metadata) => {
-                    files.push((entry.path(), metadata.len(), metadata.modified().ok()))
-                }
-                Err(_) => {}
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                Ok(kind) if kind.is_file() => files.push(entry.path()),
+                _ => {}
             }
         }
     }
     files.sort();
-    files
+    Some((top, files))
 }
 
 /// Takes the checkpoint folder that an interrupted run left, or makes one. `None` if this process was asked to stop

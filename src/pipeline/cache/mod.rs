@@ -44,7 +44,6 @@ mod work;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::bail;
 use pipeline_stages::known::Known;
@@ -58,6 +57,7 @@ pub(crate) use durable::{forget_file, write_disposable};
 pub(crate) use entry::EntryKind;
 #[cfg(test)]
 pub(crate) use entry::Extent;
+use file_digest::digest_file;
 pub(crate) use file_digest::{Watch, digest_open_file};
 pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, Reception};
@@ -207,12 +207,17 @@ impl Cache {
         checkpoint::holds_work(&self.layout.checkpoint(key))
     }
 
-    /// What that checkpoint is made of: changes when it advances.
-    pub(crate) fn checkpoint_files(
-        &self,
-        key: &StageKey,
-    ) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-        checkpoint::files(&self.layout.checkpoint(key))
+    /// What is in the files of that checkpoint, whenever they were written: changes when it advances. `None` where there are none.
+    pub(crate) fn checkpoint_digest(&self, key: &StageKey) -> Option<Digest> {
+        let (top, files) = checkpoint::files(&self.layout.checkpoint(key))?;
+        let mut encoder = Encoder::new("pipeline 2026-11 checkpoint");
+        for file in &files {
+            let name = file.strip_prefix(&top).unwrap_or(file);
+            encoder.bytes(name.as_os_str().as_encoded_bytes());
+            // One that is removed meanwhile is a change, too.
+            encoder.bytes(digest_file(file).ok().as_ref().map_or(&[], |digest| digest.as_bytes()));
+        }
+        (!files.is_empty()).then(|| encoder.finish())
     }
 
     /// What an artifact says of itself, where its type says something.

@@ -20,6 +20,7 @@ use super::spec::{JobSpec, Place};
 use super::supervisor::{Heard, Supervisor};
 use super::threads::Threads;
 use crate::cache::{Cache, JobFolder, JobJournal, KnownResult, Owner, StatIndex};
+use crate::digest::Digest;
 use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
 use crate::launcher::{InAllocation, Plain};
@@ -78,6 +79,7 @@ impl Process<'_> {
         let cache = Arc::clone(&self.cache);
         let key = spec.work.key;
         let mut journal = None;
+        let mut checkpoint = None;
         if let Some(place) = &spec.place {
             let folder =
                 cache.job(&key).context("the folder of this job is gone: its end was seen")?;
@@ -90,7 +92,8 @@ impl Process<'_> {
             if place.inherits {
                 print_into(&folder)?;
             }
-            journal = Some(Journal::begin(&folder)?);
+            checkpoint = cache.checkpoint_digest(&key);
+            journal = Some(Journal::begin(&folder, checkpoint)?);
         }
         self.reporter.event(&RunEvent::Begin { experiment: spec.experiment.clone(), stages: 1 });
         let say = |text: &str| {
@@ -99,7 +102,6 @@ impl Process<'_> {
         };
         // Before its inputs are looked for.
         cache.pin(spec.pins(), say).map_err(job::with_advice)?;
-        let checkpoint = cache.checkpoint_files(&key);
         let executor = Threads {
             cache: Arc::clone(&cache),
             index: Arc::clone(&self.index),
@@ -131,8 +133,9 @@ impl Process<'_> {
         if let Some(journal) = &mut journal {
             let time_up = self.supervisor.was_asked_by(SIGUSR1);
             let inherits = place.as_ref().is_some_and(|place| place.inherits);
-            let advanced = inherits
-                || journal.advance.is_further() && cache.checkpoint_files(&key) != checkpoint;
+            let advanced = matches!(end, JobEnd::Stopped)
+                && (inherits
+                    || journal.advance.is_further() && cache.checkpoint_digest(&key) != checkpoint);
             let ending = end.ending(time_up, advanced);
             // Before its last word: after that, the folder may be the one of another job, as it may where this one had lost its lock.
             let token = place.as_ref().map(|place| &place.token);
@@ -295,9 +298,9 @@ struct Journal {
 }
 
 impl Journal {
-    fn begin(folder: &JobFolder) -> anyhow::Result<Self> {
+    fn begin(folder: &JobFolder, checkpoint: Option<Digest>) -> anyhow::Result<Self> {
         let mut journal = Self { file: folder.journal()?, advance: Advance::default(), said: None };
-        journal.add(&JobLine::Begins { host: Owner::this_process().host });
+        journal.add(&JobLine::Begins { host: Owner::this_process().host, checkpoint });
         let _ = folder.set_waits(None);
         Ok(journal)
     }

@@ -142,6 +142,24 @@ fn a_job_whose_time_is_up_goes_on_only_if_it_advanced() {
 }
 
 #[test]
+fn a_job_that_writes_the_same_checkpoint_again_has_not_advanced() {
+    let project = two_stages();
+    let shell = r#"trap "echo here > $PIPELINE_CHECKPOINT/state; exit 1" TERM; echo >> works; while :; do sleep 0.05; done; echo a >"#;
+    project.edit("shell = 'echo a >", &format!("shell = '{shell}"));
+    let run = project.start("run experiment.toml a");
+    for job in 1..=2 {
+        let process = process(&project, job);
+        eventually("its work", || project.read("works").lines().count() == job);
+        kill_process(process, Signal::USR1).expect("ours");
+    }
+    let ended = run.wait();
+    assert_eq!(ended.results(), "a failed", "{ended}");
+    assert!(ended.stderr.contains("its job 1, which was interrupted, and whose"), "{ended}");
+    assert!(ended.stderr.contains("its job 2 had too little time"), "{ended}");
+    assert_eq!(submitted(&project), 2);
+}
+
+#[test]
 fn a_job_that_hears_of_its_time_before_it_works_goes_on() {
     let project = project("");
     project.edit(

@@ -14,6 +14,9 @@ pub(crate) enum JobLine {
     /// Its process has begun on this machine. Once more where the scheduler started it again.
     Begins {
         host: String,
+        /// What is in the checkpoint that it continues from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<Digest>,
     },
     Event(JobEvent),
     Ends(JobEnding),
