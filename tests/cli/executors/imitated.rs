@@ -1,7 +1,9 @@
 //! What Slurm says, by programs that print as its own do before the scheduler of these tests: what the Slurm of two nodes is not set up for.
 
-use super::{SCHEDULER, submitted};
-use crate::support::Sandbox;
+use rustix::process::{Signal, kill_process};
+
+use super::{SCHEDULER, process, submitted};
+use crate::support::{Sandbox, eventually};
 
 /// Takes as many jobs as the file `limit` says, and no array.
 const SBATCH: &str = r#"#!/bin/sh
@@ -95,4 +97,30 @@ fn what_slurm_never_takes_fails_in_its_words() {
     refused(2);
     project.write("named", "QOSMaxWallDurationPerJobLimit");
     refused(3);
+}
+
+#[test]
+fn what_a_job_that_was_killed_with_its_node_has_written_counts() {
+    for word in ["NODE_FAIL", "TIMEOUT"] {
+        let step = r#"echo >> works; n=$(wc -l < works)
+[ $n = 2 ] || echo $n > "$PIPELINE_CHECKPOINT/state"; echo >> wrote; [ $n = 3 ] || sleep 60"#;
+        let project = project(&[("a", step)]);
+        project.write("ended", word);
+        let kill = |job: usize| {
+            let process = process(&project, job);
+            eventually("its checkpoint", || project.read("wrote").lines().count() == job);
+            kill_process(process, Signal::KILL).expect("ours");
+        };
+        let run = project.start(RUN);
+        kill(1);
+        run.wait_for(
+            "its job 1, which was interrupted, and whose checkpoint has advanced, is replaced",
+        );
+        // This one has not advanced.
+        kill(2);
+        let ended = run.wait();
+        assert_eq!(ended.results(), "a failed", "{ended}");
+        assert!(ended.stderr.contains("its job 2 was "), "{ended}");
+        assert_eq!(project.pipeline(RUN).success(), "a ran");
+    }
 }

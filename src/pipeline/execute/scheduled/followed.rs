@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pipeline_stages::message::Event;
 use serde::{Deserialize, Serialize};
 
+use super::super::advance::Advance;
 use super::super::job::{JobEnd, JobEvent};
 use super::super::spec::{JobSpec, Place};
 use super::handed_over::HandedOver;
@@ -15,6 +17,7 @@ use super::line::{JobEnding, JobLine};
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::terms::Terms;
 use crate::cache::{Cache, JobFolder, Lock, Record};
+use crate::digest::Digest;
 use crate::key::StageKey;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
@@ -80,6 +83,8 @@ struct Submitted {
     waits: Option<String>,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     was_seen: bool,
+    /// What was in the checkpoint that its process has begun with, and how far that has come since. `None` before the first one.
+    work: Option<(Option<Digest>, Advance)>,
     /// How its process ended last.
     ending: Option<JobEnding>,
     /// The number of the answer that said first that it is gone, and when that was.
@@ -377,6 +382,7 @@ impl Followed {
             runs_since: None,
             waits: None,
             was_seen,
+            work: None,
             ending: None,
             gone: None,
             since,
@@ -626,7 +632,7 @@ impl Followed {
 
     /// It is gone without a last word, or it was asked to stop.
     fn gone(&mut self, cache: &Cache, ended: Option<Ended>) -> anyhow::Result<Option<JobEnd>> {
-        let name = self.called();
+        let (name, key) = (self.called(), self.key());
         let At::Submitted(job) = &mut self.at else { return Ok(None) };
         let folder = job.folder.clone();
         if !job.was_seen {
@@ -634,9 +640,9 @@ impl Followed {
             self.replace(cache, &folder, &what)?;
             return Ok(None);
         }
-        let (was_stopped, time_up, advanced) = match job.ending {
-            Some(JobEnding::Stopped { time_up, advanced }) => (true, time_up, advanced),
-            _ => (false, false, false),
+        let (was_stopped, time_up, said) = match job.ending {
+            Some(JobEnding::Stopped { time_up, advanced }) => (true, time_up, Some(advanced)),
+            _ => (false, false, None),
         };
         let cause = ended.as_ref().map_or(Cause::Job, |ended| ended.cause);
         // It may have been cancelled while it waited to go on.
@@ -645,7 +651,8 @@ impl Followed {
             Cause::Machine => true,
             Cause::Job => time_up,
         };
-        let goes_on = if is_interrupted && advanced {
+        // One that was killed could not say it.
+        let goes_on = if is_interrupted && said.unwrap_or_else(|| job.has_advanced(cache, &key)) {
             Some("which was interrupted, and whose checkpoint has advanced,")
         } else if self.inherits() && !was_stopped && cause != Cause::Person {
             Some("which went on after another stage, and was ended,")
@@ -678,6 +685,14 @@ impl Followed {
 }
 
 impl Submitted {
+    /// Whether its checkpoint is further than when its process began.
+    fn has_advanced(&self, cache: &Cache, key: &StageKey) -> bool {
+        let work = self.work.as_ref();
+        work.is_some_and(|(checkpoint, advance)| {
+            advance.is_further() && cache.checkpoint_digest(key) != *checkpoint
+        })
+    }
+
     /// Where it is, by the last answer of the scheduler since it was submitted. `None` where that does not know it.
     fn state(&self, knowledge: &Knowledge) -> Option<JobState> {
         knowledge.states.get(self.id.as_ref()?).cloned()
@@ -738,11 +753,19 @@ impl Submitted {
         let mut has_moved = false;
         for line in lines.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
-                Ok(JobLine::Begins { .. }) => {
+                Ok(JobLine::Begins { checkpoint, .. }) => {
                     (self.ending, self.runs_since) = (None, Some(answers));
+                    self.work = Some((checkpoint, Advance::default()));
                     has_moved = true;
                 }
-                Ok(JobLine::Event(event)) => reporter.event(event),
+                Ok(JobLine::Event(event)) => {
+                    if let (JobEvent::Worker(Event::Progress(progress)), Some((_, advance))) =
+                        (&event, &mut self.work)
+                    {
+                        advance.progress(progress);
+                    }
+                    reporter.event(event);
+                }
                 Ok(JobLine::Ends(ending)) => {
                     self.ending = Some(ending);
                     has_moved = true;
