@@ -243,6 +243,32 @@ fn slurm_is_asked_for_what_a_stage_takes() {
 }
 
 #[test]
+fn the_options_by_which_jobs_are_found_are_refused() {
+    let project = two_stages();
+    let slurm = r#"[executors.slurm]
+kind = "slurm"
+options = ["--mem=2G", "--gres", "gpu:1", "--comment=mine", "--comm", "mine", "-M", "other", "-a0-3", "--wait-all-nodes=1", "-ofile", "gpu:1"]
+"#;
+    project.write(MANIFEST, format!("{}{slurm}", project.read(MANIFEST)));
+    let said = project.pipeline("plan experiment.toml").stderr;
+    let titles: Vec<_> = said.lines().filter(|line| line.starts_with("error: '")).collect();
+    assert_eq!(
+        titles,
+        [
+            "error: '--comment=mine' of 'options': --comment is for this program alone",
+            "error: '--comm' of 'options': --comment is for this program alone",
+            "error: '-M' of 'options': --clusters is for this program alone",
+            "error: '-a0-3' of 'options': --array is for this program alone",
+            "error: '-ofile' of 'options': --output is for this program alone",
+            "error: 'gpu:1' of 'options' is no option of sbatch",
+        ],
+        "{said}"
+    );
+    assert!(said.contains("--> experiment.toml:19:43\n"), "{said}");
+    assert!(said.contains("= help: a job is found by its comment; --job-name or"), "{said}");
+}
+
+#[test]
 fn an_executor_that_is_not_declared_is_refused() {
     let project = project("");
     let typed = project.pipeline("run experiment.toml --executor fakes");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::hint::{did_you_mean, listed};
@@ -65,6 +66,17 @@ pub(super) const EXECUTOR_KINDS: [(&str, &[&str]); 2] =
     [("slurm", &["partition", "time", "options"]), ("command", &["submit", "state", "cancel"])];
 /// The keys that every executor can have.
 pub(super) const EXECUTOR_KEYS: [&str; 4] = ["kind", "max-jobs", "path", "setup"];
+
+/// The options of `sbatch` that jobs are submitted, found and followed with: long, short, and what to do instead.
+const OWN_OPTIONS: [(&str, &str, &str); 7] = [
+    ("array", "a", "instances of a stage that are ready together are one array by themselves"),
+    ("clusters", "M", "SLURM_CLUSTERS of the environment is for all commands of Slurm"),
+    ("comment", "", "a job is found by its comment; --job-name or --wckey can say what it is for"),
+    ("output", "o", "what a job prints is in its folder in the cache, and `pipeline log` shows it"),
+    ("parsable", "", "it is given for each job"),
+    ("wait", "W", "`pipeline run` waits for its jobs"),
+    ("wrap", "", "lines that each job begins with are in 'setup'"),
+];
 
 /// Reads the table of executors of a manifest or of the user.
 pub(super) fn read(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Executors {
@@ -153,7 +165,32 @@ impl Reader<'_, '_> {
 
     fn slurm(&mut self) -> SlurmSettings {
         let (partition, time) = (self.optional("partition"), self.optional("time"));
-        SlurmSettings { partition, time, options: self.list("options") }
+        let options = self.list("options");
+        self.check_options();
+        SlurmSettings { partition, time, options }
+    }
+
+    /// Refuses the options without which jobs could not be found, and words that `sbatch` would take for a script.
+    fn check_options(&mut self) {
+        let Some(DeValue::Array(items)) = self.table.get("options").map(Spanned::get_ref) else {
+            return;
+        };
+        let mut takes_value = false;
+        for item in items {
+            let DeValue::String(word) = item.get_ref() else { continue };
+            let is_option = word.starts_with('-') && !matches!(&**word, "-" | "--");
+            let own = OWN_OPTIONS.iter().find(|(long, short, _)| is_this(word, long, short));
+            if let Some((long, _, instead)) = own.filter(|_| is_option) {
+                let title = format!("'{word}' of 'options': --{long} is for this program alone");
+                self.mistakes.push(Mistake::at(item.span(), title).help(*instead));
+            } else if !is_option && !takes_value {
+                let title = format!("'{word}' of 'options' is no option of sbatch");
+                let help = "options = [\"--gres=gpu:1\"], or [\"--gres\", \"gpu:1\"]";
+                self.mistakes.push(Mistake::at(item.span(), title).help(help));
+            }
+            let is_whole = !word.starts_with("--") && word.len() > 2 || word.contains('=');
+            takes_value = is_option && !is_whole;
+        }
     }
 
     fn command(&mut self) -> Option<CommandTemplates> {
@@ -208,6 +245,16 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(template)
+    }
+}
+
+/// Whether a word says this option: by its long name, of which `sbatch` takes the beginning, too, or its short one.
+fn is_this(word: &str, long: &str, short: &str) -> bool {
+    match word.strip_prefix("--") {
+        Some(name) => long.starts_with(name.split('=').next().unwrap_or(name)),
+        None => {
+            !short.is_empty() && word.strip_prefix('-').is_some_and(|name| name.starts_with(short))
+        }
     }
 }
 
