@@ -1,7 +1,7 @@
 //! `pipeline slurm-script`: what would be submitted to Slurm for a stage.
 
 use std::io::Write;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -36,17 +36,18 @@ pub(crate) fn run(arguments: &SlurmScriptArguments) -> anyhow::Result<ExitCode> 
     let Some(key) = plan.state(name).and_then(PlanState::key) else {
         bail!("the key of '{name}' is not known before its inputs have results: run these first");
     };
-    let script = execute::slurm_script(&project.cache, stage, settings, &key)?;
+    let mut script = execute::slurm_script(&project.cache, stage, settings, &key)?;
     if !arguments.test {
-        print(&script)?;
+        print(&script.with_options()?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut child = Command::new("sbatch")
+    let mut child = script
+        .command
         .arg("--test-only")
         .stdin(Stdio::piped())
         .spawn()
         .context("sbatch does not start")?;
-    child.stdin.take().context("a pipe")?.write_all(script.as_bytes())?;
+    child.stdin.take().context("a pipe")?.write_all(script.plain().as_bytes())?;
     // It has said what is wrong, or when the job would start.
     let status = child.wait().context("cannot wait for sbatch")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -15,7 +15,10 @@ full() {
     echo >> "$here/refused"
     exit 1
 }
-case "$*" in *--array=*) full ;; esac
+case "$*" in
+*--test-only) printf '%s\n' "$@" > "$here/tested"; exit ;;
+*--array=*) full ;;
+esac
 if [ -e "$here/limit" ]; then
     [ "$("$here/bin/squeue" | wc -l)" -lt "$(cat "$here/limit")" ] || full
 fi
@@ -123,4 +126,17 @@ fn what_a_job_that_was_killed_with_its_node_has_written_counts() {
         assert!(ended.stderr.contains("its job 2 was "), "{ended}");
         assert_eq!(project.pipeline(RUN).success(), "a ran");
     }
+}
+
+#[test]
+fn what_is_printed_means_the_same_to_sbatch_as_what_is_submitted() {
+    let project = project(&[("a", "")]);
+    let options = "options = [\"--gres\", \"gpu:1\", \"--wckey=it's \\\"mine\\\"\"]\n";
+    project.edit("kind = \"slurm\"\n", &format!("kind = \"slurm\"\n{options}"));
+    let printed = project.pipeline("slurm-script experiment.toml a");
+    let lines = "#SBATCH --gres gpu:1\n#SBATCH --wckey=\"it's \\\"mine\\\"\"\npipeline_job=";
+    assert!(printed.printed().contains(lines), "{printed}");
+    assert!(project.pipeline("slurm-script experiment.toml a --test").status.success());
+    let words = "\n--requeue\n--gres\ngpu:1\n--wckey=it's \"mine\"\n--test-only\n";
+    assert!(project.read("tested").ends_with(words), "{}", project.read("tested"));
 }

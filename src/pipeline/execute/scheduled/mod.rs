@@ -19,6 +19,8 @@ mod terms;
 mod together;
 mod withdraw;
 
+use std::ffi::OsStr;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -36,7 +38,7 @@ use hold::{Remote, Reporter, Wish};
 use knowledge::Knowledge;
 use scheduler::{Scheduler, Submission};
 use schedulers::scheduler;
-use slurm::Slurm;
+use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
 pub(crate) use followed::QueuedJob;
@@ -84,7 +86,31 @@ impl Executor for Scheduled {
     }
 }
 
-/// What would be submitted to Slurm for a stage with this key, with the options of `sbatch` in it.
+/// What would be submitted to Slurm for a stage.
+pub(crate) struct SlurmScript {
+    interpreter: &'static str,
+    lines: String,
+    /// `sbatch` with its options.
+    pub(crate) command: Command,
+}
+
+impl SlurmScript {
+    /// Without the options.
+    pub(crate) fn plain(&self) -> String {
+        format!("{}\n{}", self.interpreter, self.lines)
+    }
+
+    /// With the options in it, as `sbatch` reads them there.
+    ///
+    /// # Errors
+    /// When one of them cannot be there.
+    pub(crate) fn with_options(&self) -> anyhow::Result<String> {
+        let options: Vec<_> = self.command.get_args().map(OsStr::to_string_lossy).collect();
+        Ok(format!("{}\n{}{}", self.interpreter, option_lines(&options)?, self.lines))
+    }
+}
+
+/// What would be submitted to Slurm for a stage with this key.
 ///
 /// # Errors
 /// When the executor is not one of Slurm.
@@ -93,18 +119,15 @@ pub(crate) fn slurm_script(
     stage: &Stage,
     settings: &ExecutorSettings,
     key: &StageKey,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<SlurmScript> {
     let SchedulerSettings::Slurm(own) = &settings.scheduler else {
         bail!("this is not an executor of Slurm")
     };
     let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
     let (key, token) = (key.to_string(), "TOKEN");
     let job = Submission { stage, key, token: token.to_owned(), folder: &folder, tasks: None };
-    let options = slurm.options(&job).into_iter().map(|option| match option.split_once('=') {
-        Some((name, value)) if value.contains(' ') => format!("#SBATCH {name}=\"{value}\"\n"),
-        _ => format!("#SBATCH {option}\n"),
-    });
+    let (command, interpreter) = (slurm.sbatch(&job), slurm.interpreter());
     let lines =
         script(settings, None, &[Scripted { folder: &folder, token: token.to_owned(), stage }])?;
-    Ok(format!("{}\n{}{lines}", slurm.interpreter(), options.collect::<String>()))
+    Ok(SlurmScript { interpreter, lines, command })
 }

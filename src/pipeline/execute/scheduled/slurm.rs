@@ -1,10 +1,12 @@
 //! Slurm: `sbatch`, `squeue`, `scancel`. Works without accounting, and asks for all jobs at once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::bail;
 use rustix::process::getuid;
 
 use super::scheduler::{
@@ -54,16 +56,8 @@ pub(super) struct Slurm(pub(super) SlurmSettings);
 
 impl Scheduler for Slurm {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
-        let mut command = Command::new("sbatch");
-        // `--export` does not keep these from the new job: from within another job they would be those of that one, and it would
-        // ask for that one's requeue and take that one's cores for its own.
-        for (name, _) in std::env::vars_os() {
-            let is_of_a_job = name.as_encoded_bytes().starts_with(b"SLURM_");
-            if is_of_a_job && name != "SLURM_CONF" && name != "SLURM_CLUSTERS" {
-                command.env_remove(name);
-            }
-        }
-        command.args(self.options(job)).arg(job.folder.script());
+        let mut command = self.sbatch(job);
+        command.arg(job.folder.script());
         let printed = asked(command, SUBMIT_LIMIT).map_err(|trouble| match trouble {
             Trouble::Refused(words) if may_pass(&words) => Trouble::Full(words),
             other => other,
@@ -138,8 +132,23 @@ impl Scheduler for Slurm {
 }
 
 impl Slurm {
+    /// `sbatch` with the options for a job.
+    pub(super) fn sbatch(&self, job: &Submission<'_>) -> Command {
+        let mut command = Command::new("sbatch");
+        // `--export` does not keep these from the new job: from within another job they would be those of that one, and it would
+        // ask for that one's requeue and take that one's cores for its own.
+        for (name, _) in std::env::vars_os() {
+            let is_of_a_job = name.as_encoded_bytes().starts_with(b"SLURM_");
+            if is_of_a_job && name != "SLURM_CONF" && name != "SLURM_CLUSTERS" {
+                command.env_remove(name);
+            }
+        }
+        command.args(self.options(job));
+        command
+    }
+
     /// What the user wrote comes last, and wins.
-    pub(super) fn options(&self, job: &Submission<'_>) -> Vec<String> {
+    fn options(&self, job: &Submission<'_>) -> Vec<String> {
         let SlurmSettings { partition, time, options } = &self.0;
         let takes = job.stage.execution.takes;
         let (name, comment, output) = match job.tasks {
@@ -176,6 +185,37 @@ impl Slurm {
         option("gpus", gpus.map(|parts| parts.div_ceil(WHOLE_GPU).to_string()));
         all.extend(options.iter().cloned());
         all
+    }
+}
+
+/// These options as lines of a script, each with the word after it that is its value.
+///
+/// # Errors
+/// When one has a line break in it, which no line can have.
+pub(super) fn option_lines(options: &[Cow<'_, str>]) -> anyhow::Result<String> {
+    let mut lines = String::new();
+    for option in options {
+        if option.contains('\n') {
+            bail!("a script cannot have the option {option:?}: there is a line break in it");
+        }
+        lines += if option.starts_with('-') { "\n#SBATCH " } else { " " };
+        lines += &quoted(option);
+    }
+    Ok(lines.trim_start().to_owned() + "\n")
+}
+
+/// A word as `sbatch` reads it in a script: a space ends it, and `#` the line, outside of quotes.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_special = |letter: char| letter.is_whitespace() || "\"'\\#".contains(letter);
+    if !word.is_empty() && !word.contains(is_special) {
+        return word.into();
+    }
+    let value = |value: &str| format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""));
+    match word.split_once('=') {
+        Some((name, rest)) if !name.contains(is_special) => {
+            format!("{name}={}", value(rest)).into()
+        }
+        _ => value(word).into(),
     }
 }
 
@@ -301,6 +341,30 @@ mod tests {
             let JobState::Ended(ended) = state(word) else { panic!("{word}") };
             assert_eq!((ended.failing, ended.cause), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn options_in_a_script_are_what_they_are_on_a_command_line() {
+        let options = [
+            "--mem=2G",
+            "--gres",
+            "gpu:1",
+            "--job-name=a b",
+            "--wckey=it's \"x\"",
+            r"-Ca\b",
+            "--x=#1",
+        ];
+        let lines = option_lines(&options.map(Cow::from)).expect("each is one line");
+        let expected = r##"
+#SBATCH --mem=2G
+#SBATCH --gres gpu:1
+#SBATCH --job-name="a b"
+#SBATCH --wckey="it's \"x\""
+#SBATCH "-Ca\\b"
+#SBATCH --x="#1"
+"##;
+        assert_eq!(lines, expected.trim_start());
+        assert!(option_lines(&["a\nb".into()]).is_err());
     }
 
     #[test]
