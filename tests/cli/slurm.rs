@@ -651,7 +651,8 @@ fn a_job_is_shown_while_it_waits_and_runs_and_when_it_is_put_back() {
     eventually("its status", runs);
     warn(&job);
     wait_for(&run, &format!("its job {job} was put back into the queue"));
-    eventually("its status", || status().contains(&queued));
+    let back = format!("simclr is back in the queue as job {job} of slurm, submitted ");
+    eventually("its status", || status().contains(&back));
     assert!(log.is_running(), "it waits again");
     start_again(&job);
     eventually("its status", runs);
@@ -671,9 +672,9 @@ fn a_job_whose_node_fails_is_requeued_by_slurm_and_started_once() {
     works(&project);
     let down = Down::node(&slurm, &project, &number);
     wait_for(&run, &format!("its job {number} was put back into the queue"));
-    let queued = format!("simclr is queued as job {number} of slurm");
+    let back = format!("simclr is back in the queue as job {number} of slurm");
     let status = || project.pipeline("status experiment.toml simclr").stdout;
-    eventually("its status", || status().contains(&queued));
+    eventually("its status", || status().contains(&back));
     drop(down);
     start_again(&number);
     let ended = wait(run);

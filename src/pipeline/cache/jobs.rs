@@ -177,9 +177,9 @@ impl JobFolder {
         self.set("handed-over", content)
     }
 
-    /// Remembers that it waits again, or why the scheduler holds it (nothing where it does not); or that neither is so.
-    pub(crate) fn set_waits(&self, why: Option<&str>) -> anyhow::Result<()> {
-        self.set("waits", why.map(str::as_bytes))
+    /// Remembers why it waits; or that it does not, or for nothing else than any other one.
+    pub(crate) fn set_waits(&self, waits: Option<&str>) -> anyhow::Result<()> {
+        self.set("waits", waits.map(str::as_bytes))
     }
 
     /// What was remembered of that.

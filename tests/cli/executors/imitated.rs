@@ -1,5 +1,7 @@
 //! What Slurm says, by programs that print as its own do before the scheduler of these tests: what the Slurm of two nodes is not set up for.
 
+use std::fs;
+
 use rustix::process::{Signal, kill_process};
 
 use super::{SCHEDULER, process, submitted};
@@ -139,4 +141,44 @@ fn what_is_printed_means_the_same_to_sbatch_as_what_is_submitted() {
     assert!(project.pipeline("slurm-script experiment.toml a --test").status.success());
     let words = "\n--requeue\n--gres\ngpu:1\n--wckey=it's \"mine\"\n--test-only\n";
     assert!(project.read("tested").ends_with(words), "{}", project.read("tested"));
+}
+
+#[test]
+fn why_a_job_waits_is_shown_where_it_may_wait_for_ever() {
+    let project = project(&[("a", ""), ("b", "")]);
+    project.write("hold", "");
+    project.write("reason", "PartitionTimeLimit");
+    let run = project.start(RUN);
+    run.wait_for("waits in the queue: PartitionTimeLimit");
+    let status = || project.pipeline("status experiment.toml").stdout;
+    for (stage, job) in [("a", 1), ("b", 2)] {
+        let line = format!(
+            "{stage} is queued as job {job} of slurm, submitted just now: PartitionTimeLimit\n"
+        );
+        eventually("the status", || status().contains(&line));
+    }
+    project.write("reason", "Priority");
+    let line = "a is queued as job 1 of slurm, submitted just now\n";
+    eventually("the status", || status().contains(line));
+    fs::remove_file(project.path("hold")).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.success(), "a ran, b ran");
+    assert_eq!(ended.stderr.matches("waits in the queue").count(), 1, "{ended}");
+}
+
+#[test]
+fn a_job_that_was_put_back_is_said_to_be_back() {
+    let project = project(&[("a", "echo >> works; until [ -e go ]; do sleep 0.05; done")]);
+    let run = project.start(RUN);
+    eventually("its work", || project.read("works").lines().count() == 1);
+    // As a scheduler does it that preempts a job.
+    project.write("hold", "");
+    kill_process(process(&project, 1), Signal::KILL).expect("ours");
+    eventually("the end", || project.read("queue/1/state") == "EXIT\n");
+    project.write("queue/1/state", "PEND");
+    run.wait_for("its job 1 was put back into the queue");
+    let status = || project.pipeline("status experiment.toml").stdout;
+    eventually("the status", || {
+        status().contains("a is back in the queue as job 1 of slurm, submitted ")
+    });
 }

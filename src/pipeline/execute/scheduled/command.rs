@@ -128,7 +128,7 @@ fn state(line: &str) -> Option<(&str, JobState)> {
     let state = if ENDED.contains(&upper.as_str()) {
         JobState::Ended(Ended::with_word(word, Failing::Failure))
     } else if QUEUED.contains(&upper.as_str()) {
-        JobState::Queued
+        JobState::Queued(None)
     } else if HELD.contains(&upper.as_str()) {
         JobState::Held(word.to_owned())
     } else {
@@ -161,9 +161,9 @@ mod tests {
     fn the_words_of_schedulers_are_known() {
         let ended = |word: &str| JobState::Ended(Ended::with_word(word, Failing::Failure));
         for (line, expected) in [
-            ("12.serv Q", Some(("12", JobState::Queued))),
-            ("12 qw user", Some(("12", JobState::Queued))),
-            ("12 PEND", Some(("12", JobState::Queued))),
+            ("12.serv Q", Some(("12", JobState::Queued(None)))),
+            ("12 qw user", Some(("12", JobState::Queued(None)))),
+            ("12 PEND", Some(("12", JobState::Queued(None)))),
             ("12 Eqw", Some(("12", JobState::Held("Eqw".to_owned())))),
             ("12 RUN", Some(("12", JobState::Running))),
             ("12 r", Some(("12", JobState::Running))),

@@ -79,8 +79,8 @@ struct Submitted {
     read: u64,
     /// Where it runs: how often the scheduler had answered when that was heard. An older answer may say that it waits.
     runs_since: Option<u64>,
-    /// That it waits again, or why its scheduler holds it, as that was remembered last.
-    waits: Option<String>,
+    /// Why it waits, as that was remembered last.
+    waits: Option<Waits>,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     was_seen: bool,
     /// What was in the checkpoint that its process has begun with, and how far that has come since. `None` before the first one.
@@ -105,9 +105,30 @@ pub(crate) struct QueuedJob {
     pub(crate) job: String,
     /// When it took it: seconds since 1970, UTC.
     pub(crate) since: u64,
-    /// Why it waits until somebody lets it go, and what to do, where that was heard.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) held: Option<String>,
+    #[serde(flatten)]
+    waits: Waits,
+}
+
+/// Why a job waits, as far as that was heard.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Waits {
+    /// Whether it has run before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    again: bool,
+    /// Why it waits until somebody lets it go, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
+    /// Why it waits, where it is not only that others are before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+impl Waits {
+    /// What is remembered of that.
+    fn of(folder: &JobFolder) -> Option<Self> {
+        Some(serde_json::from_str(&folder.waits()?).unwrap_or_default())
+    }
 }
 
 impl QueuedJob {
@@ -118,23 +139,32 @@ impl QueuedJob {
 
     /// The same, where it has not begun, or was interrupted and is to go on.
     pub(crate) fn of(folder: &JobFolder) -> Option<Self> {
-        let waits = match JobEnding::last(folder) {
-            Some(ending) => matches!(ending, JobEnding::Stopped { .. }),
+        let heard = Waits::of(folder);
+        let (waits, was_stopped) = match JobEnding::last(folder) {
+            Some(ending) => {
+                let was_stopped = matches!(ending, JobEnding::Stopped { .. });
+                (was_stopped, was_stopped)
+            }
             // A node that failed has not said that it ended.
-            None => !folder.has_begun() || folder.waits().is_some(),
+            None => (!folder.has_begun() || heard.is_some(), false),
         };
-        let job = Self::submitted(folder).filter(|_| waits)?;
-        Some(Self { held: folder.waits().filter(|why| !why.is_empty()), ..job })
+        let mut job = Self::submitted(folder).filter(|_| waits)?;
+        job.waits = heard.unwrap_or_default();
+        job.waits.again |= was_stopped;
+        Some(job)
     }
 
     /// In one line, after the name of the stage.
     pub(crate) fn line(&self) -> String {
-        let Self { executor, job, since, held } = self;
+        let Self { executor, job, since, waits: Waits { again, held, why } } = self;
         let submitted = format!("as job {job} of {executor}, submitted {}", format::ago(*since));
-        match held {
-            None => format!("is queued {submitted}"),
-            Some(why) => format!("is held {submitted}: {why}"),
-        }
+        let how = match held {
+            Some(_) => "is held",
+            None if *again => "is back in the queue",
+            None => "is queued",
+        };
+        let why = held.as_ref().or(why.as_ref()).map_or(String::new(), |why| format!(": {why}"));
+        format!("{how} {submitted}{why}")
     }
 }
 
@@ -524,7 +554,7 @@ impl Followed {
             }
         }
         let state = job.state(knowledge);
-        let is_back = job.show(state.as_ref(), knowledge.answers, &terms.name, &self.reporter);
+        let is_back = job.show(state.as_ref(), knowledge, &terms.name, &self.reporter);
         if is_back && inherits {
             // What starts again is the job before it, which has ended.
             let folder = job.folder.clone();
@@ -702,16 +732,17 @@ impl Submitted {
     fn show(
         &mut self,
         state: Option<&JobState>,
-        answers: u64,
+        knowledge: &mut Knowledge,
         executor: &str,
         reporter: &Reporter,
     ) -> bool {
         let mut is_back = false;
+        let answers = knowledge.answers;
         match state {
             Some(JobState::Running) => {
                 self.runs_since.get_or_insert(answers);
             }
-            Some(JobState::Queued | JobState::Held(_))
+            Some(JobState::Queued(_) | JobState::Held(_))
                 if self.runs_since.is_some_and(|since| answers > since) =>
             {
                 (self.runs_since, is_back) = (None, true);
@@ -719,29 +750,46 @@ impl Submitted {
                 reporter.note(format!("its job {job} was put back into the queue"));
                 reporter.event(JobEvent::Queued { executor: executor.to_owned(), job });
             }
-            Some(JobState::Queued | JobState::Held(_)) => {}
+            Some(JobState::Queued(_) | JobState::Held(_)) => {}
             Some(JobState::Ended(_)) | None => return false,
         }
         self.was_seen = true;
-        self.wait(state, is_back, reporter);
+        self.wait(state, is_back, knowledge, reporter);
         is_back
     }
 
-    /// Remembers that it waits again or is held, in its folder for whoever looks; says the latter, where that is news.
-    fn wait(&mut self, state: Option<&JobState>, is_back: bool, reporter: &Reporter) {
+    /// Remembers why it waits, in its folder for whoever looks; says that, where it is news.
+    fn wait(
+        &mut self,
+        state: Option<&JobState>,
+        is_back: bool,
+        knowledge: &mut Knowledge,
+        reporter: &Reporter,
+    ) {
+        let again = is_back || self.waits.as_ref().is_some_and(|waits| waits.again);
         let waits = match state {
-            Some(JobState::Held(why)) => Some(why.clone()),
-            Some(JobState::Queued) if is_back || self.waits.is_some() => Some(String::new()),
+            Some(JobState::Held(why)) => Some(Waits { again, held: Some(why.clone()), why: None }),
+            Some(JobState::Queued(why)) => Some(Waits { again, held: None, why: why.clone() }),
             _ => None,
         };
+        // Nothing is to be remembered of one that only waits.
+        let waits = waits.filter(|waits| self.waits.is_some() || *waits != Waits::default());
         if waits == self.waits {
             return;
         }
-        if let Some(why) = waits.as_ref().filter(|why| !why.is_empty()) {
-            let job = self.id.as_deref().unwrap_or_default();
-            reporter.note(format!("its job {job} is held: {why}"));
+        let job = self.id.as_deref().unwrap_or_default();
+        match &waits {
+            Some(Waits { held: Some(why), .. }) => {
+                reporter.note(format!("its job {job} is held: {why}"));
+            }
+            // Many may wait for the same.
+            Some(Waits { why: Some(why), .. }) if knowledge.said.insert(why.clone()) => {
+                reporter.note(format!("its job {job} waits in the queue: {why}"));
+            }
+            _ => {}
         }
-        let _ = self.folder.set_waits(waits.as_deref());
+        let text = waits.as_ref().and_then(|waits| serde_json::to_string(waits).ok());
+        let _ = self.folder.set_waits(text.as_deref());
         self.waits = waits;
     }
 
@@ -781,7 +829,7 @@ impl Submitted {
 fn receipt_of(terms: &Terms, id: &str) -> anyhow::Result<Vec<u8>> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (executor, job) = (terms.name.clone(), id.to_owned());
-    let receipt = QueuedJob { executor, job, since, held: None };
+    let receipt = QueuedJob { executor, job, since, waits: Waits::default() };
     Ok(serde_json::to_vec(&receipt)?)
 }
 

@@ -1,6 +1,6 @@
 //! What a scheduler said last, and when it is asked next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::scheduler::JobState;
@@ -27,6 +27,8 @@ pub(super) struct Knowledge {
     pub(super) has_said: bool,
     /// Until when it is not asked to take one, as it did not answer, or is full, and how long it is spared then.
     pub(super) spared: Option<Instant>,
+    /// Why jobs wait, as far as that was said.
+    pub(super) said: HashSet<String>,
     /// Whether it has said that it is full.
     pub(super) was_full: bool,
     /// Whether it had no job of this user when it has said that last.
@@ -44,6 +46,7 @@ impl Knowledge {
             silent: None,
             has_said: false,
             spared: None,
+            said: HashSet::new(),
             was_full: false,
             was_empty: false,
             pause: FIRST_PAUSE,

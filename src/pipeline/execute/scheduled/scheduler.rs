@@ -98,7 +98,8 @@ pub(super) struct Tasks {
 /// Where a job is, as its scheduler says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JobState {
-    Queued,
+    /// In the queue: why, in words, where it is not only that others are before it.
+    Queued(Option<String>),
     /// In the queue until somebody lets it go: why, and what to do, in words.
     Held(String),
     Running,

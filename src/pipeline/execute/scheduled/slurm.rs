@@ -48,6 +48,20 @@ const MOST_TASKS: usize = 200;
 /// The administrator of a cluster may not let nodes do that.
 const RENAME: &str = "scontrol update \"JobId=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\" \"JobName=$pipeline_name\" \"Comment=pipeline $pipeline_key $pipeline_array\"";
 
+/// Why jobs wait of which nobody needs to think.
+const ORDINARY: [&str; 10] = [
+    "",
+    "None",
+    "(null)",
+    "Priority",
+    "Resources",
+    "Dependency",
+    "BeginTime",
+    "JobArrayTaskLimit",
+    "Prolog",
+    "Cleaning",
+];
+
 /// What `squeue` says when it is asked for one job that has been gone for minutes.
 const FORGOTTEN: &str = "Invalid job id specified";
 
@@ -253,9 +267,12 @@ fn listed(line: &str) -> Option<(&str, JobState, &str)> {
     // "JobHeldUser", "JobHoldMaxRequeue", "launch failed requeued held".
     let is_held = ["held", "hold"].iter().any(|word| reason.to_lowercase().contains(word));
     let state = match state {
-        JobState::Queued if is_held => {
+        JobState::Queued(_) if is_held => {
             let reason = reason.replace('_', " ");
             JobState::Held(format!("{reason}; `scontrol release {id}` lets it go"))
+        }
+        JobState::Queued(_) if !ORDINARY.contains(&reason) => {
+            JobState::Queued(Some(reason.to_owned()))
         }
         state => state,
     };
@@ -279,7 +296,7 @@ fn state(word: &str) -> JobState {
     let (job, machine) = (Cause::Job, Cause::Machine);
     match word {
         "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD"
-        | "RESV_DEL_HOLD" | "SPECIAL_EXIT" => JobState::Queued,
+        | "RESV_DEL_HOLD" | "SPECIAL_EXIT" => JobState::Queued(None),
         "COMPLETED" => ended("ended without a result", Failing::Failure, job),
         "FAILED" | "REVOKED" => {
             ended(&format!("ended without a result ({word})"), Failing::Failure, job)
@@ -305,7 +322,7 @@ mod tests {
     #[test]
     fn a_job_that_slurm_requeues_has_not_failed() {
         for word in ["PENDING", "REQUEUED", "CONFIGURING", "REQUEUE_HOLD"] {
-            assert_eq!(state(word), JobState::Queued, "{word}");
+            assert_eq!(state(word), JobState::Queued(None), "{word}");
         }
         for word in ["RUNNING", "COMPLETING", "SUSPENDED", "STAGE_OUT", "A_LATER_STATE"] {
             assert_eq!(state(word), JobState::Running, "{word}");
@@ -320,7 +337,11 @@ mod tests {
             ("5_1|PENDING|launch failed requeued held|a b", release("launch failed requeued held")),
             ("5_1|PENDING|JobHeldAdmin|a b", release("JobHeldAdmin")),
             ("5_1|PENDING|JobHoldMaxRequeue|a b", release("JobHoldMaxRequeue")),
-            ("5_1|PENDING|BeginTime|a b", JobState::Queued),
+            ("5_1|PENDING|BeginTime|a b", JobState::Queued(None)),
+            (
+                "5_1|PENDING|PartitionTimeLimit|a b",
+                JobState::Queued(Some("PartitionTimeLimit".to_owned())),
+            ),
             ("5_1|RUNNING|None|a b", JobState::Running),
         ] {
             assert_eq!(listed(line), Some(("5_1", expected, "a b")), "{line}");

@@ -31,7 +31,7 @@ impl Scheduler for Slow {
     }
 
     fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
-        Ok(ids.iter().map(|id| (id.clone(), JobState::Queued)).collect())
+        Ok(ids.iter().map(|id| (id.clone(), JobState::Queued(None))).collect())
     }
 
     fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
