@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &SlurmScriptArguments) -> anyhow::Result<ExitCode> 
     let Some(key) = plan.state(name).and_then(PlanState::key) else {
         bail!("the key of '{name}' is not known before its inputs have results: run these first");
     };
-    let mut script = execute::slurm_script(&project.cache, stage, settings, &key)?;
+    let mut script = execute::slurm_script(&project.cache, stage, &executor, settings, &key)?;
     if !arguments.test {
         print(&script.with_options()?)?;
         return Ok(ExitCode::SUCCESS);

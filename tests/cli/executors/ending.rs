@@ -171,6 +171,32 @@ fn a_job_that_hears_of_its_time_before_it_works_goes_on() {
 }
 
 #[test]
+fn a_job_whose_setup_fails_does_not_begin_the_stage() {
+    let project = two_stages();
+    let with = |setup: &str| {
+        let text = project.read(MANIFEST);
+        let text = text.split_once("setup").map_or(&*text, |(before, _)| before).to_owned();
+        project.write(MANIFEST, format!("{text}setup = '''\n{setup}\n'''\n"));
+        project.pipeline("run experiment.toml a")
+    };
+    for (setup, status) in [
+        ("true; no-such-module load nothing", 127),
+        ("exit 3\ntrue", 3),
+        ("set -e; false\ntrue", 1),
+    ] {
+        let ended = with(setup);
+        assert_eq!(ended.results(), "a failed", "{ended}");
+        let why = format!(
+            "the setup of the executor fake has failed with the exit status {status}: the stage was not begun"
+        );
+        assert!(ended.stderr.contains(&why), "{ended}");
+    }
+    // What it calls need not bear that each command counts.
+    project.write("of-a-cluster", "false; f() { false; true; }; f; [ -e nothing ] && true; true\n");
+    assert_eq!(with("if false; then :; fi; . ./of-a-cluster").success(), "a ran");
+}
+
+#[test]
 fn a_job_never_waits_in_its_allocation() {
     let project = project("slow");
     project.write("hold", "");

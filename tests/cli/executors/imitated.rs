@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::{Signal, kill_process};
 
 use super::{SCHEDULER, process, submitted};
-use crate::support::{Sandbox, eventually};
+use crate::support::{MANIFEST, Sandbox, eventually};
 
 /// Takes as many jobs as the file `limit` says, and no array.
 const SBATCH: &str = r#"#!/bin/sh
@@ -181,4 +181,28 @@ fn a_job_that_was_put_back_is_said_to_be_back() {
     eventually("the status", || {
         status().contains("a is back in the queue as job 1 of slurm, submitted ")
     });
+}
+
+#[test]
+fn each_command_of_a_setup_counts() {
+    let project = project(&[("a", "")]);
+    let with = |setup: &str| {
+        let text = project.read(MANIFEST);
+        let text: String = text
+            .lines()
+            .filter(|line| !line.starts_with("setup"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let slurm = format!("kind = \"slurm\"\nsetup = \"{setup}\"\n");
+        project.write(MANIFEST, text.replace("kind = \"slurm\"\n", &slurm));
+        project.pipeline(RUN)
+    };
+    let module = "module() { [ $2 = cuda ]; }";
+    let ended = with(&format!("{module}; module load cudda; true"));
+    let why = "the setup of the executor slurm has failed with the exit status 1: the stage was not begun";
+    assert!(ended.results() == "a failed" && ended.stderr.contains(why), "{ended}");
+    project.write("of-a-cluster", "false; f() { false; true; }; f; true\n");
+    let ended =
+        with(&format!("{module}; module load cuda; . ./of-a-cluster; module load other || true"));
+    assert_eq!(ended.success(), "a ran");
 }

@@ -117,6 +117,7 @@ impl SlurmScript {
 pub(crate) fn slurm_script(
     cache: &Cache,
     stage: &Stage,
+    executor: &str,
     settings: &ExecutorSettings,
     key: &StageKey,
 ) -> anyhow::Result<SlurmScript> {
@@ -127,7 +128,11 @@ pub(crate) fn slurm_script(
     let (key, token) = (key.to_string(), "TOKEN");
     let job = Submission { stage, key, token: token.to_owned(), folder: &folder, tasks: None };
     let (command, interpreter) = (slurm.sbatch(&job), slurm.interpreter());
-    let lines =
-        script(settings, None, &[Scripted { folder: &folder, token: token.to_owned(), stage }])?;
+    let lines = script(
+        executor,
+        settings,
+        None,
+        &[Scripted { folder: &folder, token: token.to_owned(), stage }],
+    )?;
     Ok(SlurmScript { interpreter, lines, command })
 }

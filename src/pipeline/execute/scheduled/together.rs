@@ -237,7 +237,7 @@ impl Desk {
             Scripted { folder, token: job.token(), stage: job.stage() }
         });
         let lines =
-            script(settings, array.map(|array| (array, &*token)), &jobs.collect::<Vec<_>>())?;
+            script(name, settings, array.map(|array| (array, &*token)), &jobs.collect::<Vec<_>>())?;
         let folder = &members[0].folder;
         folder.write_script(&format!("{}\n{lines}", scheduler.interpreter()))?;
         for (index, member) in members.iter().enumerate() {
@@ -294,6 +294,7 @@ pub(super) struct Scripted<'a> {
 
 /// What a scheduler starts for a job, or for the tasks of an array with this token, after the line of the interpreter.
 pub(super) fn script(
+    executor: &str,
     settings: &ExecutorSettings,
     array: Option<(Arrays, &str)>,
     jobs: &[Scripted<'_>],
@@ -320,13 +321,28 @@ pub(super) fn script(
     lines.push("exec >> \"$pipeline_job/output\" 2>&1".to_owned());
     // That its time is nearly up would end it without a word, before its process listens to that.
     lines.push("trap '' USR1".to_owned());
-    lines.extend(settings.setup.as_deref().map(|setup| setup.trim_end().to_owned()));
+    lines.extend(settings.setup.as_deref().map(|setup| checked(executor, setup)));
     let program = quoted(&program(settings)?);
     lines.push(format!(
         "exec {program} {JOB_SUBCOMMAND} --token \"$pipeline_token\" \"$pipeline_job/spec.json\""
     ));
     let lines = lines.into_iter().filter(|line| !line.is_empty());
     Ok(lines.map(|line| line + "\n").collect())
+}
+
+/// The `setup` of an executor, after which a stage only begins if nothing in it has failed: without a module, say, it could be trained on other
+/// hardware, under the same key. Not by `set -e`, which scripts and functions of clusters do not bear: of bash, each command counts that
+/// is written here, and not those of what it calls; of other shells, the last one.
+fn checked(executor: &str, setup: &str) -> String {
+    format!(
+        r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: the stage was not begun" >&2' EXIT
+[ -z "${{BASH_VERSION-}}" ] || trap 'pipeline_status=$?; [ "${{#BASH_SOURCE[@]}}" -gt 1 ] || exit "$pipeline_status"' ERR
+:
+{}
+pipeline_status=$?; [ "$pipeline_status" -eq 0 ] || exit "$pipeline_status"
+trap - EXIT"#,
+        setup.trim_end()
+    )
 }
 
 /// What jobs start.
