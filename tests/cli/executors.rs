@@ -269,6 +269,39 @@ options = ["--mem=2G", "--gres", "gpu:1", "--comment=mine", "--comm", "mine", "-
 }
 
 #[test]
+fn a_word_in_braces_that_stands_for_nothing_is_a_mistake() {
+    let project = project("");
+    let submit = "submit = \"./sched submit {script}\"";
+    let others =
+        "submit = \"./sched submit {script} | awk '{print}' | awk '{ print $1 }' > ${HOME}/{a,b}\"";
+    project.edit(submit, others);
+    assert!(project.pipeline("plan experiment.toml").status.success());
+    project.edit(others, "submit = \"./sched submit -n {cpu} {script}\"");
+    project.edit("./sched cancel {ids}", "./sched cancel {id}");
+    assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
+    status 2
+    --- stderr
+    error: 'submit' of the executor 'fake' uses {cpu}, which stands for nothing
+      --> experiment.toml:31:10
+       |
+    31 | submit = "./sched submit -n {cpu} {script}"
+       |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: there is {script}, {name}, {key}, {cpus}, {gpus}, {memory}, {time} and {minutes}
+
+    error: 'cancel' of the executor 'fake' uses {id}, which stands for nothing
+      --> experiment.toml:33:10
+       |
+    33 | cancel = "./sched cancel {id}"
+       |          ^^^^^^^^^^^^^^^^^^^^^
+       |
+       = help: there is {ids}
+
+    error: 2 mistakes in experiment.toml; nothing was run
+    "#);
+}
+
+#[test]
 fn an_executor_that_is_not_declared_is_refused() {
     let project = project("");
     let typed = project.pipeline("run experiment.toml --executor fakes");

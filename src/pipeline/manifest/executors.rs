@@ -78,6 +78,13 @@ const OWN_OPTIONS: [(&str, &str, &str); 7] = [
     ("wrap", "", "lines that each job begins with are in 'setup'"),
 ];
 
+/// The words in braces that stand for something in `submit`, and in `state` and `cancel`.
+const SUBMIT_WORDS: [&str; 8] =
+    ["script", "name", "key", "cpus", "gpus", "memory", "time", "minutes"];
+const IDS: &str = "ids";
+/// Words in braces that are programs of awk.
+const AWK_WORDS: [&str; 3] = ["print", "next", "exit"];
+
 /// Reads the table of executors of a manifest or of the user.
 pub(super) fn read(value: &Value<'_>, mistakes: &mut Vec<Mistake>) -> Executors {
     let DeValue::Table(table) = value.get_ref() else {
@@ -195,8 +202,9 @@ impl Reader<'_, '_> {
 
     fn command(&mut self) -> Option<CommandTemplates> {
         // Each is read, so that all mistakes are shown.
-        let (submit, state) = (self.template("submit", &["script"]), self.template("state", &[]));
-        let cancel = self.template("cancel", &["ids"]);
+        let submit = self.template("submit", Some("script"), &SUBMIT_WORDS);
+        let state = self.template("state", None, &[IDS]);
+        let cancel = self.template("cancel", Some(IDS), &[IDS]);
         Some(CommandTemplates { submit: submit?, state: state?, cancel: cancel? })
     }
 
@@ -227,8 +235,13 @@ impl Reader<'_, '_> {
         None
     }
 
-    /// A command with all of these placeholders in it.
-    fn template(&mut self, key: &'static str, needed: &[&str]) -> Option<String> {
+    /// A command with this placeholder in it, and no others than these.
+    fn template(
+        &mut self,
+        key: &'static str,
+        needed: Option<&str>,
+        known: &[&str],
+    ) -> Option<String> {
         if self.table.get(key).is_none() {
             let title = format!("the executor '{}' does not have '{key}'", self.name);
             let help = "an executor of the kind command has submit, state and cancel";
@@ -237,8 +250,18 @@ impl Reader<'_, '_> {
         }
         let template = self.optional(key)?;
         let span = self.table.get(key)?.span();
-        let missing = needed.iter().find(|needed| !template.contains(&format!("{{{needed}}}")));
-        if let Some(missing) = missing {
+        if let Some(unknown) = placeholders(&template).find(|word| !known.contains(word)) {
+            let title = format!(
+                "'{key}' of the executor '{}' uses {{{unknown}}}, which stands for nothing",
+                self.name
+            );
+            let all: Vec<String> = known.iter().map(|word| format!("{{{word}}}")).collect();
+            let help = format!("there is {}", listed(all.iter().map(String::as_str), "and"));
+            self.mistakes.push(Mistake::at(span, title).help(help));
+            return None;
+        }
+        let is_missing = |needed: &&str| !template.contains(&format!("{{{needed}}}"));
+        if let Some(missing) = needed.filter(is_missing) {
             let title =
                 format!("'{key}' of the executor '{}' does not use {{{missing}}}", self.name);
             self.mistakes.push(Mistake::at(span, title));
@@ -246,6 +269,17 @@ impl Reader<'_, '_> {
         }
         Some(template)
     }
+}
+
+/// The words in braces of a command that are meant to stand for something: `{cpus}`, and not `${HOME}`, `{ print $1 }` or `{a,b}`.
+fn placeholders(template: &str) -> impl Iterator<Item = &str> {
+    let parts = template.match_indices('{').filter_map(|(at, _)| {
+        let (word, _) = template[at + 1..].split_once('}')?;
+        let is_word = !word.is_empty()
+            && word.bytes().all(|letter| letter.is_ascii_lowercase() || b"-_".contains(&letter));
+        (is_word && !template[..at].ends_with('$')).then_some(word)
+    });
+    parts.filter(|word| !AWK_WORDS.contains(word))
 }
 
 /// Whether a word says this option: by its long name, of which `sbatch` takes the beginning, too, or its short one.
