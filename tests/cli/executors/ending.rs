@@ -171,6 +171,22 @@ fn a_job_that_hears_of_its_time_before_it_works_goes_on() {
 }
 
 #[test]
+fn a_job_can_warn_itself_before_its_time_is_up() {
+    let project = project("slow");
+    // As docs/cluster.md says it, after some steps instead of a time, and once.
+    let waits = "until [ $(grep -c step journal) -gt 10 ]; do sleep 0.02; done; touch warned";
+    let setup = format!("setup = \"[ -e warned ] || ({waits}; kill -USR1 $$) > /dev/null 2>&1 &\"");
+    project.edit("kind = \"command\"\nsubmit", &format!("kind = \"command\"\n{setup}\nsubmit"));
+    let ended = project.pipeline(&format!("{RUN} simclr"));
+    assert_eq!(ended.success(), "data ran, simclr ran");
+    assert!(
+        ended.stderr.contains("which was interrupted, and whose checkpoint has advanced,"),
+        "{ended}"
+    );
+    assert_eq!(steps(&project), 60, "no step was done twice");
+}
+
+#[test]
 fn a_job_whose_setup_fails_does_not_begin_the_stage() {
     let project = two_stages();
     let with = |setup: &str| {
