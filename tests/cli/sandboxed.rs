@@ -106,6 +106,197 @@ fn a_write_elsewhere_fails_and_may_be_allowed() {
     assert_eq!(project.read("out.txt"), "hello\n");
 }
 
+/// Takes the line for `sandbox-write` from a message into the manifest, in place of the one that is there.
+fn follow(project: &Sandbox, ended: &Ended) {
+    let (_, advised) = ended.stderr.split_once("sandbox-write = ").unwrap_or_else(|| {
+        panic!("a line is advised: {ended}");
+    });
+    let advised = advised.lines().next().expect("the line");
+    let manifest = project.read("experiment.toml");
+    let followed = manifest.lines().map(|line| match line.starts_with("sandbox-write") {
+        true => format!("sandbox-write = {advised}\n"),
+        false => format!("{line}\n"),
+    });
+    project.write("experiment.toml", followed.collect::<String>());
+}
+
+/// Runs a line that the sandbox refuses, then what it advises, which is enough. Returns the first message.
+fn refused_then_followed(line: &str, declared: &str) -> Option<Ended> {
+    let project = project(&format!("set -e; {line}"), &format!("sandbox-write = [{declared}]"));
+    project.write("d/a.txt", "a\n");
+    fs::create_dir(project.path("d/empty")).expect("a folder");
+    let refused = run(&project, "")?;
+    assert!(refused.stderr.contains("the sandbox refused what"), "{line}: {refused}");
+    follow(&project, &refused);
+    let ended = run(&project, "")?;
+    assert_eq!(ended.success(), "words ran", "{line} after {refused}");
+    Some(refused)
+}
+
+#[test]
+fn who_makes_removes_or_replaces_a_name_is_advised_to_open_its_folder() {
+    for (line, declared) in [
+        ("rm d/a.txt", ""),
+        ("mv d/a.txt d/c.txt", r#""d/a.txt""#),
+        ("echo b > $PIPELINE_OUTPUT/b; mv $PIPELINE_OUTPUT/b d/a.txt", r#""d/a.txt""#),
+        ("echo b > $TMPDIR/b; mv $TMPDIR/b d/a.txt", r#""d/a.txt""#),
+        ("mv d/a.txt $PIPELINE_OUTPUT", r#""d/a.txt""#),
+        ("sed -i s/a/b/ d/a.txt", r#""d/a.txt""#),
+        ("ln d/a.txt d/hard", r#""d/a.txt""#),
+        ("ln -s a.txt d/link", ""),
+        ("mkdir d/new", ""),
+        ("mkfifo d/new", ""),
+        ("rmdir d/empty", r#""d/empty""#),
+    ] {
+        let Some(refused) = refused_then_followed(line, declared) else { return };
+        assert!(refused.stderr.contains("sandbox-write = [\"d\"]\n"), "{line}: {refused}");
+    }
+    let Some(refused) = refused_then_followed("rm d/a.txt", r#""d/a.txt""#) else { return };
+    assert_snapshot!(refused, @r#"
+    status 1
+    --- stderr
+          words (command) runs: no earlier run
+    FAIL  words after [time]: 'sh -c set -e; rm d/a.txt' ended with exit status 1
+          the sandbox refused what the stage does not declare: write d/a.txt
+          what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["d"]
+          a name that is made, removed or replaced changes its folder, so that is allowed and not the file; or let the program write to $PIPELINE_OUTPUT or $TMPDIR
+          the last lines of its log:
+          | rm: cannot remove 'd/a.txt': Permission denied
+          | sandbox: undeclared write [project]/d/a.txt
+    --- stdout
+
+    stage  result  time  metrics
+    words  failed  [time]
+
+    boxed: 1 failed in [time]; `pipeline log experiment.toml words` shows the whole log
+    "#);
+    // Without what `mv` says: it names the output folder, whose name is never the same.
+    let atomic = "echo b > $PIPELINE_OUTPUT/b; mv $PIPELINE_OUTPUT/b known.txt 2> /dev/null";
+    let Some(refused) = refused_then_followed(atomic, r#""known.txt""#) else { return };
+    assert_snapshot!(refused, @r#"
+    status 1
+    --- stderr
+          words (command) runs: no earlier run
+    FAIL  words after [time]: 'sh -c set -e; echo b > $PIPELINE_OUTPUT/b; mv $PIPELINE_OUTPUT/b known.txt 2> /dev/null' ended with exit status 1
+          the sandbox refused what the stage does not declare: write known.txt
+          what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["."]
+          a name that is made, removed or replaced changes its folder, so that is allowed and not the file; or let the program write to $PIPELINE_OUTPUT or $TMPDIR
+          '.' holds the manifest and all that is beside it: better let the program write in a folder of its own, and allow that
+          what it had written is kept in [project]/cache/failed/[digest]
+          the last lines of its log:
+          | sandbox: undeclared write [project]/known.txt
+    --- stdout
+
+    stage  result  time  metrics
+    words  failed  [time]
+
+    boxed: 1 failed in [time]; `pipeline log experiment.toml words` shows the whole log
+    "#);
+}
+
+#[test]
+fn a_name_that_could_not_be_changed_is_noted_where_the_program_goes_on() {
+    let project = project(
+        "rm -f known.txt; echo x > $PIPELINE_OUTPUT/said",
+        "sandbox-write = [\"known.txt\"]",
+    );
+    let Some(ended) = run(&project, "") else { return };
+    assert!(ended.stderr.contains("went on without: write known.txt; "), "{ended}");
+    assert_snapshot!(ended.success(), @"words ran");
+    assert_eq!(project.read("known.txt"), "known\n");
+}
+
+#[test]
+fn who_removes_its_own_folders_is_told_so_and_not_to_open_those_above() {
+    for (line, name) in [
+        ("rm -rf $PIPELINE_OUTPUT", "$PIPELINE_OUTPUT"),
+        ("mv $TMPDIR $PIPELINE_OUTPUT/temporary", "$TMPDIR"),
+        ("rmdir $PIPELINE_CHECKPOINT", "$PIPELINE_CHECKPOINT"),
+    ] {
+        let Some(ended) = run(&project(line, ""), "") else { return };
+        let expected = format!(
+            "the sandbox refused what the stage does not declare: write {name}\n      \
+             {name} itself cannot be removed, moved or replaced: let the program do that with what is in it\n"
+        );
+        assert!(ended.stderr.contains(&expected), "{line}: {ended}");
+        assert!(!ended.stderr.contains("sandbox-write"), "{line}: {ended}");
+    }
+}
+
+#[test]
+fn a_hard_link_reads_what_it_is_made_to() {
+    let project = project("ln secret.txt $PIPELINE_OUTPUT/said 2> /dev/null", "");
+    let Some(ended) = run(&project, "") else { return };
+    assert_snapshot!(ended, @r#"
+    status 1
+    --- stderr
+          words (command) runs: no earlier run
+    FAIL  words after [time]: 'sh -c ln secret.txt $PIPELINE_OUTPUT/said 2> /dev/null' ended with exit status 1
+          the sandbox refused what the stage does not declare: link secret.txt
+          what the result depends on: files = ["secret.txt"]
+          a hard link can only be made between folders that may both be written: let the program copy secret.txt
+          the last lines of its log:
+          | sandbox: undeclared read [project]/secret.txt
+          | sandbox: undeclared link [project]/secret.txt
+    --- stdout
+
+    stage  result  time  metrics
+    words  failed  [time]
+
+    boxed: 1 failed in [time]; `pipeline log experiment.toml words` shows the whole log
+    "#);
+    let Some(ended) = run(&project, "--set defaults.command.sandbox=warn") else { return };
+    assert!(ended.stderr.contains("declare all that it does: read secret.txt; what"), "{ended}");
+    assert!(!ended.stderr.contains("link"), "a warning is not about how it is read: {ended}");
+    assert_snapshot!(ended.success(), @"words ran");
+    project.edit("ln secret.txt", "cp secret.txt");
+    project.edit("kind = \"command\"", "kind = \"command\"\nfiles = [\"secret.txt\"]");
+    let Some(ended) = run(&project, "") else { return };
+    assert_snapshot!(ended.success(), @"words ran");
+}
+
+#[test]
+fn a_hard_link_to_what_is_declared_is_refused_and_who_copies_then_goes_on() {
+    let line = "ln known.txt $PIPELINE_OUTPUT/said";
+    let project = project(line, "files = [\"known.txt\"]");
+    let Some(ended) = run(&project, "") else { return };
+    assert!(
+        ended.stderr.contains(
+            "does not declare: link known.txt\n      \
+             a hard link can only be made between folders that may both be written: let the program copy known.txt\n"
+        ),
+        "{ended}"
+    );
+    project.edit(line, &format!("{line} || cp known.txt $PIPELINE_OUTPUT/said"));
+    let Some(ended) = run(&project, "") else { return };
+    assert!(!ended.stderr.contains("sandbox"), "{ended}");
+    assert_eq!(said(&project), "known\n");
+}
+
+#[test]
+fn a_socket_at_a_path_is_a_name_and_others_are_not_restricted() {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|ended| ended.status.success())
+    {
+        return skipped("no Python, so no program made a socket");
+    }
+    let bind = |family: &str, address: &str| {
+        format!(r#"python3 -c "import socket as s; s.socket(s.{family}).bind({address})""#)
+    };
+    let unix = bind("AF_UNIX", "'d/socket'");
+    let Some(refused) = refused_then_followed(&unix, "") else { return };
+    assert!(refused.stderr.contains("does not declare: write d/socket\n"), "{refused}");
+    assert!(refused.stderr.contains("sandbox-write = [\"d\"]\n"), "{refused}");
+    let others = format!(
+        "{} && {} && cd $TMPDIR && {}",
+        bind("AF_UNIX", r"'\0pipeline-' + str(__import__('os').getpid())"),
+        bind("AF_INET", "('127.0.0.1', 0)"),
+        bind("AF_UNIX", "'socket'")
+    );
+    let Some(ended) = run(&project(&others, ""), "") else { return };
+    assert!(!ended.stderr.contains("sandbox"), "{ended}");
+    assert_snapshot!(ended.success(), @"words ran");
+}
+
 #[test]
 fn a_warning_names_what_is_undeclared_and_the_stage_succeeds() {
     let project = project("cat secret.txt > $PIPELINE_OUTPUT/said; echo x > out.txt", "");

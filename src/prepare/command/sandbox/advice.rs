@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pipeline_stages::text::in_short;
 
-use super::policy::Access;
+use super::policy::Use;
 
 /// More files than this are named by their folders.
 const MOST_NAMED: usize = 6;
@@ -21,6 +21,8 @@ pub(super) struct Manifest {
     pub(super) home: Option<PathBuf>,
     /// The folder of all artifacts, where it is known.
     pub(super) store: Option<PathBuf>,
+    /// The folders that are made for the program, without links, and the variables that name them.
+    pub(super) own: Vec<(&'static str, PathBuf)>,
     /// The values of the parameters with these names.
     pub(super) files: Vec<String>,
     pub(super) sandbox_read: Vec<String>,
@@ -29,23 +31,26 @@ pub(super) struct Manifest {
 
 /// The sentences about what is undeclared: what it is, then the lines to add.
 pub(super) fn sentences(
-    undeclared: &BTreeSet<(Access, PathBuf)>,
+    undeclared: &BTreeSet<(Use, PathBuf)>,
     more: u64,
     manifest: &Manifest,
 ) -> Vec<String> {
-    let (mut read, mut write) = (Vec::new(), Vec::new());
-    for (access, path) in undeclared {
-        match access {
-            Access::Write => write.push(path.as_path()),
+    let does = |usage: Use, path: &Path| undeclared.contains(&(usage, path.to_owned()));
+    let (mut read, mut link, mut write) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (usage, path) in undeclared {
+        match usage {
+            Use::Write | Use::Name => {
+                write.insert(path.as_path());
+            }
+            Use::Link => link.push(path.as_path()),
             // Whoever may write a file may read it.
-            _ if undeclared.contains(&(Access::Write, path.clone())) => {}
+            _ if does(Use::Write, path) || does(Use::Name, path) => {}
             _ => read.push(path.as_path()),
         }
     }
-    let within_another = |path: &Path| path.ancestors().skip(1).any(|above| write.contains(&above));
-    let write: Vec<_> = write.iter().copied().filter(|path| !within_another(path)).collect();
+    let only_read: Vec<_> = read.iter().copied().filter(|path| !link.contains(path)).collect();
     let mut what = Vec::new();
-    for (verb, paths) in [("read", &read), ("write", &write)] {
+    for (verb, paths) in [("read", &only_read), ("link", &link), ("write", &outermost(&write))] {
         let names = manifest.folded(paths);
         if !names.is_empty() {
             what.push(format!("{verb} {}", in_short(names, MOST_NAMED)));
@@ -60,16 +65,26 @@ pub(super) fn sentences(
         |path: &Path| manifest.store.as_deref().is_some_and(|store| path.starts_with(store));
     let (artifacts, read): (Vec<_>, Vec<_>) = read.into_iter().partition(|path| is_artifact(path));
     let (changed, write): (Vec<_>, Vec<_>) = write.into_iter().partition(|path| is_artifact(path));
+    let (own, write): (Vec<_>, Vec<_>) = write.into_iter().partition(|path| manifest.is_own(path));
+    let names: Vec<_> = write.iter().copied().filter(|path| does(Use::Name, path)).collect();
+    let contents = write.into_iter().filter(|path| does(Use::Write, path));
+    let folders = names.iter().filter_map(|name| name.parent());
+    let write = outermost(&contents.chain(folders).collect());
+    let may_write = |path: &Path| write.iter().any(|above| path.starts_with(above));
+    link.retain(|path| !path.parent().is_some_and(may_write));
     let is_local = |path: &Path| path.starts_with(&manifest.folder);
-    let is_content = |path: &&Path| {
-        let is_file = undeclared.contains(&(Access::Read, path.to_path_buf()));
-        is_file && (is_local(path) || !manifest.is_setting(path))
-    };
+    let is_content =
+        |path: &&Path| does(Use::Read, path) && (is_local(path) || !manifest.is_setting(path));
     let content: Vec<_> = read.iter().copied().filter(is_content).collect();
     let elsewhere: Vec<_> = read.iter().copied().filter(|path| !is_local(path)).collect();
     let line = |declared: &[String], paths: &[&Path]| {
-        let new = manifest.folded(paths).into_iter().filter(|path| !declared.contains(path));
-        declared.iter().cloned().chain(new).map(quoted).collect::<Vec<_>>().join(", ")
+        let mut new = manifest.folded(paths);
+        new.retain(|path| !declared.contains(path));
+        let is_in_new = |path: &str| {
+            new.iter().any(|new| manifest.place(path).starts_with(manifest.place(new)))
+        };
+        let old = declared.iter().filter(|path| !is_in_new(path));
+        old.chain(&new).map(|path| quoted(path)).collect::<Vec<_>>().join(", ")
     };
     if !artifacts.is_empty() {
         sentences.push("what another stage made: inputs = { NAME = \"STAGE\" }".to_owned());
@@ -96,6 +111,30 @@ pub(super) fn sentences(
                 "which allows only what exists before the program starts: make {missing}, or let the program write to $PIPELINE_OUTPUT or $TMPDIR"
             ));
         }
+        if !names.is_empty() {
+            sentences.push(
+                "a name that is made, removed or replaced changes its folder, so that is allowed and not the file; or let the program write to $PIPELINE_OUTPUT or $TMPDIR"
+                    .to_owned(),
+            );
+        }
+        if let Some(wide) = write.iter().find(|place| manifest.folder.starts_with(place)) {
+            sentences.push(format!(
+                "'{}' holds the manifest and all that is beside it: better let the program write in a folder of its own, and allow that",
+                manifest.written(wide)
+            ));
+        }
+    }
+    if !link.is_empty() {
+        let names = in_short(manifest.folded(&link), MOST_NAMED);
+        sentences.push(format!(
+            "a hard link can only be made between folders that may both be written: let the program copy {names}"
+        ));
+    }
+    let is_changed = |folder: &Path| own.iter().any(|path| folder.starts_with(path));
+    for (name, _) in manifest.own.iter().filter(|(_, folder)| is_changed(folder)) {
+        sentences.push(format!(
+            "{name} itself cannot be removed, moved or replaced: let the program do that with what is in it"
+        ));
     }
     if !changed.is_empty() {
         sentences.push(
@@ -106,7 +145,18 @@ pub(super) fn sentences(
     sentences
 }
 
+/// The paths that are not within another one of them.
+fn outermost<'a>(paths: &BTreeSet<&'a Path>) -> Vec<&'a Path> {
+    let within_another = |path: &Path| path.ancestors().skip(1).any(|above| paths.contains(above));
+    paths.iter().copied().filter(|path| !within_another(path)).collect()
+}
+
 impl Manifest {
+    /// Whether a path is one of the folders that are made for the program, or above one.
+    fn is_own(&self, path: &Path) -> bool {
+        self.own.iter().any(|(_, folder)| folder.starts_with(path))
+    }
+
     /// Whether a file is hidden in the home folder, or in a hidden folder there: settings and caches of programs.
     fn is_setting(&self, path: &Path) -> bool {
         let in_home = self.home.as_deref().and_then(|home| path.strip_prefix(home).ok());
@@ -116,10 +166,13 @@ impl Manifest {
 
     /// Whether there is something at a path as it would be in the manifest.
     fn exists(&self, written: &str) -> bool {
+        self.place(written).symlink_metadata().is_ok()
+    }
+
+    /// Where a path in the manifest leads.
+    fn place(&self, written: &str) -> PathBuf {
         let in_home = written.strip_prefix("~/").zip(self.home.as_deref());
-        let path =
-            in_home.map_or_else(|| self.folder.join(written), |(rest, home)| home.join(rest));
-        path.symlink_metadata().is_ok()
+        in_home.map_or_else(|| self.folder.join(written), |(rest, home)| home.join(rest))
     }
 
     /// The paths as they would be in the manifest; the folders of many.
@@ -154,6 +207,9 @@ impl Manifest {
     }
 
     fn written(&self, path: &Path) -> String {
+        if let Some((name, _)) = self.own.iter().find(|(_, folder)| folder == path) {
+            return (*name).to_owned();
+        }
         let relative = |(base, prefix): (&Path, &str)| {
             Some(format!("{prefix}{}", path.strip_prefix(base).ok()?.to_string_lossy()))
         };
@@ -163,13 +219,13 @@ impl Manifest {
 }
 
 /// A text as TOML has it.
-fn quoted(text: String) -> String {
-    serde_json::Value::String(text).to_string()
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Access::{List, Read, Write};
+    use super::Use::{Link, List, Name, Read, Write};
     use super::*;
 
     fn manifest() -> Manifest {
@@ -177,13 +233,14 @@ mod tests {
             folder: "/home/me/exp".into(),
             home: Some("/home/me".into()),
             store: Some("/home/me/exp/cache/store".into()),
+            own: vec![("$PIPELINE_OUTPUT", "/home/me/exp/cache/tmp/a/output".into())],
             files: vec!["train.py".to_owned()],
             ..Manifest::default()
         }
     }
 
-    fn said(undeclared: &[(Access, &str)]) -> String {
-        let undeclared = undeclared.iter().map(|(access, path)| (*access, path.into())).collect();
+    fn said(undeclared: &[(Use, &str)]) -> String {
+        let undeclared = undeclared.iter().map(|(usage, path)| (*usage, path.into())).collect();
         sentences(&undeclared, 0, &manifest()).join("\n")
     }
 
@@ -209,6 +266,59 @@ mod tests {
         what another stage made: inputs = { NAME = "STAGE" }
         what the result depends on: files = ["train.py", "a"]
         "#);
+    }
+
+    #[test]
+    fn who_changes_a_name_needs_its_folder() {
+        let top = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(top.path().join("d")).expect("a folder");
+        let manifest = Manifest {
+            folder: top.path().to_owned(),
+            home: Some("/home/me".into()),
+            store: Some(top.path().join("cache/store")),
+            own: vec![("$PIPELINE_OUTPUT", top.path().join("cache/tmp/a/output"))],
+            sandbox_write: vec!["d/a".to_owned(), "~/x".to_owned()],
+            ..Manifest::default()
+        };
+        let said = |undeclared: &[(Use, &str)]| {
+            let at = |(usage, path): &(Use, &str)| (*usage, top.path().join(path));
+            sentences(&undeclared.iter().map(at).collect(), 0, &manifest).join("\n")
+        };
+        insta::assert_snapshot!(said(&[(Name, "d/a"), (Write, "d/e/b"), (Read, "d/a")]), @r#"
+        write d/a, d/e/b
+        what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["~/x", "d"]
+        a name that is made, removed or replaced changes its folder, so that is allowed and not the file; or let the program write to $PIPELINE_OUTPUT or $TMPDIR
+        "#);
+        insta::assert_snapshot!(said(&[(Name, "state.json")]), @r#"
+        write state.json
+        what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = ["~/x", "."]
+        a name that is made, removed or replaced changes its folder, so that is allowed and not the file; or let the program write to $PIPELINE_OUTPUT or $TMPDIR
+        '.' holds the manifest and all that is beside it: better let the program write in a folder of its own, and allow that
+        "#);
+        insta::assert_snapshot!(said(&[(Name, "cache/tmp/a/output"), (Name, "cache/tmp")]), @"
+        write cache/tmp
+        $PIPELINE_OUTPUT itself cannot be removed, moved or replaced: let the program do that with what is in it
+        ");
+        insta::assert_snapshot!(said(&[(Name, "cache/store/aa/text")]), @"
+        write cache/store/aa/text
+        what another stage made is never changed: copy it to $PIPELINE_OUTPUT, and change that
+        ");
+    }
+
+    #[test]
+    fn a_hard_link_is_between_folders_that_may_be_written() {
+        let link = [(Read, "/home/me/exp/d/a"), (Link, "/home/me/exp/d/a")];
+        insta::assert_snapshot!(said(&link), @r#"
+        link d/a
+        what the result depends on: files = ["train.py", "d/a"]
+        a hard link can only be made between folders that may both be written: let the program copy d/a
+        "#);
+        insta::assert_snapshot!(said(&link[1..]), @"
+        link d/a
+        a hard link can only be made between folders that may both be written: let the program copy d/a
+        ");
+        let both = said(&[link[0], link[1], (Name, "/home/me/exp/d/b")]);
+        assert!(both.contains("sandbox-write = [\"d\"]") && !both.contains("copy"), "{both}");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! Pure. What is not here (`stat`, `readlink`, `chmod`) reads no content and changes none.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use super::policy::Access;
+use super::policy::Use;
 
 /// A path among the arguments of a call, as addresses in the memory of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,12 @@ pub(super) enum Action {
     Remove,
     /// Another file gets this name, whether it exists or not.
     Replace,
+    /// The file gets another name too: where the path is a link, the file that it leads to, or the link.
+    Link {
+        follows: bool,
+    },
+    /// A socket is made. In place of a path, there is the address of a socket, of this length.
+    Bind(usize),
 }
 
 /// The flags of `open`.
@@ -55,6 +63,7 @@ pub(super) fn numbers() -> Vec<i64> {
         libc::SYS_unlinkat,
         libc::SYS_renameat,
         libc::SYS_renameat2,
+        libc::SYS_bind,
     ];
     #[cfg(target_arch = "x86_64")]
     numbers.extend([
@@ -73,7 +82,7 @@ pub(super) fn numbers() -> Vec<i64> {
 
 /// The paths among the arguments of a call.
 pub(super) fn operands(number: i64, arguments: [u64; 6]) -> Vec<Operand> {
-    use Action::{Make, Open, Remove, Replace, Run, Truncate};
+    use Action::{Bind, Link, Make, Open, Remove, Replace, Run, Truncate};
     // A descriptor and flags are the lower half of a register.
     let low = |place: usize| arguments[place] as u32 as i32;
     let here = |path: usize, action| Operand { folder: None, path: arguments[path], action };
@@ -90,7 +99,8 @@ pub(super) fn operands(number: i64, arguments: [u64; 6]) -> Vec<Operand> {
             return vec![here(0, Open(Flags::Given(flags)))];
         }
         libc::SYS_mkdir | libc::SYS_mknod => return vec![here(0, Make)],
-        libc::SYS_symlink | libc::SYS_link => return vec![here(1, Make)],
+        libc::SYS_symlink => return vec![here(1, Make)],
+        libc::SYS_link => return vec![here(0, Link { follows: false }), here(1, Make)],
         libc::SYS_unlink | libc::SYS_rmdir => return vec![here(0, Remove)],
         libc::SYS_rename => return vec![here(0, Remove), here(1, Replace)],
         _ => {}
@@ -103,11 +113,24 @@ pub(super) fn operands(number: i64, arguments: [u64; 6]) -> Vec<Operand> {
         libc::SYS_truncate => vec![here(0, Truncate)],
         libc::SYS_mkdirat | libc::SYS_mknodat => vec![at(0, 1, Make)],
         libc::SYS_symlinkat => vec![at(1, 2, Make)],
-        libc::SYS_linkat => vec![at(2, 3, Make)],
+        libc::SYS_linkat => {
+            let follows = low(4) & libc::AT_SYMLINK_FOLLOW != 0;
+            vec![at(0, 1, Link { follows }), at(2, 3, Make)]
+        }
         libc::SYS_unlinkat => vec![at(0, 1, Remove)],
         libc::SYS_renameat | libc::SYS_renameat2 => vec![at(0, 1, Remove), at(2, 3, Replace)],
+        libc::SYS_bind => vec![here(1, Bind(usize::try_from(low(2)).unwrap_or_default()))],
         _ => Vec::new(),
     }
+}
+
+/// The path in the address of a socket. `None` if it is not in the file system.
+pub(super) fn socket_path(address: &[u8]) -> Option<PathBuf> {
+    let (family, path) = address.split_first_chunk()?;
+    // A path may fill the address, without a NUL. A name that is not in the file system begins with one.
+    let path = path.split(|byte| *byte == 0).next()?;
+    let is_path = i32::from(u16::from_ne_bytes(*family)) == libc::AF_UNIX && !path.is_empty();
+    is_path.then(|| PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// What is at a path.
@@ -121,26 +144,28 @@ pub(super) enum Kind {
 
 /// What an `open` with these flags needs, at the path itself. Nothing where it fails anyway, or does not look at the
 /// content.
-pub(super) fn needs(flags: i32, kind: Kind) -> &'static [Access] {
+pub(super) fn needs(flags: i32, kind: Kind) -> &'static [Use] {
     let has = |flag: i32| flags & flag == flag;
     let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
     let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || has(libc::O_TRUNC);
     match kind {
         _ if has(libc::O_PATH) => &[],
         // A file without a name in this folder.
-        Kind::Folder if has(libc::O_TMPFILE) => &[Access::Write],
-        Kind::Folder => &[Access::List],
+        Kind::Folder if has(libc::O_TMPFILE) => &[Use::Write],
+        Kind::Folder => &[Use::List],
         Kind::File if has(libc::O_DIRECTORY) || has(libc::O_CREAT | libc::O_EXCL) => &[],
-        Kind::File if reads && writes => &[Access::Read, Access::Write],
-        Kind::File if writes => &[Access::Write],
-        Kind::File => &[Access::Read],
-        Kind::Missing if has(libc::O_CREAT) => &[Access::Write],
+        Kind::File if reads && writes => &[Use::Read, Use::Write],
+        Kind::File if writes => &[Use::Write],
+        Kind::File => &[Use::Read],
+        // It is of no use to it that somebody makes the file before.
+        Kind::Missing if has(libc::O_CREAT | libc::O_EXCL) => &[Use::Name],
+        Kind::Missing if has(libc::O_CREAT) => &[Use::Write],
         Kind::Missing => &[],
     }
 }
 
 /// A path of another process as it is found from this one: `/proc/self` is that process, and so are its descriptors in `/dev`.
-pub(super) fn seen_from_here(path: &Path, folder: Option<i32>, process: u32) -> std::path::PathBuf {
+pub(super) fn seen_from_here(path: &Path, folder: Option<i32>, process: u32) -> PathBuf {
     let of_process = |rest: &Path| Path::new("/proc").join(process.to_string()).join(rest);
     if path.is_relative() {
         let base = match folder {
@@ -161,7 +186,7 @@ pub(super) fn seen_from_here(path: &Path, folder: Option<i32>, process: u32) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::Access::{List, Read, Write};
+    use super::Use::{List, Name, Read, Write};
     use super::*;
 
     const CWD: u64 = libc::AT_FDCWD as u32 as u64;
@@ -185,6 +210,15 @@ mod tests {
                 [3, 10, CWD, 20, 0, 0],
                 vec![operand(Some(3), 10, Action::Remove), operand(None, 20, Action::Replace)],
             ),
+            (
+                libc::SYS_linkat,
+                [CWD, 10, 4, 20, libc::AT_SYMLINK_FOLLOW as u64, 0],
+                vec![
+                    operand(None, 10, Action::Link { follows: true }),
+                    operand(Some(4), 20, Action::Make),
+                ],
+            ),
+            (libc::SYS_bind, [3, 10, 24, 0, 0, 0], vec![operand(None, 10, Action::Bind(24))]),
             (libc::SYS_getpid, [0; 6], vec![]),
         ] {
             assert_eq!(operands(number, arguments), expected, "{number} {arguments:?}");
@@ -209,7 +243,7 @@ mod tests {
             (O_WRONLY, Kind::File, &[Write]),
             (O_WRONLY | O_CREAT, Kind::Missing, &[Write]),
             (O_WRONLY | O_CREAT | O_EXCL, Kind::File, &[]),
-            (O_WRONLY | O_CREAT | O_EXCL, Kind::Missing, &[Write]),
+            (O_WRONLY | O_CREAT | O_EXCL, Kind::Missing, &[Name]),
             (O_RDONLY | O_CREAT, Kind::File, &[Read]),
             (O_RDWR, Kind::File, &[Read, Write]),
             (O_RDWR | O_TMPFILE, Kind::Folder, &[Write]),
@@ -218,6 +252,21 @@ mod tests {
         ] {
             assert_eq!(needs(flags, kind), expected, "{flags:o} {kind:?}");
         }
+    }
+
+    #[test]
+    fn the_address_of_a_socket() {
+        for (family, rest, expected) in [
+            (libc::AF_UNIX, "/run/a.sock\0\0", Some("/run/a.sock")),
+            (libc::AF_UNIX, "a.sock", Some("a.sock")),
+            (libc::AF_UNIX, "\0abstract", None),
+            (libc::AF_UNIX, "", None),
+            (libc::AF_INET, "/run/a.sock", None),
+        ] {
+            let address = [&(family as u16).to_ne_bytes(), rest.as_bytes()].concat();
+            assert_eq!(socket_path(&address).as_deref(), expected.map(Path::new), "{rest:?}");
+        }
+        assert_eq!(socket_path(&[1]), None);
     }
 
     #[test]

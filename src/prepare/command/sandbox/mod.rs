@@ -29,6 +29,7 @@ use super::absolute::absolute;
 use advice::Manifest;
 use observer::Seen;
 use places::Declared;
+use policy::Use;
 
 /// A sandbox for one program.
 pub(super) struct Sandbox {
@@ -97,9 +98,12 @@ impl Sandbox {
                 missing.display()
             ));
         }
-        write.push(absolute(&context.output)?);
-        write.push(absolute(&context.checkpoint)?);
-        write.extend(variable(environment, "TMPDIR").map(|temporary| folder.join(temporary)));
+        let mut own = vec![
+            ("$PIPELINE_OUTPUT", absolute(&context.output)?),
+            ("$PIPELINE_CHECKPOINT", absolute(&context.checkpoint)?),
+        ];
+        own.extend(variable(environment, "TMPDIR").map(|path| ("$TMPDIR", folder.join(path))));
+        write.extend(own.iter().map(|(_, path)| path.clone()));
         // `> /dev/stderr` opens the log again.
         write.extend(Path::new("/proc/self/fd/2").read_link().ok().filter(|log| log.is_absolute()));
         let outside = pipeline_stages::kind::Rules::outside_paths(command);
@@ -118,6 +122,7 @@ impl Sandbox {
             store: store(&context.output),
             home: home.map(real),
             folder: real(folder),
+            own: own.into_iter().map(|(name, path)| (name, real(path))).collect(),
             files: command.files.clone(),
             sandbox_read: command.sandbox_read.clone(),
             sandbox_write: command.sandbox_write.clone(),
@@ -184,7 +189,7 @@ impl Sandbox {
     ) -> anyhow::Result<T> {
         self.end.store(true, Ordering::Relaxed);
         let observer = std::mem::replace(&mut *self.observer(), Observer::NotStarted);
-        let seen = match observer {
+        let mut seen = match observer {
             Observer::NotStarted => return result,
             Observer::Watches(watcher) => watcher.join().unwrap_or_default(),
             Observer::Blind(why) => return self.explain_blind(result, &why, context),
@@ -194,11 +199,19 @@ impl Sandbox {
                 "sandbox: some paths could not be read from the program (is ptrace restricted here?), so not all that is undeclared is named",
             );
         }
+        // A hard link that may not be made matters where the program fails for it: others copy then. What it brings in is a read, too.
+        if !self.enforces || result.is_ok() {
+            seen.undeclared.retain(|(usage, _)| *usage != Use::Link);
+        }
         if seen.undeclared.is_empty() || result.as_ref().is_err_and(|error| error.is::<Stopped>()) {
             return result;
         }
-        for (access, path) in &seen.undeclared {
-            let verb = if *access == policy::Access::Write { "write" } else { "read" };
+        for (usage, path) in &seen.undeclared {
+            let verb = match usage {
+                Use::Read | Use::List => "read",
+                Use::Link => "link",
+                Use::Write | Use::Name => "write",
+            };
             context.log(&format!("sandbox: undeclared {verb} {}", path.display()));
         }
         let sentences = advice::sentences(&seen.undeclared, seen.more, &self.manifest);

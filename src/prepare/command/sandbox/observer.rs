@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 
-use super::calls::{Action, Flags, Kind, Operand, needs, operands, seen_from_here};
+use super::calls::{Action, Flags, Kind, Operand, needs, operands, seen_from_here, socket_path};
 use super::interpreter;
 use super::notify::{Listener, Next, Notice, read_memory};
-use super::policy::{Access, Policy};
+use super::policy::{Policy, Use};
 
 /// How often it looks whether it should end, where the kernel does not say that all observed processes have.
 const POLL: Duration = Duration::from_millis(20);
@@ -26,14 +26,17 @@ const MOST_KEPT: usize = 2000;
 /// No path is longer, for the kernel.
 const LONGEST_PATH: usize = 4096;
 
+/// No address of a socket in the file system is longer, for the kernel.
+const LONGEST_SOCKET: usize = size_of::<libc::sockaddr_un>();
+
 /// How many bytes of a path are read at once. A read stops where the memory ends.
 const CHUNK: usize = 256;
 
 /// What a program did that its policy does not allow.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// What was read or written, and which file.
-    pub(super) undeclared: BTreeSet<(Access, PathBuf)>,
+    /// What was done, and at which path.
+    pub(super) undeclared: BTreeSet<(Use, PathBuf)>,
     /// How many more there were.
     pub(super) more: u64,
     /// How many calls could not be looked at.
@@ -62,7 +65,11 @@ pub(super) fn watch(listener: &Listener, policy: &Policy, end: &AtomicBool) -> S
 
 fn look(notice: Notice, policy: &Policy, seen: &mut Seen) {
     for operand in operands(notice.call, notice.arguments) {
-        let path = match text_at(notice.process, operand.path) {
+        let text = match operand.action {
+            Action::Bind(length) => socket_at(notice.process, operand.path, length),
+            _ => text_at(notice.process, operand.path),
+        };
+        let path = match text {
             Ok(Some(path)) => path,
             Ok(None) => continue,
             Err(_) => {
@@ -70,11 +77,11 @@ fn look(notice: Notice, policy: &Policy, seen: &mut Seen) {
                 continue;
             }
         };
-        for (access, path) in uses(notice.process, operand, &path) {
-            if policy.allows(access, &path) || !is_permitted(access, &path) {
+        for (usage, path) in uses(notice.process, operand, &path) {
+            if policy.permits(usage, &path) || !is_permitted(usage, &path) {
                 continue;
             }
-            let entry = (access, path);
+            let entry = (usage, path);
             if seen.undeclared.len() < MOST_KEPT {
                 seen.undeclared.insert(entry);
             } else if !seen.undeclared.contains(&entry) {
@@ -85,7 +92,7 @@ fn look(notice: Notice, policy: &Policy, seen: &mut Seen) {
 }
 
 /// What a call uses: files by their real paths. Nothing where it fails for want of a file.
-fn uses(process: u32, operand: Operand, path: &Path) -> Vec<(Access, PathBuf)> {
+fn uses(process: u32, operand: Operand, path: &Path) -> Vec<(Use, PathBuf)> {
     let path = seen_from_here(path, operand.folder, process);
     let found = || resolve(&path);
     match operand.action {
@@ -110,23 +117,32 @@ fn uses(process: u32, operand: Operand, path: &Path) -> Vec<(Access, PathBuf)> {
             }
             let real = real.or_else(|| resolve_new(&path));
             real.map_or_else(Vec::new, |real| {
-                needed.iter().map(|access| (*access, real.clone())).collect()
+                needed.iter().map(|usage| (*usage, real.clone())).collect()
             })
         }
         Action::Run => {
             let mut used = Vec::new();
             for program in found().into_iter().flat_map(|(_, real)| interpreter::chain(&real)) {
-                used.extend(resolve(&program).map(|(_, real)| (Access::Read, real)));
+                used.extend(resolve(&program).map(|(_, real)| (Use::Read, real)));
             }
             used
         }
-        Action::Truncate => found().map(|(_, real)| (Access::Write, real)).into_iter().collect(),
-        Action::Make if path.symlink_metadata().is_ok() => Vec::new(),
-        Action::Remove if path.symlink_metadata().is_err() => Vec::new(),
-        Action::Make | Action::Remove | Action::Replace => {
-            resolve_new(&path).map(|real| (Access::Write, real)).into_iter().collect()
+        Action::Truncate => found().map(|(_, real)| (Use::Write, real)).into_iter().collect(),
+        Action::Link { follows: true } => {
+            found().map_or_else(Vec::new, |(_, real)| linked(real).into())
+        }
+        Action::Make | Action::Bind(_) if path.symlink_metadata().is_ok() => Vec::new(),
+        Action::Remove | Action::Link { .. } if path.symlink_metadata().is_err() => Vec::new(),
+        Action::Link { .. } => resolve_new(&path).map_or_else(Vec::new, |real| linked(real).into()),
+        Action::Make | Action::Bind(_) | Action::Remove | Action::Replace => {
+            resolve_new(&path).map(|real| (Use::Name, real)).into_iter().collect()
         }
     }
+}
+
+/// What a hard link does with the file: it also brings its content to where the other name is.
+fn linked(real: PathBuf) -> [(Use, PathBuf); 2] {
+    [(Use::Read, real.clone()), (Use::Link, real)]
 }
 
 /// What is at a path, and its real path. `None` if nothing is, or if it is not in a file system (a pipe, a socket).
@@ -151,13 +167,15 @@ fn resolve_new(path: &Path) -> Option<PathBuf> {
 }
 
 /// Whether the user may do this at all. What the system refuses anyway is not of interest.
-fn is_permitted(access: Access, path: &Path) -> bool {
+fn is_permitted(usage: Use, path: &Path) -> bool {
     use rustix::fs::Access as Permission;
     let has = |path: &Path, permission| rustix::fs::access(path, permission).is_ok();
-    match access {
-        Access::Read | Access::List => has(path, Permission::READ_OK),
-        Access::Write if path.symlink_metadata().is_ok() => has(path, Permission::WRITE_OK),
-        Access::Write => path.parent().is_some_and(|folder| has(folder, Permission::WRITE_OK)),
+    match usage {
+        Use::Read | Use::List | Use::Link => has(path, Permission::READ_OK),
+        Use::Write if path.symlink_metadata().is_ok() => has(path, Permission::WRITE_OK),
+        Use::Write | Use::Name => {
+            path.parent().is_some_and(|folder| has(folder, Permission::WRITE_OK))
+        }
     }
 }
 
@@ -167,12 +185,7 @@ fn text_at(process: u32, address: u64) -> std::io::Result<Option<PathBuf>> {
     let mut chunk = [0; CHUNK];
     while text.len() < LONGEST_PATH {
         let Some(from) = address.checked_add(text.len() as u64) else { return Ok(None) };
-        let read = match read_memory(process, from, &mut chunk) {
-            Ok(read) => read,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EFAULT)) => 0,
-            Err(error) => return Err(error),
-        };
-        let part = chunk.get(..read).unwrap_or_default();
+        let part = bytes_at(process, from, &mut chunk)?;
         if part.is_empty() {
             return Ok(None);
         }
@@ -183,4 +196,21 @@ fn text_at(process: u32, address: u64) -> std::io::Result<Option<PathBuf>> {
         text.extend_from_slice(part);
     }
     Ok(None)
+}
+
+/// The path in the address of a socket, which is of this length and at an address of another process.
+fn socket_at(process: u32, address: u64, length: usize) -> std::io::Result<Option<PathBuf>> {
+    let mut buffer = [0; LONGEST_SOCKET];
+    let buffer = buffer.get_mut(..length).unwrap_or_default();
+    Ok(socket_path(bytes_at(process, address, buffer)?))
+}
+
+/// The bytes at an address of another process, as far as the buffer goes. None if there are none, or the process has ended.
+fn bytes_at(process: u32, address: u64, buffer: &mut [u8]) -> std::io::Result<&[u8]> {
+    let read = match read_memory(process, address, buffer) {
+        Ok(read) => read,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EFAULT)) => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(buffer.get(..read).unwrap_or_default())
 }

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What a program does with a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What may be allowed on a file or a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Its content is read, or it is executed.
     Read,
@@ -14,6 +14,33 @@ pub(super) enum Access {
     List,
     /// Its content, or the names in a folder, are changed.
     Write,
+}
+
+/// What a program does at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Use {
+    /// The content of the file is read, or it is executed.
+    Read,
+    /// The names in the folder are read.
+    List,
+    /// The file gets another name too, elsewhere.
+    Link,
+    /// The content of the file is changed.
+    Write,
+    /// The name is made, removed, or another file gets it.
+    Name,
+}
+
+impl Use {
+    /// What must be allowed for this, and where: the kernel asks the folder of a name, not the file.
+    pub(super) fn needs(self, path: &Path) -> Option<(Access, &Path)> {
+        match self {
+            Self::Read => Some((Access::Read, path)),
+            Self::List => Some((Access::List, path)),
+            Self::Write => Some((Access::Write, path)),
+            Self::Link | Self::Name => Some((Access::Write, path.parent()?)),
+        }
+    }
 }
 
 /// The files and folders that a program may use, each with all that is below it.
@@ -45,6 +72,11 @@ impl Policy {
                 || access != Access::Write && self.read.contains(above)
                 || access == Access::List && self.list.contains(above)
         })
+    }
+
+    /// Whether a program may do this at this path.
+    pub(super) fn permits(&self, usage: Use, path: &Path) -> bool {
+        usage.needs(path).is_none_or(|(access, place)| self.allows(access, place))
     }
 
     /// Every path that something is allowed on, and what.
@@ -99,6 +131,17 @@ mod tests {
             (Read, "/dev/sda", false),
         ] {
             assert_eq!(policy.allows(access, Path::new(path)), expected, "{access:?} {path}");
+        }
+        for (usage, path, expected) in [
+            (Use::Write, "/dev/null", true),
+            (Use::Name, "/dev/null", false),
+            (Use::Name, "/cache/tmp/bb/output", false),
+            (Use::Name, "/cache/tmp/bb/output/a", true),
+            (Use::Read, "/usr/lib/libc.so", true),
+            (Use::Link, "/usr/lib/libc.so", false),
+            (Use::Link, "/cache/tmp/bb/output/a", true),
+        ] {
+            assert_eq!(policy.permits(usage, Path::new(path)), expected, "{usage:?} {path}");
         }
         assert_eq!(Policy::default().rules().count(), 0);
         assert_eq!(policy.rules().count(), 6);
