@@ -216,7 +216,7 @@ fn who_removes_its_own_folders_is_told_so_and_not_to_open_those_above() {
         let Some(ended) = run(&project(line, ""), "") else { return };
         let expected = format!(
             "the sandbox refused what the stage does not declare: write {name}\n      \
-             {name} itself cannot be removed, moved or replaced: let the program do that with what is in it\n"
+             {name} itself must not be removed, moved or replaced: let the program do that with what is in it\n"
         );
         assert!(ended.stderr.contains(&expected), "{line}: {ended}");
         assert!(!ended.stderr.contains("sandbox-write"), "{line}: {ended}");

@@ -133,7 +133,7 @@ pub(super) fn sentences(
     let is_changed = |folder: &Path| own.iter().any(|path| folder.starts_with(path));
     for (name, _) in manifest.own.iter().filter(|(_, folder)| is_changed(folder)) {
         sentences.push(format!(
-            "{name} itself cannot be removed, moved or replaced: let the program do that with what is in it"
+            "{name} itself must not be removed, moved or replaced: let the program do that with what is in it"
         ));
     }
     if !changed.is_empty() {
@@ -297,7 +297,7 @@ mod tests {
         "#);
         insta::assert_snapshot!(said(&[(Name, "cache/tmp/a/output"), (Name, "cache/tmp")]), @"
         write cache/tmp
-        $PIPELINE_OUTPUT itself cannot be removed, moved or replaced: let the program do that with what is in it
+        $PIPELINE_OUTPUT itself must not be removed, moved or replaced: let the program do that with what is in it
         ");
         insta::assert_snapshot!(said(&[(Name, "cache/store/aa/text")]), @"
         write cache/store/aa/text
