@@ -260,7 +260,7 @@ options = ["--mem=2G", "--gres", "gpu:1", "--comment=mine", "--comm", "mine", "-
             "error: '-M' of 'options': --clusters is for this program alone",
             "error: '-a0-3' of 'options': --array is for this program alone",
             "error: '-ofile' of 'options': --output is for this program alone",
-            "error: 'gpu:1' of 'options' is no option of sbatch",
+            "error: 'gpu:1' of 'options' is not an option of sbatch",
         ],
         "{said}"
     );
@@ -281,7 +281,7 @@ fn a_word_in_braces_that_stands_for_nothing_is_a_mistake() {
     assert_snapshot!(project.pipeline("plan experiment.toml"), @r#"
     status 2
     --- stderr
-    error: 'submit' of the executor 'fake' uses {cpu}, which stands for nothing
+    error: 'submit' of the executor 'fake' uses {cpu}, which is not known here
       --> experiment.toml:31:10
        |
     31 | submit = "./sched submit -n {cpu} {script}"
@@ -289,7 +289,7 @@ fn a_word_in_braces_that_stands_for_nothing_is_a_mistake() {
        |
        = help: there is {script}, {name}, {key}, {cpus}, {gpus}, {memory}, {time} and {minutes}
 
-    error: 'cancel' of the executor 'fake' uses {id}, which stands for nothing
+    error: 'cancel' of the executor 'fake' uses {id}, which is not known here
       --> experiment.toml:33:10
        |
     33 | cancel = "./sched cancel {id}"

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +25,26 @@ const BLOCKS: usize = 2;
 /// The digest of a file's bytes.
 pub(crate) fn digest_file(path: &Path) -> anyhow::Result<Digest> {
     digest_file_watched(path, &Watch::default())
+}
+
+/// How many bytes a sample of a file has, and how many samples a large one.
+const SAMPLE: u64 = 1 << 20;
+const SAMPLES: u64 = 64;
+
+/// What tells one content of a file from another. Of a large file, only from one that differs in its length or in many places.
+pub(super) fn sample_file(path: &Path) -> io::Result<Digest> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bytes.to_le_bytes());
+    let last = bytes.saturating_sub(SAMPLE);
+    let step = (last / SAMPLES).max(SAMPLE);
+    for from in (0..SAMPLES).map(|sample| sample * step).chain([last]) {
+        let mut sample = vec![0; bytes.saturating_sub(from).min(SAMPLE) as usize];
+        file.read_exact_at(&mut sample, from)?;
+        hasher.update(&sample);
+    }
+    Ok(hasher.finalize().into())
 }
 
 /// The digest of a file's bytes, with somebody who watches.
@@ -118,6 +139,36 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn samples_tell_files_apart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        let sample = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("writable");
+            sample_file(&path).expect("readable")
+        };
+        // Every byte of a small file counts, and the first and the last one of a large one.
+        let mebibyte = SAMPLE as usize;
+        for (bytes, places) in [
+            (0, vec![]),
+            (1, vec![0]),
+            (mebibyte + 1, vec![0, mebibyte - 1, mebibyte]),
+            (64 * mebibyte, vec![0, 30 * mebibyte, 64 * mebibyte - 1]),
+            (100 * mebibyte, vec![0, 100 * mebibyte - 1]),
+        ] {
+            let mut content = vec![0; bytes];
+            let before = sample(&content);
+            assert_eq!(sample(&content), before);
+            for place in places {
+                content[place] = 1;
+                assert_ne!(sample(&content), before, "{place} of {bytes}");
+                content[place] = 0;
+            }
+            content.push(0);
+            assert_ne!(sample(&content), before, "{bytes}");
+        }
+    }
 
     #[test]
     fn a_large_file_has_the_digest_of_its_bytes() {

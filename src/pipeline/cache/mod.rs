@@ -57,7 +57,6 @@ pub(crate) use durable::{forget_file, write_disposable};
 pub(crate) use entry::EntryKind;
 #[cfg(test)]
 pub(crate) use entry::Extent;
-use file_digest::digest_file;
 pub(crate) use file_digest::{Watch, digest_open_file};
 pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, Reception};
@@ -207,15 +206,19 @@ impl Cache {
         checkpoint::holds_work(&self.layout.checkpoint(key))
     }
 
-    /// What is in the files of that checkpoint, whenever they were written: changes when it advances. `None` where there are none.
+    /// What is in the files of that checkpoint, whenever they were written: changes when it advances. `None` where there are none. Of
+    /// large files, samples: whoever asks has seconds, and a training changes all of what it keeps.
     pub(crate) fn checkpoint_digest(&self, key: &StageKey) -> Option<Digest> {
-        let (top, files) = checkpoint::files(&self.layout.checkpoint(key))?;
+        let (top, mut files) = checkpoint::files(&self.layout.checkpoint(key))?;
+        // What was being written when its process was killed is nothing to continue from.
+        files.retain(|file| file.extension().is_none_or(|extension| extension != "partial"));
         let mut encoder = Encoder::new("pipeline 2026-11 checkpoint");
         for file in &files {
             let name = file.strip_prefix(&top).unwrap_or(file);
             encoder.bytes(name.as_os_str().as_encoded_bytes());
             // One that is removed meanwhile is a change, too.
-            encoder.bytes(digest_file(file).ok().as_ref().map_or(&[], |digest| digest.as_bytes()));
+            let sample = file_digest::sample_file(file).ok();
+            encoder.bytes(sample.as_ref().map_or(&[], |digest| digest.as_bytes()));
         }
         (!files.is_empty()).then(|| encoder.finish())
     }

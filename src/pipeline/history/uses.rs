@@ -128,7 +128,7 @@ impl UsesOfRuns {
                     if covered.is_whole {
                         continue;
                     }
-                    has_plans &= run.has_plan;
+                    has_plans &= run.has_plan || only_as_written;
                     let gone =
                         if run.manifest.exists() { "" } else { ", which does not exist here" };
                     let by = format!("{} ({experiment}){gone}", run.manifest.display()).into();

@@ -191,7 +191,7 @@ impl Reader<'_, '_> {
                 let title = format!("'{word}' of 'options': --{long} is for this program alone");
                 self.mistakes.push(Mistake::at(item.span(), title).help(*instead));
             } else if !is_option && !takes_value {
-                let title = format!("'{word}' of 'options' is no option of sbatch");
+                let title = format!("'{word}' of 'options' is not an option of sbatch");
                 let help = "options = [\"--gres=gpu:1\"], or [\"--gres\", \"gpu:1\"]";
                 self.mistakes.push(Mistake::at(item.span(), title).help(help));
             }
@@ -250,9 +250,13 @@ impl Reader<'_, '_> {
         }
         let template = self.optional(key)?;
         let span = self.table.get(key)?.span();
-        if let Some(unknown) = placeholders(&template).find(|word| !known.contains(word)) {
+        // Others are words of the scheduler's own: `flux jobs -no '{id} {status}'`.
+        let meant = |word: &&str| {
+            !known.contains(word) && did_you_mean(word, known.iter().copied()).is_some()
+        };
+        if let Some(unknown) = placeholders(&template).find(meant) {
             let title = format!(
-                "'{key}' of the executor '{}' uses {{{unknown}}}, which stands for nothing",
+                "'{key}' of the executor '{}' uses {{{unknown}}}, which is not known here",
                 self.name
             );
             let all: Vec<String> = known.iter().map(|word| format!("{{{word}}}")).collect();

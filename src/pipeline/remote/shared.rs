@@ -305,6 +305,12 @@ impl SharedCache {
         }
     }
 
+    /// It has this record now.
+    fn has_now(&self, cache: &Cache, record: &Record) {
+        lock(&self.said).insert(record.key, Some(Arc::new(record.clone())));
+        self.keep_one(cache, record);
+    }
+
     fn keep_one(&self, cache: &Cache, record: &Record) {
         let place = self.place();
         if cache.remote_record(&place, &record.key).as_ref() != Some(record) {
@@ -515,11 +521,11 @@ impl SharedCache {
             cache.keep_remote_record(&self.place_of_sent(), ours);
         }
         match pushed {
-            Pushed::New | Pushed::Signed => self.keep_one(cache, &ours.for_others()),
+            Pushed::New | Pushed::Signed => self.has_now(cache, &ours.for_others()),
             _ if cache.remote_record(&self.place(), &ours.key).is_some() => {}
             _ => {
                 if let Ok(Some(theirs)) = self.fetch(remote, &ours.key) {
-                    self.keep_one(cache, &theirs);
+                    self.has_now(cache, &theirs);
                 }
             }
         }

@@ -551,6 +551,19 @@ fn the_artifact_of_a_record_that_was_sent_alone_is_still_to_be_sent() {
 }
 
 #[test]
+fn what_a_process_has_pushed_is_known_to_later_ones_although_it_was_not_there_when_it_asked() {
+    let remote = Arc::new(Memory::default());
+    let (_ann, ann) = cache();
+    let (record, watch) = (make(&ann, "first", model), Watch::default());
+    let process = shared(&remote);
+    assert!(process.ask(&[record.key]) && process.known(&ann, &record.key).is_none());
+    process.push(&ann, &record, What::Result, &watch).expect("it works");
+    process.keep(&ann);
+    assert!(process.known(&ann, &record.key).is_some());
+    assert!(shared(&remote).known(&ann, &record.key).is_some());
+}
+
+#[test]
 fn while_one_finds_out_whether_a_remote_works_again_others_go_on_without_it() {
     let remote = Arc::new(Memory::default());
     let (_ann, ann) = cache();

@@ -127,7 +127,14 @@ struct Waits {
 impl Waits {
     /// What is remembered of that.
     fn of(folder: &JobFolder) -> Option<Self> {
-        Some(serde_json::from_str(&folder.waits()?).unwrap_or_default())
+        let text = folder.waits()?;
+        // As builds before wrote it: why it is held, or nothing where it waits again.
+        let before = || Self {
+            again: text.is_empty(),
+            held: Some(text.clone()).filter(|why| !why.is_empty()),
+            why: None,
+        };
+        Some(serde_json::from_str(&text).unwrap_or_else(|_| before()))
     }
 }
 
@@ -754,7 +761,11 @@ impl Submitted {
             Some(JobState::Ended(_)) | None => return false,
         }
         self.was_seen = true;
-        self.wait(state, is_back, knowledge, reporter);
+        // An answer from before its process was heard does not say how it is now.
+        let is_old = self.runs_since.is_some() && !matches!(state, Some(JobState::Running));
+        if !is_old {
+            self.wait(state, is_back, knowledge, reporter);
+        }
         is_back
     }
 
