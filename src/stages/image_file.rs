@@ -4,8 +4,10 @@
 
 mod webp;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{Cursor, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
@@ -122,7 +124,7 @@ impl<'f> ImageFile<'f> {
         }
         let format = ImageFileFormat::of(file).ok_or(ImageProblem::OtherFormat)?;
         let reader = ImageReader::with_format(Cursor::new(file), format.decoder());
-        let decoder: Box<dyn ImageDecoder + 'f> = Box::new(reader.into_decoder()?);
+        let decoder: Box<dyn ImageDecoder + 'f> = caught(|| Ok(Box::new(reader.into_decoder()?)))?;
         let (width, height) = decoder.dimensions();
         let opened = Self { format, width, height, file, decoder };
         let is_webp = format == ImageFileFormat::Webp;
@@ -158,8 +160,44 @@ impl<'f> ImageFile<'f> {
     pub fn decode(mut self) -> Result<(DynamicImage, Orientation), ImageProblem> {
         let orientation = match self.format {
             ImageFileFormat::Webp => webp::orientation(self.file),
-            ImageFileFormat::Jpeg | ImageFileFormat::Png => self.decoder.orientation()?,
+            ImageFileFormat::Jpeg | ImageFileFormat::Png => {
+                caught(|| Ok(self.decoder.orientation()?))?
+            }
         };
-        Ok((DynamicImage::from_decoder(self.decoder)?, orientation))
+        let image = caught(|| Ok(DynamicImage::from_decoder(self.decoder)?))?;
+        Ok((image, orientation))
+    }
+}
+
+std::thread_local! {
+    static CATCHES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic in this thread would be that of a decoder, and caught. For fuzzing.
+pub fn catches_panics() -> bool {
+    CATCHES.get()
+}
+
+/// What a decoder makes of a file. It is a library's, and one that it panics about is damaged.
+fn caught<T>(decode: impl FnOnce() -> Result<T, ImageProblem>) -> Result<T, ImageProblem> {
+    CATCHES.set(true);
+    // Whatever it has left in a wrong state is dropped.
+    let decoded = catch_unwind(AssertUnwindSafe(decode));
+    CATCHES.set(false);
+    decoded.unwrap_or(Err(ImageProblem::Damaged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_about_which_a_decoder_panics_is_damaged() {
+        let found = "../../tests/fuzz/found/images/frames-that-differ.jpg";
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(found);
+        let file = std::fs::read(path).unwrap();
+        let decoded = ImageFile::open(&file).and_then(ImageFile::decode);
+        assert_eq!(decoded.unwrap_err(), ImageProblem::Damaged);
+        assert!(!catches_panics());
     }
 }
