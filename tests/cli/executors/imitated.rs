@@ -37,6 +37,7 @@ for job in "$here"/queue/*/; do
     RUN) word=RUNNING ;;
     *) case "$*" in *--states=all*) word=$(cat "$here/ended" 2> /dev/null || echo COMPLETED) ;; *) continue ;; esac ;;
     esac
+    case "$*" in *--format=%A*) basename "$job"; continue ;; esac
     echo "$(basename "$job")|$word|$(cat "$here/reason" 2> /dev/null || echo None)|pipeline"
 done
 "#;
@@ -102,6 +103,12 @@ fn what_slurm_never_takes_fails_in_its_words() {
     refused(2);
     project.write("named", "QOSMaxWallDurationPerJobLimit");
     refused(3);
+    fs::remove_file(project.path("named")).expect("ours");
+    // The job in which the run itself is does not end before that.
+    project.write("queue/70/state", "RUN");
+    let project = project.set("SLURM_JOB_ID", "70");
+    let ended = project.pipeline(RUN);
+    assert_eq!(ended.results(), "a failed", "{ended}");
 }
 
 #[test]
@@ -201,8 +208,13 @@ fn each_command_of_a_setup_counts() {
     let ended = with(&format!("{module}; module load cudda; true"));
     let why = "the setup of the executor slurm has failed with the exit status 1: the stage was not begun";
     assert!(ended.results() == "a failed" && ended.stderr.contains(why), "{ended}");
+    // Whoever cancels a job has not broken its setup.
+    let ended = with("kill -TERM $$");
+    assert!(ended.results() == "a failed" && !ended.stderr.contains("the setup of"), "{ended}");
     project.write("of-a-cluster", "false; f() { false; true; }; f; true\n");
-    let ended =
-        with(&format!("{module}; module load cuda; . ./of-a-cluster; module load other || true"));
+    // What comes before "&&" may be false, at the end as well.
+    let ended = with(&format!(
+        "{module}; module load cuda; . ./of-a-cluster; module load other || true; [ -e nothing ] && false"
+    ));
     assert_eq!(ended.success(), "a ran");
 }

@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::alike::Alike;
 use super::scheduler::JobState;
+use crate::key::StageKey;
+use crate::manifest::Stage;
 
 /// How often a scheduler is asked where its jobs are: soon after something changed, and then less and less often.
 pub(super) const SOONEST: Duration = Duration::from_secs(2);
@@ -31,9 +34,16 @@ pub(super) struct Knowledge {
     pub(super) said: HashSet<String>,
     /// Whether it has said that it is full.
     pub(super) was_full: bool,
-    /// Whether it had no job of this user when it has said that last.
-    pub(super) was_empty: bool,
+    /// What it may never take, what it was asked for last at the end: all others go before that.
+    doubts: Vec<Doubt>,
     pause: Duration,
+}
+
+/// Jobs that ask for the same, one of which was refused in words that may mean that the scheduler is full.
+struct Doubt {
+    alike: Alike,
+    /// That one, where there was no other job of this user.
+    alone: Option<StageKey>,
 }
 
 impl Knowledge {
@@ -48,7 +58,7 @@ impl Knowledge {
             spared: None,
             said: HashSet::new(),
             was_full: false,
-            was_empty: false,
+            doubts: Vec::new(),
             pause: FIRST_PAUSE,
         }
     }
@@ -64,8 +74,38 @@ impl Knowledge {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    pub(super) fn has_taken_one(&mut self) {
-        (self.spared, self.pause, self.was_empty) = (None, FIRST_PAUSE, false);
+    pub(super) fn has_taken_one(&mut self, alike: &Alike) {
+        self.doubts.retain(|doubt| doubt.alike != *alike);
+        self.answers_again();
+    }
+
+    /// It is asked to take others at once.
+    fn answers_again(&mut self) {
+        (self.spared, self.pause) = (None, FIRST_PAUSE);
+    }
+
+    /// It has refused this job, and may be full; `is_empty`: it has no other one of this user. Returns whether it never takes this one:
+    /// that was so twice.
+    pub(super) fn may_be_full(&mut self, alike: Alike, key: StageKey, is_empty: bool) -> bool {
+        let alone = is_empty.then_some(key);
+        let doubts = self.doubts.extract_if(.., |doubt| doubt.alike == alike);
+        let is_second = doubts.last().is_some_and(|doubt| is_empty && doubt.alone == alone);
+        self.doubts.push(Doubt { alike, alone: alone.filter(|_| !is_second) });
+        if is_second {
+            self.answers_again();
+        } else {
+            self.took_none();
+        }
+        is_second
+    }
+
+    /// How late such a job goes: 0 where nothing is known against it.
+    pub(super) fn turn(&self, stage: &Stage) -> usize {
+        if self.doubts.is_empty() {
+            return 0;
+        }
+        let alike = Alike::of(stage);
+        self.doubts.iter().position(|doubt| doubt.alike == alike).map_or(0, |place| place + 1)
     }
 
     /// One of its jobs has ended: one that was full may take another one.

@@ -4,6 +4,7 @@
 //! may be killed; the next run finds the folder, and follows the job from its first word. Does not depend on the graph, or on which
 //! scheduler it is.
 
+mod alike;
 mod cancelled;
 mod command;
 mod desk;

@@ -51,7 +51,7 @@ pub(super) trait Scheduler: Send {
         Ok(HashMap::new())
     }
 
-    /// Whether it has a job of this user that has not ended. Asked where it says that it is full.
+    /// Whether it has a job of this user that has not ended, beside the one in which this process runs. Asked where it may be full.
     fn has_jobs(&self) -> Result<bool, Trouble> {
         Ok(false)
     }
@@ -140,8 +140,10 @@ impl Ended {
 pub(super) enum Trouble {
     /// It said no, in its own words.
     Refused(String),
-    /// It said no in words that may mean that it has as many jobs as it takes of this user for now.
+    /// It said no, as it has as many jobs as it takes for now, of this user or of a group.
     Full(String),
+    /// It said no in words that may mean that, or that it never takes this one.
+    MayBeFull(String),
     /// It did not answer. What it was asked for may have been done.
     Away(String),
 }
@@ -149,7 +151,10 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) fn words(&self) -> &str {
         match self {
-            Self::Refused(words) | Self::Full(words) | Self::Away(words) => words,
+            Self::Refused(words)
+            | Self::Full(words)
+            | Self::MayBeFull(words)
+            | Self::Away(words) => words,
         }
     }
 }

@@ -73,7 +73,7 @@ impl Scheduler for Slurm {
         let mut command = self.sbatch(job);
         command.arg(job.folder.script());
         let printed = asked(command, SUBMIT_LIMIT).map_err(|trouble| match trouble {
-            Trouble::Refused(words) if may_pass(&words) => Trouble::Full(words),
+            Trouble::Refused(words) => refusal(words),
             other => other,
         })?;
         // `ID;CLUSTER` where there are several clusters.
@@ -140,8 +140,10 @@ impl Scheduler for Slurm {
 
     fn has_jobs(&self) -> Result<bool, Trouble> {
         let mut command = Command::new("squeue");
-        command.args(["--noheader", "--format=%i"]).arg(format!("--user={}", getuid().as_raw()));
-        Ok(!asked(command, LIMIT)?.trim().is_empty())
+        // By the numbers that tasks of arrays have in their environment, too.
+        command.args(["--noheader", "--format=%A"]).arg(format!("--user={}", getuid().as_raw()));
+        let own = std::env::var("SLURM_JOB_ID").ok();
+        Ok(has_others(&asked(command, LIMIT)?, own.as_deref()))
     }
 }
 
@@ -250,14 +252,29 @@ fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
     })
 }
 
-/// Whether these words of a refusal may be about how many jobs of somebody there are already.
-fn may_pass(words: &str) -> bool {
-    let (general, named): (Vec<_>, Vec<_>) = words.lines().partition(|line| line.contains(LIMITED));
-    let is_named = |line: &&str| LIMIT_NAMES.iter().any(|name| line.contains(name));
-    match named.into_iter().find(is_named) {
-        Some(limit) => limit.contains(COUNTED),
-        None => !general.is_empty(),
+/// What these words of a refusal mean.
+fn refusal(words: String) -> Trouble {
+    let (general, others): (Vec<_>, Vec<_>) =
+        words.lines().partition(|line| line.contains(LIMITED));
+    let others = others.into_iter().flat_map(|line| line.split(|c: char| !c.is_alphanumeric()));
+    let limits: Vec<&str> = others.filter(|word| is_limit(word)).collect();
+    if limits.iter().any(|limit| limit.contains(COUNTED)) {
+        Trouble::Full(words)
+    } else if limits.is_empty() && !general.is_empty() {
+        Trouble::MayBeFull(words)
+    } else {
+        Trouble::Refused(words)
     }
+}
+
+/// Whether this is the name of a limit, and not a word of a sentence that begins like a part of one, "Permission" say.
+fn is_limit(word: &str) -> bool {
+    LIMIT_NAMES.iter().any(|part| word.find(part).is_some_and(|place| place > 0))
+}
+
+/// Whether there are jobs among these numbers beside this one.
+fn has_others(numbers: &str, own: Option<&str>) -> bool {
+    numbers.split_whitespace().any(|number| Some(number) != own)
 }
 
 /// What a line of that says: the id, the state, and the comment.
@@ -391,18 +408,41 @@ mod tests {
     #[test]
     fn a_limit_on_how_many_there_are_may_pass_and_no_other_one() {
         let general = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
+        let (full, may_be, refused): (fn(String) -> Trouble, fn(_) -> _, fn(_) -> _) =
+            (Trouble::Full, Trouble::MayBeFull, Trouble::Refused);
         for (limit, expected) in [
-            ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n", true),
-            ("sbatch: error: AssocMaxSubmitJobLimit\n", true),
-            ("sbatch: error: MaxSubmitJobsPerAccount\n", true),
-            ("sbatch: error: QOSMaxWallDurationPerJobLimit\n", false),
-            ("sbatch: error: QOSMaxGRESPerJob\n", false),
+            ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n", full),
+            ("sbatch: error: AssocMaxSubmitJobLimit\n", full),
+            ("sbatch: error: AssocGrpSubmitJobsLimit\n", full),
+            ("sbatch: error: MaxSubmitJobsPerAccount\n", full),
+            ("sbatch: error: QOSMaxWallDurationPerJobLimit\n", refused),
+            ("sbatch: error: QOSMaxGRESPerJob\n", refused),
+            // What a plugin of its administrator says before that.
+            (
+                "sbatch: Permission to use gpu; TimeLimit set\nsbatch: error: AssocMaxSubmitJobLimit\n",
+                full,
+            ),
+            ("sbatch: Performance of (Permission) and Limit\n", may_be),
             // It does not say which.
-            ("", true),
+            ("", may_be),
         ] {
-            assert_eq!(may_pass(&format!("{limit}{general}")), expected, "{limit}");
+            let words = format!("{limit}{general}");
+            assert_eq!(refusal(words.clone()), expected(words), "{limit}");
         }
-        assert!(!may_pass("sbatch: error: Invalid partition name specified"));
+        let words = "sbatch: error: Invalid partition name specified".to_owned();
+        assert_eq!(refusal(words.clone()), Trouble::Refused(words));
+    }
+
+    #[test]
+    fn the_job_in_which_a_run_is_is_not_another_one() {
+        for (numbers, own, expected) in [
+            ("", None, false),
+            ("71\n", None, true),
+            ("71\n", Some("71"), false),
+            ("71\n712\n", Some("71"), true),
+        ] {
+            assert_eq!(has_others(numbers, own), expected, "{numbers} {own:?}");
+        }
     }
 
     #[test]

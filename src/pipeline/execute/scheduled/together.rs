@@ -13,14 +13,15 @@ use anyhow::bail;
 
 use super::super::job::JobEnd;
 use super::super::spec::Place;
+use super::alike::Alike;
 use super::desk::{Desk, Width};
 use super::followed::Followed;
 use super::handed_over::{HandedOver, id_of};
-use super::scheduler::{Arrays, Submission, Tasks, Trouble, cpus};
+use super::scheduler::{Arrays, Submission, Tasks, Trouble};
 use super::terms::Terms;
 use crate::cache::{JobFolder, Lock};
 use crate::launcher::JOB_SUBCOMMAND;
-use crate::manifest::{ExecutorSettings, Stage, Takes};
+use crate::manifest::{ExecutorSettings, Stage};
 use crate::shell;
 
 /// A job that is about to be submitted.
@@ -69,6 +70,7 @@ impl Desk {
         };
         let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
         let mut made: Vec<usize> = places.collect();
+        made.sort_by_cached_key(|&place| self.knowledge.turn(self.jobs[place].stage()));
         while let Some(&first) = made.first() {
             let (free, width, at_once) = (self.free().unwrap_or(usize::MAX), self.width, self.most);
             if free == 0 || self.knowledge.takes_none() {
@@ -160,19 +162,19 @@ impl Desk {
                     ended.extend(remembered.err().map(|error| (place, failed(error))));
                 }
                 self.most = self.most.saturating_mul(2);
-                self.knowledge.has_taken_one();
+                self.knowledge.has_taken_one(&Alike::of(self.jobs[places[0]].stage()));
                 self.knowledge.is_old();
             }
             // There may be a limit on how many jobs of somebody wait.
-            Ok(Err(Trouble::Refused(_) | Trouble::Full(_))) if waits => {
+            Ok(Err(Trouble::Refused(_) | Trouble::Full(_) | Trouble::MayBeFull(_))) if waits => {
                 self.width = Width::Narrow;
                 ended.extend(forget(&members));
             }
-            Ok(Err(Trouble::Full(_))) if is_array => {
+            Ok(Err(Trouble::Full(_) | Trouble::MayBeFull(_))) if is_array => {
                 self.most = members.len() / 2;
                 ended.extend(forget(&members));
             }
-            Ok(Err(trouble @ Trouble::Full(_)))
+            Ok(Err(trouble @ (Trouble::Full(_) | Trouble::MayBeFull(_))))
                 if self.may_have_room(&trouble, members[0].place) =>
             {
                 ended.extend(forget(&members));
@@ -184,7 +186,7 @@ impl Desk {
                 self.width = Width::One;
                 ended.extend(forget(&members));
             }
-            Ok(Err(trouble @ (Trouble::Refused(_) | Trouble::Full(_)))) => {
+            Ok(Err(trouble @ (Trouble::Refused(_) | Trouble::Full(_) | Trouble::MayBeFull(_)))) => {
                 let end = || JobEnd::failed(refused(&self.terms.name, &trouble));
                 ended.extend(members.into_iter().map(|Member { place, folder, .. }| {
                     (place, folder.remove().map_or_else(failed, |()| end()))
@@ -204,21 +206,22 @@ impl Desk {
         ended
     }
 
-    /// Whether a scheduler that has no room for this job alone may have some later: it has others of this user, or had some when it said
-    /// so last. Otherwise it never takes this one.
+    /// Whether a scheduler that has no room for this job alone may have some later: it says so, has others of this user, or had some when
+    /// it refused this one last. Otherwise it never takes this one.
     fn may_have_room(&mut self, trouble: &Trouble, place: usize) -> bool {
+        let job = &self.jobs[place];
+        let may_be_full = matches!(trouble, Trouble::MayBeFull(_));
         // One that does not say it is asked again.
-        let is_empty = self.scheduler.has_jobs().is_ok_and(|has_some| !has_some);
-        if std::mem::replace(&mut self.knowledge.was_empty, is_empty) && is_empty {
+        let is_empty = may_be_full && self.scheduler.has_jobs().is_ok_and(|has_some| !has_some);
+        if !may_be_full {
+            self.knowledge.took_none();
+        } else if self.knowledge.may_be_full(Alike::of(job.stage()), job.key(), is_empty) {
             return false;
         }
         self.most = 1;
-        self.knowledge.took_none();
         if !is_empty && !std::mem::replace(&mut self.knowledge.was_full, true) {
             let words = refused(&self.terms.name, trouble);
-            self.jobs[place]
-                .reporter
-                .note(format!("{words}; it is asked again when others have ended"));
+            job.reporter.note(format!("{words}; it is asked again when others have ended"));
         }
         true
     }
@@ -262,26 +265,6 @@ fn failed(error: anyhow::Error) -> JobEnd {
 fn forget(members: &[Member]) -> Vec<(usize, JobEnd)> {
     let forgotten = members.iter().map(|one| (one.place, one.folder.set_handed_over(None)));
     forgotten.filter_map(|(place, forgotten)| Some((place, failed(forgotten.err()?)))).collect()
-}
-
-/// What instances of a stage have in common that go together.
-#[derive(PartialEq)]
-struct Alike {
-    template: String,
-    cpus: Option<u32>,
-    takes: Takes,
-    time: Option<u64>,
-}
-
-impl Alike {
-    fn of(stage: &Stage) -> Self {
-        Self {
-            template: stage.name.template().to_owned(),
-            cpus: cpus(stage),
-            takes: stage.execution.takes,
-            time: stage.execution.time,
-        }
-    }
 }
 
 /// A job in a script.
@@ -332,15 +315,16 @@ pub(super) fn script(
 
 /// The `setup` of an executor, after which a stage only begins if nothing in it has failed: without a module, say, it could be trained on other
 /// hardware, under the same key. Not by `set -e`, which scripts and functions of clusters do not bear: of bash, each command counts that
-/// is written here, and not those of what it calls; of other shells, the last one.
+/// is written here, and not those of what it calls; of other shells, the last one. That somebody cancels the job is no failure of it.
 fn checked(executor: &str, setup: &str) -> String {
     format!(
         r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: the stage was not begun" >&2' EXIT
+trap 'trap - EXIT; exit 143' TERM
 [ -z "${{BASH_VERSION-}}" ] || trap 'pipeline_status=$?; [ "${{#BASH_SOURCE[@]}}" -gt 1 ] || exit "$pipeline_status"' ERR
 :
 {}
-pipeline_status=$?; [ "$pipeline_status" -eq 0 ] || exit "$pipeline_status"
-trap - EXIT"#,
+pipeline_status=$?; [ -n "${{BASH_VERSION-}}" ] || [ "$pipeline_status" -eq 0 ] || exit "$pipeline_status"
+trap - EXIT TERM"#,
         setup.trim_end()
     )
 }

@@ -261,7 +261,18 @@ struct Limited {
     room: Arc<Mutex<usize>>,
     /// The sizes of what it was asked to take.
     asked: Arc<Mutex<Vec<usize>>>,
-    has_others: bool,
+    has_others: Arc<AtomicBool>,
+    /// Whether it does not say for certain that it is full.
+    is_vague: bool,
+    /// It never takes jobs with such names, and says the same of them.
+    never: &'static str,
+}
+
+impl Limited {
+    fn full(&self) -> Trouble {
+        let words = "no room".to_owned();
+        if self.is_vague { Trouble::MayBeFull(words) } else { Trouble::Full(words) }
+    }
 }
 
 impl Scheduler for Limited {
@@ -270,7 +281,10 @@ impl Scheduler for Limited {
         let (mut room, mut asked) =
             (self.room.lock().expect("ours"), self.asked.lock().expect("ours"));
         asked.push(count);
-        *room = room.checked_sub(count).ok_or(Trouble::Full("no room".to_owned()))?;
+        if !self.never.is_empty() && job.stage.name.as_str().starts_with(self.never) {
+            return Err(self.full());
+        }
+        *room = room.checked_sub(count).ok_or(self.full())?;
         Ok(asked.len().to_string())
     }
 
@@ -287,15 +301,14 @@ impl Scheduler for Limited {
     }
 
     fn has_jobs(&self) -> Result<bool, Trouble> {
-        Ok(self.has_others)
+        Ok(self.has_others.load(Ordering::Relaxed))
     }
 }
 
 #[test]
 fn a_scheduler_that_is_full_is_given_fewer_at_once_and_the_rest_later() {
     let folder = tempfile::tempdir().expect("a folder");
-    let scheduler =
-        Limited { room: Arc::new(Mutex::new(3)), has_others: true, ..Limited::default() };
+    let scheduler = Limited { room: Arc::new(Mutex::new(3)), ..Limited::default() };
     let (room, asked) = (Arc::clone(&scheduler.room), Arc::clone(&scheduler.asked));
     let sweep = ["a@n=1", "a@n=2", "a@n=3", "a@n=4"];
     let (mut desk, followers) = desk(scheduler, None, folder.path(), &sweep);
@@ -320,19 +333,87 @@ fn a_scheduler_that_is_full_is_given_fewer_at_once_and_the_rest_later() {
 }
 
 #[test]
-fn a_job_that_a_scheduler_without_jobs_has_no_room_for_has_failed() {
+fn a_limit_that_others_fill_fails_nothing_without_a_job_of_this_user() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut desk, followers) = desk(Limited::default(), None, folder.path(), &["a@n=1"]);
-    turn(&mut desk);
+    let scheduler = Limited::default();
+    let room = Arc::clone(&scheduler.room);
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &["a@n=1", "b@n=1"]);
+    for _ in 0..5 {
+        later(&mut desk);
+    }
+    let heard = followers.iter().map(|(_, reports)| heard(reports));
+    let (notes, ends): (Vec<_>, Vec<_>) = heard.unzip();
+    assert!(ends.iter().all(Option::is_none), "{notes:?}");
+    let said = notes.iter().flatten().filter(|note| note.contains("no room"));
+    assert_eq!(said.count(), 1, "{notes:?}");
+    *room.lock().expect("ours") = 2;
+    later(&mut desk);
+    assert_eq!(ids(&desk).len(), 2);
+}
+
+#[test]
+fn a_job_that_a_scheduler_without_jobs_has_refused_twice_has_failed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Limited { is_vague: true, ..Limited::default() };
+    let asked = Arc::clone(&scheduler.asked);
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &["a@n=1", "b@n=1"]);
     // Others may have ended just before it was asked what it has.
+    for refused in 1..=2 {
+        later(&mut desk);
+        let ends = followers.iter().filter(|(_, reports)| heard(reports).1.is_some());
+        assert_eq!((asked.lock().expect("ours").len(), ends.count()), (refused, 0));
+    }
+    // Each has two tries, and the first one fails.
+    later(&mut desk);
+    later(&mut desk);
+    assert_eq!(asked.lock().expect("ours").len(), 4);
+    for (_, reports) in &followers {
+        let (notes, end) = heard(reports);
+        assert!(
+            matches!(end, Some(JobEnd::Failed { message, .. }) if message.contains("no room")),
+            "{notes:?}"
+        );
+    }
+    assert!(desk.jobs.is_empty() && desk.cache.job_keys().count() == 0);
+}
+
+#[test]
+fn each_job_of_a_stage_is_refused_twice_before_it_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler = Limited { is_vague: true, ..Limited::default() };
+    let asked = Arc::clone(&scheduler.asked);
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
+    let has_ended = |place: usize| heard(&followers[place].1).1.is_some();
+    let mut ends = Vec::new();
+    for _ in 0..4 {
+        later(&mut desk);
+        ends.extend((0..2).filter(|&place| has_ended(place)));
+    }
+    // Both at once first; where the first one fails, the second one is asked for at once.
+    assert_eq!(*asked.lock().expect("ours"), [2, 1, 1, 1, 1]);
+    assert_eq!(ends, [0, 1]);
+}
+
+#[test]
+fn what_may_never_be_taken_goes_behind_the_others_and_fails_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scheduler =
+        Limited { room: Arc::new(Mutex::new(2)), is_vague: true, never: "a", ..Limited::default() };
+    scheduler.has_others.store(true, Ordering::Relaxed);
+    let has_others = Arc::clone(&scheduler.has_others);
+    let stages = ["a@n=1", "b@n=1", "b@n=2"];
+    let (mut desk, followers) = desk(scheduler, None, folder.path(), &stages);
+    for _ in 0..4 {
+        later(&mut desk);
+    }
+    assert_eq!(ids(&desk).len(), 2, "those behind it were taken");
+    assert!(heard(&followers[0].1).1.is_none(), "there are others");
+    has_others.store(false, Ordering::Relaxed);
+    later(&mut desk);
     assert!(heard(&followers[0].1).1.is_none());
     later(&mut desk);
-    let (notes, end) = heard(&followers[0].1);
-    assert!(
-        matches!(end, Some(JobEnd::Failed { message, .. }) if message.contains("no room")),
-        "{notes:?}"
-    );
-    assert!(desk.jobs.is_empty() && desk.cache.job_keys().count() == 0);
+    assert!(matches!(heard(&followers[0].1).1, Some(JobEnd::Failed { .. })));
+    assert_eq!(ids(&desk).len(), 2);
 }
 
 /// Loses the answers to some submissions, and says later what it has.
