@@ -408,8 +408,9 @@ mod tests {
     #[test]
     fn a_limit_on_how_many_there_are_may_pass_and_no_other_one() {
         let general = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
-        let (full, may_be, refused): (fn(String) -> Trouble, fn(_) -> _, fn(_) -> _) =
-            (Trouble::Full, Trouble::MayBeFull, Trouble::Refused);
+        let full: fn(String) -> Trouble = Trouble::Full;
+        let may_be: fn(String) -> Trouble = Trouble::MayBeFull;
+        let refused: fn(String) -> Trouble = Trouble::Refused;
         for (limit, expected) in [
             ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n", full),
             ("sbatch: error: AssocMaxSubmitJobLimit\n", full),
