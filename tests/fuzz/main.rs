@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use pipeline_fuzz::Target;
-use pipeline_stages::image_file::catches_panics;
 
 static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     let name = std::env::var("PIPELINE_FUZZ_TARGET").unwrap_or_default();
@@ -16,17 +15,6 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     })
 });
 
-fuzz_target!(
-    init: {
-        // libFuzzer ends at any panic, also at those of decoders, which are caught.
-        let end = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !catches_panics() {
-                end(panic);
-            }
-        }));
-    },
-    |bytes: &[u8]| {
-        TARGET.run(bytes);
-    }
-);
+fuzz_target!(|bytes: &[u8]| {
+    TARGET.run(bytes);
+});

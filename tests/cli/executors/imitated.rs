@@ -188,6 +188,10 @@ fn a_job_that_was_put_back_is_said_to_be_back() {
     eventually("the status", || {
         status().contains("a is back in the queue as job 1 of slurm, submitted ")
     });
+    // Nothing stays behind.
+    project.write("go", "");
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code(), Some(130));
 }
 
 #[test]
