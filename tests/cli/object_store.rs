@@ -1,5 +1,7 @@
 //! A cache that others share, in a real object store: `cargo xtask test-remotes` starts one for these.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rustix::process::Signal;
 
 use crate::bucket::{Place, administrate, server};
@@ -161,6 +163,12 @@ fn what_is_not_signed_by_somebody_who_is_trusted_is_made_again() {
     what_is_not_signed_is_made_here(&Lab::at(place, |manifest| user(manifest, "signed")));
 }
 
+/// For one story at a time: the store writes all its users anew with each change of one, and an account that expires may get lost.
+fn users() -> MutexGuard<'static, ()> {
+    static USERS: Mutex<()> = Mutex::new(());
+    USERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Makes a user of the store with the rights of a writer.
 fn make_user(name: &str) {
     administrate(&format!(
@@ -178,6 +186,7 @@ fn profile(key: &str, secret: &str) -> String {
 #[test]
 #[ignore = "needs an object store: cargo xtask test-remotes"]
 fn credentials_that_have_expired_are_renewed_where_there_are_others() {
+    let _users = users();
     make_user("guest");
     let account = administrate(
         "s3.serviceaccount.create -user guest -actions Admin,Read,Write,List -expiry 1s",
@@ -219,6 +228,7 @@ fn credentials_that_have_expired_are_renewed_where_there_are_others() {
 #[test]
 #[ignore = "needs an object store: cargo xtask test-remotes"]
 fn credentials_that_are_withdrawn_while_a_run_goes_on_are_renewed_where_there_are_others() {
+    let _users = users();
     make_user("leaver");
     let another = PAPER.replace("head -c", "until [ -e \"$GO\" ]; do sleep 0.01; done; head -c");
     let run = |place: &str| {
