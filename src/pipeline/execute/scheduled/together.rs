@@ -315,7 +315,7 @@ pub(super) fn script(
 
 /// The `setup` of an executor, after which a stage only begins if nothing in it has failed: without a module, say, it could be trained on other
 /// hardware, under the same key. Not by `set -e`, which scripts and functions of clusters do not bear: of bash, each command counts that
-/// is written here, and not those of what it calls; of other shells, the last one. That somebody cancels the job is no failure of it.
+/// is written here, and not those of what it calls; of other shells, the last one. That somebody cancels the job is not a failure of it.
 fn checked(executor: &str, setup: &str) -> String {
     format!(
         r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: the stage was not begun" >&2' EXIT
