@@ -17,6 +17,9 @@ const QUIET: Duration = Duration::from_millis(100);
 /// It counts as complete after this time at the latest.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// So often the folders to watch are determined, if they change meanwhile.
+const MOST_ROUNDS: usize = 100;
+
 /// What is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Targets {
@@ -61,12 +64,15 @@ impl FileWatch {
     /// # Errors
     /// When the system cannot watch that much.
     pub(crate) fn on(targets: &Targets) -> anyhow::Result<Self> {
+        let mut rounds = 0;
         loop {
             let relevant = Relevant::of(targets);
             let watched = relevant.watched();
             let watch = Self::start(relevant, &watched)?;
+            rounds += 1;
             // A folder that was made before the one above it was watched has been reported to nobody.
-            if Relevant::of(targets).watched() == watched {
+            // Where folders come and go all the time, another report follows.
+            if rounds == MOST_ROUNDS || Relevant::of(targets).watched() == watched {
                 return Ok(watch);
             }
         }
@@ -103,9 +109,27 @@ impl FileWatch {
         self.wait_for(LONGEST)
     }
 
+    /// If something may have changed since these were started or last waited for, waits until no more follows at once. Returns whether it did.
+    pub(crate) fn settle(watches: &[Self]) -> bool {
+        // A report takes a moment to arrive.
+        let end = Instant::now() + QUIET;
+        let settles = |watch: &&Self| {
+            let rest = end.saturating_duration_since(Instant::now());
+            let report = watch.receiver.recv_timeout(rest);
+            report.map(|report| watch.wait_from(report, LONGEST)).is_ok()
+        };
+        watches.iter().filter(settles).count() > 0
+    }
+
     fn wait_for(&self, longest: Duration) -> anyhow::Result<()> {
-        let mut report =
+        let report =
             self.receiver.recv().context("the system does not report changes of files any more")?;
+        self.wait_from(report, longest);
+        Ok(())
+    }
+
+    /// Waits until nothing follows a report, and what it is about is complete.
+    fn wait_from(&self, mut report: Report, longest: Duration) {
         let end = Instant::now() + longest;
         let mut incomplete = BTreeSet::new();
         while Instant::now() < end {
@@ -121,7 +145,6 @@ impl FileWatch {
             };
         }
         self.receiver.try_iter().for_each(drop);
-        Ok(())
     }
 }
 
@@ -340,8 +363,19 @@ mod tests {
             watch.wait_for(Duration::from_secs(60)).expect("a report");
             assert_eq!(fs::read_to_string(&path).expect("readable"), "whole");
         });
+        let watches = [watch];
+        std::thread::scope(|scope| {
+            let mut file = fs::File::create(&path).expect("writable");
+            scope.spawn(move || {
+                std::thread::sleep(QUIET * 3);
+                file.write_all(b"whole").expect("writable");
+            });
+            assert!(FileWatch::settle(&watches));
+            assert_eq!(fs::read_to_string(&path).expect("readable"), "whole");
+        });
+        assert!(!FileWatch::settle(&watches));
         // Who keeps a file open is not waited for without an end.
         let _open = fs::File::create(&path).expect("writable");
-        watch.wait().expect("a report");
+        watches[0].wait().expect("a report");
     }
 }

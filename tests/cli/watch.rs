@@ -1,6 +1,7 @@
 //! `pipeline watch`: again when something changes, and only then.
 
 use std::fs;
+use std::io::Write;
 
 use rustix::process::Signal;
 
@@ -79,6 +80,25 @@ fn a_plan_follows_the_manifest_what_it_includes_and_what_it_reads() {
     watch.signal(Signal::INT);
     assert_eq!(watch.wait().code(), Some(130));
     assert_eq!(runs(&project), 0);
+}
+
+#[test]
+fn what_is_written_while_a_plan_is_shown_is_not_shown_half() {
+    let project = project();
+    let watch = project.start("watch experiment.toml");
+    wait_until_it_watches(&watch, 1);
+    for times in 2..5 {
+        project.write("parts/other", &times.to_string());
+        wait_until_it_watches(&watch, times);
+        // At this moment it begins to look again.
+        let mut file = fs::File::create(project.path("parts/a")).expect("writable");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        file.write_all(b"a").expect("writable");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(watch.said().matches("Ctrl-C ends it").count(), 4, "{}", watch.said());
+    watch.signal(Signal::INT);
+    assert_eq!(watch.wait().code(), Some(130));
 }
 
 /// The time that a process has used, in ticks of the system.

@@ -43,9 +43,12 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let mut targets = Targets::default();
     targets.paths.insert(std::path::absolute(&path).context("no current folder")?);
     let mut shown: Option<Contents> = None;
+    // Those since the last thing that was shown: what began to change before a look counts, too.
+    let mut watches: Vec<FileWatch> = Vec::new();
+    let mut has_settled = false;
     loop {
         // First, so that nothing is missed that changes after the look. Again each time: folders may have been replaced.
-        let watch = FileWatch::on(&targets)?;
+        watches.push(FileWatch::on(&targets)?);
         let look = Look::take(&path, &how.manifest);
         let ignored = look.targets.ignored.clone().or_else(|| targets.ignored.clone());
         let wanted = Targets { ignored, ..look.targets };
@@ -54,9 +57,20 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
             continue;
         }
         if shown.as_ref() == Some(&look.contents) {
-            watch.wait()?;
+            watches.drain(..watches.len() - 1);
+            watches.iter().try_for_each(FileWatch::wait)?;
+            has_settled = false;
             continue;
         }
+        // What somebody writes just now is not shown half; but there may be one who always writes.
+        if shown.is_some() && !has_settled {
+            has_settled = FileWatch::settle(&watches);
+            if has_settled {
+                continue;
+            }
+        }
+        watches.drain(..watches.len() - 1);
+        has_settled = false;
         if let Some(shown) = &shown {
             note(&format!("\n{} changed", changed(shown, &look.contents, &targets)));
         }
