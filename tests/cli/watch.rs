@@ -88,7 +88,7 @@ fn what_is_written_while_a_plan_is_shown_is_not_shown_half() {
     let watch = project.start("watch experiment.toml");
     wait_until_it_watches(&watch, 1);
     for times in 2..5 {
-        project.write("parts/other", &times.to_string());
+        project.write("parts/other", times.to_string());
         wait_until_it_watches(&watch, times);
         // At this moment it begins to look again.
         let mut file = fs::File::create(project.path("parts/a")).expect("writable");

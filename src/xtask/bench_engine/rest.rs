@@ -2,7 +2,7 @@
 
 use super::measuring::{make_writable, median, run_quietly};
 use crate::cargo::Cargo;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -145,6 +145,7 @@ fn hashing(pipeline: &Path, b3sum: &Path, folder: &Path, rounds: usize) -> Resul
     let block: Vec<u8> = (0..1_000_000).map(byte).collect();
     (0..LARGE / block.len()).try_for_each(|_| file.write_all(&block))?;
     drop(file);
+    flush()?;
     let mut peer = Command::new(b3sum);
     let times = in_turns(&mut [&mut plan, peer.arg(large.join("file"))], rounds)?;
     println!("| a file of {LARGE} bytes | {}; `b3sum` {} |", times[0], times[1]);
@@ -156,10 +157,17 @@ fn hashing(pipeline: &Path, b3sum: &Path, folder: &Path, rounds: usize) -> Resul
     for (name, bytes) in names.iter().zip(block.windows(SMALL)) {
         fs::write(files.join(name), bytes)?;
     }
+    flush()?;
     let mut peer = Command::new(b3sum);
     peer.current_dir(&files).args(&names);
     let times = in_turns(&mut [&mut plan, &mut peer], rounds)?;
     println!("| {SMALL_FILES} files of {SMALL} bytes | {}; `b3sum` {} |", times[0], times[1]);
+    Ok(())
+}
+
+/// Writes what was made to the disk, which would otherwise go on beside what is measured.
+fn flush() -> Result<()> {
+    ensure!(Command::new("sync").status().context("cannot run sync")?.success(), "sync failed");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod line;
 mod scheduler;
 mod schedulers;
 mod slurm;
+mod submitted;
 mod terms;
 mod together;
 mod withdraw;
@@ -42,10 +43,10 @@ use schedulers::scheduler;
 use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
-pub(crate) use followed::QueuedJob;
 pub(crate) use line::{JobEnding, JobLine};
 pub(crate) use scheduler::fits_into;
 pub(crate) use schedulers::keeps_to_most;
+pub(crate) use submitted::QueuedJob;
 pub(crate) use terms::Terms;
 pub(crate) use withdraw::withdraw;
 

@@ -1,8 +1,8 @@
 //! A job that waits in a queue, and whose stage runs here instead.
 
 use super::cancelled::Cancelled;
-use super::followed::QueuedJob;
 use super::schedulers::scheduler;
+use super::submitted::QueuedJob;
 use crate::cache::Cache;
 use crate::key::StageKey;
 use crate::manifest::Executors;

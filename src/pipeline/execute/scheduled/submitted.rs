@@ -1,0 +1,264 @@
+//! A job that its scheduler has taken: what is remembered of that, where it is, and what it says.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use pipeline_stages::message::Event;
+use serde::{Deserialize, Serialize};
+
+use super::super::advance::Advance;
+use super::super::job::JobEvent;
+use super::hold::Reporter;
+use super::knowledge::Knowledge;
+use super::line::{JobEnding, JobLine};
+use super::scheduler::JobState;
+use super::terms::Terms;
+use crate::cache::{Cache, JobFolder};
+use crate::digest::Digest;
+use crate::format;
+use crate::key::StageKey;
+
+/// A job that its scheduler has taken.
+pub(super) struct Submitted {
+    pub(super) folder: JobFolder,
+    /// `None` where nobody knows: whoever submitted it was killed before that was written.
+    pub(super) id: Option<String>,
+    /// How much of its journal was read.
+    read: u64,
+    /// Where it runs: how often the scheduler had answered when that was heard. An older answer may say that it waits.
+    runs_since: Option<u64>,
+    /// Why it waits, as that was remembered last.
+    waits: Option<Waits>,
+    /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
+    pub(super) was_seen: bool,
+    /// What was in the checkpoint that its process has begun with, and how far that has come since. `None` before the first one.
+    work: Option<(Option<Digest>, Advance)>,
+    /// How its process ended last.
+    pub(super) ending: Option<JobEnding>,
+    /// The number of the answer that said first that it is gone, and when that was.
+    pub(super) gone: Option<(u64, Instant)>,
+    /// How often the scheduler had answered when it was submitted: no older answer is about it.
+    pub(super) since: u64,
+    /// Since when it is known that there is a record.
+    pub(super) recorded: Option<Instant>,
+    /// Since when its folder is gone.
+    pub(super) removed: Option<Instant>,
+}
+
+/// What is remembered of a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueuedJob {
+    pub(crate) executor: String,
+    /// What the scheduler calls it.
+    pub(crate) job: String,
+    /// When it took it: seconds since 1970, UTC.
+    pub(crate) since: u64,
+    #[serde(flatten)]
+    waits: Waits,
+}
+
+/// Why a job waits, as far as that was heard.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Waits {
+    /// Whether it has run before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    again: bool,
+    /// Why it waits until somebody lets it go, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
+    /// Why it waits, where it is not only that others are before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+impl Waits {
+    /// What is remembered of that.
+    fn of(folder: &JobFolder) -> Option<Self> {
+        let text = folder.waits()?;
+        // As builds before wrote it: why it is held, or nothing where it waits again.
+        let before = || Self {
+            again: text.is_empty(),
+            held: Some(text.clone()).filter(|why| !why.is_empty()),
+            why: None,
+        };
+        Some(serde_json::from_str(&text).unwrap_or_else(|_| before()))
+    }
+}
+
+impl QueuedJob {
+    /// What is written of a submission that is just made.
+    pub(super) fn receipt(terms: &Terms, id: &str) -> anyhow::Result<Vec<u8>> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (executor, job) = (terms.name.clone(), id.to_owned());
+        Ok(serde_json::to_vec(&Self { executor, job, since, waits: Waits::default() })?)
+    }
+
+    /// The job of a folder, where a scheduler has taken it.
+    pub(super) fn submitted(folder: &JobFolder) -> Option<Self> {
+        serde_json::from_slice(&folder.submitted()?).ok()
+    }
+
+    /// The same, where it has not begun, or was interrupted and is to go on.
+    pub(crate) fn of(folder: &JobFolder) -> Option<Self> {
+        let heard = Waits::of(folder);
+        let (waits, was_stopped) = match JobEnding::last(folder) {
+            Some(ending) => {
+                let was_stopped = matches!(ending, JobEnding::Stopped { .. });
+                (was_stopped, was_stopped)
+            }
+            // A node that failed has not said that it ended.
+            None => (!folder.has_begun() || heard.is_some(), false),
+        };
+        let mut job = Self::submitted(folder).filter(|_| waits)?;
+        job.waits = heard.unwrap_or_default();
+        job.waits.again |= was_stopped;
+        Some(job)
+    }
+
+    /// In one line, after the name of the stage.
+    pub(crate) fn line(&self) -> String {
+        let Self { executor, job, since, waits: Waits { again, held, why } } = self;
+        let submitted = format!("as job {job} of {executor}, submitted {}", format::ago(*since));
+        let how = match held {
+            Some(_) => "is held",
+            None if *again => "is back in the queue",
+            None => "is queued",
+        };
+        let why = held.as_ref().or(why.as_ref()).map_or(String::new(), |why| format!(": {why}"));
+        format!("{how} {submitted}{why}")
+    }
+}
+
+impl Submitted {
+    /// One that is followed from its first word on.
+    pub(super) fn new(folder: JobFolder, id: Option<String>, was_seen: bool, since: u64) -> Self {
+        Self {
+            folder,
+            id,
+            read: 0,
+            runs_since: None,
+            waits: None,
+            was_seen,
+            work: None,
+            ending: None,
+            gone: None,
+            since,
+            recorded: None,
+            removed: None,
+        }
+    }
+
+    /// Whether its checkpoint is further than when its process began.
+    pub(super) fn has_advanced(&self, cache: &Cache, key: &StageKey) -> bool {
+        let work = self.work.as_ref();
+        work.is_some_and(|(checkpoint, advance)| {
+            advance.is_further() && cache.checkpoint_digest(key) != *checkpoint
+        })
+    }
+
+    /// Where it is, by the last answer of the scheduler since it was submitted. `None` where that does not know it.
+    pub(super) fn state(&self, knowledge: &Knowledge) -> Option<JobState> {
+        knowledge.states.get(self.id.as_ref()?).cloned()
+    }
+
+    /// Reports that it waits again or is held, where it is. Returns whether it waits again.
+    pub(super) fn show(
+        &mut self,
+        state: Option<&JobState>,
+        knowledge: &mut Knowledge,
+        executor: &str,
+        reporter: &Reporter,
+    ) -> bool {
+        let mut is_back = false;
+        let answers = knowledge.answers;
+        match state {
+            Some(JobState::Running) => {
+                self.runs_since.get_or_insert(answers);
+            }
+            Some(JobState::Queued(_) | JobState::Held(_))
+                if self.runs_since.is_some_and(|since| answers > since) =>
+            {
+                (self.runs_since, is_back) = (None, true);
+                let job = self.id.clone().unwrap_or_default();
+                reporter.note(format!("its job {job} was put back into the queue"));
+                reporter.event(JobEvent::Queued { executor: executor.to_owned(), job });
+            }
+            Some(JobState::Queued(_) | JobState::Held(_)) => {}
+            Some(JobState::Ended(_)) | None => return false,
+        }
+        self.was_seen = true;
+        // An answer from before its process was heard does not say how it is now.
+        let is_old = self.runs_since.is_some() && !matches!(state, Some(JobState::Running));
+        if !is_old {
+            self.wait(state, is_back, knowledge, reporter);
+        }
+        is_back
+    }
+
+    /// Remembers why it waits, in its folder for whoever looks; says that, where it is news.
+    fn wait(
+        &mut self,
+        state: Option<&JobState>,
+        is_back: bool,
+        knowledge: &mut Knowledge,
+        reporter: &Reporter,
+    ) {
+        let again = is_back || self.waits.as_ref().is_some_and(|waits| waits.again);
+        let waits = match state {
+            Some(JobState::Held(why)) => Some(Waits { again, held: Some(why.clone()), why: None }),
+            Some(JobState::Queued(why)) => Some(Waits { again, held: None, why: why.clone() }),
+            _ => None,
+        };
+        // Nothing is to be remembered of one that only waits.
+        let waits = waits.filter(|waits| self.waits.is_some() || *waits != Waits::default());
+        if waits == self.waits {
+            return;
+        }
+        let job = self.id.as_deref().unwrap_or_default();
+        match &waits {
+            Some(Waits { held: Some(why), .. }) => {
+                reporter.note(format!("its job {job} is held: {why}"));
+            }
+            // Many may wait for the same.
+            Some(Waits { why: Some(why), .. }) if knowledge.said.insert(why.clone()) => {
+                reporter.note(format!("its job {job} waits in the queue: {why}"));
+            }
+            _ => {}
+        }
+        let text = waits.as_ref().and_then(|waits| serde_json::to_string(waits).ok());
+        let _ = self.folder.set_waits(text.as_deref());
+        self.waits = waits;
+    }
+
+    /// Passes on what it says. Returns whether its process has begun or ended.
+    pub(super) fn hear(&mut self, reporter: &Reporter, answers: u64) -> bool {
+        // Where its folder is gone, that is looked at next.
+        let Ok(lines) = self.folder.events(self.read) else { return false };
+        self.read += lines.len() as u64;
+        let mut has_moved = false;
+        for line in lines.split(|byte| *byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(JobLine::Begins { checkpoint, .. }) => {
+                    (self.ending, self.runs_since) = (None, Some(answers));
+                    self.work = Some((checkpoint, Advance::default()));
+                    has_moved = true;
+                }
+                Ok(JobLine::Event(event)) => {
+                    if let (JobEvent::Worker(Event::Progress(progress)), Some((_, advance))) =
+                        (&event, &mut self.work)
+                    {
+                        advance.progress(progress);
+                    }
+                    reporter.event(event);
+                }
+                Ok(JobLine::Ends(ending)) => {
+                    self.ending = Some(ending);
+                    has_moved = true;
+                }
+                // The part of a line of a process that was killed.
+                Err(_) => {}
+            }
+        }
+        has_moved
+    }
+}
