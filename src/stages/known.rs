@@ -2,6 +2,7 @@
 //! stages that do not fit together are a mistake in the manifest, not a failure hours later.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use crate::artifact::ArtifactType;
@@ -29,8 +30,23 @@ pub struct Known {
     /// Whether samples held out have the labels of the data set, which are known to be right: of labels, and of a split whose samples no stage
     /// corrupts or corrects.
     pub held_out_is_clean: Option<bool>,
+    /// Of a split which one it is, of labels by which one the samples were held out whose labels are those of the data set.
+    pub split: Option<SplitId>,
     /// The metrics that it may have.
     pub metrics: Option<KnownMetrics>,
+}
+
+/// What tells splits apart: equal where the same samples are held out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitId(u64);
+
+impl SplitId {
+    /// That of a split that follows from this.
+    pub fn of(what: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 /// The metrics that stages of a kind may write.
@@ -148,6 +164,7 @@ impl Known {
             train_samples: self.train_samples.or(other.train_samples),
             has_noise_pairs: self.has_noise_pairs.or(other.has_noise_pairs),
             held_out_is_clean: self.held_out_is_clean.or(other.held_out_is_clean),
+            split: self.split.or(other.split),
             metrics: self.metrics.or(other.metrics),
         }
     }
@@ -194,9 +211,12 @@ impl KnownInputs {
         self.0.contains_key(port)
     }
 
-    /// Whether a stage that takes `labels` and `split` learns from clean labels that were held out before: it holds nothing out itself.
+    /// Whether a stage that takes `labels` and `split` learns from clean labels that were held out before: it holds nothing out itself, or by
+    /// another split.
     pub(crate) fn learns_from_held_out(&self) -> bool {
-        !self.has("split") && self.at("labels").held_out_is_clean == Some(true)
+        let (labels, split) = (self.at("labels"), self.at("split").split);
+        let holds_out_others = !self.has("split") || differing(labels.split, split).is_some();
+        holds_out_others && labels.held_out_is_clean == Some(true)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use pipeline_stages::clean_labels::CleanLabels;
-use pipeline_stages::known::{Known, KnownInputs};
+use pipeline_stages::known::{Known, KnownInputs, SplitId};
 use pipeline_stages::point::canonical;
 use pipeline_stages::{KindConfig, kind_info};
 use serde_json::{Map, Value};
@@ -203,7 +203,7 @@ impl AllRecorded {
             let of_inputs =
                 inputs.iter().map(|(port, before)| (port.as_str(), before.clean_labels));
             found.clean_labels = stage.clean_labels(&known, of_inputs);
-            found.known = stage.knows(&known);
+            found.known = stage.knows(&known, || SplitId::of(key));
         } else {
             // Of a stage that cannot be read any more, what it takes from its inputs is not known.
             let of_inputs = inputs.iter().map(|(_, before)| before.clean_labels);

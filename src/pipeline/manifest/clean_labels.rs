@@ -20,7 +20,8 @@ pub(super) fn mark(stages: &mut [Stage], graph: &Graph) {
         names.enumerate().map(|(place, name)| (name, place)).collect();
     let mut found = vec![(Known::default(), CleanLabels::Unused); stages.len()];
     for place in graph.order().filter_map(|name| places.get(name).copied()) {
-        let Stage { stage, inputs, uses_clean_labels, .. } = &mut stages[place];
+        let declaration = &mut stages[place];
+        let Stage { stage, inputs, uses_clean_labels, .. } = declaration;
         let before =
             |from: &StageName| places.get(from).map_or_else(Default::default, |&at| found[at]);
         let connections =
@@ -35,7 +36,7 @@ pub(super) fn mark(stages: &mut [Stage], graph: &Graph) {
         stage.mark_clean_labels(&instances.collect::<Vec<_>>());
         let used = stage.clean_labels(&known, of_inputs);
         *uses_clean_labels = used == CleanLabels::Decide;
-        found[place] = (stage.knows(&known), used);
+        found[place] = (declaration.knows(&known), used);
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use pipeline_stages::known::{Known, KnownInputs, SplitId};
 use pipeline_stages::point::Point;
 use pipeline_stages::{KindConfig, WorkerProgram, path_text};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::execution::StageExecution;
 use super::executors::LOCAL;
@@ -72,6 +74,19 @@ impl Stage {
     pub(crate) fn connections(&self) -> impl Iterator<Item = (&str, &Connection)> {
         let ports = self.inputs.iter();
         ports.flat_map(|(port, all)| all.iter().map(move |one| (port.as_str(), one)))
+    }
+
+    /// What is known of its artifact before that exists.
+    pub(crate) fn knows(&self, inputs: &KnownInputs) -> Known {
+        self.stage.knows(inputs, || self.split_id())
+    }
+
+    /// Equal for splits that hold the same samples out, as far as that can be seen here.
+    fn split_id(&self) -> SplitId {
+        let from: Vec<_> =
+            self.connections().map(|(port, one)| (port, one.from.as_str())).collect();
+        let parameters = Value::Object(self.stage.key_parameters()).to_string();
+        SplitId::of((parameters, self.seed, from))
     }
 
     /// The executor that it runs on: its own, or else the one for all kinds that learn. `None` where it runs here.

@@ -118,7 +118,7 @@ impl<'a> Fit<'a> {
         while let Some(place) = open.pop_first() {
             let Some(declaration) = self.manifest.stage(self.order[place]) else { continue };
             let inputs = self.inputs(declaration);
-            let from_parameters = declaration.stage.knows(&inputs);
+            let from_parameters = declaration.knows(&inputs);
             let before = self.known[place];
             if self.exists[place] {
                 self.known[place] = before.or(from_parameters);

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path};
 
 use crate::artifact::ArtifactType;
+use crate::clean_labels::CleanLabels;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::left_out;
 
@@ -326,6 +327,14 @@ impl Rules for Command {
 
     fn output(&self) -> Option<ArtifactType> {
         Some(self.output)
+    }
+
+    fn inherits_clean_labels(&self, _port: &str, of_input: CleanLabels) -> CleanLabels {
+        match of_input {
+            // Metrics may be those of the training, as a summary of them would be.
+            CleanLabels::Judge if self.output != ArtifactType::Metrics => CleanLabels::Unused,
+            _ => of_input,
+        }
     }
 
     fn ignore(&self) -> &[String] {

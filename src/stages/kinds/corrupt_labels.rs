@@ -233,7 +233,8 @@ impl Rules for CorruptLabels {
     }
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
-        Known { held_out_is_clean: Some(inputs.has("split")), ..Known::default() }
+        let held_out_is_clean = Some(inputs.has("split"));
+        Known { held_out_is_clean, split: inputs.at("split").split, ..Known::default() }
     }
 
     fn without_effect(&self) -> Vec<WithoutEffect> {

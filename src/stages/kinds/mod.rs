@@ -120,7 +120,7 @@ use crate::clean_labels::CleanLabels;
 use crate::kind::{
     self, AxisVisitor, Cores, Kind, KindInfo, Problem, Rules, WithoutEffect, WorkerProgram,
 };
-use crate::known::{Known, KnownInputs};
+use crate::known::{Known, KnownInputs, SplitId};
 use crate::point::Point;
 
 kinds! { $
@@ -215,9 +215,11 @@ impl KindConfig {
         }
     }
 
-    /// What is known of its output before it exists.
-    pub fn knows(&self, inputs: &KnownInputs) -> Known {
-        with_parameters!(self, parameters => parameters.knows(inputs))
+    /// What is known of its output before it exists. `id` tells what it is, if it is a split.
+    pub fn knows(&self, inputs: &KnownInputs, id: impl FnOnce() -> SplitId) -> Known {
+        let known = with_parameters!(self, parameters => parameters.knows(inputs));
+        let own = (self.output() == ArtifactType::Split).then(id);
+        Known { split: own.or(known.split), ..known }
     }
 
     /// The parameters that have no effect with these values, of those that are asked for by name, whether or not they are set.

@@ -109,9 +109,10 @@ impl Rules for PurifyLabels {
     }
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
-        let before = inputs.at("labels").held_out_is_clean;
-        let held_out_is_clean = before.map(|is_clean| is_clean && inputs.has("split"));
-        Known { held_out_is_clean, ..Known::default() }
+        let before = inputs.at("labels");
+        let held_out_is_clean =
+            before.held_out_is_clean.map(|is_clean| is_clean && inputs.has("split"));
+        Known { held_out_is_clean, split: before.split, ..Known::default() }
     }
 
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {

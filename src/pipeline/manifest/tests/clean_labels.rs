@@ -146,6 +146,35 @@ fn whoever_learns_from_labels_that_a_split_held_out_is_marked() {
 }
 
 #[test]
+fn whoever_holds_other_samples_out_than_the_noise_learns_from_clean_labels() {
+    let other = |parameters: &str| {
+        let text = without_clean_labels()
+            .replace("split = \"split\"\nmethod", "split = \"other\"\nmethod")
+            .replace("split = \"split\"\nwith", "split = \"other\"\nwith");
+        text + "[stages.other]\nkind = \"split\"\ndata = \"data\"\n" + parameters
+    };
+    let all = ["method=ce", "method=mwnet", "method=purified"];
+    for different in ["holdout = 5", "seed = 7", "by = \"dataset\""] {
+        assert_eq!(marked(&other(different)).len(), 8, "{different}");
+        assert_eq!(table(&other(different)).clean_labels, all, "{different}");
+    }
+    for equal in ["", "holdout = 1000"] {
+        assert_eq!(marked(&other(equal)), [""; 0], "{equal}");
+    }
+}
+
+#[test]
+fn metrics_that_a_program_passes_on_are_marked_as_those_of_a_training() {
+    let scores = "[stages.scores]\nkind = \"command\"\nrun = [\"cp\", \"{inputs.of}/metrics.json\", \"{output}\"]\n\
+                  inputs = { of = \"evaluate\" }\noutput = \"metrics\"\n";
+    let text = without_clean_labels()
+        .replace("metric = \"test-accuracy\"", "metric = \"test-accuracy-at-best-validation\"");
+    let passed = text.replace("of = \"evaluate\"", "of = \"scores\"") + scores;
+    assert_eq!(table(&passed).clean_validation, table(&text).clean_validation);
+    assert_eq!(marked(&passed), ["table"]);
+}
+
+#[test]
 fn what_is_best_on_samples_held_out_is_chosen_by_clean_labels() {
     let at_best = |text: &str| {
         text.replace("metric = \"test-accuracy\"", "metric = \"test-accuracy-at-best-validation\"")
