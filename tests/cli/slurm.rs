@@ -342,16 +342,20 @@ fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
 fn the_last_task_of_an_array_goes_on_with_what_waits_for_all_of_them() {
     let Some(slurm) = slurm() else { return };
     let project = Sandbox::new("");
-    let made = project.path("made").display().to_string();
+    let (made, go) = (project.path("made"), project.path("go"));
+    let made = made.display();
+    // None ends before the run has left.
+    let draw = format!("until test -e {}; do sleep 0.1; done", go.display());
     let count = "grep -o path \"$PIPELINE_INPUT_DRAWS/instances.json\" | wc -l";
     let table = format!(
         "[stages.table]\nkind = \"command\"\ninputs = {{ draws = \"draw@*\" }}\nshell = 'echo table >> {made}; {count} > \"$PIPELINE_OUTPUT/a\"'\nexecution = {{ executor = \"slurm\" }}\n"
     );
-    project.write(MANIFEST, format!("{}{table}", sweep(4, "true")));
+    project.write(MANIFEST, format!("{}{table}", sweep(4, &draw)));
     let project = dressed(project, &slurm);
     let left = project.pipeline("run experiment.toml --detach");
     assert!(left.success().ends_with("draw@n=3 left, table skipped"), "{left}");
     assert_eq!(arrays(&jobs(&left.stderr)).len(), 1, "{left}");
+    project.write("go", "");
     let is_there = || names(&project.cache("heads/sweep")).iter().any(|name| name == "table");
     let deadline = Instant::now() + LIMIT;
     while !is_there() {
