@@ -365,6 +365,15 @@ pub struct Running {
     filter: Filter,
 }
 
+impl Drop for Running {
+    /// A story that fails leaves nothing behind.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.child.kill();
+        }
+    }
+}
+
 impl Running {
     /// Its process.
     pub fn pid(&self) -> Pid {
