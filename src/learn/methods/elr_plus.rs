@@ -28,7 +28,7 @@ use crate::network::{Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -137,8 +137,7 @@ impl Method for ElrPlus {
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let logits = self.learners().map(|one| one.network.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+        mean_logits(self.learners(), images)
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {

@@ -169,8 +169,11 @@ impl SampleLoss {
     }
 }
 
-/// The sums of the rows of a matrix.
-fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
+/// The sums of the rows of a matrix, float [B,K] -> float [B].
+///
+/// # Errors
+/// When it is not a matrix.
+pub fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
     Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?)
 }
 

@@ -42,8 +42,8 @@ use crate::data::batches::StepSamples;
 use crate::network::{Classifier, Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
-use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::loss::{SampleLoss, row_sums};
+use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -236,11 +236,6 @@ fn view_mean(network: &Classifier, mode: Mode, views: [&Tensor; 2]) -> anyhow::R
     Ok(one?.f_add(&other?)?.f_mul_scalar(0.5)?)
 }
 
-/// The sums of the rows of a matrix.
-fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
-    Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?)
-}
-
 /// Numbers scaled so that they go from 0 to 1. Equal ones are 0.
 fn scaled(numbers: &[f64]) -> Vec<f64> {
     let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
@@ -255,8 +250,7 @@ impl Method for DivideMix {
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let logits = self.learners.iter().map(|one| one.network.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
+        mean_logits(&self.learners, images)
     }
 
     fn measures(&self, epoch: u32) -> bool {
