@@ -69,7 +69,7 @@ kind! {
         labels: Optional[Labels];
         /// Which samples train and which validate. Without it: all train.
         split: Optional[Split];
-        /// The encoder to start from. Without it: from scratch.
+        /// The encoder to start from; of a model of two networks that of the first. Without it: from scratch.
         init: Optional[Weights, Model];
     }
     parameters {
