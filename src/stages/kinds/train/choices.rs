@@ -184,7 +184,8 @@ choices! {
     pub enum MetaSamples {
         /// Those held out by the split, with their clean labels.
         HeldOut,
-        /// The training samples with their given labels; goes with `meta-loss = "mae"`.
+        /// The training samples with their given labels, wrong ones too: set `meta-loss = "mae"`, which is robust to them. With cross-entropy, the weights favour
+        /// what the wrong labels say.
         Training,
     }
 }
