@@ -109,6 +109,21 @@ impl Train {
                 "there are no given labels beside those of the data set: connect 'labels', or drop it",
             ));
         }
+        if self.augmentation == Augmentation::None {
+            let generalized = self.method == Method::Finetune && self.loss == Loss::JensenShannon;
+            for (name, has_views, without) in [
+                ("consistency", self.method == Method::Sop && self.consistency > 0.0, 0),
+                ("views", generalized && self.views > 1, 1),
+            ] {
+                if has_views {
+                    let message = format!(
+                        "without augmentation, all views of an image are the same, and comparing them only takes time: \
+                         set another 'augmentation', or {name} = {without}"
+                    );
+                    problems.push(Problem::new(name, message));
+                }
+            }
+        }
         if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
             problems.push(Problem::new(
                 "augmentation",

@@ -113,6 +113,27 @@ fn mixup_is_in_the_key_only_where_images_are_mixed() {
 }
 
 #[test]
+fn views_that_are_the_same_are_not_compared() {
+    for (name, without, with, changes) in [
+        ("consistency", 0.0, 0.9, json!({"method": "sop"})),
+        ("views", 1.0, 2.0, json!({"loss": "jensen-shannon"})),
+    ] {
+        let check = |augmentation: &str, value: f64| {
+            let mut stage = changes.clone();
+            stage["augmentation"] = json!(augmentation);
+            stage[name] = if name == "views" { json!(value as u32) } else { json!(value) };
+            let problems = read(stage).check(&[]).into_iter();
+            problems.map(|problem| problem.field).collect::<Vec<_>>()
+        };
+        assert_eq!(check("none", with), [name]);
+        assert!(check("none", without).is_empty() && check("flip", with).is_empty(), "{name}");
+    }
+    // DivideMix mixes its views, each with another image.
+    let divided = read(json!({"method": "dividemix", "augmentation": "none"}));
+    assert!(divided.check(&[]).is_empty());
+}
+
+#[test]
 fn a_meta_weight_net_needs_samples_to_learn_from() {
     let stage = read(json!({"method": "meta-weight-net"}));
     assert_eq!(stage.check(&["data"]).len(), 1);
