@@ -11,7 +11,7 @@
 //! mean  = gamma(s) mean + (1 - gamma(s)) theta                of the step s
 //! ```
 //!
-//! l_i is the mixed loss. gamma rises to its value as exp(-5 (1 - s/S)^2), and so does lambda' where it is asked to, within an S of
+//! l_i is the mixed loss; with `mixup = 0`, nothing is mixed. gamma rises to its value as exp(-5 (1 - s/S)^2), and so does lambda' where it is asked to, within an S of
 //! its own. The averages pass in training mode, as in the
 //! authors' code, so that their running statistics are their own. Unlike there, the networks learn in turn step by step, from the same
 //! batches; what is evaluated is the mean prediction, where that code adds logits; and s counts from 1, there

@@ -19,7 +19,7 @@
 //! theta = optimizer step on mean_labelled -<t, ln p>  +  lambda_u mean_others |p - t|^2 / K  +  b sum_k 1/K ln(1 / (K mean p_k))
 //! ```
 //!
-//! sharp(q) is q^(1/T), scaled to sum to 1. lambda_u rises linearly from 0 after the first epochs.
+//! sharp(q) is q^(1/T), scaled to sum to 1. With `mixup = 0`, nothing is mixed. lambda_u rises linearly from 0 after the first epochs.
 //!
 //! As in the authors' code, p is of passes in training mode, which move the running statistics, and p' is not. Unlike in the paper,
 //! the networks learn in turn step by step, not epoch by epoch, and so both take as many steps as the one with more labelled samples
@@ -33,7 +33,7 @@
 pub mod division;
 pub mod mixture;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 use self::division::{Division, Steps};
@@ -65,8 +65,8 @@ pub struct DivideMix {
     clean_above: f64,
     /// T.
     temperature: f64,
-    /// alpha.
-    mixup: f64,
+    /// alpha; without it no image is mixed.
+    mixup: Option<f64>,
     /// lambda_u in the end.
     unlabelled_weight: f64,
     /// Epochs in which it rises.
@@ -105,7 +105,7 @@ impl DivideMix {
             confidence_penalty: parameters.confidence_penalty,
             clean_above: parameters.clean_above,
             temperature: parameters.sharpening_temperature,
-            mixup: parameters.method.mixup(parameters.mixup).context("DivideMix mixes images")?,
+            mixup: parameters.method.mixup(parameters.mixup),
             unlabelled_weight: parameters.unlabelled_weight,
             ramp_up_epochs: f64::from(parameters.ramp_up_epochs),
             is_divided: false,
@@ -196,10 +196,9 @@ impl DivideMix {
             Ok((Tensor::f_cat(&targets, 0)?, predictions))
         })?;
 
-        let mixing = labelled.mixing.as_ref().context("a labelled batch has its mixing")?;
-        let targets = mixing.of_rows(&targets)?;
+        let targets = labelled.mixed(&targets)?;
         let images = Tensor::f_cat(&[labelled_views, unlabelled_views].concat(), 0)?;
-        let logits = own.forward(&mixing.of_rows(&images)?)?;
+        let logits = own.forward(&labelled.mixed(&images)?)?;
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let (all_rows, classes) = logits.size2()?;
 

@@ -6,6 +6,9 @@ use super::{
 };
 use crate::kind::Problem;
 
+/// The smallest `mixup` with which images are mixed. With smaller ones nearly all shares are 0 or 1.
+const SMALLEST_MIXUP: f64 = 1e-3;
+
 impl Train {
     /// What is wrong with the parameters, given the names of the ports that are connected.
     pub(super) fn problems(&self, connected: &[&str]) -> Vec<Problem> {
@@ -123,6 +126,12 @@ impl Train {
                     problems.push(Problem::new(name, message));
                 }
             }
+        }
+        if let Some(alpha) = self.mixup.filter(|alpha| 0.0 < *alpha && *alpha < SMALLEST_MIXUP) {
+            let message = format!(
+                "{alpha} is neither 0, for images that are not mixed, nor at least {SMALLEST_MIXUP}"
+            );
+            problems.push(Problem::new("mixup", message));
         }
         if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
             problems.push(Problem::new(
