@@ -212,12 +212,9 @@ fn one_class_and_images_of_one_colour_train() {
     let labels = vec![0; 48];
     write_samples(&folder.path().join("data"), Part::Train, SHAPE, &pixels, &labels).unwrap();
     Labels { labels: labels.clone(), clean: labels }.write(&folder.path().join("labels")).unwrap();
-    for (stage, output) in [
-        (changed("train", &json!({})), "train"),
-        (changed("train", &json!({"loss": "nce-rce"})), "nce-rce"),
-        (changed("pretrain-simclr", &json!({})), "pretrain-simclr"),
-    ] {
-        run(&request(folder.path(), &stage, output)).unwrap();
+    for stage in [changed("train", &json!({})), changed("pretrain-simclr", &json!({}))] {
+        let name = stage.info().name;
+        run(&request(folder.path(), &stage, name)).unwrap();
     }
 }
 
