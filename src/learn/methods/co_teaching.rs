@@ -25,11 +25,11 @@
 
 use tch::{Kind, Tensor};
 
-use crate::network::{Mode, State, mean_prediction};
+use crate::network::{State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
 use crate::training::training_loop::StepPosition;
 
 /// Products of rates and sizes are this much beside the numbers that they stand for, at most.
@@ -112,9 +112,7 @@ impl Method for CoTeaching {
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let [f, g] = &self.learners;
-        let logits = [&f.network, &g.network].map(|one| one.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+        mean_logits(&self.learners, images)
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {

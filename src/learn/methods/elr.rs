@@ -24,7 +24,7 @@ use tch::{Kind, Tensor};
 use crate::network::{Mode, State};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
-use crate::training::loss::SampleLoss;
+use crate::training::loss::{SampleLoss, row_sums};
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 use crate::training::training_loop::StepPosition;
 
@@ -101,8 +101,7 @@ impl Targets {
         probabilities: &Tensor,
     ) -> anyhow::Result<Tensor> {
         let _no_gradients = tch::no_grad_guard();
-        let sums = probabilities.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
-        let shares = probabilities.f_div(&sums)?;
+        let shares = probabilities.f_div(&row_sums(probabilities)?.f_unsqueeze(1)?)?;
         let targets = self.targets.f_index_select(0, samples)?;
         let targets = targets.f_lerp(&shares, 1.0 - self.momentum)?;
         let _ = self.targets.f_index_copy_(0, samples, &targets)?;
@@ -123,8 +122,7 @@ pub fn probabilities(logits: &Tensor) -> anyhow::Result<Tensor> {
 /// # Errors
 /// When their shapes differ.
 pub fn regularizers(probabilities: &Tensor, targets: &Tensor) -> anyhow::Result<Tensor> {
-    let agreement =
-        probabilities.f_mul(targets)?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+    let agreement = row_sums(&probabilities.f_mul(targets)?)?;
     Ok(agreement.f_neg()?.f_add_scalar(1.0)?.f_log()?)
 }
 

@@ -11,7 +11,7 @@
 //! mean  = gamma(s) mean + (1 - gamma(s)) theta                of the step s
 //! ```
 //!
-//! l_i is the mixed loss. gamma rises to its value as exp(-5 (1 - s/S)^2), and so does lambda' where it is asked to, within an S of
+//! l_i is the mixed loss; with `mixup = 0`, nothing is mixed. gamma rises to its value as exp(-5 (1 - s/S)^2), and so does lambda' where it is asked to, within an S of
 //! its own. The averages pass in training mode, as in the
 //! authors' code, so that their running statistics are their own. Unlike there, the networks learn in turn step by step, from the same
 //! batches; what is evaluated is the mean prediction, where that code adds logits; and s counts from 1, there
@@ -28,7 +28,7 @@ use crate::network::{Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -137,8 +137,7 @@ impl Method for ElrPlus {
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let logits = self.learners().map(|one| one.network.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.into_iter().collect::<anyhow::Result<Vec<_>>>()?)
+        mean_logits(self.learners(), images)
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {

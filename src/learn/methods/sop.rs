@@ -40,7 +40,7 @@ use crate::network::{Mode, State};
 use crate::random::{Purpose, Stream};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
-use crate::training::loss::SampleLoss;
+use crate::training::loss::{SampleLoss, row_sums};
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 use crate::training::training_loop::StepPosition;
 
@@ -142,11 +142,6 @@ fn initial(setup: &Setup<'_>) -> anyhow::Result<Tensor> {
     Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?.f_to_device(setup.device)?)
 }
 
-/// The sums of the rows of a matrix.
-fn row_sums(matrix: &Tensor, keep: bool) -> anyhow::Result<Tensor> {
-    Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), keep, Kind::Float)?)
-}
-
 impl Method for Sop {
     fn networks(&self) -> Vec<&State> {
         vec![self.learner.network.state()]
@@ -187,14 +182,15 @@ impl Method for Sop {
         let corrected = probabilities.f_add(&batch.mixed(&excess)?)?;
         let corrected = corrected.f_sub(&batch.mixed(&lack.f_detach()?)?)?;
         let corrected = corrected.f_clamp_min(MARGIN)?;
-        let corrected = corrected.f_div(&row_sums(&corrected, true)?)?.f_clamp(MARGIN, 1.0)?;
+        let corrected =
+            corrected.f_div(&row_sums(&corrected)?.f_unsqueeze(1)?)?.f_clamp(MARGIN, 1.0)?;
         let labels = batch.mixed(&given)?;
-        let corrected_losses = row_sums(&labels.f_mul(&corrected.f_log()?)?, false)?.f_neg()?;
+        let corrected_losses = row_sums(&labels.f_mul(&corrected.f_log()?)?)?.f_neg()?;
 
         let unmixed = self.learner.unmixed(batch)?.unwrap_or(logits.f_detach()?);
         let likeliest = unmixed.f_argmax(1, false)?.f_one_hot(classes)?.f_to_kind(Kind::Float)?;
         let explained = likeliest.f_add(&excess.f_detach()?)?.f_sub(&lack)?;
-        let squared_errors = row_sums(&explained.f_sub(&given)?.f_square()?, false)?;
+        let squared_errors = row_sums(&explained.f_sub(&given)?.f_square()?)?;
 
         let mut loss = corrected_losses.f_mean(Kind::Float)?;
         if self.balance > 0.0 {
@@ -205,7 +201,7 @@ impl Method for Sop {
         if let Some(other) = &other {
             let first = logits.f_detach()?.f_log_softmax(-1, Kind::Float)?;
             let difference = first.f_sub(&other.f_log_softmax(-1, Kind::Float)?)?;
-            let divergence = row_sums(&first.f_exp()?.f_mul(&difference)?, false)?;
+            let divergence = row_sums(&first.f_exp()?.f_mul(&difference)?)?;
             let divergence = divergence.f_mean(Kind::Float)?;
             loss = loss.f_add(&divergence.f_mul_scalar(self.consistency)?)?;
         }

@@ -410,8 +410,11 @@ fn every_method_learns_something_else_from_mixed_images() {
             pipeline_learn::run(learn_stage(&request), &context).unwrap();
             std::fs::read(request.output.join(weights_file(0))).unwrap()
         };
-        // Those that always mix have other shares without it.
+        // Those that mix as their papers do have other shares without it.
         let (without, with) = (weights(None, "without"), weights(Some(0.5), "with"));
         assert!(without != with, "{method:?} ignores mixup");
+        let unmixed = weights(Some(0.0), "unmixed");
+        assert_eq!(unmixed == without, method.mixup(None).is_none(), "{method:?}");
+        assert!(unmixed != with, "{method:?} mixes");
     }
 }

@@ -124,7 +124,9 @@ impl SampleLoss {
             }
             Self::ActivePassive { active, passive } => {
                 let error = log_probability.f_expm1()?.f_mul_scalar(-REVERSE * passive)?;
-                let share = log_probability.f_div(&row_sums(&log_softmax)?)?;
+                // The sum is below -1 for two classes or more. For one it is 0, and so is what that is a share of.
+                let of_all = row_sums(&log_softmax)?.f_clamp_max(-1.0)?;
+                let share = log_probability.f_div(&of_all)?;
                 error.f_add(&share.f_mul_scalar(active)?)?
             }
             Self::LabelSmoothing { share } => {
@@ -169,8 +171,11 @@ impl SampleLoss {
     }
 }
 
-/// The sums of the rows of a matrix.
-fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
+/// The sums of the rows of a matrix, float [B,K] -> float [B].
+///
+/// # Errors
+/// When it is not a matrix.
+pub fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
     Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?)
 }
 

@@ -17,7 +17,7 @@ use super::recipe::Recipe;
 use super::state_tensors::StateTensors;
 use super::training_loop::StepPosition;
 use crate::data::batches::StepSamples;
-use crate::network::{Classifier, Mode, State, weights};
+use crate::network::{Classifier, Mode, State, mean_prediction, weights};
 
 /// A method of training a classifier: what it learns with, and what happens in one step.
 pub trait Method {
@@ -25,7 +25,7 @@ pub trait Method {
     fn networks(&self) -> Vec<&State>;
 
     /// The logits that are evaluated: images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode. Of several networks
-    /// those of [`mean_prediction`](crate::network::mean_prediction), as `evaluate` has them.
+    /// those of [`mean_logits`], as `evaluate` has them.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -313,6 +313,18 @@ impl Learner {
         let pass = || self.network.forward(&batch.images, Mode::LookAhead);
         batch.mixing.as_ref().map(|_| tch::no_grad(pass)).transpose()
     }
+}
+
+/// The logits of the mean prediction of learners' networks, in evaluation mode: images float \[B,C,H,W\] -> float \[B,K\].
+///
+/// # Errors
+/// When libtorch fails.
+pub fn mean_logits<'a>(
+    learners: impl IntoIterator<Item = &'a Learner>,
+    images: &Tensor,
+) -> anyhow::Result<Tensor> {
+    let logits = learners.into_iter().map(|one| one.network.forward(images, Mode::Evaluate));
+    mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
 }
 
 #[cfg(test)]

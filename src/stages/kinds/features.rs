@@ -21,7 +21,7 @@ kind! {
     /// It takes 4 F + 8 bytes a sample. The pass starts again when it is interrupted.
     Features = "features", version 1, seeded false, output Features;
     ports {
-        /// The encoder.
+        /// The encoder; of a model of two networks that of the first.
         weights: One[Weights, Model];
         /// The data set.
         data: One[Dataset];

@@ -31,7 +31,7 @@ kind! {
     /// probes, and the probe takes seconds.
     Probe = "probe", version 4, seeded true, output Metrics;
     ports {
-        /// The encoder. Without it: `features` takes its place.
+        /// The encoder; of a model of two networks that of the first. Without it: `features` takes its place.
         weights: Optional[Weights, Model];
         /// What the encoder made of the images. Then nothing is augmented, and the images are not read.
         features: Optional[Features];

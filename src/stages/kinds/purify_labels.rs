@@ -24,14 +24,16 @@ choices! {
 kind! {
     /// Corrects labels by the features of the samples: linear algebra, without training a network.
     ///
-    /// The samples that train correct each other; held-out samples keep their labels. What a sample was labelled does not count for
-    /// itself, but in `linear` with `uses-clean`. The clean labels of the samples that train are only compared with the result, in the metrics.
+    /// The samples that train correct each other; held-out samples keep their labels. No sample votes for itself. With `nearest-neighbours`
+    /// and `linear`, its own label has no influence on the one that is found for it; with `adaptive-nearest-neighbours` it has an indirect one (below), and with
+    /// `uses-clean` a direct one. The clean labels of the samples that train are only compared with the result, in the metrics.
     /// Neighbours are those of the largest cosine between features; of classes with equal votes, the first wins.
     ///
     /// - `nearest-neighbours`: the confidence is the share of the neighbours that have the label.
     /// - `adaptive-nearest-neighbours`: WANN (Di Salvo et al., 2024, arXiv 2408.14358). The size k of a sample is the first of
     ///   `k-min`, `k-min` + 2, ... below `k-max` for which most of its k nearest neighbours have its label, else `k-max`; its reliability
-    ///   is 1/k. As many neighbours as the size of the nearest one says vote, each by its reliability. The confidence is the share of
+    ///   is 1/k. As many neighbours as the size of the nearest one says vote, each by its reliability. As the sample can be a neighbour
+    ///   of these, its own label can change their sizes and reliabilities, but not what they vote for. The confidence is the share of
     ///   the votes. The published code compares standardised features by their distance instead.
     /// - `linear`: ridge regression of the labels, as one-hot vectors, on the features; each sample is predicted by the regression
     ///   without it, and the class with the largest value wins, whose value is the confidence, from 0 to 1. With `uses-clean`, labels are soft

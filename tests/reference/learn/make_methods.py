@@ -124,15 +124,40 @@ def sop(rate_u, rate_v, consistency, balance, mixes=False):
 
 def forward_correction():
     transition = torch.softmax(fill((CLASSES, CLASSES), 3002, -2.0, 2.0).double(), 1)
+    return trajectory(corrected_by(transition))
 
+
+def corrected_by(transition):
     def loss_of(network, batch):
         images, _, labels, _ = batch
         logits = network(images)
-        given = torch.softmax(logits, 1) @ transition
+        given = torch.softmax(logits, 1) @ transition.clamp(min=1e-8)
         loss = F.nll_loss(given.log(), labels)
         return logits, loss, [loss]
 
-    return trajectory(loss_of)
+    return loss_of
+
+
+def estimated_forward_correction(after):
+    """The identity until the epoch `after`, then what the network predicts of the sample at the 97th percentile of each class."""
+    transition = torch.eye(CLASSES, dtype=torch.float64)
+    surer = 3 * BATCH * BATCHES // 100
+
+    def begin_epoch(network, epoch):
+        if epoch != after:
+            return
+        network.eval()
+        with torch.no_grad():
+            predictions = [torch.softmax(network(batch(step)[0]), 1) for step in range(BATCHES)]
+        network.train()
+        predictions = torch.cat(predictions)
+        ordered, samples = predictions.sort(dim=0, descending=True)
+        gaps = -ordered[surer - 1 : surer + 2].diff(dim=0)
+        assert (gaps > 1e-4 * ordered[surer]).all(), "float32 may choose another sample: use other inputs"
+        transition.copy_(predictions[samples[surer]])
+
+    made = trajectory(corrected_by(transition), begin_epoch=begin_epoch)
+    return {"after": after, **made, "transition": transition.flatten().tolist()}
 
 
 def generalized_jensen_shannon(share):
@@ -255,6 +280,9 @@ def losses():
         return F.one_hot(p.argmax(1), 5).double()
 
     kinds = {
+        "cross-entropy": lambda p: cross_entropy(y, p),
+        "generalized-cross-entropy": lambda p: (1 - (y * p).sum(1) ** 0.66) / 0.66,
+        "mae": lambda p: (p - y).abs().sum(1),
         "symmetric-cross-entropy": lambda p: 0.1 * cross_entropy(y, p) + 1.5 * reverse(p),
         "nce-rce": lambda p: 2 * normalised(p) + 0.5 * reverse(p),
         "label-smoothing": lambda p: cross_entropy(0.9 * y + 0.1 / 5, p),
@@ -288,6 +316,7 @@ def some(tensor):
 vectors = {
     "losses": losses(),
     "forward_correction": forward_correction(),
+    "estimated_forward_correction": estimated_forward_correction(2),
     "generalized_jensen_shannon": generalized_jensen_shannon(0.3),
     "elr": [elr(0.7, 3.0), elr(0.9, 1.0)],
     "elr_with_mixup": [elr(0.7, 3.0, True)],

@@ -35,8 +35,8 @@ impl Division {
 pub struct Steps {
     /// Samples of each side in a step.
     pub batch_size: usize,
-    /// Of the distribution of the shares in which images are mixed.
-    pub alpha: f64,
+    /// Of the distribution of the shares in which images are mixed, where they are.
+    pub alpha: Option<f64>,
     /// Names all draws.
     pub seed: u64,
     /// The epoch.
@@ -85,9 +85,9 @@ impl Steps {
     fn sets(self, step: u32, network: u32, sides: [Vec<u32>; 2]) -> [SampleSet; 2] {
         let rows = 2 * sides.iter().map(Vec::len).sum::<usize>();
         let mut stream = Stream::new(self.seed, Purpose::Mixing, self.epoch, step).of_view(network);
-        let mixing = Mixing::draw(&mut stream, self.alpha, rows);
+        let mixing = self.alpha.map(|alpha| Mixing::draw(&mut stream, alpha, rows));
         let [labelled, unlabelled] = sides.map(|side| SampleSet::of_views(side, 2));
-        [SampleSet { mixing: Some(mixing), ..labelled }, unlabelled]
+        [SampleSet { mixing, ..labelled }, unlabelled]
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn every_labelled_sample_has_its_turn_in_every_epoch() {
         let steps = |epoch| {
-            let steps = Steps { batch_size: 4, alpha: 4.0, seed: 3, epoch };
+            let steps = Steps { batch_size: 4, alpha: Some(4.0), seed: 3, epoch };
             steps.of([division(0..10, 10..20), division(0..17, 17..20)])
         };
         let epoch = steps(0);

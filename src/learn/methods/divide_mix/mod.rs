@@ -19,7 +19,7 @@
 //! theta = optimizer step on mean_labelled -<t, ln p>  +  lambda_u mean_others |p - t|^2 / K  +  b sum_k 1/K ln(1 / (K mean p_k))
 //! ```
 //!
-//! sharp(q) is q^(1/T), scaled to sum to 1. lambda_u rises linearly from 0 after the first epochs.
+//! sharp(q) is q^(1/T), scaled to sum to 1. With `mixup = 0`, nothing is mixed. lambda_u rises linearly from 0 after the first epochs.
 //!
 //! As in the authors' code, p is of passes in training mode, which move the running statistics, and p' is not. Unlike in the paper,
 //! the networks learn in turn step by step, not epoch by epoch, and so both take as many steps as the one with more labelled samples
@@ -33,7 +33,7 @@
 pub mod division;
 pub mod mixture;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 use self::division::{Division, Steps};
@@ -42,8 +42,8 @@ use crate::data::batches::StepSamples;
 use crate::network::{Classifier, Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
-use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::loss::{SampleLoss, row_sums};
+use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -65,8 +65,8 @@ pub struct DivideMix {
     clean_above: f64,
     /// T.
     temperature: f64,
-    /// alpha.
-    mixup: f64,
+    /// alpha; without it no image is mixed.
+    mixup: Option<f64>,
     /// lambda_u in the end.
     unlabelled_weight: f64,
     /// Epochs in which it rises.
@@ -105,7 +105,7 @@ impl DivideMix {
             confidence_penalty: parameters.confidence_penalty,
             clean_above: parameters.clean_above,
             temperature: parameters.sharpening_temperature,
-            mixup: parameters.method.mixup(parameters.mixup).context("DivideMix mixes images")?,
+            mixup: parameters.method.mixup(parameters.mixup),
             unlabelled_weight: parameters.unlabelled_weight,
             ramp_up_epochs: f64::from(parameters.ramp_up_epochs),
             is_divided: false,
@@ -196,10 +196,9 @@ impl DivideMix {
             Ok((Tensor::f_cat(&targets, 0)?, predictions))
         })?;
 
-        let mixing = labelled.mixing.as_ref().context("a labelled batch has its mixing")?;
-        let targets = mixing.of_rows(&targets)?;
+        let targets = labelled.mixed(&targets)?;
         let images = Tensor::f_cat(&[labelled_views, unlabelled_views].concat(), 0)?;
-        let logits = own.forward(&mixing.of_rows(&images)?)?;
+        let logits = own.forward(&labelled.mixed(&images)?)?;
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
         let (all_rows, classes) = logits.size2()?;
 
@@ -236,11 +235,6 @@ fn view_mean(network: &Classifier, mode: Mode, views: [&Tensor; 2]) -> anyhow::R
     Ok(one?.f_add(&other?)?.f_mul_scalar(0.5)?)
 }
 
-/// The sums of the rows of a matrix.
-fn row_sums(matrix: &Tensor) -> anyhow::Result<Tensor> {
-    Ok(matrix.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?)
-}
-
 /// Numbers scaled so that they go from 0 to 1. Equal ones are 0.
 fn scaled(numbers: &[f64]) -> Vec<f64> {
     let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
@@ -255,8 +249,7 @@ impl Method for DivideMix {
     }
 
     fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let logits = self.learners.iter().map(|one| one.network.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
+        mean_logits(&self.learners, images)
     }
 
     fn measures(&self, epoch: u32) -> bool {

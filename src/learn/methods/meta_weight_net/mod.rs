@@ -90,6 +90,17 @@ pub struct MetaWeightNet {
     curve_end: f64,
 }
 
+/// What to say of meta samples whose labels may be wrong, and a loss that is not robust to these.
+fn unsuited_loss_note(parameters: &kinds::Train) -> Option<String> {
+    let is_unsuited = parameters.meta_samples == MetaSamples::Training
+        && parameters.meta_loss == MetaLoss::CrossEntropy;
+    is_unsuited.then(|| {
+        "the weights are learned from the training samples by the cross-entropy with their given labels, and so favour what wrong labels say: \
+         set meta-loss = \"mae\", or meta-samples = \"held-out\""
+            .to_owned()
+    })
+}
+
 impl MetaWeightNet {
     /// The method at its beginning.
     ///
@@ -104,12 +115,13 @@ impl MetaWeightNet {
         ensure!(
             !samples.is_empty(),
             "the split does not hold out any samples, and Meta-Weight-Net learns from them: \
-             hold some out, or set meta-samples = \"training\""
+             hold some out, or set meta-samples = \"training\" and meta-loss = \"mae\""
         );
         let batch_size = parameters.meta_batch_size.unwrap_or(parameters.batch_size);
         let batch_size = usize::try_from(batch_size)?;
         let note = small_batch_note("the meta set", samples.len(), "meta-batch-size", batch_size);
         setup.notes.extend(note);
+        setup.notes.extend(unsuited_loss_note(parameters));
         let learner = setup.learner()?;
         let weighting = Weighting::new(parameters.meta_hidden, setup.seed, setup.device)?;
         let rule = match parameters.meta_optimizer {
@@ -350,4 +362,20 @@ fn largest_usual_loss(loss: SampleLoss, classes: usize) -> f64 {
 
 fn numbers(tensor: &Tensor) -> anyhow::Result<Vec<f64>> {
     Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_wrong_labels_mislead_is_noted() {
+        let is_noted = |meta_samples, meta_loss| {
+            let stage = kinds::Train { meta_samples, meta_loss, ..kinds::Train::default() };
+            unsuited_loss_note(&stage).is_some()
+        };
+        assert!(is_noted(MetaSamples::Training, MetaLoss::CrossEntropy));
+        assert!(!is_noted(MetaSamples::Training, MetaLoss::Mae));
+        assert!(!is_noted(MetaSamples::HeldOut, MetaLoss::CrossEntropy));
+    }
 }

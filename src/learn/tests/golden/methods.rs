@@ -13,7 +13,7 @@ use pipeline_learn::training::loss::SampleLoss;
 use pipeline_learn::training::method::{Learner, Method, Setup};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
-use pipeline_stages::kinds::Train;
+use pipeline_stages::kinds::{Loss, Train};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -153,10 +153,11 @@ fn some(tensor: &Tensor) -> Vec<f64> {
 
 #[test]
 fn robust_losses_and_their_gradients() {
-    let expected = METHODS["losses"].as_object().expect("a table");
-    for (name, expected) in expected {
+    for &loss in Loss::ALL {
+        let name = loss.name();
+        let expected = METHODS["losses"].get(name).expect(name);
         let changes = json!({
-            "loss": name, "forward-weight": 0.1, "reverse-weight": 1.5, "active-weight": 2.0,
+            "loss": name, "q": 0.66, "forward-weight": 0.1, "reverse-weight": 1.5, "active-weight": 2.0,
             "passive-weight": 0.5, "smoothing": 0.1, "label-share": 0.3,
             "given-share": if name.starts_with("soft") { 0.95 } else { 0.8 },
         });
@@ -187,6 +188,13 @@ fn robust_losses_and_their_gradients() {
                 );
             }
         }
+
+        // The only class is certain, whatever the logit.
+        let logits = Tensor::from_slice(&[3.0f32, -2.0]).reshape([2, 1]).set_requires_grad(true);
+        let losses = loss.of_samples(&logits, &Tensor::from_slice(&[0i64, 0])).expect("it fits");
+        losses.sum(Kind::Float).backward();
+        let found = [flat(&losses), flat(&logits.grad())].concat();
+        assert_close(&found, &[0.0; 4], 1e-3, &format!("{name}, one class"));
     }
 }
 
@@ -222,6 +230,22 @@ fn forward_correction_follows_pytorch() {
         method.transition().shallow_clone().copy_(&transition);
         follows(&METHODS[name], name, shown, &mut method, ForwardCorrection::learner);
     }
+}
+
+#[test]
+fn forward_correction_with_an_estimate_follows_pytorch() {
+    let _alone = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let expected = &METHODS["estimated_forward_correction"];
+    let after = expected["after"].as_f64().expect("a number") as u32;
+    let parameters = parameters("forward-correction", &json!({"estimation-epochs": after}));
+    let recipe = Recipe::of(&parameters);
+    let mut method = ForwardCorrection::new(&mut setup(&recipe)).expect("builds");
+    let identity = Tensor::eye(CLASSES, (Kind::Float, Device::Cpu));
+    assert_eq!(flat(method.transition()), flat(&identity));
+    follows(expected, "estimated", IMAGES, &mut method, ForwardCorrection::learner);
+    // Predictions of single samples, as the targets of ELR.
+    let found = flat(method.transition());
+    assert_close(&found, &numbers(&expected["transition"]), 1e-3, "transition");
 }
 
 #[test]

@@ -126,7 +126,7 @@ init = "train"
        |        ^^^^^^^
        |
        = help: stages that fit: simclr
-       = help: The encoder to start from. Without it: from scratch.
+       = help: The encoder to start from; of a model of two networks that of the first. Without it: from scratch.
 
     error: 1 mistake in x.toml; nothing was run
     "##);
@@ -164,7 +164,7 @@ error: 'make' produces metrics, but 'init' takes weights or model
    |        ^^^^^^
    |
    = help: no stage here fits (kinds that would: import-weights, pretrain-simclr, pretrain-supervised, train)
-   = help: The encoder to start from. Without it: from scratch.
+   = help: The encoder to start from; of a model of two networks that of the first. Without it: from scratch.
 
 error: 1 mistake in x.toml; nothing was run
 "#);

@@ -184,18 +184,20 @@ choices! {
     pub enum MetaSamples {
         /// Those held out by the split, with their clean labels.
         HeldOut,
-        /// The training samples with their given labels; goes with `meta-loss = "mae"`.
+        /// The training samples with their given labels, wrong ones too: set `meta-loss = "mae"`, which is robust to them. With cross-entropy, the weights favour
+        /// what the wrong labels say.
         Training,
     }
 }
 
 impl Method {
-    /// The alpha of MixUp, where images are mixed, from what `mixup` is: without it, methods that always mix have that of their paper.
+    /// The alpha of MixUp, where images are mixed, from what `mixup` is: without it, methods with MixUp have that of their paper.
     pub fn mixup(self, given: Option<f64>) -> Option<f64> {
-        match self {
-            Self::DivideMix => Some(given.unwrap_or(4.0)),
-            Self::ElrPlus => Some(given.unwrap_or(1.0)),
-            _ => given,
-        }
+        let of_paper = match self {
+            Self::DivideMix => Some(4.0),
+            Self::ElrPlus => Some(1.0),
+            _ => None,
+        };
+        given.or(of_paper).filter(|alpha| *alpha > 0.0)
     }
 }

@@ -26,6 +26,9 @@ kind! {
     /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
     /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
+    /// `weights.safetensors` has the network, and `model.json` says what it takes. `co-teaching`, `dividemix` and `elr-plus` train two networks: the second one is in
+    /// `weights-2.safetensors`. `evaluate` uses the mean of their predictions; what takes an encoder from a model (`init`, `features`, `probe`) uses the first one.
+    ///
     /// Meta-Weight-Net adds four columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
     /// the mean loss on the meta samples after the look-ahead; `weight`, the mean weight of all samples; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
     /// whose label is right and of those whose label is wrong, if `labels` are connected. `weight-curve.csv` has the weight that the net learned for losses from 0
@@ -48,7 +51,7 @@ kind! {
     ///
     /// `elr-plus` adds `loss-1`, `loss-2`, `regularizer-1` and `regularizer-2`, the same numbers of both networks, of whose losses `train-loss` is the mean.
     ///
-    /// With `mixup`, and with `elr-plus` always, losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image; not so
+    /// Where images are mixed (`mixup`), losses are those of the mixed images, and `train-accuracy` is against the label of the larger part of an image; not so
     /// with `dividemix` and `co-teaching`.
     ///
     /// With `sample-losses = true`, `sample-losses.safetensors` has, for the N samples that train and E epochs,
@@ -56,7 +59,7 @@ kind! {
     /// - `index`, i64 `[N]`: the place of the sample in the training part of the data set, from 0; ascending;
     /// - `label-given` and `label-clean`, i64 `[N]`: the label that it was trained on, and that of the data set;
     /// - `losses`, f32 `[E,N]`: its loss under the given label, by the `loss` of the stage, in the forward pass in which it was
-    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch; of two networks that learn from it the mean; with `mixup` as `sample-losses` says;
+    ///   trained on: of the augmented image, by the network before that step, with the statistics of the batch; of two networks that learn from it the mean; of mixed images as `sample-losses` says;
     /// - `weights`, f32 `[E,N]`, with Meta-Weight-Net: the weight from 0 to 1 that the net gave to it in that step,
     ///   before shares of the batch are made of the weights; with `truncated-loss` 1 if the network learned from it, else 0.
     ///
@@ -69,7 +72,7 @@ kind! {
         labels: Optional[Labels];
         /// Which samples train and which validate. Without it: all train.
         split: Optional[Split];
-        /// The encoder to start from. Without it: from scratch.
+        /// The encoder to start from; of a model of two networks that of the first. Without it: from scratch.
         init: Optional[Weights, Model];
     }
     parameters {
@@ -101,12 +104,12 @@ kind! {
         /// How a training image is changed before each use.
         augmentation: Augmentation = Augmentation::Flip;
         /// MixUp: each image of a step is mixed with another one, and the loss is that of both labels, each with the share of its image. The shares of a step are
-        /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. Without it: no image is mixed;
-        /// with `dividemix` 4 and with `elr-plus` 1, as in their papers.
+        /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. With 0, no image is mixed; any other value is at least 0.001.
+        /// Without it: 0; with `dividemix` 4 and with `elr-plus` 1, as in their papers.
         ///
         /// What a method knows of single samples stays of single images: `elr`, `sop` and `co-teaching` then see each batch a second time, not mixed, for their targets,
         /// for what is wrong with a label, and to choose samples, of which `co-teaching` mixes those that it chose.
-        mixup: Option<f64> = None, in 1e-3..=1e3;
+        mixup: Option<f64> = None, in 0.0..=1e3;
         /// The side in pixels of the images that the network sees. Without it: the data set's own; for encoded images 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
         /// How pixels are scaled.
@@ -128,7 +131,7 @@ kind! {
         track_test: bool = true;
         /// Whether the loss of every training sample in every epoch is kept, in `sample-losses.safetensors`.
         ///
-        /// With `mixup`, and with `elr-plus` always, it is the loss of the mixed image by both of its labels; with `meta-weight-net` that by its own label, of both images that it is a
+        /// Where images are mixed (`mixup`), it is the loss of the mixed image by both of its labels; with `meta-weight-net` that by its own label, of both images that it is a
         /// part of, by its shares; with `co-teaching` and `dividemix` that by its own label, of the image not mixed.
         ///
         /// It takes 4 bytes per sample and epoch of memory, of every checkpoint and of the artifact; twice that with Meta-Weight-Net and `truncated-loss`.

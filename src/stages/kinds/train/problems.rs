@@ -6,6 +6,9 @@ use super::{
 };
 use crate::kind::Problem;
 
+/// The smallest `mixup` with which images are mixed. With smaller ones nearly all shares are 0 or 1.
+const SMALLEST_MIXUP: f64 = 1e-3;
+
 impl Train {
     /// What is wrong with the parameters, given the names of the ports that are connected.
     pub(super) fn problems(&self, connected: &[&str]) -> Vec<Problem> {
@@ -108,6 +111,27 @@ impl Train {
                 "validation-labels",
                 "there are no given labels beside those of the data set: connect 'labels', or drop it",
             ));
+        }
+        if self.augmentation == Augmentation::None {
+            let generalized = self.method == Method::Finetune && self.loss == Loss::JensenShannon;
+            for (name, has_views, without) in [
+                ("consistency", self.method == Method::Sop && self.consistency > 0.0, 0),
+                ("views", generalized && self.views > 1, 1),
+            ] {
+                if has_views {
+                    let message = format!(
+                        "without augmentation, all views of an image are the same, and comparing them only takes time: \
+                         set another 'augmentation', or {name} = {without}"
+                    );
+                    problems.push(Problem::new(name, message));
+                }
+            }
+        }
+        if let Some(alpha) = self.mixup.filter(|alpha| 0.0 < *alpha && *alpha < SMALLEST_MIXUP) {
+            let message = format!(
+                "{alpha} is neither 0, for images that are not mixed, nor at least {SMALLEST_MIXUP}"
+            );
+            problems.push(Problem::new("mixup", message));
         }
         if self.augmentation == Augmentation::CropFlip && self.image_size.is_some() {
             problems.push(Problem::new(

@@ -104,12 +104,50 @@ fn mixup_is_in_the_key_only_where_images_are_mixed() {
     let key = |parameters| kind::key_parameters(&read(parameters));
     assert!(!key(json!({})).contains_key("mixup"));
     assert_eq!(key(json!({"mixup": 1.0}))["mixup"], json!(1.0));
+    assert_eq!(key(json!({"mixup": 0})), key(json!({})));
     for (method, alpha) in [("dividemix", 4.0), ("elr-plus", 1.0)] {
         let without = key(json!({"method": method}));
         assert!(!without.contains_key("mixup"));
         assert_eq!(key(json!({"method": method, "mixup": alpha})), without, "{method}");
         assert_eq!(key(json!({"method": method, "mixup": 2.0}))["mixup"], json!(2.0));
+        assert_eq!(key(json!({"method": method, "mixup": 0}))["mixup"], json!(0.0));
     }
+}
+
+#[test]
+fn images_are_mixed_by_a_number_of_some_size_or_not_at_all() {
+    let check = |mixup: f64| read(json!({"mixup": mixup})).check(&[]).len();
+    assert_eq!([0.0, 1e-4, 1e-3, 1e3].map(check), [0, 1, 0, 0]);
+    let mixed = |method: &str, mixup: Value| {
+        let Train { method, mixup, .. } = read(json!({"method": method, "mixup": mixup}));
+        method.mixup(mixup)
+    };
+    for (method, usual) in [("finetune", None), ("dividemix", Some(4.0)), ("elr-plus", Some(1.0))] {
+        assert_eq!(mixed(method, json!(0)), None, "{method}");
+        assert_eq!(mixed(method, Value::Null), usual, "{method}");
+        assert_eq!(mixed(method, json!(0.5)), Some(0.5), "{method}");
+    }
+}
+
+#[test]
+fn views_that_are_the_same_are_not_compared() {
+    for (name, without, with, changes) in [
+        ("consistency", 0.0, 0.9, json!({"method": "sop"})),
+        ("views", 1.0, 2.0, json!({"loss": "jensen-shannon"})),
+    ] {
+        let check = |augmentation: &str, value: f64| {
+            let mut stage = changes.clone();
+            stage["augmentation"] = json!(augmentation);
+            stage[name] = if name == "views" { json!(value as u32) } else { json!(value) };
+            let problems = read(stage).check(&[]).into_iter();
+            problems.map(|problem| problem.field).collect::<Vec<_>>()
+        };
+        assert_eq!(check("none", with), [name]);
+        assert!(check("none", without).is_empty() && check("flip", with).is_empty(), "{name}");
+    }
+    // DivideMix mixes its views, each with another image.
+    let divided = read(json!({"method": "dividemix", "augmentation": "none"}));
+    assert!(divided.check(&[]).is_empty());
 }
 
 #[test]
