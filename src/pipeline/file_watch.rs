@@ -110,15 +110,15 @@ impl FileWatch {
     }
 
     /// If something may have changed since these were started or last waited for, waits until no more follows at once. Returns whether it did.
-    pub(crate) fn settle(watches: &[Self]) -> bool {
+    pub(crate) fn wait_if_changed(watches: &[Self]) -> bool {
         // A report takes a moment to arrive.
         let end = Instant::now() + QUIET;
-        let settles = |watch: &&Self| {
+        let waits = |watch: &&Self| {
             let rest = end.saturating_duration_since(Instant::now());
             let report = watch.receiver.recv_timeout(rest);
             report.map(|report| watch.wait_from(report, LONGEST)).is_ok()
         };
-        watches.iter().filter(settles).count() > 0
+        watches.iter().filter(waits).count() > 0
     }
 
     fn wait_for(&self, longest: Duration) -> anyhow::Result<()> {
@@ -370,10 +370,10 @@ mod tests {
                 std::thread::sleep(QUIET * 3);
                 file.write_all(b"whole").expect("writable");
             });
-            assert!(FileWatch::settle(&watches));
+            assert!(FileWatch::wait_if_changed(&watches));
             assert_eq!(fs::read_to_string(&path).expect("readable"), "whole");
         });
-        assert!(!FileWatch::settle(&watches));
+        assert!(!FileWatch::wait_if_changed(&watches));
         // Who keeps a file open is not waited for without an end.
         let _open = fs::File::create(&path).expect("writable");
         watches[0].wait().expect("a report");

@@ -163,7 +163,7 @@ fn what_is_not_signed_by_somebody_who_is_trusted_is_made_again() {
     what_is_not_signed_is_made_here(&Lab::at(place, |manifest| user(manifest, "signed")));
 }
 
-/// For one story at a time: the store writes all its users anew with each change of one, and an account that expires may get lost.
+/// For one story at a time: the store writes all its users with each change of one, which can lose an account that expires.
 fn users() -> MutexGuard<'static, ()> {
     static USERS: Mutex<()> = Mutex::new(());
     USERS.lock().unwrap_or_else(PoisonError::into_inner)

@@ -138,6 +138,56 @@ fn results_that_used_clean_labels_are_marked() {
     assert_marked();
 }
 
+/// A training on labels that are corrupted but for the samples that a split holds out.
+const SPLITS: &str = r#"
+[experiment]
+name = "splits"
+
+[stages.data]
+kind = "dataset"
+format = "image-folder"
+path = "photos"
+size = 32
+
+[stages.split]
+kind = "split"
+data = "data"
+holdout = 2
+
+[stages.other]
+kind = "split"
+data = "data"
+holdout = 1
+
+[stages.noisy]
+kind = "corrupt-labels"
+data = "data"
+split = "split"
+rate = 0.5
+
+[stages.train]
+kind = "train"
+data = "data"
+labels = "noisy"
+split = "split"
+architecture = "resnet8"
+"#;
+
+#[test]
+fn results_of_a_training_with_another_split_than_its_labels_are_marked() {
+    let project = Sandbox::new(SPLITS).with_fake_learn("");
+    project.write_photos("photos", &["cat", "dog"], 4, 1);
+    let marks = || {
+        let results = project.pipeline("results experiment.toml train --json").json();
+        let results = results.as_array().expect("a list").iter();
+        results.filter(|result| result["clean-labels"] == true).count()
+    };
+    project.pipeline("run experiment.toml").success();
+    assert_eq!(marks(), 0);
+    project.pipeline("run experiment.toml --set stages.train.split=other").success();
+    assert_eq!(marks(), 1);
+}
+
 #[test]
 fn two_results_beside_each_other() {
     let project = project();

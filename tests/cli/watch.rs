@@ -90,7 +90,7 @@ fn what_is_written_while_a_plan_is_shown_is_not_shown_half() {
     for times in 2..5 {
         project.write("parts/other", times.to_string());
         wait_until_it_watches(&watch, times);
-        // At this moment it begins to look again.
+        // At this moment it begins to recheck.
         let mut file = fs::File::create(project.path("parts/a")).expect("writable");
         std::thread::sleep(std::time::Duration::from_millis(100));
         file.write_all(b"a").expect("writable");

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     let mut shown: Option<Contents> = None;
     // Those since the last thing that was shown: what began to change before a look counts, too.
     let mut watches: Vec<FileWatch> = Vec::new();
-    let mut has_settled = false;
+    let mut has_waited = false;
     loop {
         // First, so that nothing is missed that changes after the look. Again each time: folders may have been replaced.
         watches.push(FileWatch::on(&targets)?);
@@ -56,21 +56,18 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
             targets = wanted;
             continue;
         }
-        if shown.as_ref() == Some(&look.contents) {
-            watches.drain(..watches.len() - 1);
-            watches.iter().try_for_each(FileWatch::wait)?;
-            has_settled = false;
+        let is_news = shown.as_ref() != Some(&look.contents);
+        // What somebody writes just now is not shown half; but there may be one who always writes.
+        if is_news && shown.is_some() && !has_waited && FileWatch::wait_if_changed(&watches) {
+            has_waited = true;
             continue;
         }
-        // What somebody writes just now is not shown half; but there may be one who always writes.
-        if shown.is_some() && !has_settled {
-            has_settled = FileWatch::settle(&watches);
-            if has_settled {
-                continue;
-            }
-        }
+        has_waited = false;
         watches.drain(..watches.len() - 1);
-        has_settled = false;
+        if !is_news {
+            watches.iter().try_for_each(FileWatch::wait)?;
+            continue;
+        }
         if let Some(shown) = &shown {
             note(&format!("\n{} changed", changed(shown, &look.contents, &targets)));
         }
