@@ -10,7 +10,7 @@ use crate::difference::{Difference, Differences, How};
 use crate::digest::Digest;
 use crate::key::{OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
-use crate::outside::{CheckedFiles, OutsidePlaces, Unusable};
+use crate::outside::{CheckedFiles, Looked, Outside, OutsidePlaces, Unusable};
 use crate::plan::{Blocked, Facts, NoResult};
 use crate::remote::SharedCache;
 use crate::stage_name::StageName;
@@ -22,7 +22,7 @@ pub(crate) struct CacheFacts<'a> {
     index: Arc<StatIndex>,
     outside: BTreeMap<StageName, Result<Vec<OutsideDigest>, Blocked>>,
     /// What the digests in `outside` were made of.
-    listings: BTreeMap<Digest, Listing>,
+    found: BTreeMap<Digest, Arc<Outside>>,
     checked: CheckedFiles,
     /// The stages that are to run again although they have results.
     forced: BTreeSet<StageName>,
@@ -50,11 +50,12 @@ impl<'a> CacheFacts<'a> {
     ) -> Self {
         let index = Arc::new(StatIndex::at(cache.layout().stat_index()));
         let mut facts = Self::of_results(cache, &manifest.experiment.name, index);
+        let looked = Looked::default();
         for declaration in selected.iter().filter_map(|name| manifest.stage(name)) {
             if declaration.stage.outside_paths().is_empty() {
                 continue;
             }
-            let digests = facts.digests(declaration, manifest.folder_of(declaration));
+            let digests = facts.digests(declaration, manifest.folder_of(declaration), &looked);
             let digests = digests.map_err(|unusable| blocked(manifest, declaration, unusable));
             facts.outside.insert(declaration.name.clone(), digests);
         }
@@ -68,7 +69,7 @@ impl<'a> CacheFacts<'a> {
             experiment,
             index,
             outside: BTreeMap::new(),
-            listings: BTreeMap::new(),
+            found: BTreeMap::new(),
             checked: CheckedFiles::default(),
             forced: BTreeSet::new(),
             forced_done: BTreeSet::new(),
@@ -145,7 +146,7 @@ impl CacheFacts<'_> {
     /// Rechecks the files outside the cache that a stage reads.
     pub(crate) fn recheck(&mut self, declaration: &Stage, folder: &Path) -> anyhow::Result<()> {
         if self.outside.contains_key(&declaration.name) {
-            let digests = self.digests(declaration, folder)?;
+            let digests = self.digests(declaration, folder, &Looked::default())?;
             self.outside.insert(declaration.name.clone(), Ok(digests));
         }
         Ok(())
@@ -167,14 +168,15 @@ impl CacheFacts<'_> {
         &mut self,
         declaration: &Stage,
         folder: &Path,
+        looked: &Looked,
     ) -> Result<Vec<OutsideDigest>, Unusable> {
         let places = OutsidePlaces::of(declaration);
-        let found = places.look(folder, self.cache, &self.index)?;
+        let found = places.look_once(folder, self.cache, &self.index, looked)?;
         places.check_contents(folder, &found, &mut self.checked)?;
         let digests = found.into_iter().map(|outside| {
             let digest = outside.digest();
             let path = outside.path.clone();
-            self.listings.extend(outside.into_listing().map(|listing| (digest, listing)));
+            self.found.insert(digest, outside);
             OutsideDigest { path, digest }
         });
         Ok(digests.collect())
@@ -203,9 +205,9 @@ impl Facts for CacheFacts<'_> {
             Ok(record) if !self.cache.is_certain(&record) => Err(NoResult::Uncertain),
             Ok(record) if self.must_last && !self.cache.lasts(&record) => Err(NoResult::Uncertain),
             Ok(record) => Ok(record),
-            Err(Unreadable::Damaged | Unreadable::OtherVersion | Unreadable::Inaccessible) => {
-                Err(NoResult::RecordDamaged)
-            }
+            Err(Unreadable::Damaged) => Err(NoResult::RecordDamaged),
+            Err(Unreadable::OtherVersion) => Err(NoResult::RecordOfOtherVersion),
+            Err(Unreadable::Inaccessible) => Err(NoResult::RecordInaccessible),
             Err(Unreadable::Missing) => Err(match self.cache.why_withdrawn(key) {
                 Some(reason) => NoResult::Withdrawn(reason),
                 None if self.shared.is_some_and(|shared| shared.is_out_of_reach(key)) => {
@@ -239,7 +241,7 @@ impl Facts for CacheFacts<'_> {
 
     fn differences(&self, old: &Digest, new: &Digest) -> Option<Differences> {
         let was = Listing::read(&self.cache.layout().listing(old), old)?;
-        let differences = was.differences(self.listings.get(new)?);
+        let differences = was.differences(self.found.get(new)?.listing()?);
         // Of a single file there is no more to show than that its bytes changed.
         let plain = |one: &Difference| {
             one.path.as_os_str().is_empty() && matches!(one.how, How::Changed { .. })

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::{fmt, fs};
 
 use pipeline_stages::kind::{Counts, OutsidePath, PathForm};
@@ -25,7 +26,7 @@ pub(crate) struct OutsidePlaces {
     ignore: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct OutsidePlace {
     /// As the manifest names it.
     path: String,
@@ -37,7 +38,7 @@ struct OutsidePlace {
     named: Named,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Named {
     parameter: &'static str,
     form: PathForm,
@@ -47,8 +48,18 @@ struct Named {
 #[derive(Debug, Default)]
 pub(crate) struct CheckedFiles(HashMap<(PathBuf, Digest), Option<String>>);
 
+/// What is outside the cache at one moment. Many stages may read the same place: it is looked at once.
+#[derive(Debug, Default)]
+pub(crate) struct Looked(Mutex<HashMap<WholePlace, Look>>);
+
+/// A place, the folder that it is relative to, and what is left out there.
+type WholePlace = (OutsidePlace, PathBuf, Vec<String>);
+
+/// What is found there, once somebody has looked.
+type Look = Arc<OnceLock<Result<Arc<Outside>, Unusable>>>;
+
 /// Why a file or folder outside the cache cannot be used.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Unusable {
     /// The parameter that names it.
     pub(crate) parameter: &'static str,
@@ -100,29 +111,27 @@ impl OutsidePlaces {
         cache: &Cache,
         index: &StatIndex,
     ) -> Result<Vec<Outside>, Unusable> {
-        let left_out = LeftOut::with(&self.ignore);
-        let look = |OutsidePlace { path, optional, counts, named }: &OutsidePlace| {
-            let path = path.clone();
-            // What must grow waits for memory that another thread may have.
-            let mut whole = PathBuf::with_capacity(folder.as_os_str().len() + path.len() + 1);
-            whole.extend([folder, Path::new(&path)]);
-            if *optional && matches!(whole.try_exists(), Ok(false)) {
-                return Ok(Outside { path, content: None });
-            }
-            named.check(&path, &whole)?;
-            let place = Place { path: &whole, left_out, cache: cache.layout().root() };
-            let content = Snapshot::of_outside(&place).and_then(|snapshot| {
-                let listing = snapshot.listing(&place, *counts, index)?;
-                Ok((snapshot, listing))
-            });
-            let content = content.map_err(|error| {
-                named.unusable(
-                    &path,
-                    format!("{error:#}"),
-                    advice(folder, &path).unwrap_or_default(),
-                )
-            })?;
-            Ok(Outside { path, content: Some(content) })
+        self.places.iter().map(|place| place.look(&self.ignore, folder, cache, index)).collect()
+    }
+
+    /// The same where others may have looked already.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub(crate) fn look_once(
+        &self,
+        folder: &Path,
+        cache: &Cache,
+        index: &StatIndex,
+        looked: &Looked,
+    ) -> Result<Vec<Arc<Outside>>, Unusable> {
+        let look = |place: &OutsidePlace| {
+            let whole = (place.clone(), folder.to_owned(), self.ignore.clone());
+            let mut all = looked.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let look = all.entry(whole).or_default().clone();
+            drop(all);
+            look.get_or_init(|| place.look(&self.ignore, folder, cache, index).map(Arc::new))
+                .clone()
         };
         self.places.iter().map(look).collect()
     }
@@ -134,11 +143,11 @@ impl OutsidePlaces {
     pub(crate) fn check_contents(
         &self,
         folder: &Path,
-        found: &[Outside],
+        found: &[Arc<Outside>],
         checked: &mut CheckedFiles,
     ) -> Result<(), Unusable> {
         let files = self.places.iter().zip(found);
-        let is_matrix = |(place, outside): &(&OutsidePlace, &Outside)| {
+        let is_matrix = |(place, outside): &(&OutsidePlace, &Arc<Outside>)| {
             place.named.form == PathForm::Matrix && outside.content.is_some()
         };
         for (place, outside) in files.filter(is_matrix) {
@@ -151,6 +160,37 @@ impl OutsidePlaces {
             }
         }
         Ok(())
+    }
+}
+
+impl OutsidePlace {
+    /// What is there now. `ignore` is what is left out of it, and a relative path is relative to `folder`.
+    fn look(
+        &self,
+        ignore: &[String],
+        folder: &Path,
+        cache: &Cache,
+        index: &StatIndex,
+    ) -> Result<Outside, Unusable> {
+        let Self { path, optional, counts, named } = self;
+        let path = path.clone();
+        // What must grow waits for memory that another thread may have.
+        let mut whole = PathBuf::with_capacity(folder.as_os_str().len() + path.len() + 1);
+        whole.extend([folder, Path::new(&path)]);
+        if *optional && matches!(whole.try_exists(), Ok(false)) {
+            return Ok(Outside { path, content: None });
+        }
+        named.check(&path, &whole)?;
+        let left_out = LeftOut::with(ignore);
+        let place = Place { path: &whole, left_out, cache: cache.layout().root() };
+        let content = Snapshot::of_outside(&place).and_then(|snapshot| {
+            let listing = snapshot.listing(&place, *counts, index)?;
+            Ok((snapshot, listing))
+        });
+        let content = content.map_err(|error| {
+            named.unusable(&path, format!("{error:#}"), advice(folder, &path).unwrap_or_default())
+        })?;
+        Ok(Outside { path, content: Some(content) })
     }
 }
 
@@ -213,9 +253,9 @@ fn near(folder: &Path, path: &str) -> Option<String> {
 }
 
 impl Outside {
-    /// What a plan keeps of it, to explain a difference later.
-    pub(crate) fn into_listing(self) -> Option<Listing> {
-        self.content.map(|(_, listing)| listing)
+    /// The files that it is.
+    pub(crate) fn listing(&self) -> Option<&Listing> {
+        self.content.as_ref().map(|(_, listing)| listing)
     }
 
     /// How many files and folders it is.

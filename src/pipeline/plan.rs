@@ -44,6 +44,10 @@ pub(crate) enum NoResult {
     ArtifactGone(Digest),
     /// There is a record, but it is damaged.
     RecordDamaged,
+    /// There is a record, which another version of the program wrote.
+    RecordOfOtherVersion,
+    /// There is a record, but it cannot be read now.
+    RecordInaccessible,
     /// There was a record, which no longer counts for this reason.
     Withdrawn(String),
     /// There is a record, but a power cut may have torn its artifact.
@@ -292,6 +296,8 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
         Ok(state) => return state,
         Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,
+        Err(NoResult::RecordOfOtherVersion) => Reason::RecordOfOtherVersion,
+        Err(NoResult::RecordInaccessible) => Reason::RecordInaccessible,
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
         Err(NoResult::Uncertain) => Reason::Uncertain,
         Err(NoResult::OutOfReach) => Reason::OutOfReach,

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use pipeline_stages::kind::KindInfo;
 use pipeline_stages::kind_info;
@@ -18,14 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{
     self, Cache, Expected, ExpectedResult, KnownResult, Links, ResultFiles, Stamp, StatIndex,
-    all_in_parallel, at_once, forget_file,
+    at_once, forget_file, on_threads,
 };
 use crate::digest::{Digest, Encoder};
 use crate::events::Outcome;
 use crate::graph::Graph;
 use crate::key::{self, StageKey};
+use crate::machine;
 use crate::manifest::{self, Manifest};
-use crate::outside::OutsidePlaces;
+use crate::outside::{Looked, OutsidePlaces};
 use crate::stage_name::StageName;
 
 /// How the file begins; the digest of the rest of it follows, and a line break.
@@ -33,6 +33,9 @@ const HEADER: &str = "pipeline plan index 4 ";
 
 /// How many hexadecimal digits a digest has.
 const DIGITS: usize = 64;
+
+/// A thread that looks at the files of fewer stages would take longer than it saves.
+const FEWEST_A_THREAD: usize = 500;
 
 /// About how much of the file a stage takes, in bytes.
 const STAGE: usize = 192;
@@ -353,24 +356,21 @@ impl PlanIndex {
     /// The places of the stages that read something else outside the cache than before, or cannot read it.
     fn changed_outside(&self, cache: &Cache, asked: &Asked) -> Vec<usize> {
         let index = StatIndex::at(cache.layout().stat_index());
+        let looked = Looked::default();
         let is_same = |stage: &IndexedStage| {
             let folder = stage.folder.as_ref().unwrap_or(&asked.folder);
-            let now = stage.outside.look(folder, cache, &index);
+            let now = stage.outside.look_once(folder, cache, &index, &looked);
             let digests = now.map(|now| now.iter().map(|one| one.digest()).collect::<Vec<_>>());
             digests.is_ok_and(|digests| digests == stage.content)
         };
-        let changed = Mutex::new(Vec::new());
-        let places: Vec<usize> = (0..self.stages.len())
-            .filter(|&place| !self.stages[place].outside.is_empty())
-            .collect();
-        all_in_parallel(&places, |&place| {
-            if !is_same(&self.stages[place]) {
-                changed.lock().unwrap_or_else(PoisonError::into_inner).push(place);
-            }
-            true
-        });
+        let places = 0..self.stages.len();
+        let places = places.filter(|&place| !self.stages[place].outside.is_empty());
+        let places: Vec<usize> = places.collect();
+        let threads = places.len().div_ceil(FEWEST_A_THREAD).min(machine::cores());
+        let same = on_threads(&places, threads, |&place| is_same(&self.stages[place]));
         let _ = index.write();
-        changed.into_inner().unwrap_or_else(PoisonError::into_inner)
+        let changed = places.into_iter().zip(same).filter(|(_, same)| !same);
+        changed.map(|(place, _)| place).collect()
     }
 
     /// Its stages that are in a part, or those that are not.

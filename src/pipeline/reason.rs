@@ -21,6 +21,10 @@ pub(crate) enum Reason {
     ArtifactGone { digest: Digest },
     /// There is a record, but it is damaged.
     RecordDamaged,
+    /// There is a record, which another version of the program wrote. The stage fails, rather than replace it.
+    RecordOfOtherVersion,
+    /// There is a record, but it cannot be read now. The stage fails, rather than replace it.
+    RecordInaccessible,
     /// There was a record, which no longer counts.
     Withdrawn { because: String },
     /// There is a record, but its artifact was not flushed to the disk. It counts if that is whole.
@@ -61,6 +65,10 @@ impl fmt::Display for Reason {
                 write!(f, "its artifact {} is gone from the cache or damaged", digest.short())
             }
             Self::RecordDamaged => f.write_str("its record is damaged"),
+            Self::RecordOfOtherVersion => {
+                f.write_str("its record is of another version of pipeline; --force replaces it")
+            }
+            Self::RecordInaccessible => f.write_str("its record cannot be read"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
             Self::Uncertain => {
                 f.write_str("its artifact was not flushed to the disk (--durability=lazy)")

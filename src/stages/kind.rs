@@ -161,7 +161,7 @@ pub struct OutsidePath {
 }
 
 /// What a path must lead to, where it exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PathForm {
     /// A file or a folder.
     #[default]
@@ -175,7 +175,7 @@ pub enum PathForm {
 }
 
 /// What counts of files and folders outside the cache, in addition to names and bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Counts {
     /// Nothing: the stage's body reads nothing else, so nothing else can change its result.

@@ -379,7 +379,7 @@ impl Layout {
     /// under its temporary name. Those that exist.
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone()];
-        let flat = [Bucket::Indexes, Bucket::Flushed, Bucket::Jobs];
+        let flat = [Bucket::Indexes, Bucket::Flushed, Bucket::Jobs, Bucket::Running];
         folders.extend(flat.map(|bucket| self.bucket(bucket)));
         let buckets = [
             Bucket::Records,

@@ -68,7 +68,7 @@ pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner, now};
 pub(crate) use opened::Cache;
 pub(crate) use own_pin::Pinned;
-pub(crate) use parallel::{all_in_parallel, at_once, on_threads};
+pub(crate) use parallel::{at_once, on_threads};
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{Place, Snapshot, Touch};
 pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp};

@@ -99,7 +99,7 @@ pub(crate) fn at_once<A: Send, B>(
 }
 
 /// Whether this holds for all of these, by several threads: nearly all of the time is that of system calls.
-pub(crate) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
+pub(super) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
     /// A thread for fewer would take longer than it saves.
     const FEWEST: usize = 500;
     let part = items.len().div_ceil(machine::cores().min(4)).max(FEWEST);
