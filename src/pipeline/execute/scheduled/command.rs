@@ -89,7 +89,7 @@ fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
         }
     }
     let values = [
-        ("script", quoted(&job.folder.script().display().to_string())),
+        ("script", shell::quoted_path(&job.folder.script()).into_owned()),
         ("name", quoted(job.stage.name.as_str())),
         ("key", quoted(&job.key)),
         ("cpus", number(cpus(job.stage).unwrap_or(1).into())),
