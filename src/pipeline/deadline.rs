@@ -77,7 +77,9 @@ impl Deadline {
                     texts[*place].truncate(self.most_bytes.unwrap_or(usize::MAX));
                     count > 0
                 }
-                Err(error) => error.kind() == ErrorKind::WouldBlock,
+                Err(error) => {
+                    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+                }
             });
         }
     }
