@@ -241,9 +241,14 @@ fn conditions(text: &str) -> Result<Conditions, String> {
     Ok(Conditions(all))
 }
 
+/// The fewest digits of a key that mean it.
+pub(crate) const SHORTEST_KEY: usize = 6;
+
 #[derive(Debug, Args)]
 #[command(mut_arg("rest", |arg| {
-    arg.value_name("RESULT").help("The two results: each a stage, an instance, or a key as `results` shows it")
+    arg.value_name("RESULT").help(format!(
+        "The two results: each a stage, an instance, or a key as `results` shows it, or its first digits: at least {SHORTEST_KEY}"
+    ))
 }))]
 pub(crate) struct CompareArguments {
     #[command(flatten)]
