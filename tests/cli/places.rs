@@ -239,12 +239,17 @@ fn a_limit_on_file_sizes_is_an_error_of_every_command() {
         project.dress(&mut command);
         project.start_command(command).wait()
     };
+    let usual = project.pipeline("report experiment.toml -o page.html");
+    assert!(usual.status.success(), "{usual}");
+    let page = project.read("page.html");
     assert_snapshot!(limited(20, "report experiment.toml -o page.html"), @r"
     status 2
     --- stderr
     error: cannot write page.html: File too large (os error 27)
     a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
     ");
+    assert!(project.read("page.html") == page, "the page that was there is whole");
+    assert!(!names(&project.folder()).iter().any(|name| name.starts_with(".page.html")));
     let ended = limited(0, "run experiment.toml");
     assert!(ended.status.code().is_some(), "it is not killed by a signal: {ended}");
 }
