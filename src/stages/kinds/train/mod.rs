@@ -21,8 +21,11 @@ use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
-    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one;
-    /// curves and metrics are of the whole training in any case. Accuracies are fractions from 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
+    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one.
+    /// Curves and metrics are of the whole training in any case, but for one: with `select-best = "average"`, `validation-accuracy` and
+    /// `validation-loss` among the metrics are of the mean, evaluated once after the last step, so that they can be compared with those of
+    /// `"last"`; `evaluations.csv` and `best-validation-accuracy` are of the networks on the way, and the latter is that of the model
+    /// with `"validation"`. Accuracies are fractions from 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
     /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
     /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
@@ -321,7 +324,9 @@ impl Default for Train {
 
 impl Rules for Train {
     fn version(&self) -> Option<u32> {
-        self.precision.newer_than(6)
+        // With a mean, the metrics are of the last step in version 6, and with TF32 in 7.
+        let version = if self.select_best == SelectBest::Average { 7 } else { 6 };
+        Some(self.precision.newer_than(version).unwrap_or(version))
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {

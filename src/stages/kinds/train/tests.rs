@@ -77,6 +77,16 @@ fn the_choice_of_a_model_is_in_the_key_only_where_it_is_not_the_last() {
 }
 
 #[test]
+fn only_a_mean_has_a_newer_version() {
+    let version = |select: &str, precision: &str| {
+        read(json!({"select-best": select, "precision": precision})).version()
+    };
+    for (select, versions) in [("last", [6, 7]), ("validation", [6, 7]), ("average", [7, 8])] {
+        assert_eq!(["f32", "tf32"].map(|precision| version(select, precision)), versions.map(Some));
+    }
+}
+
+#[test]
 fn what_is_for_samples_that_are_held_out_needs_some() {
     for (name, value) in [
         ("select-best", "validation"),
