@@ -251,6 +251,9 @@ kind! {
         /// The learning rate of the numbers v of a sample, one a class; for asymmetric noise the paper has 100.
         learning_rate_v: f64 = 10.0, in NOT_NEGATIVE;
         /// The weight of the consistency of two views; above 0, a step sees two views of each sample. SOP+ has 0.9.
+        ///
+        /// Both views are made by `augmentation`. The second one of the authors' code is stronger (AutoAugment and Cutout), and so the numbers that are
+        /// known of SOP+ are not those of this one.
         consistency: f64 = 0.0, in NOT_NEGATIVE;
         /// The weight of the term for equally frequent classes. SOP+ has 0.1.
         balance: f64 = 0.0, in NOT_NEGATIVE;
