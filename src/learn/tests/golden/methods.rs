@@ -159,7 +159,6 @@ fn robust_losses_and_their_gradients() {
         let changes = json!({
             "loss": name, "q": 0.66, "forward-weight": 0.1, "reverse-weight": 1.5, "active-weight": 2.0,
             "passive-weight": 0.5, "smoothing": 0.1, "label-share": 0.3,
-            "given-share": if name.starts_with("soft") { 0.95 } else { 0.8 },
         });
         let loss = SampleLoss::of(&parameters("finetune", &changes));
         let logits = fill(&[4, 5], 7, -3.0, 3.0).set_requires_grad(true);

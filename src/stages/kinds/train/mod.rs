@@ -166,8 +166,8 @@ kind! {
         smoothing: f64 = 0.1, in BELOW_ONE;
     }
     only if (loss: [Loss::SoftBootstrapping, Loss::HardBootstrapping]) {
-        /// The share of the given label: beta of the paper, which has 0.95 for the soft and 0.8 for the hard form.
-        given_share: f64 = 0.8, in (std::ops::Bound::Included(0.0), std::ops::Bound::Included(1.0));
+        /// The share of the given label: beta of the paper. Without it: 0.95 for the soft and 0.8 for the hard form, as there.
+        given_share: Option<f64> = None, in (std::ops::Bound::Included(0.0), std::ops::Bound::Included(1.0));
     }
     only if (loss: [Loss::JensenShannon]) {
         /// The share of the label in the mean of label and prediction: pi_1 of the paper.
@@ -325,6 +325,14 @@ impl Default for Train {
     }
 }
 
+impl Train {
+    /// The share of the given label in bootstrapping: without `given-share`, that of the paper for the loss.
+    pub fn bootstrapped_share(&self) -> f64 {
+        let of_paper = if self.loss == Loss::SoftBootstrapping { 0.95 } else { 0.8 };
+        self.given_share.unwrap_or(of_paper)
+    }
+}
+
 impl Rules for Train {
     fn version(&self) -> Option<u32> {
         // With a mean, the metrics are of the last step in version 6, and with TF32 in 7.
@@ -356,6 +364,9 @@ impl Rules for Train {
         }
         if self.regularization_ramp_up == 0.0 {
             effective.remove("regularization-ramp-up");
+        }
+        if let Some(share) = effective.get_mut("given-share") {
+            *share = self.bootstrapped_share().into();
         }
         if self.method.mixup(self.mixup) == self.method.mixup(None) {
             effective.remove("mixup");

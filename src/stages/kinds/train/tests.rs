@@ -45,6 +45,17 @@ fn what_has_no_effect_is_not_in_the_key() {
 }
 
 #[test]
+fn each_bootstrapping_has_the_share_of_its_paper() {
+    let key = |loss: &str| kind::key_parameters(&read(json!({"loss": loss})));
+    for (loss, share) in [("soft-bootstrapping", 0.95), ("hard-bootstrapping", 0.8)] {
+        let given = kind::key_parameters(&read(json!({"loss": loss, "given-share": share})));
+        assert_eq!(key(loss)["given-share"], json!(share));
+        assert_eq!(key(loss), given);
+    }
+    assert!(!key("mae").contains_key("given-share"));
+}
+
+#[test]
 fn sample_losses_are_in_the_key_only_where_they_are_kept() {
     let key = |parameters| kind::key_parameters(&read(parameters));
     let without = key(json!({"sample-losses": false}));
