@@ -21,12 +21,10 @@
 
 use tch::{Kind, Tensor};
 
-use crate::network::{Mode, State};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::{SampleLoss, row_sums};
 use crate::training::method::{Learner, Method, Setup, StepOutput};
-use crate::training::training_loop::StepPosition;
 
 /// No probability is nearer to 0 or 1 than this.
 const MARGIN: f64 = 1e-4;
@@ -54,11 +52,6 @@ impl Elr {
             targets: Targets::new("targets", setup)?,
             regularization: parameters.regularization,
         })
-    }
-
-    /// The classifier and what moves it.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
     }
 
     /// What the network is kept at, float [N,K].
@@ -127,16 +120,12 @@ pub fn regularizers(probabilities: &Tensor, targets: &Tensor) -> anyhow::Result<
 }
 
 impl Method for Elr {
-    fn networks(&self) -> Vec<&State> {
-        vec![self.learner.network.state()]
+    fn learners(&self) -> Vec<&Learner> {
+        vec![&self.learner]
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
-    }
-
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        vec![&mut self.learner]
     }
 
     fn is_replayable(&self) -> bool {

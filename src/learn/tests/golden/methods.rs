@@ -310,7 +310,7 @@ fn a_matrix_read_from_a_file_equals_the_counted_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = |setup: &mut Setup<'_>| {
         let mut method = ForwardCorrection::new(setup).expect("builds");
-        fill_state(method.learner().network.state(), 0);
+        fill_state(method.learners()[0].network.state(), 0);
         let at = StepPosition::usual(0, RunLength { steps: 20, steps_per_epoch: BATCHES as u64 });
         method.begin_step(0.005, at).expect("it works");
         let batch = Batch { other_views: Vec::new(), ..batch(0) };
