@@ -23,7 +23,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::elr::{Targets, probabilities, regularizers};
+use super::early_learning::{Targets, probabilities, regularizers};
 use crate::network::{Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
