@@ -71,7 +71,10 @@ impl Desk {
         let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
         let mut made: Vec<usize> = places.collect();
         made.sort_by_cached_key(|&place| self.knowledge.turn(self.jobs[place].stage()));
-        while let Some(&first) = made.first() {
+        loop {
+            // Each submission takes a while, and somebody may want to stop meanwhile.
+            made.retain(|&place| self.jobs[place].is_made());
+            let Some(&first) = made.first() else { break };
             let (free, width, at_once) = (self.free().unwrap_or(usize::MAX), self.width, self.most);
             if free == 0 || self.knowledge.takes_none() {
                 break;
