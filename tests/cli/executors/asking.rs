@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
-use super::{RUN, project, submitted, two_stages};
+use super::{RUN, process, project, submitted, two_stages};
 use crate::support::{Sandbox, copy_program, eventually, names};
 
 /// Waits until the scheduler was asked so often again where its jobs are.
@@ -117,4 +117,52 @@ fn replaced(replace: impl FnOnce(&Path)) {
     assert!(ended.stderr.contains("the program of this run was replaced or removed"), "{ended}");
     assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+}
+
+#[test]
+fn a_scheduler_that_does_not_answer_delays_nothing() {
+    let project = two_stages();
+    let shell = "shell = 'until [ -e go ]; do sleep 0.02; done; echo a";
+    project.edit("shell = 'echo a", shell);
+    project
+        .edit("state = \"", "state = \"echo >> hangs; until [ -e answers ]; do sleep 0.02; done; ");
+    let run = project.start("run experiment.toml");
+    run.wait_for("done  b");
+    eventually("a question", || !project.read("hangs").is_empty());
+    run.signal(Signal::INT);
+    run.wait_for("stopping: 1 job goes on elsewhere");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b ran"), "{ended}");
+    assert!(!project.path("answers").exists());
+    project.write("answers", "");
+}
+
+#[test]
+fn jobs_that_were_all_cancelled_are_noticed_at_once() {
+    let project = two_stages();
+    for stage in ["a", "b"] {
+        let shell = format!("shell = 'echo {stage}");
+        project.edit(&shell, &shell.replace("echo", "echo >> works; sleep 60; echo"));
+    }
+    // As some do it: whatever has ended, they do not know.
+    project.edit("./sched state {ids}", "./sched state {ids} | grep -v EXIT || true");
+    let run = project.start("run experiment.toml --keep-going");
+    eventually("both work", || project.read("works").lines().count() == 2);
+    let cancel = |job: usize| {
+        kill_process(process(&project, job), Signal::TERM).expect("ours");
+    };
+    cancel(1);
+    cancel(2);
+    eventually("their ends", || {
+        [1, 2].iter().all(|job| !project.read(&format!("queue/{job}/status")).is_empty())
+    });
+    let status = project.pipeline("status experiment.toml");
+    assert!(!status.stdout.contains("queue"), "{status}");
+    let began = std::time::Instant::now();
+    let ended = run.wait();
+    assert_eq!(ended.results(), "a failed, b failed", "{ended}");
+    assert!(ended.stderr.contains("was asked to stop: somebody cancelled it"), "{ended}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

@@ -5,6 +5,7 @@
 //! scheduler it is.
 
 mod alike;
+mod asking;
 mod cancelled;
 mod command;
 mod desk;
@@ -60,13 +61,14 @@ impl Scheduled {
     pub(crate) fn start(terms: Terms, cache: Arc<Cache>, waker: Waker) -> anyhow::Result<Self> {
         let (orders, receiver) = channel();
         let name = terms.name.clone();
-        let scheduler = scheduler(&terms.settings);
+        let scheduler = scheduler(&terms.settings).into();
         let knowledge = Knowledge::new();
         let desk = Desk {
             terms,
             cache,
             scheduler,
             knowledge,
+            question: None,
             jobs: Vec::new(),
             width: Width::Wide,
             most: usize::MAX,

@@ -20,7 +20,7 @@ use crate::manifest::{Failing, Stage};
 const AGAIN_LATER: i32 = 75;
 
 /// What runs jobs.
-pub(super) trait Scheduler: Send {
+pub(super) trait Scheduler: Send + Sync {
     /// Submits a job; its id.
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble>;
 
