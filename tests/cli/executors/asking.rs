@@ -83,6 +83,12 @@ fn a_scheduler_that_refuses_is_quoted() {
     done  data in [time]
     FAIL  simclr after [time]: the executor 'fake' did not take it: the queue gpu does not exist
     ");
+    // In its log, too.
+    let why = "the executor 'fake' did not take it: the queue gpu does not exist";
+    let log = project.pipeline("log experiment.toml simclr");
+    assert!(log.status.success() && log.stdout.contains(why), "{log}");
+    let status = project.pipeline("status experiment.toml simclr");
+    assert!(status.stdout.contains(&format!("simclr failed just now: {why}")), "{status}");
     assert_snapshot!(refuse("echo thank you: {script} | cut -c 1-9"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: 'submit' did not print the id of a job, but 'thank you'");
     assert_snapshot!(refuse("echo 1 {script} -l mem={memory}"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: it uses {memory} in 'submit', and the stage does not say its 'memory' in 'execution'");
 }

@@ -99,7 +99,7 @@ impl Desk {
         }
         let end = job.step(terms, cache, &**scheduler, knowledge, room);
         let is_over = end.is_some();
-        end.into_iter().for_each(|end| job.reporter.end(end));
+        end.into_iter().for_each(|end| job.report_end(cache, end));
         is_over
     }
 

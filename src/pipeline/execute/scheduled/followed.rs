@@ -13,7 +13,7 @@ use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder, Lock, Record};
+use crate::cache::{Cache, JobFolder, Lock, Record, create_folder};
 use crate::key::StageKey;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
@@ -118,6 +118,35 @@ impl Followed {
         // Where it stays, the next run sees that it has ended.
         let _ = self.finish(cache, folder);
         JobEnd::Stopped
+    }
+
+    /// Reports its end. Its log has a failure that its job does not know of, too, as it outlives the terminal.
+    pub(super) fn report_end(&self, cache: &Cache, end: JobEnd) {
+        let is_written = match &self.at {
+            At::Submitted(job) => {
+                job.removed.is_some() || matches!(job.ending, Some(JobEnding::Failed { .. }))
+            }
+            At::Begin { .. } | At::Made { .. } => false,
+        };
+        if let JobEnd::Failed { message, .. } = &end
+            && !is_written
+        {
+            self.write_failure(cache, message);
+        }
+        self.reporter.end(end);
+    }
+
+    /// Unless another process works on its key, or the log is that of a result.
+    fn write_failure(&self, cache: &Cache, message: &str) {
+        let key = self.key();
+        let (lock, log) = (cache.layout().lock(&key.to_string()), cache.layout().log(&key));
+        if let Ok(Some(_lock)) = Lock::try_take(&lock)
+            && cache.usable(&key).is_none()
+            && let Some(folder) = log.parent()
+            && create_folder(folder).is_ok()
+        {
+            worker::write_last_words(&log, message);
+        }
     }
 
     /// What it is called in messages.

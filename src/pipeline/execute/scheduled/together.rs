@@ -97,7 +97,7 @@ impl Desk {
     fn end(&mut self, ended: &mut Vec<(usize, JobEnd)>) {
         ended.sort_unstable_by_key(|(place, _)| *place);
         for (place, end) in ended.drain(..).rev() {
-            self.jobs.remove(place).reporter.end(end);
+            self.jobs.remove(place).report_end(&self.cache, end);
         }
     }
 
