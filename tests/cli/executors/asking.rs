@@ -7,7 +7,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{RUN, process, project, submitted, two_stages};
+use super::{RUN, jobs, process, project, submitted, two_stages};
 use crate::support::{Sandbox, copy_program, eventually, names};
 
 /// Waits until the scheduler was asked so often again where its jobs are.
@@ -89,7 +89,7 @@ fn a_scheduler_that_refuses_is_quoted() {
     assert!(log.status.success() && log.stdout.contains(why), "{log}");
     let status = project.pipeline("status experiment.toml simclr");
     assert!(status.stdout.contains(&format!("simclr failed just now: {why}")), "{status}");
-    assert_snapshot!(refuse("echo thank you: {script} | cut -c 1-9"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: 'submit' did not print the id of a job, but 'thank you'");
+    assert_snapshot!(refuse("echo thank you: {script} | cut -c 1-9"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: 'submit' did not print the id of a new job, but 'thank you'");
     assert_snapshot!(refuse("echo 1 {script} -l mem={memory}"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: it uses {memory} in 'submit', and the stage does not say its 'memory' in 'execution'");
 }
 
@@ -123,6 +123,22 @@ fn replaced(replace: impl FnOnce(&Path)) {
     assert!(ended.stderr.contains("the program of this run was replaced or removed"), "{ended}");
     assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+}
+
+#[test]
+fn an_id_that_another_job_has_is_none() {
+    let project = two_stages();
+    project.edit("submit = \"", "submit = \"echo WARNING: node42 is drained; ");
+    project.write("hold", "");
+    let run = project.start("run experiment.toml --keep-going");
+    run.wait_for("a is job node42 of fake");
+    run.wait_for("FAIL  b");
+    run.signal(Signal::KILL);
+    let ended = run.wait();
+    let why = "'submit' did not print the id of a new job, but 'WARNING: node42 is drained\n";
+    assert!(ended.stderr.contains(why), "{ended}");
+    // Whatever became of the second one, nothing is left that it could do.
+    assert_eq!(jobs(&project).len(), 1);
 }
 
 #[test]

@@ -129,14 +129,10 @@ pub(crate) fn slurm_script(
         bail!("this is not an executor of Slurm")
     };
     let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
-    let (key, token) = (key.to_string(), "TOKEN");
-    let job = Submission { stage, key, token: token.to_owned(), folder: &folder, tasks: None };
+    let (key, token) = (key.to_string(), "TOKEN".to_owned());
+    let scripted = Scripted { folder: &folder, token: token.clone(), stage };
+    let job = Submission { stage, key, token, folder: &folder, tasks: None, others: &[] };
     let (command, interpreter) = (slurm.sbatch(&job), slurm.interpreter());
-    let lines = script(
-        executor,
-        settings,
-        None,
-        &[Scripted { folder: &folder, token: token.to_owned(), stage }],
-    )?;
+    let lines = script(executor, settings, None, &[scripted])?;
     Ok(SlurmScript { interpreter, lines, command })
 }

@@ -85,6 +85,8 @@ pub(super) struct Submission<'a> {
     pub(super) folder: &'a JobFolder,
     /// Of an array: how many there are.
     pub(super) tasks: Option<Tasks>,
+    /// The ids of other jobs: it gets none of these.
+    pub(super) others: &'a [String],
 }
 
 /// The tasks of an array.

@@ -256,7 +256,8 @@ impl Desk {
         let at_once = self.most_at_once().filter(|most| *most < count);
         let tasks = array.map(|_| Tasks { count, at_once });
         let (stage, key) = (first.stage(), first.key().to_string());
-        Ok(scheduler.submit(&Submission { stage, key, token, folder, tasks }))
+        let others: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        Ok(scheduler.submit(&Submission { stage, key, token, folder, tasks, others: &others }))
     }
 }
 
