@@ -53,7 +53,7 @@ pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
 pub(crate) use durability::{Durability, boot};
-pub(crate) use durable::{forget_file, write_disposable};
+pub(crate) use durable::{create_folder, forget_file, write_disposable};
 pub(crate) use entry::EntryKind;
 #[cfg(test)]
 pub(crate) use entry::Extent;

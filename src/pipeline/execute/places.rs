@@ -109,11 +109,12 @@ impl Run<'_> {
         jobs.start(spec)
     }
 
-    /// How many stages run elsewhere.
+    /// How many stages have a job that a scheduler has taken.
     pub(super) fn jobs_elsewhere(&self) -> usize {
         let is_elsewhere = |state: &StageState, stage: Option<&Stage>| {
-            matches!(state, StageState::Running { .. })
-                && stage.is_some_and(|stage| self.options.executor_of(stage).is_some())
+            let StageState::Running { key, .. } = state else { return false };
+            stage.is_some_and(|stage| self.options.executor_of(stage).is_some())
+                && self.cache.job(key).is_some_and(|job| job.submitted().is_some())
         };
         let states = self.states.iter();
         states.filter(|(name, state)| is_elsewhere(state, self.manifest.stage(name))).count()

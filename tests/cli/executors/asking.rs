@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
-use super::{RUN, project, submitted, two_stages};
+use super::{RUN, jobs, process, project, submitted, two_stages};
 use crate::support::{Sandbox, copy_program, eventually, names};
 
 /// Waits until the scheduler was asked so often again where its jobs are.
@@ -83,7 +83,13 @@ fn a_scheduler_that_refuses_is_quoted() {
     done  data in [time]
     FAIL  simclr after [time]: the executor 'fake' did not take it: the queue gpu does not exist
     ");
-    assert_snapshot!(refuse("echo thank you: {script} | cut -c 1-9"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: 'submit' did not print the id of a job, but 'thank you'");
+    // In its log, too.
+    let why = "the executor 'fake' did not take it: the queue gpu does not exist";
+    let log = project.pipeline("log experiment.toml simclr");
+    assert!(log.status.success() && log.stdout.contains(why), "{log}");
+    let status = project.pipeline("status experiment.toml simclr");
+    assert!(status.stdout.contains(&format!("simclr failed just now: {why}")), "{status}");
+    assert_snapshot!(refuse("echo thank you: {script} | cut -c 1-9"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: 'submit' did not print the id of a new job, but 'thank you'");
     assert_snapshot!(refuse("echo 1 {script} -l mem={memory}"), @"FAIL  simclr after [time]: the executor 'fake' did not take it: it uses {memory} in 'submit', and the stage does not say its 'memory' in 'execution'");
 }
 
@@ -117,4 +123,68 @@ fn replaced(replace: impl FnOnce(&Path)) {
     assert!(ended.stderr.contains("the program of this run was replaced or removed"), "{ended}");
     assert_eq!((submitted(&project), names(&project.cache("jobs")).len()), (0, 1));
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr ran");
+}
+
+#[test]
+fn an_id_that_another_job_has_is_none() {
+    let project = two_stages();
+    project.edit("submit = \"", "submit = \"echo WARNING: node42 is drained; ");
+    project.write("hold", "");
+    let run = project.start("run experiment.toml --keep-going");
+    run.wait_for("a is job node42 of fake");
+    run.wait_for("FAIL  b");
+    run.signal(Signal::KILL);
+    let ended = run.wait();
+    let why = "'submit' did not print the id of a new job, but 'WARNING: node42 is drained\n";
+    assert!(ended.stderr.contains(why), "{ended}");
+    // Whatever became of the second one, nothing is left that it could do.
+    assert_eq!(jobs(&project).len(), 1);
+}
+
+#[test]
+fn a_scheduler_that_does_not_answer_delays_nothing() {
+    let project = two_stages();
+    let shell = "shell = 'until [ -e go ]; do sleep 0.02; done; echo a";
+    project.edit("shell = 'echo a", shell);
+    project
+        .edit("state = \"", "state = \"echo >> hangs; until [ -e answers ]; do sleep 0.02; done; ");
+    let run = project.start("run experiment.toml");
+    run.wait_for("done  b");
+    eventually("a question", || !project.read("hangs").is_empty());
+    run.signal(Signal::INT);
+    run.wait_for("stopping: 1 job goes on elsewhere");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b ran"), "{ended}");
+    assert!(!project.path("answers").exists());
+    project.write("answers", "");
+}
+
+#[test]
+fn jobs_that_were_all_cancelled_are_noticed_at_once() {
+    let project = two_stages();
+    for stage in ["a", "b"] {
+        let shell = format!("shell = 'echo {stage}");
+        project.edit(&shell, &shell.replace("echo", "echo >> works; sleep 60; echo"));
+    }
+    // As some do it: whatever has ended, they do not know.
+    project.edit("./sched state {ids}", "./sched state {ids} | grep -v EXIT || true");
+    let run = project.start("run experiment.toml --keep-going");
+    eventually("both work", || project.read("works").lines().count() == 2);
+    let cancel = |job: usize| {
+        kill_process(process(&project, job), Signal::TERM).expect("ours");
+    };
+    cancel(1);
+    cancel(2);
+    eventually("their ends", || {
+        [1, 2].iter().all(|job| !project.read(&format!("queue/{job}/status")).is_empty())
+    });
+    let status = project.pipeline("status experiment.toml");
+    assert!(!status.stdout.contains("queue"), "{status}");
+    let began = std::time::Instant::now();
+    let ended = run.wait();
+    assert_eq!(ended.results(), "a failed, b failed", "{ended}");
+    assert!(ended.stderr.contains("was asked to stop: somebody cancelled it"), "{ended}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

@@ -54,6 +54,42 @@ fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
 }
 
 #[test]
+fn nothing_more_is_submitted_once_somebody_asks_the_run_to_stop() {
+    for times in [1, 2] {
+        let project = two_stages();
+        let b = "[stages.b]\nkind = \"command\"\nshell = 'echo b";
+        let c = b.replace(".b]", ".c]").replace("echo b", "echo c");
+        project.edit(
+            b,
+            &format!("{c} > \"$PIPELINE_OUTPUT/a\"'\nexecution = {{ executor = \"fake\" }}\n{b}"),
+        );
+        let slow =
+            "echo >> tried; [ $(wc -l < tried) = 1 ] || until [ -e go ]; do sleep 0.02; done; ";
+        project.edit("submit = \"", &format!("submit = \"{slow}"));
+        project.write("hold", "");
+        let run = project.start("run experiment.toml");
+        eventually("a submission", || project.read("tried").lines().count() == 2);
+        for _ in 0..times {
+            run.signal(Signal::INT);
+            run.wait_for("stopping: 1 job goes on elsewhere");
+            // Two signals within a moment count as one.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        project.write("go", "");
+        let ended = run.wait();
+        let results = match times {
+            1 => "a left, b stopped, c left",
+            _ => "a stopped, b stopped, c stopped",
+        };
+        assert_eq!((ended.code(), &*ended.results()), (Some(130), results), "{ended}");
+        assert_eq!(submitted(&project), 2);
+        let cancelled = if times == 1 { "" } else { "1\n2\n" };
+        assert_eq!(project.read("cancelled"), cancelled);
+        assert_eq!(jobs(&project).len(), if times == 1 { 2 } else { 0 });
+    }
+}
+
+#[test]
 fn a_failure_is_reported_once_and_tried_again_when_asked() {
     let project = project("die");
     let failed = project.pipeline(&format!("{RUN} simclr"));

@@ -36,9 +36,10 @@ pub(super) struct CommandScheduler(pub(super) CommandTemplates);
 impl Scheduler for CommandScheduler {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
         let printed = run(&submission(&self.0.submit, job)?)?;
-        id(&printed).ok_or_else(|| {
+        // What is printed before the id may have a digit, too: the name of a node, say.
+        id(&printed).filter(|id| !job.others.contains(id)).ok_or_else(|| {
             let printed = printed.trim();
-            Trouble::Refused(format!("'submit' did not print the id of a job, but '{printed}'"))
+            Trouble::Refused(format!("'submit' did not print the id of a new job, but '{printed}'"))
         })
     }
 

@@ -5,12 +5,13 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::asking::Question;
 use super::cancelled::Cancelled;
 use super::followed::Followed;
-use super::knowledge::{Knowledge, LATEST, LONGEST_PAUSE, SOONEST};
-use super::scheduler::{Scheduler, Trouble};
+use super::knowledge::Knowledge;
+use super::scheduler::Scheduler;
 use super::terms::Terms;
 use crate::cache::Cache;
 
@@ -20,12 +21,6 @@ const TICK: Duration = Duration::from_millis(500);
 const GATHERING: Duration = Duration::from_millis(100);
 /// How many journals are read then: of many jobs, each is read less often.
 const JOURNALS: usize = 200;
-/// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
-/// without a mistake, and without a word.
-const DOUBT: Duration = Duration::from_secs(300);
-/// After this time without an answer of a scheduler, that is worth a line.
-const SILENCE: Duration = Duration::from_secs(120);
-
 /// How much is handed over at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Width {
@@ -41,8 +36,10 @@ pub(super) enum Width {
 pub(super) struct Desk {
     pub(super) terms: Terms,
     pub(super) cache: Arc<Cache>,
-    pub(super) scheduler: Box<dyn Scheduler>,
+    pub(super) scheduler: Arc<dyn Scheduler>,
     pub(super) knowledge: Knowledge,
+    /// What its scheduler is asked now.
+    pub(super) question: Option<Question>,
     pub(super) jobs: Vec<Followed>,
     pub(super) width: Width,
     /// The most that are handed over at once, since it has said that it is full.
@@ -102,53 +99,8 @@ impl Desk {
         }
         let end = job.step(terms, cache, &**scheduler, knowledge, room);
         let is_over = end.is_some();
-        end.into_iter().for_each(|end| job.reporter.end(end));
+        end.into_iter().for_each(|end| job.report_end(cache, end));
         is_over
-    }
-
-    /// Asks the scheduler where its jobs are, all at once.
-    fn ask(&mut self) {
-        let knowledge = &mut self.knowledge;
-        let ids: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
-        if ids.is_empty() || Instant::now() < knowledge.next {
-            return;
-        }
-        let is_doubtful = self.scheduler.may_be_mute()
-            && ids.len() > 1
-            && knowledge.silent.is_none_or(|silent| silent.elapsed() < DOUBT);
-        let mut longest = LONGEST_PAUSE;
-        let answer = match self.scheduler.states(&ids) {
-            Ok(states) if states.is_empty() && is_doubtful => {
-                // It is believed one day, and not much later than that.
-                longest = LATEST;
-                Err(Trouble::Away("it names none of its jobs".to_owned()))
-            }
-            answer => answer,
-        };
-        match answer {
-            Ok(states) => {
-                if states == knowledge.states {
-                    knowledge.interval = (knowledge.interval * 5 / 4).min(LATEST);
-                } else {
-                    knowledge.interval = SOONEST;
-                }
-                knowledge.states = states;
-                knowledge.answers += 1;
-                (knowledge.silent, knowledge.has_said) = (None, false);
-            }
-            Err(trouble) => {
-                knowledge.interval = (knowledge.interval * 2).min(longest);
-                let silent = *knowledge.silent.get_or_insert_with(Instant::now);
-                if silent.elapsed() >= SILENCE && !std::mem::replace(&mut knowledge.has_said, true)
-                {
-                    let words = trouble.words();
-                    let text =
-                        format!("its scheduler does not answer, and is asked again: {words}");
-                    self.jobs.iter().take(1).for_each(|job| job.reporter.note(text.clone()));
-                }
-            }
-        }
-        knowledge.next = Instant::now() + knowledge.interval;
     }
 
     /// Ends the jobs that somebody wants to end.

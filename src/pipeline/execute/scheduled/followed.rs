@@ -13,7 +13,7 @@ use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder, Lock, Record};
+use crate::cache::{Cache, JobFolder, Lock, Record, create_folder};
 use crate::key::StageKey;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
@@ -84,8 +84,20 @@ impl Followed {
         }
     }
 
+    /// Whether its scheduler has to know it, as far as it has not said itself that it was stopped.
+    pub(super) fn is_expected(&self) -> bool {
+        matches!(&self.at, At::Submitted(job) if job.id.is_some() && !job.is_over)
+    }
+
     /// Its end, once its scheduler was asked to end it; `trouble` is why it may go on.
     pub(super) fn cancelled(&mut self, cache: &Cache, trouble: Option<&Trouble>) -> JobEnd {
+        // It may have come to its end before, and nobody have heard that.
+        if let At::Submitted(job) = &self.at
+            && let Some(record) = self.recorded(cache, &job.folder)
+        {
+            let _ = self.finish(cache, &job.folder);
+            return JobEnd::ran(record);
+        }
         let (folder, why) = match (&self.at, trouble) {
             (At::Begin { .. }, _) => return JobEnd::Stopped,
             (At::Made { folder, .. }, _) => match self.give_up(cache, folder) {
@@ -106,6 +118,35 @@ impl Followed {
         // Where it stays, the next run sees that it has ended.
         let _ = self.finish(cache, folder);
         JobEnd::Stopped
+    }
+
+    /// Reports its end. Its log has a failure that its job does not know of, too, as it outlives the terminal.
+    pub(super) fn report_end(&self, cache: &Cache, end: JobEnd) {
+        let is_written = match &self.at {
+            At::Submitted(job) => {
+                job.removed.is_some() || matches!(job.ending, Some(JobEnding::Failed { .. }))
+            }
+            At::Begin { .. } | At::Made { .. } => false,
+        };
+        if let JobEnd::Failed { message, .. } = &end
+            && !is_written
+        {
+            self.write_failure(cache, message);
+        }
+        self.reporter.end(end);
+    }
+
+    /// Unless another process works on its key, or the log is that of a result.
+    fn write_failure(&self, cache: &Cache, message: &str) {
+        let key = self.key();
+        let (lock, log) = (cache.layout().lock(&key.to_string()), cache.layout().log(&key));
+        if let Ok(Some(_lock)) = Lock::try_take(&lock)
+            && cache.usable(&key).is_none()
+            && let Some(folder) = log.parent()
+            && create_folder(folder).is_ok()
+        {
+            worker::write_last_words(&log, message);
+        }
     }
 
     /// What it is called in messages.
@@ -202,6 +243,14 @@ impl Followed {
     /// A result that counts, where it is not another one that is asked for.
     fn record(&self, cache: &Cache) -> Option<Record> {
         (!self.is_forced()).then(|| cache.usable(&self.key())).flatten()
+    }
+
+    /// The result of a job that has ended.
+    fn recorded(&self, cache: &Cache, folder: &JobFolder) -> Option<Record> {
+        match JobEnding::recorded(folder) {
+            Some(JobEnding::Recorded { reused: false }) => cache.usable(&self.key()),
+            _ => self.record(cache),
+        }
     }
 
     /// Makes its folder, or finds it.
@@ -376,7 +425,7 @@ impl Followed {
             // Now it can be submitted.
             return folder.set_handed_over(None);
         }
-        self.take_up(terms, folder, id, false, knowledge.answers);
+        self.take_up(terms, folder, id, false, knowledge.asked);
         Ok(())
     }
 
@@ -389,7 +438,7 @@ impl Followed {
         knowledge: &Knowledge,
     ) -> anyhow::Result<()> {
         folder.set_submitted(&QueuedJob::receipt(terms, &id)?)?;
-        self.take_up(terms, folder, Some(id), true, knowledge.answers);
+        self.take_up(terms, folder, Some(id), true, knowledge.asked);
         Ok(())
     }
 
@@ -427,7 +476,7 @@ impl Followed {
             // That is not known now.
             Err(_) => return Ok(None),
         }
-        if job.hear(&self.reporter, knowledge.answers) {
+        if job.hear(&self.reporter, knowledge.asked) {
             knowledge.is_old();
         }
         match &job.ending {
@@ -447,10 +496,13 @@ impl Followed {
             return Ok(None);
         }
         let is_known = !matches!(state, None | Some(JobState::Ended(_)));
-        let is_unasked = job.id.is_some() && knowledge.answers == job.since;
+        let is_unasked = job.id.is_some() && knowledge.answers <= job.since;
         // That it works counts for more than what a scheduler says.
         let works = Lock::is_taken(&cache.layout().lock(&key.to_string()));
         job.was_seen |= works;
+        job.is_over = matches!(job.ending, Some(JobEnding::Stopped { .. }))
+            && !works
+            && !matches!(state, Some(JobState::Queued(_) | JobState::Held(_)));
         if is_known || is_unasked || works {
             job.gone = None;
             return Ok(None);

@@ -19,7 +19,9 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What a scheduler said last.
 pub(super) struct Knowledge {
     pub(super) states: HashMap<String, JobState>,
-    /// How often it has answered.
+    /// How often it was asked, and the number of the question that it has answered last: what happens after a question, its answer may
+    /// not know.
+    pub(super) asked: u64,
     pub(super) answers: u64,
     /// When it is asked next, and how long after that again.
     pub(super) next: Instant,
@@ -50,6 +52,7 @@ impl Knowledge {
     pub(super) fn new() -> Self {
         Self {
             states: HashMap::new(),
+            asked: 0,
             answers: 0,
             next: Instant::now(),
             interval: SOONEST,

@@ -5,6 +5,7 @@
 //! scheduler it is.
 
 mod alike;
+mod asking;
 mod cancelled;
 mod command;
 mod desk;
@@ -60,13 +61,14 @@ impl Scheduled {
     pub(crate) fn start(terms: Terms, cache: Arc<Cache>, waker: Waker) -> anyhow::Result<Self> {
         let (orders, receiver) = channel();
         let name = terms.name.clone();
-        let scheduler = scheduler(&terms.settings);
+        let scheduler = scheduler(&terms.settings).into();
         let knowledge = Knowledge::new();
         let desk = Desk {
             terms,
             cache,
             scheduler,
             knowledge,
+            question: None,
             jobs: Vec::new(),
             width: Width::Wide,
             most: usize::MAX,
@@ -127,14 +129,10 @@ pub(crate) fn slurm_script(
         bail!("this is not an executor of Slurm")
     };
     let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
-    let (key, token) = (key.to_string(), "TOKEN");
-    let job = Submission { stage, key, token: token.to_owned(), folder: &folder, tasks: None };
+    let (key, token) = (key.to_string(), "TOKEN".to_owned());
+    let scripted = Scripted { folder: &folder, token: token.clone(), stage };
+    let job = Submission { stage, key, token, folder: &folder, tasks: None, others: &[] };
     let (command, interpreter) = (slurm.sbatch(&job), slurm.interpreter());
-    let lines = script(
-        executor,
-        settings,
-        None,
-        &[Scripted { folder: &folder, token: token.to_owned(), stage }],
-    )?;
+    let lines = script(executor, settings, None, &[scripted])?;
     Ok(SlurmScript { interpreter, lines, command })
 }

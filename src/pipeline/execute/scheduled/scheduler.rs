@@ -17,7 +17,7 @@ use crate::manifest::{Failing, Stage};
 const AGAIN_LATER: i32 = 75;
 
 /// What runs jobs.
-pub(super) trait Scheduler: Send {
+pub(super) trait Scheduler: Send + Sync {
     /// Submits a job; its id.
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble>;
 
@@ -82,6 +82,8 @@ pub(super) struct Submission<'a> {
     pub(super) folder: &'a JobFolder,
     /// Of an array: how many there are.
     pub(super) tasks: Option<Tasks>,
+    /// The ids of other jobs: it gets none of these.
+    pub(super) others: &'a [String],
 }
 
 /// The tasks of an array.

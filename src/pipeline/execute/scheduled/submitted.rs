@@ -24,7 +24,7 @@ pub(super) struct Submitted {
     pub(super) id: Option<String>,
     /// How much of its journal was read.
     read: u64,
-    /// Where it runs: how often the scheduler had answered when that was heard. An older answer may say that it waits.
+    /// Where it runs: how often the scheduler was asked when that was heard. The answers to that may say that it waits.
     runs_since: Option<u64>,
     /// Why it waits, as that was remembered last.
     waits: Option<Waits>,
@@ -34,9 +34,11 @@ pub(super) struct Submitted {
     work: Option<(Option<Digest>, Advance)>,
     /// How its process ended last.
     pub(super) ending: Option<JobEnding>,
+    /// Whether it was stopped, and nothing says that it goes on.
+    pub(super) is_over: bool,
     /// The number of the answer that said first that it is gone, and when that was.
     pub(super) gone: Option<(u64, Instant)>,
-    /// How often the scheduler had answered when it was submitted: no older answer is about it.
+    /// How often the scheduler was asked when it was submitted: no answer to that is about it.
     pub(super) since: u64,
     /// Since when it is known that there is a record.
     pub(super) recorded: Option<Instant>,
@@ -98,21 +100,28 @@ impl QueuedJob {
         serde_json::from_slice(&folder.submitted()?).ok()
     }
 
-    /// The same, where it has not begun, or was interrupted and is to go on.
+    /// The same, where it has not begun, or was interrupted and may go on.
     pub(crate) fn of(folder: &JobFolder) -> Option<Self> {
         let heard = Waits::of(folder);
-        let (waits, was_stopped) = match JobEnding::last(folder) {
-            Some(ending) => {
-                let was_stopped = matches!(ending, JobEnding::Stopped { .. });
-                (was_stopped, was_stopped)
-            }
+        let (waits, time_up) = match JobEnding::last(folder) {
+            Some(JobEnding::Stopped { time_up, .. }) => (true, time_up),
+            Some(_) => (false, false),
             // A node that failed has not said that it ended.
             None => (!folder.has_begun() || heard.is_some(), false),
         };
         let mut job = Self::submitted(folder).filter(|_| waits)?;
         job.waits = heard.unwrap_or_default();
-        job.waits.again |= was_stopped;
+        job.waits.again |= time_up;
         Some(job)
+    }
+
+    /// The same, but for one that was stopped before its time was up, unless somebody has heard that it waits again: it is gone where it was
+    /// cancelled.
+    pub(crate) fn waiting(folder: &JobFolder) -> Option<Self> {
+        let last = JobEnding::last(folder);
+        let is_gone = matches!(last, Some(JobEnding::Stopped { time_up: false, .. }))
+            && Waits::of(folder).is_none();
+        Self::of(folder).filter(|_| !is_gone)
     }
 
     /// In one line, after the name of the stage.
@@ -141,6 +150,7 @@ impl Submitted {
             was_seen,
             work: None,
             ending: None,
+            is_over: false,
             gone: None,
             since,
             recorded: None,
@@ -231,7 +241,7 @@ impl Submitted {
     }
 
     /// Passes on what it says. Returns whether its process has begun or ended.
-    pub(super) fn hear(&mut self, reporter: &Reporter, answers: u64) -> bool {
+    pub(super) fn hear(&mut self, reporter: &Reporter, asked: u64) -> bool {
         // Where its folder is gone, that is looked at next.
         let Ok(lines) = self.folder.events(self.read) else { return false };
         self.read += lines.len() as u64;
@@ -239,7 +249,7 @@ impl Submitted {
         for line in lines.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(JobLine::Begins { checkpoint, .. }) => {
-                    (self.ending, self.runs_since) = (None, Some(answers));
+                    (self.ending, self.runs_since) = (None, Some(asked));
                     self.work = Some((checkpoint, Advance::default()));
                     has_moved = true;
                 }

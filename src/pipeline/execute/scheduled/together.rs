@@ -71,7 +71,10 @@ impl Desk {
         let places = (0..self.jobs.len()).filter(|&place| self.jobs[place].is_made());
         let mut made: Vec<usize> = places.collect();
         made.sort_by_cached_key(|&place| self.knowledge.turn(self.jobs[place].stage()));
-        while let Some(&first) = made.first() {
+        loop {
+            // Each submission takes a while, and somebody may want to stop meanwhile.
+            made.retain(|&place| self.jobs[place].is_made());
+            let Some(&first) = made.first() else { break };
             let (free, width, at_once) = (self.free().unwrap_or(usize::MAX), self.width, self.most);
             if free == 0 || self.knowledge.takes_none() {
                 break;
@@ -94,7 +97,7 @@ impl Desk {
     fn end(&mut self, ended: &mut Vec<(usize, JobEnd)>) {
         ended.sort_unstable_by_key(|(place, _)| *place);
         for (place, end) in ended.drain(..).rev() {
-            self.jobs.remove(place).reporter.end(end);
+            self.jobs.remove(place).report_end(&self.cache, end);
         }
     }
 
@@ -253,7 +256,8 @@ impl Desk {
         let at_once = self.most_at_once().filter(|most| *most < count);
         let tasks = array.map(|_| Tasks { count, at_once });
         let (stage, key) = (first.stage(), first.key().to_string());
-        Ok(scheduler.submit(&Submission { stage, key, token, folder, tasks }))
+        let others: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        Ok(scheduler.submit(&Submission { stage, key, token, folder, tasks, others: &others }))
     }
 }
 

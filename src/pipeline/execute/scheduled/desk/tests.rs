@@ -80,8 +80,9 @@ fn desk(
     let desk = Desk {
         terms: Terms { name: "test".to_owned(), settings, leaves: Arc::default(), only_new: false },
         cache: Arc::new(cache),
-        scheduler: Box::new(scheduler),
+        scheduler: Arc::new(scheduler),
         knowledge: Knowledge::new(),
+        question: None,
         jobs,
         width: Width::Wide,
         most: usize::MAX,
@@ -634,6 +635,16 @@ fn what_an_earlier_run_has_submitted_without_a_receipt_is_asked_for_once() {
     assert_eq!(counts, (1, 1));
 }
 
+/// The scheduler is asked, and answers.
+fn answer(desk: &mut Desk) {
+    desk.knowledge.next = Instant::now();
+    desk.ask();
+    assert!(desk.question.is_some());
+    while desk.question.is_some() {
+        desk.ask();
+    }
+}
+
 #[test]
 fn only_a_scheduler_that_may_be_mute_is_doubted_when_it_knows_none_of_its_jobs() {
     for is_mute in [false, true] {
@@ -641,12 +652,10 @@ fn only_a_scheduler_that_may_be_mute_is_doubted_when_it_knows_none_of_its_jobs()
         let scheduler = Losing { is_mute, ..Losing::default() };
         let (mut desk, _followers) = desk(scheduler, None, folder.path(), &["a@n=1", "a@n=2"]);
         turn(&mut desk);
-        desk.knowledge.next = Instant::now();
-        desk.ask();
+        answer(&mut desk);
         assert_eq!(desk.knowledge.answers, u64::from(!is_mute));
         for _ in 0..10 {
-            desk.knowledge.next = Instant::now();
-            desk.ask();
+            answer(&mut desk);
         }
         assert!(desk.knowledge.interval <= LATEST, "an empty answer is believed in time");
     }

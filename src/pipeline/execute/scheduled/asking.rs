@@ -1,0 +1,99 @@
+//! Where the jobs of an executor are: its scheduler is asked for all of them at once, and nothing waits for its answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use super::super::handle::spawn;
+use super::desk::Desk;
+use super::followed::Followed;
+use super::knowledge::{LATEST, LONGEST_PAUSE, SOONEST};
+use super::scheduler::{JobState, Trouble};
+
+/// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
+/// without a mistake, and without a word.
+const DOUBT: Duration = Duration::from_secs(300);
+/// After this time without an answer of a scheduler, that is worth a line.
+const SILENCE: Duration = Duration::from_secs(120);
+
+type Answer = Result<HashMap<String, JobState>, Trouble>;
+
+/// What a scheduler was asked, and has not answered yet.
+pub(super) struct Question {
+    answer: Receiver<Answer>,
+    /// Whether it is about several jobs that have not said themselves that they were stopped.
+    is_about_several: bool,
+}
+
+impl Desk {
+    /// Hears what the scheduler answers, and asks it again when it is time for that.
+    pub(super) fn ask(&mut self) {
+        if let Some(question) = self.question.take() {
+            match question.answer.try_recv() {
+                Ok(answer) => self.hear(answer, question.is_about_several),
+                Err(TryRecvError::Empty) => self.question = Some(question),
+                Err(TryRecvError::Disconnected) => {
+                    let words = "internal error: the thread that asks it panicked".to_owned();
+                    self.hear(Err(Trouble::Away(words)), false);
+                }
+            }
+        }
+        let ids: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        if self.question.is_some() || ids.is_empty() || Instant::now() < self.knowledge.next {
+            return;
+        }
+        let is_about_several = self.jobs.iter().filter(|job| job.is_expected()).count() > 1;
+        let (sender, answer) = channel();
+        let scheduler = Arc::clone(&self.scheduler);
+        self.knowledge.asked += 1;
+        match spawn("ask", move || drop(sender.send(scheduler.states(&ids)))) {
+            Ok(()) => self.question = Some(Question { answer, is_about_several }),
+            Err(error) => self.hear(Err(Trouble::Away(error.to_string())), false),
+        }
+    }
+
+    fn hear(&mut self, answer: Answer, is_about_several: bool) {
+        let knowledge = &mut self.knowledge;
+        let may_be_mute = is_about_several && self.scheduler.may_be_mute();
+        let is_believed = |silent: Option<Instant>| silent.is_some_and(|at| at.elapsed() >= DOUBT);
+        let said = match answer {
+            Ok(states) if may_be_mute && states.is_empty() && !is_believed(knowledge.silent) => {
+                // It is believed one day, and not much later than that. One that has just taken jobs may not name them at once.
+                knowledge.interval = (knowledge.interval * 2).min(LATEST);
+                let is_second = knowledge.silent.is_some();
+                is_second.then(|| {
+                    let minutes = DOUBT.as_secs() / 60;
+                    format!("its scheduler names none of its jobs, which is believed after {minutes} minutes")
+                })
+            }
+            Ok(states) => {
+                if states == knowledge.states {
+                    knowledge.interval = (knowledge.interval * 5 / 4).min(LATEST);
+                } else {
+                    knowledge.interval = SOONEST;
+                }
+                knowledge.states = states;
+                knowledge.answers = knowledge.asked;
+                (knowledge.silent, knowledge.has_said) = (None, false);
+                knowledge.next = Instant::now() + knowledge.interval;
+                return;
+            }
+            Err(trouble) => {
+                knowledge.interval = (knowledge.interval * 2).min(LONGEST_PAUSE);
+                let is_long = knowledge.silent.is_some_and(|at| at.elapsed() >= SILENCE);
+                is_long.then(|| {
+                    let words = trouble.words();
+                    format!("its scheduler does not answer, and is asked again: {words}")
+                })
+            }
+        };
+        knowledge.silent.get_or_insert_with(Instant::now);
+        knowledge.next = Instant::now() + knowledge.interval;
+        if let Some(text) = said
+            && !std::mem::replace(&mut knowledge.has_said, true)
+        {
+            self.jobs.iter().take(1).for_each(|job| job.reporter.note(text.clone()));
+        }
+    }
+}
