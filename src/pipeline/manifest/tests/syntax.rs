@@ -31,7 +31,7 @@ fn lines_of_a_text_end_as_in_a_file_without_carriage_returns() {
     ];
     let [unix, windows] = ["\n", "\r\n"].map(|end| right(&lines.join(end), &[]).0);
     let of = |manifest: &Manifest| format!("{:#?}", manifest.stages);
-    assert_eq!(of(&unix), of(&windows));
+    assert_eq!(unix.stages.to_vec(), windows.stages.to_vec());
     // An escape stands for itself.
     assert!(of(&windows).contains("a\\r\\nb") && of(&windows).contains("printf 'a\\r\\n'"));
     // Places of mistakes are those in the file.
