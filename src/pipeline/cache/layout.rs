@@ -378,7 +378,7 @@ impl Layout {
     /// The folders in which files are replaced in one step: a killed process may leave a new one there
     /// under its temporary name. Those that exist.
     pub(crate) fn replaced_in(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.root.clone()];
+        let mut folders = vec![self.root.clone(), self.withdrawn_records()];
         let flat = [Bucket::Indexes, Bucket::Flushed, Bucket::Jobs, Bucket::Running];
         folders.extend(flat.map(|bucket| self.bucket(bucket)));
         let buckets = [
