@@ -241,9 +241,14 @@ fn conditions(text: &str) -> Result<Conditions, String> {
     Ok(Conditions(all))
 }
 
+/// The fewest digits of a key that mean it.
+pub(crate) const SHORTEST_KEY: usize = 6;
+
 #[derive(Debug, Args)]
 #[command(mut_arg("rest", |arg| {
-    arg.value_name("RESULT").help("The two results: each a stage, an instance, or a key as `results` shows it")
+    arg.value_name("RESULT").help(format!(
+        "The two results: each a stage, an instance, or a key as `results` shows it, or its first digits: at least {SHORTEST_KEY}"
+    ))
 }))]
 pub(crate) struct CompareArguments {
     #[command(flatten)]
@@ -435,10 +440,10 @@ pub(crate) struct VerifyArguments {
     #[arg(long, value_name = "STAGE")]
     pub(crate) rerun: Option<String>,
     /// The GPUs that the rerun may use, as in `run` [default: all]
-    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
+    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", allow_hyphen_values = true, value_parser = gpu_numbers)]
     pub(crate) gpus: Option<GpuNumbers>,
     /// Accept other bytes if no metric differs by more than this (on GPUs, sums vary): `0.005`
-    #[arg(long, value_name = "NUMBER", requires = "rerun", value_parser = tolerance)]
+    #[arg(long, value_name = "NUMBER", requires = "rerun", allow_negative_numbers = true, value_parser = tolerance)]
     pub(crate) tolerance: Option<f64>,
     /// Keep the output of the rerun, and print its path
     #[arg(long, requires = "rerun")]
@@ -514,5 +519,29 @@ mod tests {
             assert_eq!(read(text), Ok(expected), "{text}");
         }
         assert_eq!(read("rate"), Err(()));
+    }
+
+    #[test]
+    fn a_number_below_0_is_a_value_that_is_not_right() {
+        for (arguments, wanted) in [
+            ("run --jobs -1", "it must be a whole number from 1 to 65535"),
+            ("run --cpus -3", "it must be a whole number from 1 to 1024"),
+            ("run --gpus -1,2", "write their numbers, as in 0,1,3, or none"),
+            ("run --memory -5GB", "'-5GB' is not a size"),
+            ("verify --gpus -1", "write their numbers, as in 0,1,3, or none"),
+            ("verify --rerun a --tolerance -1", "it must be a number of at least 0"),
+            ("gc --max-size -1GB", "'-1GB' is not a size"),
+            ("gc --keep-days -1", "it must be a whole number of days"),
+            ("gc --keep-days 1.5", "it must be a whole number of days"),
+            ("gc --keep-days 1e9", "it must be a whole number of days"),
+            ("cache limit -5", "'-5' is not a size"),
+        ] {
+            let words = std::iter::once("pipeline").chain(arguments.split(' '));
+            let error = Arguments::try_parse_from(words).expect_err(arguments).to_string();
+            assert!(error.contains(wanted) && !error.contains("tip:"), "{arguments}: {error}");
+        }
+        // What follows is still an option.
+        assert!(Arguments::try_parse_from(["pipeline", "cache", "limit", "-C", "x"]).is_ok());
+        assert!(Arguments::try_parse_from(["pipeline", "gc", "--keep-days", "0", "-n"]).is_ok());
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
 use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use pipeline_stages::links::Way;
 
 /// After this much time without another report, a change is complete unless somebody still writes to a file: editors write in
 /// several steps.
@@ -68,11 +69,12 @@ impl FileWatch {
         loop {
             let relevant = Relevant::of(targets);
             let watched = relevant.watched();
-            let watch = Self::start(relevant, &watched)?;
+            let watch = Self::start(relevant.clone(), &watched)?;
             rounds += 1;
-            // A folder that was made before the one above it was watched has been reported to nobody.
+            // A folder that was made before the one above it was watched has been reported to nobody, and so has a link.
             // Where folders come and go all the time, another report follows.
-            if rounds == MOST_ROUNDS || Relevant::of(targets).watched() == watched {
+            let now = Relevant::of(targets);
+            if rounds == MOST_ROUNDS || (now == relevant && now.watched() == watched) {
                 return Ok(watch);
             }
         }
@@ -173,49 +175,39 @@ fn folder_of(path: &Path) -> Option<&Path> {
     path.ancestors().skip(1).find(|above| above.is_dir())
 }
 
-/// A path below the only name of its folder.
-fn in_its_folder(path: &Path) -> Option<PathBuf> {
-    let above = folder_of(path)?;
-    Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?))
-}
-
-/// The targets under every name by which the system may report them.
+/// The targets under the only names by which the system reports them: those without links in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Relevant {
-    paths: BTreeSet<PathBuf>,
+    /// What they lead to.
+    ends: BTreeSet<PathBuf>,
+    /// What can be replaced on the way there, by itself and not with what is in it.
+    ways: BTreeSet<PathBuf>,
     ignored: Vec<PathBuf>,
 }
 
 impl Relevant {
     fn of(targets: &Targets) -> Self {
-        // A link can be replaced, and so can what it leads to.
-        let names =
-            |path: &PathBuf| [Some(path.clone()), in_its_folder(path), path.canonicalize().ok()];
-        let paths = targets.paths.iter().flat_map(names).flatten().collect();
-        let ignored = targets.ignored.iter().flat_map(names).flatten().collect();
-        Self { paths, ignored }
+        let (mut ends, mut ways) = (BTreeSet::new(), BTreeSet::new());
+        for Way { links, missing, end } in targets.paths.iter().map(|path| Way::to(path)) {
+            ends.insert(end);
+            ways.extend(links);
+            ways.extend(missing);
+        }
+        let ignored = targets.ignored.iter().map(|path| Way::to(path).end).collect();
+        Self { ends, ways, ignored }
     }
 
-    /// The folders to watch. A file is watched through its folder: an editor puts a new file in its place. What does not exist
-    /// yet is watched through the nearest folder above that does. Each under one name: under a second one (`a/../b`, a link), the
-    /// system would report by that alone.
+    /// The folders to watch. A file or link is watched through its folder: an editor puts a new file in its place. What does not
+    /// exist yet is watched through the nearest folder above that does.
     fn watched(&self) -> BTreeMap<PathBuf, RecursiveMode> {
-        let mut watched = BTreeMap::new();
-        for path in &self.paths {
-            if let Some(above) = folder_of(path).and_then(|above| above.canonicalize().ok()) {
-                watched.entry(above).or_insert(RecursiveMode::NonRecursive);
-            }
-            if let Some(folder) = path.canonicalize().ok().filter(|path| path.is_dir()) {
-                watched.insert(folder, RecursiveMode::Recursive);
-            }
-        }
-        let whole: Vec<PathBuf> = watched
-            .iter()
-            .filter(|(_, mode)| **mode == RecursiveMode::Recursive)
-            .map(|(path, _)| path.clone())
-            .collect();
+        let above = self.ends.iter().chain(&self.ways).filter_map(|path| folder_of(path));
+        let mut watched: BTreeMap<PathBuf, RecursiveMode> =
+            above.map(|above| (above.to_owned(), RecursiveMode::NonRecursive)).collect();
+        let whole: Vec<&PathBuf> = self.ends.iter().filter(|end| end.is_dir()).collect();
+        watched.extend(whole.iter().map(|&end| (end.clone(), RecursiveMode::Recursive)));
         // Watched again by itself, a folder would no longer be watched with what is in it.
         watched
-            .retain(|path, _| !whole.iter().any(|other| path != other && path.starts_with(other)));
+            .retain(|path, _| !whole.iter().any(|other| path != *other && path.starts_with(other)));
         watched
     }
 
@@ -229,7 +221,8 @@ impl Relevant {
             return true;
         }
         let of_target = |path: &PathBuf| {
-            self.paths.iter().any(|one| path.starts_with(one) || one.starts_with(path))
+            self.ends.iter().any(|end| path.starts_with(end))
+                || self.ends.iter().chain(&self.ways).any(|one| one.starts_with(path))
         };
         let is_ignored = |path: &PathBuf| self.ignored.iter().any(|one| path.starts_with(one));
         event.paths.iter().any(|path| of_target(path) && !is_ignored(path))
@@ -343,6 +336,42 @@ mod tests {
                 assert!(is_silent(&targets, write), "{photos}: {name}");
             }
         }
+    }
+
+    #[test]
+    fn a_link_on_the_way_may_lead_elsewhere() {
+        let top = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| top.path().join(name);
+        for folder in ["v1/deep", "v2", "p", "o", "sub"] {
+            fs::create_dir_all(at(folder)).expect("a folder");
+        }
+        let write = |name: &str| fs::write(at(name), "1").expect("writable");
+        ["v1/x", "v2/x", "o/b1", "o/b2"].into_iter().for_each(write);
+        let set = |link: &str, target: &str| {
+            let _ = fs::remove_file(at(".new"));
+            std::os::unix::fs::symlink(target, at(".new")).expect("a link");
+            fs::rename(at(".new"), at(link)).expect("a new name");
+        };
+        let targets = |name: &str| Targets { paths: [at(name)].into(), ignored: Some(at("cache")) };
+        for (target, link, before, after, end, beside) in [
+            ("cur/x", "cur", "v1", "v2", "v2/x", "v1/x"),
+            ("sub/../cur/x", "cur", "v1", "v2", "v2/x", "v1/x"),
+            ("l1", "p/l2", "../o/b1", "../o/b2", "o/b2", "o/b1"),
+            ("cur/x", "cur", "missing", "v2", "v2/x", "v1/x"),
+        ] {
+            set("l1", "p/l2");
+            set(link, before);
+            let targets = targets(target);
+            assert!(reports(&targets, || set(link, after)), "{target}: {link}");
+            assert!(reports(&targets, || write(end)), "{target}: {end}");
+            assert!(is_silent(&targets, || write(beside)), "{target}: {beside}");
+        }
+        // What else is in the folder of a link does not count, nor does what is below a link that only leads on.
+        set("cur", "v1");
+        assert!(is_silent(&targets("cur/x"), || write("v1/deep/y")));
+        assert!(reports(&targets("later/../cur/x"), || {
+            fs::create_dir(at("later")).expect("a folder");
+        }));
     }
 
     #[test]

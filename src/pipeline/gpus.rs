@@ -4,15 +4,16 @@
 //! are used for.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::Access;
 use rustix::io::Errno;
 
 use serde::{Deserialize, Serialize};
+
+use crate::deadline::Deadline;
 
 /// Where the driver lists its GPUs: a folder each, called by its place on the bus.
 const DRIVER: &str = "/proc/driver/nvidia/gpus";
@@ -187,29 +188,17 @@ fn information(text: &str) -> Model {
 /// What `nvidia-smi` says, where there is one.
 fn of_program(say: impl FnOnce(String)) -> Option<Vec<Model>> {
     let mut command = Command::new(PROGRAM);
-    let command =
-        command.arg("-L").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let began = Instant::now();
-    // What it prints fits into a pipe.
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if began.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
-            Ok(None) | Err(_) => {
-                // It hangs with the driver.
-                let _ = child.kill();
-                let seconds = PATIENCE.as_secs();
-                say(format!(
-                    "{PROGRAM} did not answer within {seconds} s, so no GPU is handed out: look at the driver"
-                ));
-                return None;
-            }
-        }
+    command.arg("-L").stderr(Stdio::null());
+    let deadline = Deadline { limit: PATIENCE, ..Deadline::default() };
+    let Some(answer) = deadline.run(command).ok()? else {
+        say(format!(
+            "{PROGRAM} did not answer within {} s, so no GPU is handed out: look at the driver",
+            PATIENCE.as_secs()
+        ));
+        return None;
     };
-    let mut text = String::new();
-    child.stdout.take()?.read_to_string(&mut text).ok()?;
-    status.success().then(|| text.lines().filter_map(listed).collect())
+    let text = String::from_utf8(answer.stdout).ok()?;
+    answer.status.success().then(|| text.lines().filter_map(listed).collect())
 }
 
 /// `GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-…)`.

@@ -17,6 +17,7 @@ mod colour;
 mod commands;
 mod compare;
 mod complete;
+mod deadline;
 mod diagnostic;
 mod difference;
 mod digest;

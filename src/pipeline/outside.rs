@@ -351,6 +351,35 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_many_stages_read_is_looked_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("f"), "1").expect("a file");
+        let text = "[experiment]\nname = \"a\"\n\
+                    [stages.a]\nkind = \"command\"\nrun = [\"a\"]\nfiles = [\"f\"]\n\
+                    [stages.b]\nkind = \"command\"\nrun = [\"b\"]\nfiles = [\"g\", \"f\"]\n";
+        let (manifest, _) =
+            crate::manifest::parse(Path::new("test.toml"), text, &[]).expect("a manifest");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a new cache");
+        let index = StatIndex::at(cache.layout().stat_index());
+        let looked = Looked::default();
+        let look = |stage: usize, looked: &Looked| {
+            let places = OutsidePlaces::of(&manifest.stages[stage]);
+            let found = places.look_once(folder.path(), &cache, &index, looked);
+            found.map(|found| found.iter().map(|one| one.digest()).collect::<Vec<_>>())
+        };
+        let one = look(0, &looked).expect("it exists");
+        assert!(look(1, &looked).is_err(), "'g' is missing");
+        std::fs::write(folder.path().join("f"), "22").expect("a file");
+        std::fs::write(folder.path().join("g"), "").expect("a file");
+        assert_eq!(look(0, &looked).expect("it exists"), one);
+        assert!(look(1, &looked).is_err(), "also what could not be read");
+        let two = look(0, &Looked::default()).expect("it exists");
+        assert_ne!(two, one);
+        let both = look(1, &Looked::default()).expect("they exist");
+        assert_eq!(both[1], two[0]);
+    }
+
+    #[test]
     fn a_matrix_that_many_stages_read_is_read_once_for_each_content() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |text: &str| std::fs::write(folder.path().join("m.csv"), text).expect("a file");
@@ -363,9 +392,12 @@ mod tests {
         let index = StatIndex::at(cache.layout().stat_index());
         let noisy = manifest.stage(&"noisy".parse().expect("a name")).expect("a stage");
         let places = OutsidePlaces::of(noisy);
-        let look = || places.look(folder.path(), &cache, &index).expect("it exists");
+        let look_again = |looked: &Looked| {
+            places.look_once(folder.path(), &cache, &index, looked).expect("it exists")
+        };
+        let look = || look_again(&Looked::default());
         let mut checked = CheckedFiles::default();
-        let mut check = |found: &[Outside]| {
+        let mut check = |found: &[Arc<Outside>]| {
             places.check_contents(folder.path(), found, &mut checked).map_err(|error| error.message)
         };
         write("1 0\n0 1\n");

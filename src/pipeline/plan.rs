@@ -292,7 +292,11 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
         Err(why) => facts.remote(&key).map(|record| PlanState::Remote(Box::new(record))).ok_or(why),
     };
     let reason = match found {
-        Ok(_) if facts.is_forced(name, &key) => Reason::Forced,
+        Ok(_) | Err(NoResult::RecordOfOtherVersion | NoResult::RecordInaccessible)
+            if facts.is_forced(name, &key) =>
+        {
+            Reason::Forced
+        }
         Ok(state) => return state,
         Err(NoResult::ArtifactGone(digest)) => Reason::ArtifactGone { digest },
         Err(NoResult::RecordDamaged) => Reason::RecordDamaged,

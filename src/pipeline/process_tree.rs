@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use pipeline_stages::proc_stat::ProcStat;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Sends a signal to a process group and to every descendant of its leader that has a group of its own. A signal
@@ -33,10 +34,12 @@ fn reach(leader: Pid, signal: Signal) -> HashSet<Pid> {
     let mut reached = HashSet::new();
     // Whoever was not stopped yet could start another one while the list was read.
     loop {
-        let all: HashMap<Pid, Process> = processes().collect();
-        let left_the_group = |(pid, process): (&Pid, &Process)| {
-            (process.group != leader && !reached.contains(pid) && descends(*pid, leader, &all))
-                .then_some(*pid)
+        let all: HashMap<Pid, ProcStat> = ProcStat::all().collect();
+        let left_the_group = |(pid, process): (&Pid, &ProcStat)| {
+            (process.group != Some(leader)
+                && !reached.contains(pid)
+                && descends(*pid, leader, &all))
+            .then_some(*pid)
         };
         let found: Vec<Pid> = all.iter().filter_map(left_the_group).collect();
         if found.is_empty() {
@@ -86,35 +89,16 @@ fn pages(process: &Path) -> Option<(u64, u64)> {
     Some((resident.saturating_sub(shared), shared)).filter(|_| resident > 0)
 }
 
-struct Process {
-    parent: Pid,
-    group: Pid,
-}
-
-fn descends(mut process: Pid, ancestor: Pid, all: &HashMap<Pid, Process>) -> bool {
+fn descends(mut process: Pid, ancestor: Pid, all: &HashMap<Pid, ProcStat>) -> bool {
     // The list was not read in one moment: a number that was used again could close a circle.
     for _ in 0..all.len() {
-        match all.get(&process) {
-            Some(found) if found.parent == ancestor => return true,
-            Some(found) => process = found.parent,
+        match all.get(&process).and_then(|found| found.parent) {
+            Some(parent) if parent == ancestor => return true,
+            Some(parent) => process = parent,
             None => return false,
         }
     }
     false
-}
-
-/// All processes, where there is a `/proc`.
-fn processes() -> impl Iterator<Item = (Pid, Process)> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
-        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-        // proc_pid_stat(5); the second field is a name in parentheses, which can hold spaces and parentheses itself.
-        let stat = std::fs::read(entry.path().join("stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
-        let mut number = || Pid::from_raw(fields.next()?.parse().ok()?);
-        Some((pid, Process { parent: number()?, group: number()? }))
-    })
 }
 
 #[cfg(test)]

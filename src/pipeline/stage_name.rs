@@ -55,6 +55,9 @@ impl FromStr for StageName {
     }
 }
 
+/// What [`check_name`] accepts, whatever its length.
+pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]*$";
+
 /// Why `text` cannot be a name that a manifest writes: of a stage, an axis or an input.
 pub(crate) fn check_name(text: &str) -> Result<(), String> {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, getuid, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::proc_stat::ProcStat;
 use crate::text::in_short;
 
 /// In the environment of a program: its checkpoint folder.
@@ -333,7 +334,7 @@ impl Left {
     }
 }
 
-/// A running process, from `/proc` (proc_pid_stat(5)). Without `/proc`, none is found.
+/// A running process.
 #[derive(Debug)]
 struct Process {
     pid: Pid,
@@ -343,42 +344,20 @@ struct Process {
     started: u64,
 }
 
-/// What is known of a running process without asking whose it is, which takes longer.
-struct Stat {
-    name: String,
-    group: i32,
-    started: u64,
-}
-
-impl Stat {
-    fn read(pid: Pid) -> Option<Self> {
-        let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        // The name is in parentheses, and can hold spaces and parentheses itself.
-        let (before, after) = stat.rsplit_once(')')?;
-        let fields: Vec<_> = after.split_ascii_whitespace().collect();
-        if matches!(*fields.first()?, "Z" | "X") {
-            return None;
-        }
-        Some(Self {
-            name: before.split_once('(')?.1.escape_debug().to_string(),
-            group: fields.get(2)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-}
-
 impl Process {
     /// All but this one.
     fn all() -> impl Iterator<Item = Self> {
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids =
-            entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-        pids.filter(|&pid| pid != getpid()).filter_map(Self::read)
+        let others = ProcStat::all().filter(|&(pid, _)| pid != getpid());
+        others.filter_map(|(pid, stat)| Self::of(pid, stat))
     }
 
     fn read(pid: Pid) -> Option<Self> {
-        let Stat { name, group, started } = Stat::read(pid)?;
+        Self::of(pid, ProcStat::read(pid)?)
+    }
+
+    fn of(pid: Pid, stat: ProcStat) -> Option<Self> {
+        let ProcStat { name, is_running: true, group, started, .. } = stat else { return None };
+        let (name, group) = (name.escape_debug().to_string(), group.map_or(0, Pid::as_raw_pid));
         let status = fs::read(format!("/proc/{}/status", pid.as_raw_pid())).ok()?;
         let status = String::from_utf8_lossy(&status);
         let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;

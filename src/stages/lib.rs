@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod parameter;
 pub mod path_text;
 pub mod point;
+pub mod proc_stat;
 pub mod state_dict;
 pub mod text;
 pub mod text_file;

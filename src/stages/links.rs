@@ -56,6 +56,48 @@ pub fn stays_inside(
     Ok(true)
 }
 
+/// What is passed on the way to a file or folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The links. The folders of their paths are not links.
+    pub links: Vec<PathBuf>,
+    /// Folders that are left again by `..` and do not exist.
+    pub missing: Vec<PathBuf>,
+    /// Where it leads to: a path without links, whether it exists or not, or one of the links where they are a loop.
+    pub end: PathBuf,
+}
+
+impl Way {
+    /// The way to an absolute path, as far as it can be seen.
+    pub fn to(path: &Path) -> Self {
+        let (mut links, mut missing, mut end) = (Vec::new(), Vec::new(), PathBuf::new());
+        let mut ahead: Vec<Step> = steps(path).collect();
+        while let Some(step) = ahead.pop() {
+            match step {
+                Step::Root => end = Path::new("/").to_owned(),
+                Step::Up => {
+                    if !end.is_dir() {
+                        missing.push(end.clone());
+                    }
+                    end.pop();
+                }
+                Step::Down(name) => {
+                    end.push(name);
+                    if let Ok(Some(next)) = read_if_link(&end) {
+                        links.push(end.clone());
+                        if links.len() > MOST_HOPS {
+                            break;
+                        }
+                        end.pop();
+                        ahead.extend(steps(&next));
+                    }
+                }
+            }
+        }
+        Self { links, missing, end }
+    }
+}
+
 /// What a link on the disk leads to. `None` for anything else, and for what does not exist.
 ///
 /// # Errors
@@ -148,6 +190,42 @@ mod tests {
         }
         let broken = |_: &Path| Err(ErrorKind::PermissionDenied.into());
         assert!(stays_inside(Path::new("x"), Path::new("a"), broken).is_err());
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_passed() {
+        let top = tempfile::tempdir().expect("a folder");
+        let top = top.path().canonicalize().expect("it exists");
+        let at = |name: &str| top.join(name);
+        for folder in ["p/q", "o"] {
+            std::fs::create_dir_all(at(folder)).expect("a folder");
+        }
+        for (link, target) in [
+            ("l1", "p/l2"),
+            ("p/l2", "../o/b1"),
+            ("cur", "p"),
+            ("root", "/"),
+            ("one", "two"),
+            ("two", "one"),
+        ] {
+            symlink(target, at(link)).expect("a link");
+        }
+        let ways: [(&str, &[&str], &[&str], &str); 6] = [
+            ("p/q", &[], &[], "p/q"),
+            ("l1", &["l1", "p/l2"], &[], "o/b1"),
+            ("cur/x/y", &["cur"], &[], "p/x/y"),
+            ("o/../cur/../cur/l2", &["cur", "cur", "p/l2"], &[], "o/b1"),
+            ("sub/deep/../../cur/q", &["cur"], &["sub/deep", "sub"], "p/q"),
+            ("cur/q/..", &["cur"], &[], "p"),
+        ];
+        for (path, links, missing, end) in ways {
+            let all = |names: &[&str]| names.iter().map(|name| at(name)).collect();
+            let way = Way { links: all(links), missing: all(missing), end: at(end) };
+            assert_eq!(Way::to(&at(path)), way, "{path}");
+        }
+        assert_eq!(Way::to(&at("root/../missing")).end, Path::new("/missing"));
+        let round = Way::to(&at("one/x"));
+        assert!(round.links.contains(&at("one")) && round.links.contains(&at("two")), "{round:?}");
     }
 
     #[test]

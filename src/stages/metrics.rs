@@ -218,6 +218,9 @@ pub struct MetricsFile {
     pub instead: Option<&'static str>,
 }
 
+/// What is said of a name that occurs again.
+const TWICE: &str = "it occurs more than once; the last one counts";
+
 /// The deepest nesting that is read: that of `serde_json`.
 const DEEPEST: usize = 127;
 
@@ -244,6 +247,14 @@ impl MetricsFile {
         Ok(file)
     }
 
+    /// What is under a name that is not a metric: `a string`.
+    pub fn instead_of(&self, name: &str) -> Option<&str> {
+        let beginning = format!("'{name}' (");
+        let all = self.left_out.iter();
+        all.filter_map(|entry| entry.strip_prefix(&beginning)?.strip_suffix(')'))
+            .find(|what| *what != TWICE)
+    }
+
     fn take(&mut self, parent: Option<&str>, entries: Vec<(String, Tree)>) {
         let mut known = BTreeSet::new();
         // From the end, as the last one counts.
@@ -262,8 +273,7 @@ impl MetricsFile {
             };
             match number {
                 _ if !is_new || (number.is_some() && self.metrics.contains_key(&name)) => {
-                    self.left_out
-                        .push(format!("'{name}' (it occurs more than once; the last one counts)"));
+                    self.left_out.push(format!("'{name}' ({TWICE})"));
                 }
                 None => self.left_out.push(format!("'{name}' ({})", value.what())),
                 Some(number) => {

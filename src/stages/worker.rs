@@ -431,6 +431,10 @@ pub fn file_size_limit_is_an_error() -> std::io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
+/// What to do where the disk is full.
+pub const DISK_IS_FULL: &str = "the disk is full: free some space, or, if the cache is on it, use another one \
+    with --cache; nothing that was committed is lost";
+
 /// An error, with advice if the disk is full.
 pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
@@ -440,11 +444,7 @@ pub fn with_disk_advice(error: anyhow::Error) -> anyhow::Error {
              it is that of the file system, use another file system; nothing that was committed is lost",
             in_words(&error)
         ),
-        Some(StorageFull | QuotaExceeded) => anyhow!(
-            "{}\nthe disk is full: free some space, or, if the cache is on it, use another one \
-             with --cache; nothing that was committed is lost",
-            in_words(&error)
-        ),
+        Some(StorageFull | QuotaExceeded) => anyhow!("{}\n{DISK_IS_FULL}", in_words(&error)),
         _ => error,
     }
 }

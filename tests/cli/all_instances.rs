@@ -1,8 +1,11 @@
 //! A program that reads all instances of a stage.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use crate::support::Sandbox;
+use crate::support::{MANIFEST, Sandbox};
 
 const SWEEP: &str = r#"
 [experiment]
@@ -67,4 +70,22 @@ fn a_program_gets_a_list_of_points_and_folders() {
     let text = sandbox.pipeline("plan experiment.toml --set matrix.seed=[2]").printed();
     assert!(text.contains("input 'inputs.scores@rate=0.5,seed=1' was removed"), "{text}");
     assert!(text.contains("3 would run, 2 are fresh"), "{text}");
+}
+
+#[test]
+fn a_program_gets_the_bytes_of_folders_whose_name_is_not_text() {
+    let sandbox = Sandbox::new("");
+    let folder = sandbox.folder().join(OsStr::from_bytes(b"nu\xe9"));
+    fs::create_dir(&folder).expect("ours");
+    fs::write(folder.join(MANIFEST), SWEEP).expect("ours");
+    let mut command = sandbox.command("run experiment.toml total --cache cache");
+    command.current_dir(&folder);
+    sandbox.start_command(command).wait().success();
+    let text = fs::read(folder.join("cache/latest/sweep/total/all.json")).expect("it was copied");
+    let all: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(all.len(), 4);
+    for instance in all {
+        let bytes: Vec<u8> = serde_json::from_value(instance["path"].clone()).expect("bytes");
+        assert!(Path::new(OsStr::from_bytes(&bytes)).join("metrics.json").is_file(), "{instance}");
+    }
 }

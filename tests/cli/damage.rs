@@ -159,6 +159,44 @@ fn a_damaged_record_is_none() {
 }
 
 #[test]
+fn a_pipe_or_an_endless_file_in_the_place_of_a_record_stops_nobody() {
+    for is_pipe in [true, false] {
+        let project = project();
+        let records = walk(&project.cache("records")).into_iter().filter(|path| path.is_file());
+        for record in records {
+            fs::remove_file(&record).expect("it is ours");
+            match is_pipe {
+                true => {
+                    let made = std::process::Command::new("mkfifo").arg(&record).status();
+                    assert!(made.expect("mkfifo runs").success());
+                }
+                false => {
+                    let file = fs::File::create(&record).expect("writable");
+                    file.set_len(1 << 40).expect("ours");
+                }
+            }
+        }
+        for looks in ["status experiment.toml", "results experiment.toml", "gc -n", "verify --all"]
+        {
+            let ended = in_time(&project, looks);
+            assert!(ended.code().is_some_and(|code| code != 124), "{looks}: {ended}");
+        }
+        let ended = in_time(&project, "run experiment.toml");
+        assert_eq!(ended.success().matches(" ran").count(), 4, "{ended}");
+        let ended = in_time(&project, "run experiment.toml");
+        assert_eq!(ended.success().matches(" fresh").count(), 4, "{ended}");
+    }
+}
+
+/// A call that ends with code 124 where it takes too long.
+fn in_time(project: &Sandbox, arguments: &str) -> crate::support::Ended {
+    let mut command = std::process::Command::new("timeout");
+    command.arg("20").arg(project.command("").get_program()).args(arguments.split(' '));
+    project.dress(&mut command);
+    project.start_command(command).wait()
+}
+
+#[test]
 fn a_record_of_another_key_is_none() {
     let project = project();
     let records: Vec<_> =

@@ -1,5 +1,9 @@
 //! Stages that run elsewhere, as jobs of a scheduler that is asked by commands: here, a fake one.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
 use insta::assert_snapshot;
 use rustix::process::Pid;
 
@@ -185,6 +189,20 @@ fn two_stages() -> Sandbox {
     let stages = format!("{}{}", stage("a"), stage("b"));
     project.write(MANIFEST, format!("[experiment]\nname = \"x\"\n{stages}{EXECUTOR}"));
     project
+}
+
+#[test]
+fn jobs_run_in_a_folder_whose_name_is_not_text() {
+    let project = two_stages();
+    let folder = project.folder().join(OsStr::from_bytes(b"it's nu\xe9 %d \\7"));
+    fs::create_dir(&folder).expect("ours");
+    for name in [MANIFEST, "sched"] {
+        fs::copy(project.path(name), folder.join(name)).expect("ours");
+    }
+    let mut command = project.command("run experiment.toml --cache cache");
+    command.current_dir(&folder);
+    assert_eq!(project.start_command(command).wait().success(), "a ran, b ran");
+    assert_eq!(names(&folder.join("queue")).len(), 2);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 
-use crate::support::{MANIFEST, Sandbox, names, walk};
+use crate::support::{MANIFEST, Sandbox, names, skipped, walk};
 
 const ONE: &str = r#"
 [experiment]
@@ -239,14 +239,49 @@ fn a_limit_on_file_sizes_is_an_error_of_every_command() {
         project.dress(&mut command);
         project.start_command(command).wait()
     };
+    let usual = project.pipeline("report experiment.toml -o page.html");
+    assert!(usual.status.success(), "{usual}");
+    let page = project.read("page.html");
     assert_snapshot!(limited(20, "report experiment.toml -o page.html"), @r"
     status 2
     --- stderr
     error: cannot write page.html: File too large (os error 27)
     a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
     ");
+    assert!(project.read("page.html") == page, "the page that was there is whole");
+    assert!(!names(&project.folder()).iter().any(|name| name.starts_with(".page.html")));
     let ended = limited(0, "run experiment.toml");
     assert!(ended.status.code().is_some(), "it is not killed by a signal: {ended}");
+}
+
+#[test]
+fn a_program_that_fails_on_a_full_disk_fails_with_what_to_do() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"one\"\n[stages.one]\nkind = \"command\"\n\
+         shell = 'head -c 9000000 /dev/zero > $PIPELINE_OUTPUT/many'\n\
+         [stages.other]\nkind = \"command\"\nshell = 'exit 1'\n",
+    );
+    fs::create_dir(project.path("small")).expect("a folder");
+    let program = project.command("run experiment.toml --cache small/cache one");
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o size=3m tmpfs small || exit 77; exec \"$0\" \"$@\"";
+    command.args(["--mount", "sh", "-c", script]);
+    command.arg(program.get_program()).args(program.get_args());
+    project.dress(&mut command);
+    let can_mount = Command::new("unshare").args(["--mount", "true"]).output();
+    if !can_mount.is_ok_and(|output| output.status.success()) {
+        return skipped("a full disk: this user cannot mount");
+    }
+    let ended = project.start_command(command).wait();
+    if ended.code() == Some(77) {
+        return skipped("a full disk: nothing can be mounted here");
+    }
+    assert!(ended.stderr.contains("ended with exit status 1"), "{ended}");
+    assert!(ended.stderr.contains("the disk is full: free some space"), "{ended}");
+    // Where there is room, it is not said.
+    let ended = project.pipeline("run experiment.toml other");
+    assert!(ended.stderr.contains("ended with exit status 1"), "{ended}");
+    assert!(!ended.to_string().contains("the disk is full"), "{ended}");
 }
 
 #[test]

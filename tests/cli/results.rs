@@ -220,6 +220,12 @@ fn two_results_beside_each_other() {
     assert_snapshot!(compared["differences"], @r#"{"accuracy":0.0,"epochs-done":10.0}"#);
     let all = project.pipeline(&format!("compare experiment.toml {key} {key} --all")).printed();
     assert!(all.contains("train.environment.SECRET  x  "), "{all}");
+    let short = project.pipeline(&format!("compare experiment.toml {} score", &key[..5]));
+    let words =
+        format!("if '{}' is the beginning of a key, write more of it: at least 6", &key[..5]);
+    assert!(short.code() == Some(2) && short.stderr.contains(&words), "{short}");
+    let help = project.pipeline("compare --help").printed();
+    assert!(help.contains("first digits: at least 6"), "{help}");
     for (arguments, error) in [
         ("score@rate=0.5", "error: name two results"),
         ("score train", "error: 'score' is 2 stages; name one of them: score@rate=0.5\n"),

@@ -274,6 +274,19 @@ fn a_hard_link_to_what_is_declared_is_refused_and_who_copies_then_goes_on() {
 }
 
 #[test]
+fn another_name_of_what_is_declared_is_not_said_to_be_refused() {
+    let project = project("cat second.txt > $PIPELINE_OUTPUT/said", "files = [\"known.txt\"]");
+    fs::hard_link(project.path("known.txt"), project.path("second.txt")).expect("a link");
+    let Some(ended) = run(&project, "") else { return };
+    assert_eq!(said(&project), "known\n");
+    assert!(!ended.to_string().contains("sandbox"), "{ended}");
+    let Some(ended) = run(&project, "--force words --set defaults.command.sandbox=warn") else {
+        return;
+    };
+    assert!(ended.stderr.contains("does not declare all that it does: read second.txt"), "{ended}");
+}
+
+#[test]
 fn a_socket_at_a_path_is_a_name_and_others_are_not_restricted() {
     if !Command::new("python3").arg("--version").output().is_ok_and(|ended| ended.status.success())
     {

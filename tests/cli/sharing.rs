@@ -674,6 +674,55 @@ fn a_run_makes_what_the_remote_lost() {
 }
 
 #[test]
+fn a_second_user_sees_the_tables_of_summaries_and_brings_nothing_else() {
+    let lab = Lab::new(
+        r#"
+[experiment]
+name = "sweep"
+
+[matrix]
+seed = [1, 2]
+
+[stages.score]
+kind = "command"
+output = "metrics"
+environment = { SEED = "${seed}" }
+shell = 'echo "{\"accuracy\": 0.$SEED}" > "$PIPELINE_OUTPUT/metrics.json"'
+
+[stages.summary]
+kind = "summarize"
+of = "score"
+metric = "accuracy"
+over = ["seed"]
+"#,
+    );
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    let table = "\nsummary: accuracy\n";
+    // Known and out of reach: a warning, and no table.
+    // A program reads no tables.
+    assert!(lab.bob.pipeline("run experiment.toml --progress json").status.success());
+    assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 0);
+    let away = lab.share.path().with_extension("away");
+    fs::rename(lab.share.path(), &away).expect("ours");
+    let ran = lab.bob.pipeline("run experiment.toml");
+    assert!(ran.printed().contains("sweep: 3 remote in"), "{ran}");
+    assert!(!ran.stdout.contains(table), "{ran}");
+    assert!(
+        ran.stderr.contains("the result of summary was not brought from the remote: "),
+        "{ran}"
+    );
+    fs::rename(&away, lab.share.path()).expect("ours");
+    let ran = lab.bob.pipeline("run experiment.toml");
+    assert!(ran.printed().contains("sweep: 3 remote in"), "{ran}");
+    assert!(ran.stdout.contains(table) && ran.stderr.is_empty(), "{ran}");
+    assert_eq!(fs::read_dir(lab.bob.cache("store")).expect("a folder").count(), 1);
+    let again = lab.bob.pipeline("run experiment.toml");
+    assert!(again.printed().contains("sweep: 1 fresh, 2 remote in"), "{again}");
+    assert!(again.stdout.contains(table), "{again}");
+}
+
+#[test]
 fn a_remote_that_is_away_is_a_warning_and_a_local_run() {
     let lab = Lab::new(&format!("[cache]\npush = \"always\"\n{PAPER}"));
     let away = lab.share.path().with_extension("away");

@@ -146,6 +146,32 @@ fn a_store_that_is_full_is_still_read() {
 }
 
 #[test]
+fn secrets_that_a_store_repeats_are_not_shown() {
+    let store = Store::start(|request| {
+        let said = format!("no /{}?{} with t0k/en of s3cret", request.name, request.query);
+        let said = said.replace('&', "&amp;");
+        let (status, code) = match request.method.as_str() {
+            "PUT" => (400, "ExpiredToken"),
+            _ => (403, "AccessDenied"),
+        };
+        let error = format!("<Error><Code>{code}</Code><Message>{said}</Message></Error>");
+        Answer::Status(status, error.leak())
+    });
+    let ann = store.user().set("AWS_SESSION_TOKEN", "t0k/en");
+    ann.edit("[experiment]", "[cache]\npush = \"always\"\n[experiment]");
+    for command in ["plan experiment.toml --remote", "run experiment.toml", "push experiment.toml"]
+    {
+        let ended = ann.pipeline(command);
+        let printed = ended.to_string();
+        assert!(printed.contains("status 40") && printed.contains("with … of …"), "{ended}");
+        assert!(printed.contains("X-Amz-Signature=…"), "{ended}");
+        for secret in ["t0k", "s3cret", "X-Amz-Credential=ann"] {
+            assert!(!printed.contains(secret), "{ended}");
+        }
+    }
+}
+
+#[test]
 fn who_may_read_but_not_list_gets_what_there_is() {
     // To whom may not list, Amazon does not say that a name has nothing.
     let folder: Arc<std::sync::OnceLock<PathBuf>> = Arc::default();

@@ -5,7 +5,7 @@ use std::fs;
 use insta::assert_snapshot;
 
 use crate::manifests::WORDS;
-use crate::support::Sandbox;
+use crate::support::{Ended, Sandbox};
 
 /// A project that has run.
 fn project() -> Sandbox {
@@ -249,7 +249,8 @@ fn a_record_of_another_version_is_not_damaged() {
     let later = fields.replace("\"stage\": \"other\"", "\"stage\": [\"other\"]");
     assert_ne!(later, fields);
     let checksum = blake3::hash(later.as_bytes()).to_hex();
-    project.write(&name, format!("{{\n  \"checksum\": \"{checksum}\",\n{later}"));
+    let written = format!("{{\n  \"checksum\": \"{checksum}\",\n{later}");
+    project.write(&name, &written);
     let shown = project.pipeline("verify --all").to_string();
     let shown = shown.replace(&format!("records/{}/", &head[..2]), "records/[..]/");
     assert_snapshot!(shown, @r"
@@ -259,6 +260,106 @@ fn a_record_of_another_version_is_not_damaged() {
     [project]/cache: 4 intact; 40 B read in [time]
     ");
     assert!(project.path(&name).exists(), "it stays where it is");
+    let hide = |ended: Ended| {
+        ended.to_string().replace(&format!("records/{}/", &head[..2]), "records/[..]/")
+    };
+    assert_snapshot!(hide(project.pipeline("plan experiment.toml other")), @r#"
+    status 0
+    --- stdout
+    other  dirty  its record is of another version of pipeline; --force replaces it
+
+    words: 1 would run, 0 are fresh
+    "#);
+    assert_snapshot!(hide(project.pipeline("run experiment.toml other")), @r#"
+    status 1
+    --- stderr
+    FAIL  other after [time]: there is a result of another version of pipeline, which this one cannot read, in [project]/cache/records/[..]/[digest].json: run it with that version, with another --cache, or with --force, which replaces it
+    --- stdout
+
+    stage  result  time  metrics
+    other  failed  [time]
+
+    words: 1 failed in [time]; `pipeline log experiment.toml other` shows the whole log
+    "#);
+    assert_eq!(project.read(&name), written, "nothing replaces it");
+    project.pipeline("run experiment.toml other --force other").success();
+    assert_eq!(project.pipeline("verify --all").success().matches("another version").count(), 0);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_neither_sound_nor_made_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let project = Sandbox::of_an_ordinary_user(WORDS);
+    project.pipeline("run experiment.toml").success();
+    let head = fs::read_to_string(project.cache("heads/words/other")).expect("it ran");
+    let set_mode = |place: &str, mode: u32| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(project.cache(place), mode).expect("ours");
+    };
+    let record = format!("records/{}/{}.json", &head[..2], head.trim());
+    let hide = |ended: Ended| {
+        ended.to_string().replace(&format!("records/{}/", &head[..2]), "records/[..]/")
+    };
+    set_mode(&record, 0);
+    assert_snapshot!(hide(project.pipeline("verify --all")), @r#"
+    status 1
+    --- stdout
+    records/[..]/[digest].json cannot be read: not checked
+    [project]/cache: 4 intact; 40 B read in [time]
+    "#);
+    assert_snapshot!(hide(project.pipeline("verify experiment.toml")), @r#"
+    status 1
+    --- stdout
+    words  intact  [digest]  19 B
+    count  intact  [digest]  2 B
+    report  intact  [digest]  13 B
+
+    records/[..]/[digest].json cannot be read: not checked
+    words: 3 intact; 34 B read in [time]
+    "#);
+    assert_snapshot!(hide(project.pipeline("plan experiment.toml other")), @r#"
+    status 0
+    --- stdout
+    other  dirty  its record cannot be read
+
+    words: 1 would run, 0 are fresh
+    "#);
+    assert_snapshot!(hide(project.pipeline("run experiment.toml other")), @r#"
+    status 1
+    --- stderr
+    FAIL  other after [time]: there is a result, whose record cannot be read: [project]/cache/records/[..]/[digest].json
+    --- stdout
+
+    stage  result  time  metrics
+    other  failed  [time]
+
+    words: 1 failed in [time]; `pipeline log experiment.toml other` shows the whole log
+    "#);
+    set_mode(&record, 0o644);
+    assert_eq!(project.pipeline("run experiment.toml").success().matches("fresh").count(), 4);
+    set_mode("records", 0);
+    assert_snapshot!(project.pipeline("verify --all"), @r#"
+    status 1
+    --- stdout
+    records cannot be read: not checked
+    [project]/cache: 4 intact; 40 B read in [time]
+    "#);
+    set_mode("records", 0o755);
+    set_mode("store", 0);
+    assert_snapshot!(project.pipeline("verify experiment.toml"), @r#"
+    status 1
+    --- stdout
+    words  unreadable  [digest]  cannot open [project]/cache/store/[digest]: Permission denied (os error 13)
+    count  unreadable  [digest]  cannot open [project]/cache/store/[digest]: Permission denied (os error 13)
+    report  unreadable  [digest]  cannot open [project]/cache/store/[digest]: Permission denied (os error 13)
+    other  unreadable  [digest]  cannot open [project]/cache/store/[digest]: Permission denied (os error 13)
+
+    words: 4 unreadable; 0 B read in [time]
+    "#);
+    let plan = project.pipeline("plan experiment.toml");
+    assert!(plan.stdout.contains("all 4 stages are fresh"), "nobody knows otherwise: {plan}");
+    set_mode("store", 0o755);
+    project.pipeline("verify --all").success();
 }
 
 #[test]

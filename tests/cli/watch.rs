@@ -139,6 +139,27 @@ fn a_run_is_not_interrupted_by_a_change_and_starts_none_by_itself() {
 }
 
 #[test]
+fn a_link_on_the_way_to_a_file_may_be_set_to_another_folder() {
+    let project =
+        Sandbox::new(&FOLDER.replace("parts\"", "cur/parts\"").replace("parts/*", "cur/parts/*"));
+    project.write("v1/parts/a", "one");
+    project.write("v2/parts/a", "two");
+    let set = |version: &str| {
+        std::os::unix::fs::symlink(version, project.path(".new")).expect("a link");
+        fs::rename(project.path(".new"), project.path("cur")).expect("a new name");
+    };
+    set("v1");
+    let watch = project.start("watch experiment.toml");
+    wait_until_it_watches(&watch, 1);
+    set("v2");
+    wait_until_it_watches(&watch, 2);
+    project.write("v2/parts/a", "three");
+    wait_until_it_watches(&watch, 3);
+    watch.signal(Signal::INT);
+    assert_eq!(watch.wait().code(), Some(130));
+}
+
+#[test]
 fn what_cannot_be_watched() {
     let project = project();
     for (arguments, why) in [

@@ -25,11 +25,11 @@
 
 use tch::{Kind, Tensor};
 
-use crate::network::{State, mean_prediction};
+use crate::network::mean_prediction;
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
+use crate::training::method::{Learner, Method, Setup, StepOutput};
 use crate::training::training_loop::StepPosition;
 
 /// Products of rates and sizes are this much beside the numbers that they stand for, at most.
@@ -68,11 +68,6 @@ impl CoTeaching {
         })
     }
 
-    /// f and g with what moves them.
-    pub fn learners(&self) -> &[Learner; 2] {
-        &self.learners
-    }
-
     /// The places in the batch of the samples with the smallest losses, float \[B\]: int64 \[ceil(R B)\]. Of equal losses the first.
     /// Two or more, where they are `mixed` with each other.
     fn smallest(&self, losses: &Tensor, mixed: bool) -> anyhow::Result<Tensor> {
@@ -107,12 +102,12 @@ fn seen(learner: &Learner, batch: &Batch) -> anyhow::Result<Tensor> {
 }
 
 impl Method for CoTeaching {
-    fn networks(&self) -> Vec<&State> {
-        self.learners.iter().map(|learner| learner.network.state()).collect()
+    fn learners(&self) -> Vec<&Learner> {
+        self.learners.iter().collect()
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        mean_logits(&self.learners, images)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        self.learners.iter_mut().collect()
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {

@@ -23,12 +23,12 @@
 
 use tch::{Kind, Tensor};
 
-use super::elr::{Targets, probabilities, regularizers};
+use super::early_learning::{Targets, probabilities, regularizers};
 use crate::network::{Mode, State, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
+use crate::training::method::{Learner, Method, Setup, StepOutput};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -106,12 +106,6 @@ impl ElrPlus {
         })
     }
 
-    /// Both networks with what moves them.
-    pub fn learners(&self) -> [&Learner; 2] {
-        let [first, second] = &self.sides;
-        [&first.learner, &second.learner]
-    }
-
     /// Their averages over the steps.
     pub fn averages(&self) -> [&State; 2] {
         let [first, second] = &self.sides;
@@ -132,12 +126,12 @@ fn risen(at: StepPosition, ramp_up: f64) -> f64 {
 }
 
 impl Method for ElrPlus {
-    fn networks(&self) -> Vec<&State> {
-        self.learners().map(|learner| learner.network.state()).to_vec()
+    fn learners(&self) -> Vec<&Learner> {
+        self.sides.iter().map(|side| &side.learner).collect()
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        mean_logits(self.learners(), images)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        self.sides.iter_mut().map(|side| &mut side.learner).collect()
     }
 
     fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {

@@ -24,12 +24,10 @@ use pipeline_stages::kinds::Transition;
 use pipeline_stages::matrix_file;
 use tch::{Device, Kind, Tensor};
 
-use crate::network::{Mode, State};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Learner, Method, Setup, StepOutput};
-use crate::training::training_loop::StepPosition;
 
 /// The share of samples that are surer of a class than the one that stands for it.
 const SURER: f64 = 0.03;
@@ -66,11 +64,6 @@ impl ForwardCorrection {
         let mut transition = setup.tensor("transition", &[classes, classes], Kind::Float)?;
         transition.f_copy_(&initial)?;
         Ok(Self { learner, transition, estimated_before })
-    }
-
-    /// The classifier and what moves it.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
     }
 
     /// T, float [K,K].
@@ -123,12 +116,12 @@ fn estimated(predictions: &Tensor) -> anyhow::Result<Tensor> {
 }
 
 impl Method for ForwardCorrection {
-    fn networks(&self) -> Vec<&State> {
-        vec![self.learner.network.state()]
+    fn learners(&self) -> Vec<&Learner> {
+        vec![&self.learner]
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        vec![&mut self.learner]
     }
 
     fn measures(&self, epoch: u32) -> bool {
@@ -145,10 +138,6 @@ impl Method for ForwardCorrection {
             self.transition.f_copy_(&estimated(predictions)?)?;
         }
         Ok(())
-    }
-
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
     }
 
     fn is_replayable(&self) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod co_teaching;
 pub mod divide_mix;
+mod early_learning;
 pub mod elr;
 pub mod elr_plus;
 pub mod finetune;

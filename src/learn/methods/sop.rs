@@ -21,7 +21,8 @@
 //!
 //! SOP+ adds two terms to what theta and u descend: `consistency` times the divergence KL(p_i | p'_i) from the prediction of
 //! one view, a number, to that of another one, in the same forward pass; and `balance` times -mean_k ln(mean_i q_ik), which is smallest if the
-//! classes are equally frequent.
+//! classes are equally frequent. Its numbers in the paper are not those to expect here: in the authors' code the other view is made with AutoAugment
+//! and Cutout, and 300 epochs with a weight decay of 1e-3 follow; here both views are made by the `augmentation` of the stage.
 //!
 //! With MixUp, which the paper does not use, y_i, U_i and V_i are mixed in the second and third line as x_i is: what a sample's label has too
 //! much and lacks has the share of its image, as the label has. z_i in the last line is of x_i not mixed, in a pass that
@@ -36,13 +37,11 @@ use pipeline_stages::kinds::Train;
 use tch::{Kind, Tensor};
 
 use crate::data::batches::{SampleSet, StepSamples};
-use crate::network::{Mode, State};
 use crate::random::{Purpose, Stream};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::{SampleLoss, row_sums};
 use crate::training::method::{Learner, Method, Setup, StepOutput};
-use crate::training::training_loop::StepPosition;
 
 /// No corrected probability is smaller.
 const MARGIN: f64 = 1e-4;
@@ -92,11 +91,6 @@ impl Sop {
         })
     }
 
-    /// The classifier and what moves it.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
-    }
-
     /// u, float [N], and v, float [N,K].
     pub fn per_sample(&self) -> [&Tensor; 2] {
         [&self.u, &self.v]
@@ -143,12 +137,12 @@ fn initial(setup: &Setup<'_>) -> anyhow::Result<Tensor> {
 }
 
 impl Method for Sop {
-    fn networks(&self) -> Vec<&State> {
-        vec![self.learner.network.state()]
+    fn learners(&self) -> Vec<&Learner> {
+        vec![&self.learner]
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        vec![&mut self.learner]
     }
 
     fn select(&self, _epoch: u32, usual: Vec<Vec<u32>>) -> anyhow::Result<Vec<StepSamples>> {
@@ -156,10 +150,6 @@ impl Method for Sop {
         let steps =
             usual.into_iter().map(|indices| StepSamples::from(SampleSet::of_views(indices, views)));
         Ok(steps.collect())
-    }
-
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
     }
 
     fn is_replayable(&self) -> bool {

@@ -21,12 +21,10 @@ use anyhow::ensure;
 use tch::{Kind, Tensor};
 
 use crate::data::augment::batched::upload;
-use crate::network::{Mode, State};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Learner, Method, Setup, StepOutput};
-use crate::training::training_loop::StepPosition;
 
 /// The method.
 #[derive(Debug)]
@@ -67,11 +65,6 @@ impl TruncatedLoss {
         })
     }
 
-    /// The classifier and what moves it.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
-    }
-
     /// w, float [N].
     pub fn weights(&self) -> &Tensor {
         &self.weights
@@ -79,12 +72,12 @@ impl TruncatedLoss {
 }
 
 impl Method for TruncatedLoss {
-    fn networks(&self) -> Vec<&State> {
-        vec![self.learner.network.state()]
+    fn learners(&self) -> Vec<&Learner> {
+        vec![&self.learner]
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        vec![&mut self.learner]
     }
 
     fn measures(&self, epoch: u32) -> bool {
@@ -110,10 +103,6 @@ impl Method for TruncatedLoss {
         );
         let _ = self.weights.f_index_copy_(0, &self.train, &kept.f_to_kind(Kind::Float)?)?;
         Ok(())
-    }
-
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
     }
 
     fn is_replayable(&self) -> bool {

@@ -16,7 +16,7 @@ use fixture::{
 };
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::weights_file;
-use pipeline_stages::message::{Event, Request};
+use pipeline_stages::message::{Event, Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -240,6 +240,50 @@ fn the_mean_of_the_last_epochs_is_kept() {
             let [of_mean, of_last] = [&mean, last].map(|one| away(one).double_value(&[]));
             assert!(of_mean < 1e-6 && of_last > 1e-3, "{name}: {of_mean}, {of_last}");
         }
+    }
+}
+
+#[test]
+fn a_mean_is_judged_itself_by_the_samples_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let metrics = |name: &str, stage: &KindConfig| {
+        let mut request = request(folder.path(), stage, name);
+        if name == "evaluation" {
+            request = with_input(request, "model", &folder.path().join("average"));
+        }
+        let context = Context::for_test(request.clone());
+        pipeline_learn::run(learn_stage(&request), &context).unwrap()
+    };
+    let train = |select: &str| {
+        let stage = meta_training(&json!({
+            "method": "co-teaching", "epochs": 4, "learning-rate": 0.1, "schedule": "constant",
+            "select-best": select, "average-epochs": 3,
+        }));
+        metrics(select, &stage)
+    };
+    let [mean, last] = ["average", "last"].map(train);
+    // The images of both parts are the same, so that the samples held out are among those of the test set.
+    metrics("evaluation", &stage(json!({"kind": "evaluate", "parameters": {}})));
+    let file = folder.path().join("evaluation/predictions.safetensors");
+    let tensors: BTreeMap<_, _> = Tensor::read_safetensors(file).unwrap().into_iter().collect();
+    let held_out = |name: &str| tensors[name].narrow(0, 40, 8);
+    let loss = held_out("test.loss-clean").mean(Kind::Double).double_value(&[]);
+    let right = held_out("test.predicted").eq_tensor(&held_out("test.label-clean"));
+    let accuracy = right.mean(Kind::Double).double_value(&[]);
+    assert!((mean["validation-loss"] - loss).abs() < 1e-6, "{mean:?}, {loss}");
+    assert_eq!(mean["validation-accuracy"], accuracy);
+    assert!((last["validation-loss"] - loss).abs() > 1e-3, "{last:?}: nothing is tested");
+    // All else is of the training on the way.
+    let others = |metrics: &Metrics| -> Vec<(String, f64)> {
+        let others = metrics.iter().filter(|(name, _)| !name.starts_with("validation-"));
+        others.map(|(name, value)| (name.clone(), *value)).collect()
+    };
+    assert_eq!(others(&mean), others(&last));
+    for name in ["evaluations.csv", "curves.csv"] {
+        let [one, other] = ["average", "last"]
+            .map(|model| std::fs::read(folder.path().join(model).join(name)).unwrap());
+        assert!(one == other, "{name} differs");
     }
 }
 

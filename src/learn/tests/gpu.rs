@@ -13,15 +13,14 @@ use fixture::{
     stage, supervised_pretraining, training, truncated_training, with_input, write_inputs,
 };
 use pipeline_learn::methods::finetune::Finetune;
-use pipeline_learn::network::{Classifier, Mode, State, weights};
+use pipeline_learn::network::{Classifier, Mode, weights};
 use pipeline_learn::training::batch::Batch;
 use pipeline_learn::training::captured_step;
 use pipeline_learn::training::loss::SampleLoss;
-use pipeline_learn::training::method::{Method, Setup, StepOutput};
+use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
-use pipeline_learn::training::training_loop::StepPosition;
 use pipeline_stages::formats::{
     CurveTable, Evaluations, InputCrop, ModelInfo, SampleLosses, WEIGHTS_FILE,
 };
@@ -548,16 +547,12 @@ fn a_run_that_was_stopped_while_steps_were_replayed_ends_as_one_that_was_not() {
 struct Waiting(Finetune);
 
 impl Method for Waiting {
-    fn networks(&self) -> Vec<&State> {
-        self.0.networks()
+    fn learners(&self) -> Vec<&Learner> {
+        self.0.learners()
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.0.logits(images)
-    }
-
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        self.0.begin_step(learning_rate, at)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        self.0.learners_mut()
     }
 
     fn is_replayable(&self) -> bool {

@@ -74,13 +74,13 @@ impl Trial {
         let setup = Setup::new(&recipe, 3, 10, 0, Device::Cpu);
         let mut setup = Setup { validation: &[0], noisy: true, ..setup };
         let method = MetaWeightNet::new(&mut setup).expect("builds");
-        fill_state(method.learner().network.state(), 0);
+        fill_state(method.learners()[0].network.state(), 0);
         fill_state(method.weighting().state(), 500);
         Self { method, loss: SampleLoss::of(&parameters) }
     }
 
     fn network(&self) -> &Classifier {
-        &self.method.learner().network
+        &self.method.learners()[0].network
     }
 
     fn step(&mut self, step: i64, [batch, meta]: [Batch; 2]) -> StepOutput {

@@ -65,6 +65,14 @@ where
 }
 
 impl Method for Averaging {
+    fn learners(&self) -> Vec<&Learner> {
+        vec![&self.learner]
+    }
+
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        vec![&mut self.learner]
+    }
+
     fn networks(&self) -> Vec<&State> {
         vec![self.learner.network.state(), &self.average]
     }
@@ -108,10 +116,6 @@ impl Method for Averaging {
         Ok(steps.collect())
     }
 
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        self.learner.optimizer.begin_step(learning_rate, at.steps_before)
-    }
-
     fn compute(&mut self, batch: &Batch, others: &[Batch]) -> anyhow::Result<StepOutput> {
         let Learner { network, optimizer } = &mut self.learner;
         let mut seen = self.seen.borrow_mut();
@@ -150,19 +154,12 @@ impl Method for Averaging {
 struct Pair([Learner; 2]);
 
 impl Method for Pair {
-    fn networks(&self) -> Vec<&State> {
-        self.0.iter().map(|learner| learner.network.state()).collect()
+    fn learners(&self) -> Vec<&Learner> {
+        self.0.iter().collect()
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        let networks = self.0.iter().map(|learner| &learner.network);
-        let logits = networks.map(|network| network.forward(images, Mode::Evaluate));
-        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
-    }
-
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
-        let mut learners = self.0.iter_mut();
-        learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        self.0.iter_mut().collect()
     }
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {

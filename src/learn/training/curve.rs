@@ -101,12 +101,16 @@ impl Curves {
         Some(values)
     }
 
-    /// The numbers of the last epoch and of the last evaluation, and the best validation.
-    /// `train-accuracy` is on the labels that were trained on.
+    /// The numbers of the last epoch and of the last evaluation, or of that `of_mean` where a mean is the model, and the best
+    /// validation on the way. `train-accuracy` is on the labels that were trained on.
     ///
     /// # Errors
     /// When there was no epoch.
-    pub fn metrics(&self, columns: &[&str]) -> anyhow::Result<Metrics> {
+    pub fn metrics(
+        &self,
+        columns: &[&str],
+        of_mean: Option<&EvaluationRow>,
+    ) -> anyhow::Result<Metrics> {
         let last = self.epochs.last().context("no epoch was run")?;
         let mut metrics = Metrics::from([
             ("train-loss".to_owned(), last.loss),
@@ -119,7 +123,7 @@ impl Curves {
         for (column, value) in columns.iter().zip(&last.extra) {
             add(column, *value);
         }
-        let evaluation = self.evaluations.0.last();
+        let evaluation = of_mean.or(self.evaluations.0.last());
         add("validation-accuracy", evaluation.and_then(|row| row.validation_accuracy));
         add("validation-loss", evaluation.and_then(|row| row.validation_loss));
         let best = self.evaluations.best_validation();
@@ -184,7 +188,7 @@ mod tests {
                 evaluation(20, 0.6, 0.8),
             ]),
         };
-        let metrics = curves.metrics(&["one", "other"]).unwrap();
+        let metrics = curves.metrics(&["one", "other"], None).unwrap();
         for (name, value) in [
             ("validation-accuracy", 0.6),
             ("validation-loss", 0.4),
@@ -196,6 +200,16 @@ mod tests {
             assert_eq!(metrics.get(name), Some(&value), "{name}");
         }
         assert!(!metrics.contains_key("train-accuracy-clean") && !metrics.contains_key("other"));
+        let of_mean = EvaluationRow { validation_loss: None, ..evaluation(20, 0.8, 0.9) };
+        let metrics = curves.metrics(&[], Some(&of_mean)).unwrap();
+        assert_eq!(
+            [metrics["validation-accuracy"], metrics["best-validation-accuracy"]],
+            [0.8, 0.7]
+        );
+        assert!(
+            !metrics.contains_key("validation-loss"),
+            "that of the last step is of another network"
+        );
         assert!((curves.test_drop() - 0.1).abs() < 1e-12);
         let test = curves.test_metrics();
         assert_eq!((test["test-accuracy"], test["best-test-accuracy-chosen-on-test"]), (0.8, 0.9));
@@ -230,6 +244,6 @@ mod tests {
 
     #[test]
     fn nothing_to_tell_is_an_error() {
-        assert!(Curves::default().metrics(&[]).is_err());
+        assert!(Curves::default().metrics(&[], None).is_err());
     }
 }

@@ -76,8 +76,12 @@ impl SampleLoss {
                 passive: parameters.passive_weight,
             },
             Loss::LabelSmoothing => Self::LabelSmoothing { share: parameters.smoothing },
-            Loss::SoftBootstrapping => Self::SoftBootstrapping { given: parameters.given_share },
-            Loss::HardBootstrapping => Self::HardBootstrapping { given: parameters.given_share },
+            Loss::SoftBootstrapping => {
+                Self::SoftBootstrapping { given: parameters.bootstrapped_share() }
+            }
+            Loss::HardBootstrapping => {
+                Self::HardBootstrapping { given: parameters.bootstrapped_share() }
+            }
             Loss::JensenShannon => Self::JensenShannon { share: parameters.label_share },
         }
     }

@@ -21,15 +21,27 @@ use crate::network::{Classifier, Mode, State, mean_prediction, weights};
 
 /// A method of training a classifier: what it learns with, and what happens in one step.
 pub trait Method {
-    /// The networks that become the model, one or more. What starts from the model takes the first.
-    fn networks(&self) -> Vec<&State>;
+    /// What it learns with, one or more.
+    fn learners(&self) -> Vec<&Learner>;
+
+    /// The same, in the same order.
+    fn learners_mut(&mut self) -> Vec<&mut Learner>;
+
+    /// The networks that become the model: those of the learners. What starts from the model takes the first.
+    fn networks(&self) -> Vec<&State> {
+        self.learners().into_iter().map(|learner| learner.network.state()).collect()
+    }
 
     /// The logits that are evaluated: images float \[B,C,H,W\] -> float \[B,K\], in evaluation mode. Of several networks
-    /// those of [`mean_logits`], as `evaluate` has them.
+    /// those of their mean prediction, as `evaluate` has them.
     ///
     /// # Errors
     /// When libtorch fails.
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor>;
+    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
+        let learners = self.learners().into_iter();
+        let logits = learners.map(|one| one.network.forward(images, Mode::Evaluate));
+        mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
+    }
 
     /// Whether the method wants to [`measure`](Method::measure) all samples that train before an epoch, counted from 0.
     fn measures(&self, _epoch: u32) -> bool {
@@ -64,11 +76,15 @@ pub trait Method {
         Ok(usual.into_iter().map(StepSamples::from).collect())
     }
 
-    /// Sets what the step depends on beside its samples. Waits for nothing.
+    /// Sets what the step depends on beside its samples: the learning rate of the learners, and what else the method has. Waits for
+    /// nothing.
     ///
     /// # Errors
     /// When libtorch fails.
-    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()>;
+    fn begin_step(&mut self, learning_rate: f64, at: StepPosition) -> anyhow::Result<()> {
+        let mut learners = self.learners_mut().into_iter();
+        learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
+    }
 
     /// Whether the rest of the step that has begun may be a replay: all that [`Method::compute`] did for other batches of the
     /// same shapes, done again on these. So it has to be the same operations on the same tensors in each step for which this
@@ -313,18 +329,6 @@ impl Learner {
         let pass = || self.network.forward(&batch.images, Mode::LookAhead);
         batch.mixing.as_ref().map(|_| tch::no_grad(pass)).transpose()
     }
-}
-
-/// The logits of the mean prediction of learners' networks, in evaluation mode: images float \[B,C,H,W\] -> float \[B,K\].
-///
-/// # Errors
-/// When libtorch fails.
-pub fn mean_logits<'a>(
-    learners: impl IntoIterator<Item = &'a Learner>,
-    images: &Tensor,
-) -> anyhow::Result<Tensor> {
-    let logits = learners.into_iter().map(|one| one.network.forward(images, Mode::Evaluate));
-    mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub struct SupervisedTrainer<'a> {
     curves: Curves,
     /// The networks at their best, or their mean, where that is what is chosen.
     kept: Vec<State>,
+    /// The evaluation of the mean, after the last step.
+    of_mean: Option<EvaluationRow>,
     /// The losses of every sample, where they are wanted.
     recorder: Option<Recorder>,
     steps: CapturedStep<'a, StepBatch>,
@@ -98,6 +100,7 @@ impl<'a> SupervisedTrainer<'a> {
             sums,
             curves,
             kept,
+            of_mean: None,
             recorder,
             steps,
         })
@@ -114,7 +117,11 @@ impl<'a> SupervisedTrainer<'a> {
             Length::Epochs(epochs) => RunLength::of_epochs(epochs, steps_per_epoch)?,
             Length::Steps(steps) => RunLength { steps, steps_per_epoch },
         };
-        training_loop::run(self, data, length, context, parameters)
+        training_loop::run(self, data, length, context, parameters)?;
+        if self.is_mean_chosen() {
+            self.end_with_mean(length.steps)?;
+        }
+        Ok(())
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
@@ -137,7 +144,7 @@ impl<'a> SupervisedTrainer<'a> {
         if let Some(recorder) = &self.recorder {
             self.data.record(recorder)?.write(output)?;
         }
-        self.curves.metrics(columns)
+        self.curves.metrics(columns, self.of_mean.as_ref())
     }
 
     /// Writes the classifier with its description.
@@ -219,11 +226,14 @@ impl<'a> SupervisedTrainer<'a> {
 
     /// What becomes the artifact.
     fn chosen(&self) -> Vec<&State> {
-        let is_mean = matches!(self.recipe.chosen, Chosen::MeanOfLast(_));
-        match is_mean || self.best_evaluation().is_some() {
-            true => self.kept.iter().collect(),
-            false => self.method.networks(),
+        match self.best_evaluation() {
+            Some(_) => self.kept.iter().collect(),
+            None => self.method.networks(),
         }
+    }
+
+    fn is_mean_chosen(&self) -> bool {
+        matches!(self.recipe.chosen, Chosen::MeanOfLast(_))
     }
 
     /// The evaluation that says what is chosen, where it is not the last one.
@@ -248,6 +258,18 @@ impl<'a> SupervisedTrainer<'a> {
         let Some(before) = at.epoch.checked_sub(first) else { return Ok(()) };
         let mut networks = self.kept.iter().zip(self.method.networks());
         networks.try_for_each(|(mean, now)| mean.move_towards(now, 1.0 / (before + 1) as f64))
+    }
+
+    /// Puts the mean in the place of the networks of the last step, and evaluates it as they were, on the samples held out.
+    fn end_with_mean(&mut self, steps: u64) -> anyhow::Result<()> {
+        let mut networks = self.method.networks().into_iter().zip(&self.kept);
+        networks.try_for_each(|(network, mean)| network.copy_from(mean))?;
+        let mut pause = || Ok(self.context.stop_point()?);
+        let [validation_accuracy, validation_loss] =
+            self.evaluate(Part::Train, &self.data.validation, steps, &mut pause)?;
+        let test = EvaluationRow::default();
+        self.of_mean = Some(EvaluationRow { steps, validation_accuracy, validation_loss, ..test });
+        Ok(())
     }
 
     fn evaluation_due(&self, at: StepPosition) -> bool {
@@ -389,6 +411,11 @@ impl Trainer for SupervisedTrainer<'_> {
             phase: Some(format!("epoch {}/{}", at.epoch + 1, at.length.epochs())),
         });
         Ok(())
+    }
+
+    /// The evaluation of the mean.
+    fn more_follows(&self) -> bool {
+        self.is_mean_chosen() && !self.data.validation.is_empty()
     }
 
     fn finished(&self) -> bool {

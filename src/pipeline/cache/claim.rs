@@ -103,7 +103,8 @@ impl Cache {
         };
         // Under the lock: another process may have finished just now.
         let has_artifact = |record: &Record| self.has_artifact(&record.output.digest);
-        if let Some(record) = self.record(key).filter(|record| !again && has_artifact(record)) {
+        let found = if again { None } else { self.replaceable_record(key)? };
+        if let Some(record) = found.filter(has_artifact) {
             let is_fine = self.is_certain(&record) && self.lasts(&record);
             let found = if is_fine { Some(record) } else { self.make_certain(record)? };
             if let Some(record) = found {
@@ -119,6 +120,26 @@ impl Cache {
         // In a shared cache another user may own the old one.
         let _ = disk::remove_file(&claim.log());
         Ok(Lookup::Claim(claim))
+    }
+
+    /// The record of a key, if there is one that counts. Where there is none, another one may take its place.
+    ///
+    /// # Errors
+    /// When there is one that only this process, or this version of the program, cannot read.
+    fn replaceable_record(&self, key: &StageKey) -> anyhow::Result<Option<Record>> {
+        let place = || self.layout.record(key).display().to_string();
+        match self.read_record(key) {
+            Ok(record) => Ok(Some(record)),
+            Err(Unreadable::Missing | Unreadable::Damaged) => Ok(None),
+            Err(Unreadable::Inaccessible) => {
+                bail!("there is a result, whose record cannot be read: {}", place())
+            }
+            Err(Unreadable::OtherVersion) => bail!(
+                "there is a result of another version of pipeline, which this one cannot read, in {}: run it with that version, \
+                 with another --cache, or with --force, which replaces it",
+                place()
+            ),
+        }
     }
 }
 
@@ -266,7 +287,13 @@ impl Claim {
         }
         // Before the record: nobody looks for what is left of a stage that is fresh.
         work.remove();
-        record.write(&layout.record(&key))?;
+        record.write(&layout.record(&key)).with_context(|| {
+            let place = layout.artifact(&record.output.digest);
+            format!(
+                "the output of the stage is whole, in {}, but it cannot be recorded",
+                place.display()
+            )
+        })?;
         // While the inputs are held: the new record cannot be withdrawn to this place yet.
         for place in [layout.withdrawn(&key), layout.withdrawn(&key).with_extension("reason")] {
             let _ = disk::remove_file(&place);

@@ -80,7 +80,7 @@ impl Cache {
 
     /// A text of the history. `None` where it is missing or damaged.
     pub(crate) fn document(&self, kind: Document, digest: &Digest) -> Option<Vec<u8>> {
-        let text = disk::read(&self.layout().document(kind, digest)).ok()?;
+        let text = disk::read(&self.layout().document(kind, digest), disk::LARGEST_TEXT).ok()?;
         (Digest::from(blake3::hash(&text)) == *digest).then_some(text)
     }
 

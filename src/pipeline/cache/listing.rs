@@ -19,6 +19,9 @@ use super::{disk, durable, parallel};
 use crate::difference::{Difference, How};
 use crate::digest::{Digest, Encoder};
 
+/// A larger file is not a listing, in bytes: that of some ten million files.
+const LARGEST: u64 = 2 << 30;
+
 const DOMAIN: &str = "pipeline 2026-11 artifact tree";
 
 /// All that is below a folder, sorted by the bytes of the paths.
@@ -179,7 +182,7 @@ impl Listing {
 
     /// Reads the listing of an artifact. `None` when there is none that is whole.
     pub(crate) fn read(path: &Path, digest: &Digest) -> Option<Self> {
-        let listing: Self = serde_json::from_slice(&disk::read(path).ok()?).ok()?;
+        let listing: Self = serde_json::from_slice(&disk::read(path, LARGEST).ok()?).ok()?;
         (listing.digest() == *digest).then_some(listing)
     }
 

@@ -137,7 +137,7 @@ impl Cache {
         let mut list = |folder: PathBuf| {
             let names = disk::list(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
             names.unwrap_or_else(|error| {
-                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+                if !store::is_absence(&error) {
                     unreadable.push((folder, Unreadable::Inaccessible));
                 }
                 Vec::new()

@@ -31,7 +31,7 @@ impl Cache {
     /// When another version of this program made it, with another layout, or it is a link that leads nowhere.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         let layout = Layout::new(root.to_owned());
-        match disk::read(&layout.version()) {
+        match disk::read(&layout.version(), disk::LARGEST_TEXT) {
             Ok(text) => check_version(root, &String::from_utf8_lossy(&text))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // With a slash at its end, a path is what a link leads to.

@@ -124,8 +124,9 @@ impl Record {
     /// # Errors
     /// When there is none, its file is damaged, or of another version.
     pub(crate) fn read(path: &Path, key: &StageKey) -> Result<Self, Unreadable> {
-        let text = disk::read(path).map_err(|error| match error.kind() {
+        let text = disk::read(path, disk::LARGEST_TEXT).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Missing,
+            io::ErrorKind::InvalidData => Unreadable::Damaged,
             _ => Unreadable::Inaccessible,
         })?;
         Self::of_key(&text, key).ok_or_else(|| match Self::is_of_another_version(&text, key) {
@@ -235,6 +236,24 @@ mod tests {
         let checksum = Digest::from(blake3::hash(rest.as_bytes()));
         let before = format!("{BEFORE_CHECKSUM}{checksum}{AFTER_CHECKSUM}{rest}");
         assert_eq!(Record::parse(before.as_bytes()), Some(record));
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_record_is_damage_and_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("record.json");
+        let key = record().key;
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo runs").success());
+        assert_eq!(Record::read(&path, &key), Err(Unreadable::Damaged));
+        fs::remove_file(&path).expect("ours");
+        // Without a byte on the disk.
+        let sparse = fs::File::create(&path).expect("writable");
+        sparse.set_len(20 << 30).expect("ours");
+        assert_eq!(Record::read(&path, &key), Err(Unreadable::Damaged));
+        fs::remove_file(&path).expect("ours");
+        fs::create_dir(&path).expect("writable");
+        assert_eq!(Record::read(&path, &key), Err(Unreadable::Inaccessible));
     }
 
     #[test]

@@ -280,9 +280,18 @@ fn finish_top(layout: &Layout, place: &Path, shared: bool, lasts: bool) -> io::R
     }
 }
 
-/// Whether an artifact exists, at the cost of one stat, whatever its size.
+/// Whether an artifact exists, at the cost of one stat, whatever its size. One that cannot be looked at does: whoever reads it says
+/// why it cannot, and nobody makes it again for that.
 pub(crate) fn exists(layout: &Layout, digest: &Digest) -> bool {
-    fs::symlink_metadata(layout.artifact(digest)).is_ok_and(|metadata| metadata.is_dir())
+    match fs::symlink_metadata(layout.artifact(digest)) {
+        Ok(metadata) => metadata.is_dir(),
+        Err(error) => !is_absence(&error),
+    }
+}
+
+/// Whether an error says that there is nothing, rather than that nobody can look.
+pub(super) fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Whether an artifact exists and its extent is the recorded one. Reads no file, but lists its folders.

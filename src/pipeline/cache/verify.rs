@@ -76,9 +76,9 @@ enum Found {
 /// What is in the place of an artifact that is not a folder which can be opened.
 fn missing_or_replaced(place: &Path, error: &io::Error) -> Found {
     match fs::symlink_metadata(place) {
-        Err(_) => Found::Verdict(Verdict::Gone),
+        Err(error) if store::is_absence(&error) => Found::Verdict(Verdict::Gone),
         Ok(metadata) if !metadata.is_dir() => Found::Replaced,
-        Ok(_) => {
+        _ => {
             Found::Verdict(Verdict::Unreadable(format!("cannot open {}: {error}", place.display())))
         }
     }

@@ -20,10 +20,10 @@ Exit status:  0  done\n              \
 130  interrupted: the next gc, or the next run that has work to do, removes the rest")]
 pub(crate) struct GcArguments {
     /// Keep what was used in the last N days
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 30, allow_negative_numbers = true, value_parser = days)]
     pub(crate) keep_days: u64,
     /// After that, remove what was used longest ago until the cache takes no more room than this: `200GB`, `1.5 TiB`
-    #[arg(long, value_name = "SIZE", value_parser = format::read_size)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = format::read_size)]
     pub(crate) max_size: Option<u64>,
     /// Keep the results of these manifests, as they are now
     #[arg(long, value_name = "MANIFEST", num_args = 1..)]
@@ -84,10 +84,14 @@ pipeline cache limit 500GB\n  \
 pipeline cache limit none     whatever room there is")]
 pub(crate) struct CacheLimitArguments {
     /// How much: `500GB`, `1.5 TiB`, or `none`
-    #[arg(value_name = "SIZE", value_parser = limit)]
+    #[arg(value_name = "SIZE", allow_hyphen_values = true, value_parser = limit)]
     pub(crate) limit: Option<Limit>,
     #[command(flatten)]
     pub(crate) cache: CacheFolder,
+}
+
+fn days(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it must be a whole number of days, of at least 0".to_owned())
 }
 
 fn limit(text: &str) -> Result<Limit, String> {

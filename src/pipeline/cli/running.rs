@@ -50,16 +50,16 @@ pub(crate) struct RunArguments {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MachineArguments {
     /// Run this many stages at once, as far as there is memory and a GPU for them, and with --cpus the cores [default: one per core]
-    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", value_parser = jobs)]
+    #[arg(short, long, env = "PIPELINE_JOBS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, value_parser = jobs)]
     pub(crate) jobs: Option<u16>,
     /// The cores that all stages together may take [default: those of the machine]
-    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", value_parser = cpus)]
+    #[arg(long, env = "PIPELINE_CPUS", hide_env_values = true, value_name = "N", allow_negative_numbers = true, value_parser = cpus)]
     pub(crate) cpus: Option<u32>,
     /// The GPUs that stages may use, by number: `--gpus 0,1,3`, `--gpus none` [default: all]
-    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", value_parser = gpu_numbers)]
+    #[arg(long, env = "PIPELINE_GPUS", hide_env_values = true, value_name = "N,...", allow_hyphen_values = true, value_parser = gpu_numbers)]
     pub(crate) gpus: Option<GpuNumbers>,
     /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
-    #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = memory)]
+    #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", allow_hyphen_values = true, value_parser = memory)]
     pub(crate) memory: Option<u64>,
     /// Run the stages that learn on this executor, where they do not say another one; `local` is here
     #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]

@@ -10,14 +10,11 @@ use super::metrics::NOTHING;
 use super::output::{print, print_json};
 use super::project::Project;
 use super::recorded::{AllRecorded, Recorded, Setting, shown};
-use crate::cli::CompareArguments;
+use crate::cli::{CompareArguments, SHORTEST_KEY};
 use crate::format;
 use crate::key::StageKey;
 use crate::stage_name::StageName;
 use crate::table;
-
-/// The fewest digits of a key that mean it.
-const SHORTEST_KEY: usize = 6;
 
 pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
     let project = Project::open(&arguments.manifest)?;
@@ -41,7 +38,8 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
 
 /// The result of a key, or the newest one of a stage.
 fn find(project: &Project, all: &mut AllRecorded, text: &str) -> anyhow::Result<Recorded> {
-    let is_key = text.len() >= SHORTEST_KEY && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hexadecimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_key = is_hexadecimal && text.len() >= SHORTEST_KEY;
     let begins = |key: &StageKey| is_key && key.to_string().starts_with(text);
     let found = all.names().filter(|(name, key)| name.as_str() == text || begins(key));
     let found: Vec<_> = found.map(|(name, key)| (name.clone(), *key)).collect();
@@ -54,9 +52,12 @@ fn find(project: &Project, all: &mut AllRecorded, text: &str) -> anyhow::Result<
         Some(first) => Some(first),
         // A pattern that means one stage; a name that nothing has is reported with those that are near.
         None => {
-            let name = project.find(text).map_err(|error| match is_key {
-                true => anyhow!("no recorded result has a key that begins with '{text}'"),
-                false => error,
+            let name = project.find(text).map_err(|error| match (is_hexadecimal, is_key) {
+                (_, true) => anyhow!("no recorded result has a key that begins with '{text}'"),
+                (true, false) => anyhow!(
+                    "{error}\nif '{text}' is the beginning of a key, write more of it: at least {SHORTEST_KEY} digits"
+                ),
+                (false, false) => error,
             })?;
             let named = all.names().find(|(other, _)| *other == name);
             named.map(|(name, key)| (name.clone(), *key))

@@ -48,6 +48,7 @@ mod verify;
 mod verify_rerun;
 mod verify_restore;
 mod watch;
+mod whole_file;
 mod why;
 
 use std::borrow::Cow;

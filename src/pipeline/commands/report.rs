@@ -1,15 +1,14 @@
 //! `pipeline report`: a page about an experiment.
 
-#![allow(clippy::disallowed_methods, reason = "it writes outside of the cache")]
-
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use pipeline_stages::ArtifactType;
 
 use super::output::{note, print, print_raw};
 use super::project::Project;
+use super::whole_file;
 use crate::activity::Activities;
 use crate::cache::now;
 use crate::cli::{ManifestArguments, ReportArguments};
@@ -36,7 +35,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
         print_raw(page.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    std::fs::write(output, &page).with_context(|| format!("cannot write {}", output.display()))?;
+    whole_file::write(output, page.as_bytes())?;
     let count = plan.iter().count();
     let stages = if count == 1 { "1 stage".to_owned() } else { format!("{count} stages") };
     print(&format!("{}: {stages}, {}\n", output.display(), format::bytes(page.len() as u64)))?;

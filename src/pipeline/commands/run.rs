@@ -173,8 +173,17 @@ fn run_stages(
             PlanIndex::keep(cache, asked, manifest, graph, results, before.unwrap_or_default());
         }
     };
+    let is_shown = arguments.progress != Style::Json;
+    let is_summary = |name: &StageName| kinds.get(name).is_some_and(|info| is_summary(info));
+    let is_remote = |(name, outcome): &(StageName, Outcome)| {
+        matches!(outcome, Outcome::Remote { .. }) && is_summary(name)
+    };
+    if is_shown && !summary.stopped && summary.stages.iter().any(is_remote) {
+        // They are small, and what is shown of them is not in their records.
+        project.plan_here(&selected, |name, _| is_summary(name))?;
+    }
     let show = || {
-        if arguments.progress == Style::Json {
+        if !is_shown {
             return Ok(());
         }
         let stage = |name: &StageName| project.manifest.stage(name).map(|stage| &stage.stage);
@@ -282,11 +291,12 @@ fn table(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
 /// The tables of those stages that have one now, with an empty line after each, and how to see the rest of them.
 fn summary_tables(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     let stages = run.summary.stages.iter().filter_map(|(name, outcome)| match outcome {
-        Outcome::Fresh { digest, .. } | Outcome::Ran { digest, .. } => Some((name, *digest)),
+        Outcome::Fresh { digest, .. }
+        | Outcome::Remote { digest, .. }
+        | Outcome::Ran { digest, .. } => Some((name, *digest)),
         _ => None,
     });
-    let is_summary =
-        |name: &StageName| (run.kind)(name).is_some_and(|info| summaries::is_summary(info.name));
+    let is_summary = |name: &StageName| (run.kind)(name).is_some_and(is_summary);
     let most = if arguments.all { usize::MAX } else { MOST_ROWS };
     let tables = Tables::read(run.cache, stages.filter(|(name, _)| is_summary(name)), most);
     let shortened = Vec::from_iter(tables.shortened.iter().copied());
@@ -299,6 +309,10 @@ fn summary_tables(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
         text.push_str(&format!("`{metrics} --all` shows all rows\n\n"));
     }
     text
+}
+
+fn is_summary(info: &KindInfo) -> bool {
+    summaries::is_summary(info.name)
 }
 
 fn has_metrics(outcome: &Outcome) -> bool {

@@ -76,6 +76,8 @@ struct Selection {
     list_intact: bool,
     /// Files in the place of records that are damaged.
     damaged_records: Vec<PathBuf>,
+    /// Records, and folders of such, that cannot be read.
+    unread: Vec<PathBuf>,
     /// Further lines of the report.
     remarks: Vec<String>,
     /// How to make again what is damaged or missing.
@@ -92,6 +94,7 @@ fn fresh(
     let mut artifacts: Vec<(Digest, Vec<String>)> = Vec::new();
     let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
     let (mut without, mut elsewhere, mut damaged_records) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unread, mut of_other_versions) = (Vec::new(), Vec::new());
     let states = chosen.iter().filter_map(|&name| Some((name, plan.state(name)?)));
     for (name, state) in states {
         let digest = match state {
@@ -99,6 +102,14 @@ fn fresh(
             PlanState::Dirty { reason: Reason::ArtifactGone { digest }, .. } => *digest,
             PlanState::Dirty { reason: Reason::RecordDamaged, key, .. } => {
                 damaged_records.push(project.cache.layout().record(key));
+                continue;
+            }
+            PlanState::Dirty { reason: Reason::RecordInaccessible, key, .. } => {
+                unread.push(project.cache.layout().record(key));
+                continue;
+            }
+            PlanState::Dirty { reason: Reason::RecordOfOtherVersion, key, .. } => {
+                of_other_versions.push(project.cache.layout().record(key));
                 continue;
             }
             PlanState::Remote(_) => {
@@ -121,12 +132,14 @@ fn fresh(
         names.map(|names| format!("not checked, as {why}: {}", names_in_words(names)))
     };
     let remarks = [remark(without, "not fresh"), remark(elsewhere, "only on the remote")];
-    let remarks = remarks.into_iter().flatten().collect();
+    let others = of_other_versions.iter().map(|file| of_other_version(&project.cache, file));
+    let remarks = remarks.into_iter().flatten().chain(others).collect();
     Selection {
         subject: project.manifest.experiment.name.clone(),
         artifacts,
         list_intact: true,
         damaged_records,
+        unread,
         remarks,
         remedy: format!("`{}` makes again what is missing now", arguments.command_again("run")),
     }
@@ -137,13 +150,9 @@ fn everything(cache: &Cache) -> Selection {
     let (records, unreadable) = cache.records();
     let of = |wanted| unreadable.iter().filter(move |(_, why)| *why == wanted);
     let damaged_records = of(Unreadable::Damaged).map(|(file, _)| file.clone()).collect();
-    let others = of(Unreadable::OtherVersion);
-    let remarks = others.map(|(file, _)| {
-        format!(
-            "the record {} is of another version of pipeline: not checked",
-            in_cache(cache, file)
-        )
-    });
+    let unread = of(Unreadable::Inaccessible).map(|(file, _)| file.clone()).collect();
+    let remarks =
+        of(Unreadable::OtherVersion).map(|(file, _)| of_other_version(cache, file)).collect();
     let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
     let mut artifacts: BTreeMap<Digest, Vec<String>> = stored.collect();
     for record in records {
@@ -158,9 +167,15 @@ fn everything(cache: &Cache) -> Selection {
         artifacts: artifacts.into_iter().collect(),
         list_intact: false,
         damaged_records,
-        remarks: remarks.collect(),
+        unread,
+        remarks,
         remedy: "the next run that needs it makes again what is missing now".to_owned(),
     }
+}
+
+fn of_other_version(cache: &Cache, record: &Path) -> String {
+    let record = in_cache(cache, record);
+    format!("the record {record} is of another version of pipeline: not checked")
 }
 
 /// The verdict on an artifact, and the stages that produced it.
@@ -204,7 +219,12 @@ fn check(
         });
         true
     });
-    let sound = is_sound(&rows) && selection.damaged_records.is_empty();
+    let unread = selection.unread.iter();
+    let unread =
+        unread.map(|path| format!("{} cannot be read: not checked", in_cache(cache, path)));
+    selection.remarks.extend(unread);
+    let sound =
+        is_sound(&rows) && selection.damaged_records.is_empty() && selection.unread.is_empty();
     if as_json {
         print_json(&to_json(cache, &selection, &rows, &withdrawn, sound))?;
     } else {

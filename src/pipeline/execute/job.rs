@@ -2,12 +2,13 @@
 //!
 //! Prints nothing.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pipeline_stages::WorkerProgram;
 use pipeline_stages::message::{self, Event, RanOn};
-use pipeline_stages::worker::{io_error_kind, with_disk_advice};
+use pipeline_stages::worker::{DISK_IS_FULL, io_error_kind, with_disk_advice};
 use serde::{Deserialize, Serialize};
 
 use super::advance::Advance;
@@ -259,8 +260,15 @@ impl Job<'_> {
                 Ok(end)
             }
             worker::End::Stopped => Ok(JobEnd::Stopped),
-            worker::End::Failed { message, log, failing } => {
-                Ok(JobEnd::Failed { message: with_kept_output(message, claim), log, failing })
+            worker::End::Failed { mut message, log, failing } => {
+                // What a program says of that is in its log, if there was room for it.
+                let output = claim.output();
+                let places = [&*output, self.cache.layout().root()];
+                if places.into_iter().any(is_full) && !message.contains(DISK_IS_FULL) {
+                    message = format!("{message}\n{DISK_IS_FULL}");
+                }
+                let message = with_kept_output(message, claim);
+                Ok(JobEnd::Failed { message, log, failing })
             }
         }
     }
@@ -381,6 +389,16 @@ impl Job<'_> {
         let _ = self.cache.set_head(experiment, declaration.name.as_str(), &record.key);
         Ok(JobEnd::ran(record))
     }
+}
+
+/// Whether there is no room left where this is: for bytes or, where these are limited, for files.
+fn is_full(path: &Path) -> bool {
+    // Less than any result takes; a program that cannot write may leave some blocks free.
+    const LITTLE: u64 = 64 << 10;
+    rustix::fs::statvfs(path).is_ok_and(|system| {
+        system.f_bavail.saturating_mul(system.f_frsize) < LITTLE
+            || system.f_files > 0 && system.f_favail == 0
+    })
 }
 
 /// The message of a failure, with where the output is kept that there was.

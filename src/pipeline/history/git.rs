@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+use crate::deadline::Deadline;
 
 /// How long Git may take for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -91,9 +90,9 @@ impl Commit {
     fn without_dirty(files: &[PathBuf]) -> Option<Self> {
         let folder = files.first()?.parent()?;
         let answer = git(folder, ["rev-parse", "--verify", "HEAD"])?;
-        let commit = answer.text.trim().to_owned();
+        let commit = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
         let is_name = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (answer.code == Some(0) && is_name).then_some(Self { commit, dirty: None })
+        (answer.status.success() && is_name).then_some(Self { commit, dirty: None })
     }
 }
 
@@ -103,7 +102,7 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
     let is_changed = |folder: &Path, paths: &[OsString]| {
         let words = ["status", "--porcelain", "--untracked-files=no", "--"].map(OsString::from);
         let answer = git(folder, words.iter().chain(paths))?;
-        (answer.code == Some(0)).then_some(!answer.text.is_empty())
+        answer.status.success().then_some(!answer.stdout.is_empty())
     };
     if is_changed(files.first()?.parent()?, &[".".into()])? {
         return Some(true);
@@ -120,7 +119,7 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
     for (folder, names) in folders {
         let words = ["ls-files", "--error-unmatch", "--"].map(OsString::from);
         let is_in_repository = || folder.ancestors().any(|above| above.join(".git").exists());
-        match git(&folder, words.iter().chain(&names))?.code {
+        match git(&folder, words.iter().chain(&names))?.status.code() {
             Some(0) if !is_changed(&folder, &names)? => {}
             Some(0 | 1) => return Some(true),
             _ if !is_in_repository() => return Some(true),
@@ -131,21 +130,13 @@ fn is_dirty(files: &[PathBuf]) -> Option<bool> {
     is_known.then_some(false)
 }
 
-/// What Git answers.
-struct Answer {
-    /// The exit status. `None` where a signal ended it.
-    code: Option<i32>,
-    /// The beginning of what it prints.
-    text: String,
-}
-
 /// Asks Git, in a folder. `None` if there is no Git, or it takes too long.
-fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Option<Answer> {
+fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Option<Output> {
     let mut command = Command::new("git");
     for name in ENVIRONMENT {
         command.env_remove(name);
     }
-    let mut child = command
+    command
         // A work tree of somebody else must not run programs.
         .args(["-c", "core.fsmonitor=false"])
         .args(arguments)
@@ -153,35 +144,7 @@ fn git(folder: &Path, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
         .env("GIT_OPTIONAL_LOCKS", "0")
         // Names of files are not patterns.
         .env("GIT_LITERAL_PATHSPECS", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let text = child.stdout.take().and_then(|output| beginning(output, Instant::now() + LIMIT));
-    if text.is_none() {
-        let _ = child.kill();
-    }
-    let status = child.wait().ok()?;
-    Some(Answer { code: status.code(), text: text? })
-}
-
-/// The beginning of what a program prints, once it has printed all. `None` where that is not before the deadline.
-fn beginning(mut output: ChildStdout, deadline: Instant) -> Option<String> {
-    let (mut text, mut next) = (Vec::new(), [0; MOST_BYTES]);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).ok()?;
-        match poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&left)) {
-            Ok(1..) => {}
-            Err(Errno::INTR) => continue,
-            Ok(0) | Err(_) => return None,
-        }
-        match output.read(&mut next) {
-            Ok(0) => return Some(String::from_utf8_lossy(&text).into_owned()),
-            Ok(more) => text.extend(&next[..more.min(MOST_BYTES - text.len())]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
+        .stderr(Stdio::null());
+    let most_bytes = Some(MOST_BYTES);
+    Deadline { limit: LIMIT, most_bytes, ..Deadline::default() }.run(command).ok()?
 }

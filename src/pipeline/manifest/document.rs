@@ -104,7 +104,10 @@ struct Parsed<'i> {
 
 /// The tree of a text whose place in the sources begins at `start`.
 fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> Parsed<'i> {
-    let (root, errors) = DeTable::parse_recoverable(text);
+    let (mut root, errors) = DeTable::parse_recoverable(text);
+    if text.contains("\r\n") {
+        root.get_mut().iter_mut().for_each(|(_, value)| with_plain_lines(value, text));
+    }
     let mut errors = typed(&errors, text);
     // Where lines end in it, nothing after the first one is read as it is meant.
     if let Some(first) = errors.iter().position(|error| error.fault == Fault::CarriageReturn) {
@@ -145,6 +148,27 @@ fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> P
         },
     };
     Parsed { root, whole, broken: broken.all.0.into_iter().map(moved).collect() }
+}
+
+/// Ends the lines of each text on several lines as if all lines of the file ended in a newline alone, so that a checkout on another system
+/// has the same values. What an escape stands for stays.
+fn with_plain_lines(value: &mut Value<'_>, text: &str) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Array(items) => items.iter_mut().for_each(|item| with_plain_lines(item, text)),
+        DeValue::Table(table) => {
+            table.iter_mut().for_each(|(_, value)| with_plain_lines(value, text));
+        }
+        DeValue::String(given) if given.contains("\r\n") => {
+            let written = text.get(span).unwrap_or_default().replace("\r\n", "\n");
+            if let Ok(read) = DeValue::parse(&written)
+                && let DeValue::String(read) = read.into_inner()
+            {
+                *given = Cow::Owned(read.into_owned());
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Puts the tree of an included file into that of the manifest.

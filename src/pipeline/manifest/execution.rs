@@ -298,12 +298,18 @@ impl Right<'_> {
     }
 }
 
+/// What is a device.
+pub(super) const DEVICE_PATTERN: &str = r"^(auto|cpu|cuda(:\+?[0-9]+)?)$";
+
 fn device(value: &Value<'_>) -> Result<Device, Mistake> {
     let text = text("device", value)?;
     text.parse().map_err(|_| {
         Mistake::at(value.span(), format!("'{text}' is not a device")).help(Device::FORMS)
     })
 }
+
+/// What is the time of a job, but for what is too long, or 0.
+pub(super) const TIME_PATTERN: &str = "^([0-9]+-)?[0-9]+:0*[0-5]?[0-9]:0*[0-5]?[0-9]$";
 
 /// The time of a job, in seconds: `HH:MM:SS`, or `D-HH:MM:SS` with days.
 fn time(value: &Value<'_>) -> Result<u64, Mistake> {
@@ -337,6 +343,10 @@ fn digits(text: &str) -> Option<u64> {
 fn cores(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {
     whole_number(name, value, 1, MOST_CORES.into())
 }
+
+/// What is an amount of memory. Around it, there may be spaces of any kind.
+pub(super) const SIZE_PATTERN: &str =
+    "^[^!-~]*[0-9.]*[1-9][0-9.]*[^!-~]*([KMGTPkmgtp][Ii]?)?[Bb][^!-~]*$";
 
 /// An amount of memory, in bytes.
 fn size(name: &'static str, value: &Value<'_>) -> Result<u64, Mistake> {

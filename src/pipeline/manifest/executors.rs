@@ -310,12 +310,14 @@ pub(crate) fn unknown_executor(name: &str, known: &Executors) -> (String, String
     (title, help)
 }
 
-/// The name of an executor in `execution` of a stage.
+/// The name of an executor in `execution` of a stage: one that an executor can have, whether there is one or not.
 pub(super) fn read_name(value: &Value<'_>) -> Result<String, Mistake> {
-    let DeValue::String(name) = value.get_ref() else {
-        let found = found(value.get_ref());
-        let title = format!("'executor' must be the name of an executor, but is {found}");
-        return Err(Mistake::at(value.span(), title).help("executor = \"gpu\", or \"local\""));
+    let title = match value.get_ref() {
+        DeValue::String(name) => match check_name(name) {
+            Ok(()) => return Ok(name.to_string()),
+            Err(reason) => format!("{name:?} cannot be the name of an executor: {reason}"),
+        },
+        other => format!("'executor' must be the name of an executor, but is {}", found(other)),
     };
-    Ok(name.to_string())
+    Err(Mistake::at(value.span(), title).help("executor = \"gpu\", or \"local\""))
 }

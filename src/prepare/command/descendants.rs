@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use pipeline_stages::proc_stat::ProcStat;
 use pipeline_stages::worker::Context;
 use rustix::io::Errno;
 use rustix::process::{
@@ -173,22 +174,10 @@ impl Descendants {
         if self.reach == Reach::ProgramOnly {
             return itself.into_iter().collect();
         }
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-        let numbers = processes.filter_map(number).filter_map(Pid::from_raw);
-        let mut children: Vec<_> =
-            numbers.filter(|&process| parent_of(process) == Some(getpid())).collect();
+        let children = ProcStat::all().filter(|(_, process)| process.parent == Some(getpid()));
+        let mut children: Vec<_> = children.map(|(pid, _)| pid).collect();
         // Without /proc.
         children.extend(itself.filter(|program| !children.contains(program)));
         children
     }
-}
-
-/// The fourth field of `/proc/PID/stat` (proc_pid_stat(5)); the second is a name in parentheses, which can
-/// contain spaces and parentheses itself.
-fn parent_of(process: Pid) -> Option<Pid> {
-    let stat = std::fs::read(format!("/proc/{}/stat", process.as_raw_pid())).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    let (_, after_name) = stat.rsplit_once(')')?;
-    Pid::from_raw(after_name.split_ascii_whitespace().nth(1)?.parse().ok()?)
 }

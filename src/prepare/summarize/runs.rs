@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::kinds::Summarize;
-use pipeline_stages::message::{Input, Metrics};
+use pipeline_stages::message::Input;
 use pipeline_stages::metrics::MetricsFile;
 use pipeline_stages::point::Point;
 use pipeline_stages::text::in_short;
@@ -83,25 +83,27 @@ fn values(names: &[String], input: &Input, points: &[Point]) -> anyhow::Result<V
         Some(point) if !point.is_empty() => format!("the instance at {point}"),
         _ => "the stage".to_owned(),
     };
-    let metrics = read_metrics(&input.path)
+    let file = read_metrics(&input.path)
         .with_context(|| format!("cannot read the metrics of {}", whose()))?;
-    let value = |name: &String| match metrics.get(name) {
+    let value = |name: &String| match file.metrics.get(name) {
         Some(&value) => Ok(value),
-        None => bail!("{} has no metric '{name}'{}", whose(), instead(name, &metrics)),
+        None => bail!("{} has no metric '{name}'{}", whose(), instead(name, &file)),
     };
     names.iter().map(value).collect()
 }
 
-fn read_metrics(artifact: &Path) -> anyhow::Result<Metrics> {
+fn read_metrics(artifact: &Path) -> anyhow::Result<MetricsFile> {
     let path = artifact.join("metrics.json");
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file =
-        MetricsFile::read(&text).map_err(|problem| anyhow!("{} {problem}", path.display()))?;
-    Ok(file.metrics)
+    MetricsFile::read(&text).map_err(|problem| anyhow!("{} {problem}", path.display()))
 }
 
-/// What to use instead of a metric that does not exist.
-fn instead(name: &str, metrics: &Metrics) -> String {
+/// What there is instead of a metric, and which one to use.
+fn instead(name: &str, file: &MetricsFile) -> String {
+    if let Some(what) = file.instead_of(name) {
+        return format!(": in its metrics.json, it is {what}, and a metric is a number");
+    }
+    let metrics = &file.metrics;
     let distance =
         |other: &&String| strsim::damerau_levenshtein(&other.to_lowercase(), &name.to_lowercase());
     let nearest = metrics.keys().min_by_key(distance);

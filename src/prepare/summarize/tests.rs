@@ -350,9 +350,23 @@ fn a_metric_that_a_run_does_not_have() {
     );
     let error = test.summarize(of("x")).unwrap_err();
     assert!(error.ends_with("has no metric 'x'. Its metrics are test-accuracy"), "{error}");
-    std::fs::write(test.inputs[0].path.join("metrics.json"), "{").unwrap();
-    let error = test.summarize(of("x")).unwrap_err();
-    assert!(error.contains("metrics.json is not JSON"), "{error}");
+    for (text, expected) in [
+        ("{", "metrics.json is not JSON"),
+        ("{}", "has no metric 'x': its metrics.json has no number"),
+        (
+            r#"{"x": "0.5"}"#,
+            "has no metric 'x': in its metrics.json, it is a string, and a metric is a number",
+        ),
+        (r#"{"y": 1, "x": 0, "x": null}"#, "it is null, and a metric is a number"),
+        (
+            r#"{"y": 1, "x": {"x": "0.5"}}"#,
+            "has no metric 'x'; did you mean 'y'? Its metrics are y",
+        ),
+    ] {
+        std::fs::write(test.inputs[0].path.join("metrics.json"), text).unwrap();
+        let error = test.summarize(of("x")).unwrap_err();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
 }
 
 #[test]

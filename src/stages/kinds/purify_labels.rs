@@ -41,7 +41,8 @@ kind! {
     ///   prediction is the result: the linear algebra of DMLP (Tu et al., 2023, arXiv 2302.06810), without its penalty for unequal classes, and
     ///   with this prediction in place of its second corrector.
     ///
-    /// With `share`, only those samples take their label that it is surest of, by their confidence. A correction is wrong in the same way for
+    /// With `share`, only those samples take their label that it is surest of: by their confidence, with `linear` also where the value
+    /// is not from 0 to 1, and of equally sure ones by their place in the data set. With few neighbours, many samples are equally sure. A correction is wrong in the same way for
     /// samples that are alike, which a network learns; where it is sure, it is wrong less often.
     ///
     /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
@@ -65,7 +66,7 @@ kind! {
     parameters {
         /// How a label is found.
         method: Purifier = Purifier::AdaptiveNearestNeighbours;
-        /// The share of the samples that take the label that is found: those with the largest confidence. The others keep
+        /// The share of the samples that take the label that is found: those that are surest. The others keep
         /// theirs. Without it: all take it.
         share: Option<f64> = None, in (Bound::Excluded(0.0), Bound::Included(1.0));
     }
@@ -100,6 +101,11 @@ impl PurifyLabels {
     pub fn needs_clean(&self) -> bool {
         self.method == Purifier::Linear && self.uses_clean
     }
+
+    /// Whether only some samples take the label that is found.
+    fn is_for_some(&self) -> bool {
+        self.share.is_some_and(|share| share < 1.0)
+    }
 }
 
 impl Rules for PurifyLabels {
@@ -117,9 +123,14 @@ impl Rules for PurifyLabels {
         Known { held_out_is_clean, split: before.split, ..Known::default() }
     }
 
+    fn version(&self) -> Option<u32> {
+        // In version 1, values above 1 counted as equally sure, and so did those below 0.
+        (self.method == Purifier::Linear && self.is_for_some()).then_some(2)
+    }
+
     fn key_parameters(&self, mut all: Map<String, Value>) -> Map<String, Value> {
         // Without it, keys are those of versions that did not have it.
-        if self.share.is_none_or(|share| share == 1.0) {
+        if !self.is_for_some() {
             all.remove("share");
         }
         all
@@ -159,6 +170,21 @@ mod tests {
         };
         assert_eq!(key(json!({"share": 1.0})), key(json!({})));
         assert_eq!(key(json!({"share": 0.5}))["share"], json!(0.5));
+    }
+
+    #[test]
+    fn only_a_regression_for_some_has_a_newer_version() {
+        for (method, share, version) in [
+            ("linear", json!(0.5), Some(2)),
+            ("linear", json!(1.0), None),
+            ("linear", json!(null), None),
+            ("nearest-neighbours", json!(0.5), None),
+            ("adaptive-nearest-neighbours", json!(0.5), None),
+        ] {
+            let stage = json!({"method": method, "share": share});
+            let stage: PurifyLabels = serde_json::from_value(stage).unwrap();
+            assert_eq!(stage.version(), version, "{method}, {share}");
+        }
     }
 
     #[test]

@@ -193,16 +193,15 @@ pub struct CleanSamples {
     pub labels: Tensor,
 }
 
-/// The first class with the largest value of every row, float or double [n,K], and that value, from 0 to 1.
+/// The first class with the largest value of every row, float or double [n,K], and that value.
 ///
 /// # Errors
 /// When libtorch fails.
 pub fn largest(values: &Tensor) -> anyhow::Result<Vec<Found>> {
     let labels = values.f_argmax(1, true)?;
-    let confidences = values.f_gather(1, &labels, false)?.f_clamp(0.0, 1.0)?;
-    let confidences = confidences.f_to_kind(Kind::Float)?.f_flatten(0, 1)?;
+    let values = values.f_gather(1, &labels, false)?;
+    let values = values.f_to_kind(Kind::Float)?.f_flatten(0, 1)?;
     let labels = Vec::<i64>::try_from(labels.f_flatten(0, 1)?.f_to_device(Device::Cpu)?)?;
-    let confidences = Vec::<f32>::try_from(confidences.f_to_device(Device::Cpu)?)?;
-    let found = labels.into_iter().zip(confidences);
-    Ok(found.map(|(label, confidence)| Found { label, confidence }).collect())
+    let values = Vec::<f32>::try_from(values.f_to_device(Device::Cpu)?)?;
+    Ok(labels.into_iter().zip(values).map(|(label, value)| Found { label, value }).collect())
 }

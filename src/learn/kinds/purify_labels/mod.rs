@@ -57,7 +57,7 @@ impl Body for PurifyLabels {
             ("changed-labels", purification.changed_labels),
             ("clean-samples-used", purification.clean_samples_used),
         ]);
-        let confidences: f64 = found.iter().map(|found| f64::from(found.confidence)).sum();
+        let confidences: f64 = found.iter().map(|found| f64::from(found.confidence())).sum();
         metrics.insert("mean-confidence".to_owned(), confidences / found.len() as f64);
         if inputs.clean_is_known {
             let before = inputs.report(String::new(), &purified.given);
@@ -165,7 +165,7 @@ impl Inputs {
             given,
         };
         for (&sample, found) in self.split.train.iter().zip(found) {
-            purified.confidence[sample as usize] = found.confidence;
+            purified.confidence[sample as usize] = found.confidence();
         }
         for &place in places {
             purified.labels.labels[self.split.train[place] as usize] = found[place].label;

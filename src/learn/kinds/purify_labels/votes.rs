@@ -26,7 +26,7 @@ fn winner(votes: &[f64]) -> Found {
             best = class;
         }
     }
-    Found { label: best as i64, confidence: (votes[best] / votes.iter().sum::<f64>()) as f32 }
+    Found { label: best as i64, value: (votes[best] / votes.iter().sum::<f64>()) as f32 }
 }
 
 /// The most frequent label of all neighbours of every sample. `labels` are from 0 to below `classes`.

@@ -39,11 +39,11 @@ use tch::{Device, Kind, Tensor};
 use self::division::{Division, Steps};
 use crate::data::augment::batched::upload;
 use crate::data::batches::StepSamples;
-use crate::network::{Classifier, Mode, State, mean_prediction};
+use crate::network::{Classifier, Mode, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::{SampleLoss, row_sums};
-use crate::training::method::{Learner, Method, Setup, StepOutput, mean_logits};
+use crate::training::method::{Learner, Method, Setup, StepOutput};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -113,11 +113,6 @@ impl DivideMix {
             class_balance: parameters.class_balance,
             clean_known: setup.noisy,
         })
-    }
-
-    /// Both networks with what moves them.
-    pub fn learners(&self) -> &[Learner; 2] {
-        &self.learners
     }
 
     /// w, float [N,2].
@@ -244,12 +239,12 @@ fn scaled(numbers: &[f64]) -> Vec<f64> {
 }
 
 impl Method for DivideMix {
-    fn networks(&self) -> Vec<&State> {
-        self.learners.iter().map(|learner| learner.network.state()).collect()
+    fn learners(&self) -> Vec<&Learner> {
+        self.learners.iter().collect()
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        mean_logits(&self.learners, images)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        self.learners.iter_mut().collect()
     }
 
     fn measures(&self, epoch: u32) -> bool {

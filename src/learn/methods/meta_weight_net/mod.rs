@@ -42,7 +42,7 @@ use tch::{Device, Kind, Tensor};
 use self::meta_set::MetaSet;
 use crate::data::batches::StepSamples;
 use crate::network::forward_mode::derivative_along;
-use crate::network::{Mode, Record, State, Weighting};
+use crate::network::{Mode, Record, Weighting};
 use crate::training::batch::Batch;
 use crate::training::decay;
 use crate::training::epoch_sums::Sums;
@@ -157,11 +157,6 @@ impl MetaWeightNet {
         })
     }
 
-    /// The classifier and what moves it.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
-    }
-
     /// The net that weighs the samples.
     pub fn weighting(&self) -> &Weighting {
         &self.weighting
@@ -235,12 +230,12 @@ impl MetaWeightNet {
 }
 
 impl Method for MetaWeightNet {
-    fn networks(&self) -> Vec<&State> {
-        vec![self.learner.network.state()]
+    fn learners(&self) -> Vec<&Learner> {
+        vec![&self.learner]
     }
 
-    fn logits(&self, images: &Tensor) -> anyhow::Result<Tensor> {
-        self.learner.network.forward(images, Mode::Evaluate)
+    fn learners_mut(&mut self) -> Vec<&mut Learner> {
+        vec![&mut self.learner]
     }
 
     /// A new meta batch for every step.

@@ -47,7 +47,7 @@ fn neighbours(k: u64) -> Neighbours {
 fn assert_found(found: &[Found], expected: &Value) {
     let labels: Vec<f64> = found.iter().map(|found| found.label as f64).collect();
     assert_eq!(labels, numbers(&expected["labels"]));
-    let shares: Vec<f64> = found.iter().map(|found| f64::from(found.confidence)).collect();
+    let shares: Vec<f64> = found.iter().map(|found| f64::from(found.confidence())).collect();
     assert_close(&shares, &numbers(&expected["shares"]), 1e-6, "shares");
 }
 
@@ -105,11 +105,11 @@ fn regressions_are_those_of_numpy_and_pytorch() {
 }
 
 #[test]
-fn the_largest_value_is_the_label_and_its_confidence_a_share() {
+fn the_largest_value_is_that_of_the_label() {
     let values = Tensor::from_slice2(&[[0.25, 0.5, 0.5], [-0.5, -0.25, -1.0], [1.5, 0.0, 0.0]]);
     let found = largest(&values).expect("a matrix");
-    let expected = [(1, 0.5), (1, 0.0), (0, 1.0)];
-    assert_eq!(found, expected.map(|(label, confidence)| Found { label, confidence }));
+    let expected = [(1, 0.5), (1, -0.25), (0, 1.5)];
+    assert_eq!(found, expected.map(|(label, value)| Found { label, value }));
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn runs() -> Vec<Run> {
             None,
         ),
         run("truncated-loss", truncated_training(), None),
+        run("mean-of-epochs", meta_training(&json!({"select-best": "average"})), None),
         run("class-balanced", balanced, None),
         run("evaluation", evaluate, Some(["model", "from-scratch"])),
         run("linear-probe", probe("linear", "crop-flip"), encoder),

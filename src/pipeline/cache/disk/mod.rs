@@ -10,7 +10,7 @@ mod change;
 pub(super) mod faults;
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -63,10 +63,27 @@ pub(super) fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, flags | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
-/// Reads a file.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// A larger text is not one of a cache, in bytes.
+pub(super) const LARGEST_TEXT: u64 = 256 << 20;
+
+/// Reads a file of at most so many bytes. Nothing is waited for: where a pipe is in its place, or more bytes, it fails as
+/// [`io::ErrorKind::InvalidData`].
+pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     look_up()?;
-    fs::read(path)
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let found = file.metadata()?;
+    let odd = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    } else if !found.is_file() {
+        return odd("it is not a regular file".to_owned());
+    }
+    // It can grow meanwhile.
+    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(most)).unwrap_or(0));
+    if found.len() > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
+        return odd(format!("it has more than {most} bytes"));
+    }
+    Ok(bytes)
 }
 
 /// Lists a folder.
@@ -77,8 +94,8 @@ pub(super) fn list(path: &Path) -> io::Result<fs::ReadDir> {
 
 /// Reads a text.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    look_up()?;
-    fs::read_to_string(path)
+    let bytes = read(path, LARGEST_TEXT)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Makes a file that nothing has the name of yet.

@@ -75,8 +75,8 @@ fn with_ids(template: &str, ids: &[String]) -> String {
 /// The command that submits a job.
 fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
     let (takes, time) = (job.stage.execution.takes, job.stage.execution.time);
-    let script = job.folder.script().display().to_string();
     let number = |number: u64| number.to_string();
+    let quoted = |value: &str| shell::quoted(value).into_owned();
     // Asked for only where it is used: what it is without a word of the stage, no scheduler knows.
     for (name, key, is_known) in [
         ("memory", "memory", takes.memory.is_some()),
@@ -89,20 +89,31 @@ fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
             )));
         }
     }
-    let mut text = template.to_owned();
-    for (name, value) in [
-        ("script", script),
-        ("name", job.stage.name.to_string()),
-        ("key", job.key.clone()),
+    let values = [
+        ("script", shell::quoted_path(&job.folder.script()).into_owned()),
+        ("name", quoted(job.stage.name.as_str())),
+        ("key", quoted(&job.key)),
         ("cpus", number(cpus(job.stage).unwrap_or(1).into())),
         ("gpus", number(takes.gpus.unwrap_or(0).div_ceil(WHOLE_GPU).into())),
         ("memory", number(takes.memory.unwrap_or(0).div_ceil(1 << 20))),
         ("time", clock(time.unwrap_or(0))),
         ("minutes", number(time.unwrap_or(0).div_ceil(60))),
-    ] {
-        text = text.replace(&format!("{{{name}}}"), &shell::quoted(&value));
+    ];
+    Ok(filled(template, &values))
+}
+
+/// A template with these values, in which braces mean nothing.
+fn filled(template: &str, values: &[(&str, String)]) -> String {
+    let (mut text, mut rest) = (String::new(), template);
+    while let Some((before, after)) = rest.split_once('{') {
+        let value = values.iter().find_map(|(name, value)| {
+            Some((value.as_str(), after.strip_prefix(name)?.strip_prefix('}')?))
+        });
+        let (found, left) = value.unwrap_or(("{", after));
+        text.extend([before, found]);
+        rest = left;
     }
-    Ok(text)
+    text + rest
 }
 
 /// The id of a job in what `submit` printed: the first word with a digit in it. `Job <12> is submitted`, `12.server`.
@@ -141,6 +152,20 @@ fn state(line: &str) -> Option<(&str, JobState)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_is_filled_in_one_pass() {
+        let values = [("script", "/x/{key}/s".to_owned()), ("key", "{script}".to_owned())];
+        for (template, expected) in [
+            ("qsub {script} {key}", "qsub /x/{key}/s {script}"),
+            ("{key}{key}", "{script}{script}"),
+            ("{{key}} ${key} {key", "{{script}} ${script} {key"),
+            ("{other} {} größe{key}", "{other} {} größe{script}"),
+            ("", ""),
+        ] {
+            assert_eq!(filled(template, &values), expected, "{template}");
+        }
+    }
 
     #[test]
     fn ids_are_found_in_what_schedulers_print() {

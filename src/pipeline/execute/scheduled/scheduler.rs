@@ -3,17 +3,14 @@
 //! Does not depend on what jobs do.
 
 use std::collections::HashMap;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use pipeline_stages::Cores;
-use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::super::handle::spawn;
 use crate::cache::JobFolder;
+use crate::deadline::Deadline;
 use crate::manifest::{Failing, Stage};
 
 /// With this exit status, a command of a user says that its scheduler does not answer now: EX_TEMPFAIL of sysexits.h.
@@ -167,23 +164,12 @@ impl Trouble {
 /// `Refused` where it fails, `Away` where it has not ended in this time, or says so itself by its exit status.
 pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Trouble> {
     let name = Path::new(command.get_program()).display().to_string();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Ctrl-C in the terminal is for this process alone.
-    command.process_group(0);
-    let child = command
-        .spawn()
-        .map_err(|error| Trouble::Refused(format!("cannot start {name}: {error}")))?;
-    let group = Pid::from_child(&child);
-    let (sender, receiver) = channel();
-    let wait = move || {
-        let _ = sender.send(child.wait_with_output());
-    };
-    spawn("ask", wait).map_err(|error| Trouble::Away(error.to_string()))?;
-    let Ok(output) = receiver.recv_timeout(limit) else {
-        let _ = kill_process_group(group, Signal::KILL);
-        return Err(Trouble::Away(format!("{name} did not answer in {} s", limit.as_secs())));
-    };
-    let output = output.map_err(|error| Trouble::Away(format!("{name}: {error}")))?;
+    command.stderr(Stdio::piped());
+    let deadline = Deadline { limit, has_group: true, ..Deadline::default() };
+    let output = deadline
+        .run(command)
+        .map_err(|error| Trouble::Refused(format!("cannot start {name}: {error}")))?
+        .ok_or_else(|| Trouble::Away(format!("{name} did not answer in {} s", limit.as_secs())))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(printed);

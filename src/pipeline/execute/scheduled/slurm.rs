@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -41,6 +40,9 @@ const LIMITED: &str = "Job violates accounting/QOS policy";
 /// What is in the names of limits on how many jobs there are: `QOSMaxSubmitJobPerUserLimit`. Others have no such name.
 const COUNTED: &str = "Submit";
 const LIMIT_NAMES: [&str; 2] = ["Limit", "Per"];
+
+/// Where the output of an array goes.
+const NOWHERE: &str = "/dev/null";
 
 /// The most tasks of an array. Slurm takes 1000 unless its administrator says otherwise, and the locks of all are held meanwhile.
 const MOST_TASKS: usize = 200;
@@ -168,16 +170,21 @@ impl Slurm {
         let SlurmSettings { partition, time, options } = &self.0;
         let takes = job.stage.execution.takes;
         let (name, comment, output) = match job.tasks {
-            None => (job.stage.name.as_str(), job.key.as_str(), job.folder.output()),
+            // An option is text. The script has its output there by itself.
+            None => (
+                job.stage.name.as_str(),
+                job.key.as_str(),
+                job.folder.output().to_str().unwrap_or(NOWHERE).replace('%', "%%"),
+            ),
             // Each says in its own folder what it prints, and no folder of theirs lasts for as long as all of them.
-            Some(_) => (job.stage.name.template(), "array", PathBuf::from("/dev/null")),
+            Some(_) => (job.stage.name.template(), "array", NOWHERE.to_owned()),
         };
         let own_time = job.stage.execution.time.map(clock);
         let mut all = vec![
             "--parsable".to_owned(),
             format!("--job-name={name}"),
             format!("--comment=pipeline {comment} {}", job.token),
-            format!("--output={}", output.display().to_string().replace('%', "%%")),
+            format!("--output={output}"),
             "--open-mode=append".to_owned(),
             format!("--export={EXPORTED}"),
             WARNING.to_owned(),

@@ -286,9 +286,8 @@ pub(super) fn script(
     array: Option<(Arrays, &str)>,
     jobs: &[Scripted<'_>],
 ) -> anyhow::Result<String> {
-    let quoted = |path: &Path| shell::quoted(&path.to_string_lossy()).into_owned();
     let which = |Scripted { folder, token, .. }: &Scripted<'_>| {
-        format!("pipeline_job={} pipeline_token={token}", quoted(folder.place()))
+        format!("pipeline_job={} pipeline_token={token}", shell::quoted_path(folder.place()))
     };
     let mut lines: Vec<String> = match array {
         None => jobs.iter().map(which).collect(),
@@ -309,7 +308,8 @@ pub(super) fn script(
     // That its time is nearly up would end it without a word, before its process listens to that.
     lines.push("trap '' USR1".to_owned());
     lines.extend(settings.setup.as_deref().map(|setup| checked(executor, setup)));
-    let program = quoted(&program(settings)?);
+    let program = program(settings)?;
+    let program = shell::quoted_path(&program);
     lines.push(format!(
         "exec {program} {JOB_SUBCOMMAND} --token \"$pipeline_token\" \"$pipeline_job/spec.json\""
     ));

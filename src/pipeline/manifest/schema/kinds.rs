@@ -8,6 +8,7 @@ use super::super::execution::most_gpus;
 use super::super::stage::COMMON_KEYS;
 use super::definitions::{definition, kind_definition};
 use super::value::{self, described, object, templated};
+use crate::stage_name::NAME_PATTERN;
 
 /// A stage of any kind.
 pub(super) fn stage() -> Value {
@@ -117,7 +118,11 @@ fn port(port: &Port) -> Value {
         }
         PortShape::OptionalMany => (object(list), "None, one or several stages"),
         PortShape::Named => {
-            let table = json!({ "type": "object", "additionalProperties": stage() });
+            let table = json!({
+                "type": "object",
+                "propertyNames": { "pattern": NAME_PATTERN },
+                "additionalProperties": stage(),
+            });
             (templated(object(table)), "A table of names to stages")
         }
         PortShape::Instances => (object(stage()), "All instances of a stage"),

@@ -26,6 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::INCLUDED_TABLES;
 use super::envelope::TABLES;
+use crate::stage_name::NAME_PATTERN;
 use definitions::{definition, kind_definition};
 
 /// The schema.
@@ -68,6 +69,7 @@ fn table(name: &str) -> Value {
             "description": "The stages, each under its name: [stages.NAME].",
             "type": "object",
             "minProperties": 1,
+            "propertyNames": { "pattern": NAME_PATTERN },
             "additionalProperties": { "$ref": definition("stage") },
         }),
         "defaults" => {

@@ -7,13 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
 use super::super::execution::{
-    ATTEMPTS_KEYS, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS, MOST_CORES, MOST_GPUS,
-    STAGE_EXECUTION_KEYS, WHOLE_GPU,
+    ATTEMPTS_KEYS, DEVICE_PATTERN, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS,
+    MOST_CORES, MOST_GPUS, SIZE_PATTERN, STAGE_EXECUTION_KEYS, TIME_PATTERN, WHOLE_GPU,
 };
-use super::super::executors::{EXECUTOR_KEYS, EXECUTOR_KINDS};
+use super::super::executors::{EXECUTOR_KEYS, EXECUTOR_KINDS, LOCAL};
 use super::super::lints::{LINT_KEYS, Lint};
 use super::super::sharing::{CACHE_KEYS, PUSH_WORDS};
-use super::value::{described, integer, object, templated};
+use super::value::{TEMPLATE, described, integer, object, templated};
+use crate::stage_name::NAME_PATTERN;
 
 /// A value on an axis.
 const SCALAR: [&str; 3] = ["number", "boolean", "string"];
@@ -114,12 +115,24 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
         schema if in_a_stage => templated(schema),
         schema => schema,
     };
+    let form = |about: &str, pattern: &str| {
+        let schema = match in_a_stage {
+            true => json!({
+                "type": "string",
+                "if": { "pattern": TEMPLATE },
+                "else": { "pattern": pattern },
+            }),
+            false => json!({ "type": "string", "pattern": pattern }),
+        };
+        described(object(schema), about)
+    };
     match key {
-        "device" => json!({
-            "description": format!("Where it is computed: {}. By default auto.", Device::FORMS),
-            "type": "string",
-            "anyOf": [{ "enum": ["auto", "cpu", "cuda"] }, true],
-        }),
+        "device" => {
+            let about = format!("Where it is computed: {}. By default auto.", Device::FORMS);
+            let mut schema = form(&about, DEVICE_PATTERN);
+            schema["anyOf"] = json!([{ "enum": ["auto", "cpu", "cuda"] }, true]);
+            schema
+        }
         "threads" => described(
             whole(1, MOST_CORES.into()),
             "The threads of a data set of image files, and of a stage that trains or evaluates; in another stage, also the cores that it takes. By default its cpus, or else all cores that the run may use, and its part of them beside a GPU.",
@@ -131,9 +144,9 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             whole(1, u64::MAX),
             "The seconds after which a stage is ended and has failed. By default never.",
         ),
-        "time" => text(
+        "time" => form(
             "The time that its job asks for, where it runs on an executor, instead of the executor's own: \"04:00:00\", or with days \"1-12:00:00\". It means nothing here.",
-            1,
+            TIME_PATTERN,
         ),
         "cpus" if in_a_stage => described(
             whole(1, MOST_CORES.into()),
@@ -172,7 +185,7 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
                     "The memory that all stages together may take: \"32 GB\". By default, and at most, that of the machine."
                 }
             };
-            text(about, 1)
+            form(about, SIZE_PATTERN)
         }
         "priority" => described(
             templated(object(json!({
@@ -183,9 +196,9 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
             "Stages with a higher one start first, and so does what they need. By default 0.",
         ),
         "attempts" => attempts(in_a_stage),
-        "executor" => text(
+        "executor" => form(
             "Where it runs: the name of an executor, or local. By default here, unless --executor says otherwise.",
-            1,
+            NAME_PATTERN,
         ),
         _ => json!({}),
     }
@@ -204,6 +217,7 @@ fn executors() -> Value {
     json!({
         "description": "Where stages can run, beside here. In no key.",
         "type": "object",
+        "propertyNames": { "pattern": NAME_PATTERN, "not": { "const": LOCAL } },
         "additionalProperties": {
             "type": "object",
             "required": ["kind"],
@@ -290,6 +304,7 @@ fn matrix() -> Value {
         "description": "The axes: a stage that uses one of them, or reads from one that does, runs once for each of its values.",
         "type": "object",
         "minProperties": 1,
+        "propertyNames": { "pattern": NAME_PATTERN },
         "properties": {
             "exclude": {
                 "description": "Points that are left out: each is a table of axes with a value or a list of values.",

@@ -236,6 +236,68 @@ fn what_a_stage_takes_is_accepted_as_the_reader_accepts_it() {
     }
 }
 
+#[test]
+fn names_and_texts_of_a_form_are_accepted_as_the_reader_accepts_them() {
+    let same = |text: &str| {
+        let reads = parse(Path::new("x.toml"), text, &[]).is_ok();
+        assert_eq!(refused(text).is_none(), reads, "{text}");
+        reads
+    };
+    let right = ["a", "_", "0-A_z", "a b", "-a", "\u{e9}", "a.b", "", "a\\n", "local"].map(|name| {
+        [
+            same(&format!("{HEAD}[stages.\"{name}\"]\nkind = 'command'\nrun = ['x']\n")),
+            same(&format!("{HEAD}[matrix]\n\"{name}\" = [1]\n")),
+            same(&format!("{HEAD}[executors.\"{name}\"]\nkind = 'slurm'\n")),
+            same(&format!("{HEAD}[stages.b]\nkind = 'command'\nrun = ['x']\ninputs = {{ \"{name}\" = 'data' }}\n")),
+            same(&format!("{HEAD}[stages.b]\nkind = 'command'\nrun = ['x']\nexecution = {{ executor = \"{name}\" }}\n")),
+        ]
+    });
+    assert_eq!(right[0], [true; 5]);
+    assert_eq!(right[3], [false; 5]);
+    for (key, values) in [
+        (
+            "device",
+            &["auto", "cpu", "cuda", "cuda:3", "cuda:+3", "gpu", "CPU", "mps", "cuda:", "cuda:-1"]
+                [..],
+        ),
+        (
+            "time",
+            &["04:00:00", "1-12:00:00", "123:4:005", "4", "1:2", "1:60:00", "-1:00:00", "1:2:3 "],
+        ),
+        (
+            "memory",
+            &[
+                "8 GB",
+                "1.5gib",
+                " .5 TB ",
+                "\u{a0}5.\u{a0}kB\u{a0}",
+                "7b",
+                "5",
+                "0 GB",
+                "0.0 B",
+                "8 G",
+                "8 bytes",
+                "-1 GB",
+                "GB",
+            ],
+        ),
+    ] {
+        let mut seen = [false; 2];
+        for value in values {
+            let all = same(&format!("{HEAD}[execution]\n{key} = '{value}'\n"));
+            let one = same(&format!(
+                "{HEAD}[stages.b]\nkind = 'command'\nrun = ['x']\nexecution = {{ {key} = '{value}' }}\n"
+            ));
+            assert_eq!(all, one, "{key} = {value}");
+            seen[usize::from(all)] = true;
+        }
+        assert_eq!(seen, [true; 2], "{key}");
+    }
+    assert!(same(&format!(
+        "{HEAD}[matrix]\na = ['cpu', 'cuda']\n[stages.b]\nkind = 'command'\nrun = ['x']\nexecution = {{ device = '${{a}}' }}\n"
+    )));
+}
+
 /// To a schema these are whole numbers, and to the reader they are not.
 const WHOLE_FLOATS: [&str; 2] = ["0.0", "1e300"];
 

@@ -141,3 +141,21 @@ fn amounts_that_are_none_are_mistakes() {
     );
     assert!(found.contains("a stage of the kind 'split' does not use a GPU"), "{found}");
 }
+
+#[test]
+fn the_name_of_an_executor_is_one_that_it_can_have() {
+    for (name, reason) in [
+        ("", "\"\" cannot be the name of an executor: a name cannot be empty"),
+        ("a b", "\"a b\" cannot be the name of an executor: a name has only letters"),
+        ("-gpu", "\"-gpu\" cannot be the name of an executor: a name cannot start with '-'"),
+    ] {
+        let found = shown_of_train(&format!("execution = {{ executor = '{name}' }}\n"));
+        assert!(found.contains(reason), "{found}");
+        assert!(found.contains("1 mistake in") && found.contains("x.toml:11:26"), "{found}");
+    }
+    // Whether there is one is known where it is run.
+    for name in ["local", "gpu"] {
+        let name = format!("executor = '{name}'");
+        assert_eq!(takes(&name).0, Takes::default(), "{name}");
+    }
+}

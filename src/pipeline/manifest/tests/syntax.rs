@@ -2,7 +2,42 @@
 
 use insta::assert_snapshot;
 
-use super::{shown, shown_after_head, shown_of_train};
+use super::{right, shown, shown_after_head, shown_of_train};
+use crate::manifest::Manifest;
+
+#[test]
+fn lines_of_a_text_end_as_in_a_file_without_carriage_returns() {
+    let lines = [
+        "[experiment]",
+        "name = \"x\"",
+        "[stages.a]",
+        "kind = \"command\"",
+        "shell = \"\"\"",
+        "echo é > \"$PIPELINE_OUTPUT/x\"",
+        "printf 'a\\r\\n' \\",
+        "  > $PIPELINE_OUTPUT/y",
+        "\"\"\"",
+        "[stages.b]",
+        "kind = \"command\"",
+        "run = ['''",
+        "sh''', \"a\\r\\nb\"]",
+        "environment = { A = '''a",
+        "b''' }",
+        "[stages.c]",
+        "kind = \"command\"",
+        "shell = '''",
+        "one line'''",
+        "",
+    ];
+    let [unix, windows] = ["\n", "\r\n"].map(|end| right(&lines.join(end), &[]).0);
+    let of = |manifest: &Manifest| format!("{:#?}", manifest.stages);
+    assert_eq!(unix.stages.to_vec(), windows.stages.to_vec());
+    // An escape stands for itself.
+    assert!(of(&windows).contains("a\\r\\nb") && of(&windows).contains("printf 'a\\r\\n'"));
+    // Places of mistakes are those in the file.
+    let wrong = lines.join("\r\n").replace("one line'''", "one line'''\r\nshel = 1");
+    assert!(shown(&wrong).contains("x.toml:20:1"), "{}", shown(&wrong));
+}
 
 #[test]
 fn unquoted_text_hides_nothing_else() {

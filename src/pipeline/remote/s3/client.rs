@@ -12,6 +12,7 @@ use ureq::http::{HeaderValue, Response};
 use super::super::http::{Answer, MOST_TRIES, Server, Tries, is_passing, wait_of};
 use super::super::transport::Failure;
 use super::credentials::{Held, Settings};
+use super::redacted::redacted;
 use crate::remote_address::S3Address;
 
 /// The longest that one request reads: what takes longer is continued by another one, so that a connection that is dead without
@@ -126,6 +127,11 @@ impl Client {
         Failure::away(format!("the bucket does not exist ({})", self.server.shown()))
     }
 
+    /// What the server said in an answer with an error whose status is of a success.
+    pub(super) fn said(&self, code: &str, message: &str) -> String {
+        said(code, None, message, self.current().as_ref())
+    }
+
     /// Sends a request until it has an answer that means something.
     pub(super) fn send(
         &self,
@@ -139,7 +145,7 @@ impl Client {
             let problem = match request(self, credentials.as_ref()) {
                 Ok(response) => {
                     asked = wait_of(&response);
-                    match self.read(response, does, credentials.is_none()) {
+                    match self.read(response, does, credentials.as_ref()) {
                         Ok(sent) => return Ok(sent),
                         Err(problem) => problem,
                     }
@@ -199,7 +205,7 @@ impl Client {
         &self,
         mut response: Response<Body>,
         does: Does,
-        is_unsigned: bool,
+        credentials: Option<&Credentials>,
     ) -> Result<Sent, Problem> {
         let status = response.status().as_u16();
         if matches!(status, 200..=299) {
@@ -229,9 +235,10 @@ impl Client {
             _ => {}
         }
         let held = || self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let unsigned = is_unsigned.then(|| held().why_none.clone());
-        let situation = Situation { does, unsigned, redirect, shown: self.server.shown() };
-        let mut problem = problem(status, &code, &message, &situation);
+        let unsigned = credentials.is_none().then(|| held().why_none.clone());
+        let said = said(&code, Some(status), &message, credentials);
+        let situation = Situation { does, unsigned, redirect, said, shown: self.server.shown() };
+        let mut problem = problem(status, &code, &situation);
         // The answer to a HEAD does not have a body, and says nothing of what is wrong. Of credentials that have expired, SeaweedFS
         // says that they may not do it.
         let is_unclear = matches!(code.as_str(), "" | "AccessDenied");
@@ -253,16 +260,31 @@ struct Situation<'a> {
     /// Why it was not signed, if it was not.
     unsigned: Option<String>,
     redirect: Option<String>,
+    /// What the server said, for people.
+    said: String,
     shown: &'a str,
 }
 
-fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) -> Problem {
-    let Situation { does, unsigned, redirect, shown } = situation;
-    let said = match (code, message) {
-        ("", _) => format!("status {status}"),
-        (code, "") => format!("{code}, status {status}"),
-        (code, message) => format!("{code}, status {status}: {message}"),
+/// What a server said of a request that these credentials signed, for people.
+fn said(
+    code: &str,
+    status: Option<u16>,
+    message: &str,
+    credentials: Option<&Credentials>,
+) -> String {
+    // Of a secret that is cut off, the rest would not be found.
+    let short = |words: &str| -> String {
+        redacted(words, credentials).chars().take(LONGEST_MESSAGE).collect()
     };
+    let status = status.map(|status| format!("status {status}"));
+    let code = Some(short(code)).filter(|code| !code.is_empty());
+    let message = Some(short(message)).filter(|message| code.is_some() && !message.is_empty());
+    let begins: Vec<String> = code.into_iter().chain(status).collect();
+    [begins.join(", ")].into_iter().chain(message).collect::<Vec<_>>().join(": ")
+}
+
+fn problem(status: u16, code: &str, situation: &Situation<'_>) -> Problem {
+    let Situation { does, unsigned, redirect, said, shown } = situation;
     let is_expired =
         matches!(code, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired");
     let is_unknown = matches!(
@@ -305,14 +327,14 @@ fn problem(status: u16, code: &str, message: &str, situation: &Situation<'_>) ->
     }
 }
 
-/// The code and the message of an error of S3. `None` where it is something else.
+/// The code and the message of an error of S3, which may repeat secrets. `None` where it is something else.
 pub(super) fn error_of(text: &str) -> Option<(String, String)> {
     let (_, error) = text.split_once("<Error>")?;
     let field = |tag: &str| {
         let (_, rest) = error.split_once(&format!("<{tag}>"))?;
         let (field, _) = rest.split_once(&format!("</{tag}>"))?;
         let plain = field.replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&");
-        Some(plain.chars().filter(|letter| !letter.is_control()).take(LONGEST_MESSAGE).collect())
+        Some(plain.chars().filter(|letter| !letter.is_control()).collect())
     };
     Some((field("Code").unwrap_or_default(), field("Message").unwrap_or_default()))
 }
@@ -385,9 +407,10 @@ mod tests {
             ),
         ] {
             let unsigned = (!is_signed).then(|| "there are no credentials".to_owned());
+            let said = said(code, Some(status), "", None);
             let situation =
-                Situation { does, unsigned, redirect: None, shown: "http://h/, bucket b" };
-            let found = problem(status, code, "", &situation);
+                Situation { does, unsigned, redirect: None, said, shown: "http://h/, bucket b" };
+            let found = problem(status, code, &situation);
             assert_eq!(found.failure.kind, kind, "{status} {code}");
             assert_eq!(found.tries > 1, may_pass, "{status} {code}");
             let heals =

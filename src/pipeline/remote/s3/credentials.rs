@@ -2,11 +2,8 @@
 //!
 //! Nothing of it is ever shown, but for names of variables, files and profiles.
 
-use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -14,6 +11,7 @@ use rusty_s3::Credentials;
 use serde::Deserialize;
 
 use super::profile::Profiles;
+use crate::deadline::Deadline;
 use crate::remote_address::S3Address;
 
 const KEY: &str = "AWS_ACCESS_KEY_ID";
@@ -26,7 +24,6 @@ const UNSUPPORTED: [&str; 5] =
 
 /// How long a program may take to print credentials: it may ask somebody.
 const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
 
 /// The region where none is set: servers of one's own take any.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -197,46 +194,24 @@ struct Printed {
 
 fn of_process(command: &str, patience: Duration) -> anyhow::Result<Held> {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::piped());
     // It may ask somebody at the terminal, so it stays in the group of this process.
-    shell.stderr(Stdio::inherit());
-    let mut child =
-        shell.spawn().context("the credential_process of the profile cannot be started")?;
-    // What it has started may keep its output open after its end.
-    let printed = Arc::new(Mutex::new(Vec::new()));
-    let reader = child.stdout.take().map(|mut output| {
-        let printed = Arc::clone(&printed);
-        std::thread::spawn(move || {
-            let mut block = [0; 4096];
-            while let Ok(count @ 1..) = output.read(&mut block) {
-                let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
-                printed.extend_from_slice(block.get(..count).unwrap_or_default());
-            }
-        })
-    });
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break status,
-            None if began.elapsed() < patience => std::thread::sleep(POLL),
-            None => {
-                let _ = (child.kill(), child.wait());
-                bail!(
-                    "the credential_process of the profile did not end within {} s",
-                    patience.as_secs()
-                );
-            }
-        }
+    shell.arg("-c").arg(command);
+    let deadline = Deadline {
+        limit: patience,
+        is_enough: Some(|status, printed| !status.success() || read_printed(printed).is_ok()),
+        ..Deadline::default()
     };
+    let Output { status, stdout, .. } = deadline
+        .run(shell)
+        .context("the credential_process of the profile cannot be started")?
+        .with_context(|| {
+            format!(
+                "the credential_process of the profile did not end within {} s",
+                patience.as_secs()
+            )
+        })?;
     ensure!(status.success(), "the credential_process of the profile failed ({status})");
-    loop {
-        let is_all = reader.as_ref().is_none_or(JoinHandle::is_finished);
-        let found = read_printed(&printed.lock().unwrap_or_else(PoisonError::into_inner));
-        if found.is_ok() || is_all || began.elapsed() >= patience {
-            return found;
-        }
-        std::thread::sleep(POLL);
-    }
+    read_printed(&stdout)
 }
 
 fn read_printed(printed: &[u8]) -> anyhow::Result<Held> {

@@ -6,6 +6,7 @@
 mod client;
 mod credentials;
 mod profile;
+mod redacted;
 
 pub(crate) use credentials::is_for_s3;
 
@@ -258,7 +259,7 @@ impl S3 {
         match client::error_of(&text) {
             None => Ok(Put::New),
             Some((code, _)) if code == "PreconditionFailed" => Ok(Put::Existed),
-            Some((code, message)) => Err(Failure::refused(format!("{code}: {message}"))),
+            Some((code, message)) => Err(Failure::refused(self.client.said(&code, &message))),
         }
     }
 

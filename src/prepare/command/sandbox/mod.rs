@@ -11,6 +11,7 @@ mod notify;
 mod observer;
 mod places;
 mod policy;
+mod same_file;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -151,9 +152,9 @@ impl Sandbox {
         // The kernel reports the calls of a thread that starts threads, too: the observer must not be one of these. And until it
         // has the listener, nothing may need it: this channel does not allocate.
         let (hand_over, take_over) = sync_channel(1);
-        let end = Arc::clone(&self.end);
+        let (end, enforces) = (Arc::clone(&self.end), self.enforces);
         let watch = move || match take_over.recv() {
-            Ok(listener) => observer::watch(&listener, &policy, &end),
+            Ok(listener) => observer::watch(&listener, &policy, enforces, &end),
             Err(_) => Seen::default(),
         };
         let starting = "cannot start a thread for the sandbox";

@@ -16,6 +16,7 @@ use super::calls::{Action, Flags, Kind, Operand, needs, operands, seen_from_here
 use super::interpreter;
 use super::notify::{Listener, Next, Notice, read_memory};
 use super::policy::{Policy, Use};
+use super::same_file::SameFiles;
 
 /// How often it looks whether it should end, where the kernel does not say that all observed processes have.
 const POLL: Duration = Duration::from_millis(20);
@@ -43,13 +44,23 @@ pub(super) struct Seen {
     pub(super) unreadable: u64,
 }
 
-/// Lets every call go on, until no process is left that is observed, or until `end`.
-pub(super) fn watch(listener: &Listener, policy: &Policy, end: &AtomicBool) -> Seen {
+/// Lets every call go on, until no process is left that is observed, or until `end`. Where the kernel enforces the policy, what it allows
+/// by another name is not kept.
+pub(super) fn watch(
+    listener: &Listener,
+    policy: &Policy,
+    is_enforced: bool,
+    end: &AtomicBool,
+) -> Seen {
     let mut seen = Seen::default();
+    let files = SameFiles::default();
+    let allows = |usage, path: &Path| {
+        policy.permits(usage, path) || is_enforced && files.permit(policy, usage, path)
+    };
     loop {
         match listener.next(POLL) {
             Ok(Next::Call(notice)) => {
-                look(notice, policy, &mut seen);
+                look(notice, allows, &mut seen);
                 listener.let_go_on(notice);
             }
             Ok(Next::Nothing) if !end.load(Ordering::Relaxed) => {}
@@ -63,7 +74,7 @@ pub(super) fn watch(listener: &Listener, policy: &Policy, end: &AtomicBool) -> S
     }
 }
 
-fn look(notice: Notice, policy: &Policy, seen: &mut Seen) {
+fn look(notice: Notice, allows: impl Fn(Use, &Path) -> bool, seen: &mut Seen) {
     for operand in operands(notice.call, notice.arguments) {
         let text = match operand.action {
             Action::Bind(length) => socket_at(notice.process, operand.path, length),
@@ -78,7 +89,7 @@ fn look(notice: Notice, policy: &Policy, seen: &mut Seen) {
             }
         };
         for (usage, path) in uses(notice.process, operand, &path) {
-            if policy.permits(usage, &path) || !is_permitted(usage, &path) {
+            if allows(usage, &path) || !is_permitted(usage, &path) {
                 continue;
             }
             let entry = (usage, path);

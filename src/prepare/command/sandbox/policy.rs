@@ -16,6 +16,17 @@ pub(super) enum Access {
     Write,
 }
 
+impl Access {
+    /// Whether who is allowed this is allowed the other, too.
+    pub(super) fn includes(self, other: Self) -> bool {
+        match self {
+            Self::Write => true,
+            Self::Read => other != Self::Write,
+            Self::List => other == Self::List,
+        }
+    }
+}
+
 /// What a program does at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Use {

@@ -21,8 +21,11 @@ use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
-    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one;
-    /// curves and metrics are of the whole training in any case. Accuracies are fractions from 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
+    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one.
+    /// Curves and metrics are of the whole training in any case, but for one: with `select-best = "average"`, `validation-accuracy` and
+    /// `validation-loss` among the metrics are of the mean, evaluated once after the last step, so that they can be compared with those of
+    /// `"last"`; `evaluations.csv` and `best-validation-accuracy` are of the networks on the way, and the latter is that of the model
+    /// with `"validation"`. Accuracies are fractions from 0 to 1. `curves.csv` has a row per epoch: the loss, the training accuracy against the labels trained on
     /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
     /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
@@ -163,8 +166,8 @@ kind! {
         smoothing: f64 = 0.1, in BELOW_ONE;
     }
     only if (loss: [Loss::SoftBootstrapping, Loss::HardBootstrapping]) {
-        /// The share of the given label: beta of the paper, which has 0.95 for the soft and 0.8 for the hard form.
-        given_share: f64 = 0.8, in (std::ops::Bound::Included(0.0), std::ops::Bound::Included(1.0));
+        /// The share of the given label: beta of the paper. Without it: 0.95 for the soft and 0.8 for the hard form, as there.
+        given_share: Option<f64> = None, in (std::ops::Bound::Included(0.0), std::ops::Bound::Included(1.0));
     }
     only if (loss: [Loss::JensenShannon]) {
         /// The share of the label in the mean of label and prediction: pi_1 of the paper.
@@ -248,6 +251,9 @@ kind! {
         /// The learning rate of the numbers v of a sample, one a class; for asymmetric noise the paper has 100.
         learning_rate_v: f64 = 10.0, in NOT_NEGATIVE;
         /// The weight of the consistency of two views; above 0, a step sees two views of each sample. SOP+ has 0.9.
+        ///
+        /// Both views are made by `augmentation`. The second one of the authors' code is stronger (AutoAugment and Cutout), and so the numbers that are
+        /// known of SOP+ are not those of this one.
         consistency: f64 = 0.0, in NOT_NEGATIVE;
         /// The weight of the term for equally frequent classes. SOP+ has 0.1.
         balance: f64 = 0.0, in NOT_NEGATIVE;
@@ -319,9 +325,19 @@ impl Default for Train {
     }
 }
 
+impl Train {
+    /// The share of the given label in bootstrapping: without `given-share`, that of the paper for the loss.
+    pub fn bootstrapped_share(&self) -> f64 {
+        let of_paper = if self.loss == Loss::SoftBootstrapping { 0.95 } else { 0.8 };
+        self.given_share.unwrap_or(of_paper)
+    }
+}
+
 impl Rules for Train {
     fn version(&self) -> Option<u32> {
-        self.precision.newer_than(6)
+        // With a mean, the metrics are of the last step in version 6, and with TF32 in 7.
+        let version = if self.select_best == SelectBest::Average { 7 } else { 6 };
+        Some(self.precision.newer_than(version).unwrap_or(version))
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
@@ -348,6 +364,9 @@ impl Rules for Train {
         }
         if self.regularization_ramp_up == 0.0 {
             effective.remove("regularization-ramp-up");
+        }
+        if let Some(share) = effective.get_mut("given-share") {
+            *share = self.bootstrapped_share().into();
         }
         if self.method.mixup(self.mixup) == self.method.mixup(None) {
             effective.remove("mixup");

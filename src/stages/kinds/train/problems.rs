@@ -99,8 +99,9 @@ impl Train {
                 ),
             ] {
                 if is_set {
-                    let message =
-                        "no samples are held out to be evaluated: connect 'split', or drop it";
+                    let message = format!(
+                        "no samples are held out to be evaluated: connect 'split', or drop '{name}'"
+                    );
                     problems.push(Problem::new(name, message));
                 }
             }
@@ -109,7 +110,7 @@ impl Train {
         {
             problems.push(Problem::new(
                 "validation-labels",
-                "there are no given labels beside those of the data set: connect 'labels', or drop it",
+                "there are no given labels beside those of the data set: connect 'labels', or drop 'validation-labels'",
             ));
         }
         if self.augmentation == Augmentation::None {

@@ -45,6 +45,17 @@ fn what_has_no_effect_is_not_in_the_key() {
 }
 
 #[test]
+fn each_bootstrapping_has_the_share_of_its_paper() {
+    let key = |loss: &str| kind::key_parameters(&read(json!({"loss": loss})));
+    for (loss, share) in [("soft-bootstrapping", 0.95), ("hard-bootstrapping", 0.8)] {
+        let given = kind::key_parameters(&read(json!({"loss": loss, "given-share": share})));
+        assert_eq!(key(loss)["given-share"], json!(share));
+        assert_eq!(key(loss), given);
+    }
+    assert!(!key("mae").contains_key("given-share"));
+}
+
+#[test]
 fn sample_losses_are_in_the_key_only_where_they_are_kept() {
     let key = |parameters| kind::key_parameters(&read(parameters));
     let without = key(json!({"sample-losses": false}));
@@ -72,8 +83,20 @@ fn the_choice_of_a_model_is_in_the_key_only_where_it_is_not_the_last() {
         assert_eq!(key(json!({name: value}))[name], json!(value));
     }
     let given = read(json!({"validation-labels": "given"}));
-    let check = |connected: &[&str]| given.check(connected).len();
-    assert_eq!([check(&["data", "split"]), check(&["data", "split", "labels"])], [1, 0]);
+    assert!(given.check(&["data", "split", "labels"]).is_empty());
+    let problems = given.check(&["data", "split"]);
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert!(problem.message.ends_with("connect 'labels', or drop 'validation-labels'"));
+}
+
+#[test]
+fn only_a_mean_has_a_newer_version() {
+    let version = |select: &str, precision: &str| {
+        read(json!({"select-best": select, "precision": precision})).version()
+    };
+    for (select, versions) in [("last", [6, 7]), ("validation", [6, 7]), ("average", [7, 8])] {
+        assert_eq!(["f32", "tf32"].map(|precision| version(select, precision)), versions.map(Some));
+    }
 }
 
 #[test]
@@ -84,8 +107,10 @@ fn what_is_for_samples_that_are_held_out_needs_some() {
         ("validation-transform", "training"),
     ] {
         let stage = read(json!({name: value}));
-        let fields = stage.check(&["data", "labels"]).into_iter().map(|problem| problem.field);
-        assert_eq!(fields.collect::<Vec<_>>(), [name]);
+        let problems = stage.check(&["data", "labels"]);
+        let [problem] = problems.as_slice() else { panic!("{name}: {problems:?}") };
+        assert_eq!(problem.field, name);
+        assert!(problem.message.ends_with(&format!("connect 'split', or drop '{name}'")));
         assert!(stage.check(&["data", "labels", "split"]).is_empty(), "{name}");
     }
 }

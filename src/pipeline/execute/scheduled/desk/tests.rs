@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use pipeline_stages::message::Event;
 
@@ -11,7 +12,8 @@ use super::super::super::handle::Waker;
 use super::super::super::job::{JobEnd, JobEvent};
 use super::super::super::spec::JobSpec;
 use super::super::hold::{Reporter, Wish};
-use super::super::scheduler::{Arrays, JobState, Submission, Tasks};
+use super::super::knowledge::LATEST;
+use super::super::scheduler::{Arrays, JobState, Submission, Tasks, Trouble};
 use super::*;
 use crate::manifest::{CommandTemplates, ExecutorSettings, SchedulerSettings};
 
