@@ -78,8 +78,8 @@ fn nothing_more_is_submitted_once_somebody_asks_the_run_to_stop() {
         project.write("go", "");
         let ended = run.wait();
         let results = match times {
-            1 => "a left, b stopped, c left",
-            _ => "a stopped, b stopped, c stopped",
+            1 => "a left, c left, b stopped",
+            _ => "a stopped, c stopped, b stopped",
         };
         assert_eq!((ended.code(), &*ended.results()), (Some(130), results), "{ended}");
         assert_eq!(submitted(&project), 2);
