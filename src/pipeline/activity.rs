@@ -126,7 +126,7 @@ impl<'a> Activities<'a> {
             }
         }
         let queued = cache.job_keys().filter(|key| !running.contains_key(key));
-        let queued = queued.filter_map(|key| Some((key, QueuedJob::waiting(&cache.job(&key)?)?)));
+        let queued = queued.filter_map(|key| Some((key, QueuedJob::of(&cache.job(&key)?)?)));
         let queued = queued.collect();
         Self { cache, running, queued, interrupted, begun: cache.begun_keys().collect() }
     }

@@ -103,7 +103,7 @@ mod tests {
             })
         };
         let within = |limit| Deadline { limit, ..Deadline::default() };
-        let soon = || within(Duration::from_secs(1));
+        let soon = || within(Duration::from_secs(3));
         let ended = |code, stdout: &str, stderr: &str| {
             Some((Some(code), stdout.to_owned(), stderr.to_owned()))
         };

@@ -97,7 +97,12 @@ impl Cache {
         for bucket in [Bucket::Store, Bucket::Records] {
             let folder = self.layout.bucket(bucket);
             access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).with_context(
-                || format!("cannot keep results in {}: may not read and write it", folder.display()),
+                || {
+                    format!(
+                        "cannot keep results in {}: may not read and write it",
+                        folder.display()
+                    )
+                },
             )?;
         }
         if !self.layout.version().exists() {

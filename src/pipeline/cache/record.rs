@@ -253,7 +253,10 @@ mod tests {
         assert_eq!(Record::read(&path, &key), Err(Unreadable::Damaged));
         fs::remove_file(&path).expect("ours");
         fs::create_dir(&path).expect("writable");
-        assert_eq!(Record::read(&path, &key), Err(Unreadable::Inaccessible));
+        assert_eq!(Record::read(&path, &key), Err(Unreadable::Damaged));
+        fs::remove_dir(&path).expect("ours");
+        std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        assert_eq!(Record::read(&path, &key), Err(Unreadable::Damaged));
     }
 
     #[test]

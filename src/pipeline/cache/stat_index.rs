@@ -3,7 +3,7 @@
 //!
 //! Disposable: what is missing, stale or damaged in it is hashed again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,9 +20,6 @@ const HEADER: &str = "pipeline stat index 3 ";
 /// its stat, so its digest is not remembered.
 const SETTLED_SECONDS: u64 = 2;
 
-/// So many files are remembered, and several times as many as a process asks for, before the others are forgotten.
-const MOST_UNUSED: usize = 20_000;
-
 /// The digests that are remembered. Read once, when the first one is asked for; threads share it.
 #[derive(Debug)]
 pub(crate) struct StatIndex {
@@ -36,8 +33,6 @@ struct Memory {
     known: HashMap<(u64, u64), (Stat, Digest)>,
     /// Whether there is something that the file does not have.
     is_new: bool,
-    /// Which of them this process asked for.
-    used: HashSet<(u64, u64)>,
 }
 
 impl StatIndex {
@@ -53,7 +48,6 @@ impl StatIndex {
         if !memory.is_new {
             return Ok(());
         }
-        memory.forget_unused();
         durable::write_file(&self.path, memory.text().as_bytes())?;
         memory.is_new = false;
         Ok(())
@@ -77,9 +71,7 @@ impl StatIndex {
         let digest = digest()?;
         if is_settled {
             let mut memory = self.memory();
-            let place = (stat.device, stat.inode);
-            memory.known.insert(place, (*stat, digest));
-            memory.used.insert(place);
+            memory.known.insert((stat.device, stat.inode), (*stat, digest));
             memory.is_new = true;
         }
         Ok(digest)
@@ -111,21 +103,9 @@ impl Memory {
         format!("{HEADER}{}\n{lines}", checksum_of(&lines))
     }
 
-    fn digest(&mut self, stat: &Stat) -> Option<Digest> {
-        let place = (stat.device, stat.inode);
-        let (known, digest) = self.known.get(&place)?;
-        (known == stat).then(|| {
-            self.used.insert(place);
-            *digest
-        })
-    }
-
-    /// Forgets what was not asked for, where that is most of it: files that are gone are never asked for again.
-    fn forget_unused(&mut self) {
-        if self.known.len() > MOST_UNUSED + 4 * self.used.len() {
-            let used = &self.used;
-            self.known.retain(|place, _| used.contains(place));
-        }
+    fn digest(&self, stat: &Stat) -> Option<Digest> {
+        let (known, digest) = self.known.get(&(stat.device, stat.inode))?;
+        (known == stat).then_some(*digest)
     }
 }
 
@@ -191,34 +171,15 @@ mod tests {
     fn a_file_that_was_fresh_before_it_was_read_for_seconds_is_not_remembered() {
         let index = StatIndex::at(PathBuf::from("nowhere"));
         let digest = Encoder::new("test").finish();
-        let changed = SystemTime::now() - Duration::from_millis(1500);
-        let changed = changed.duration_since(UNIX_EPOCH).expect("it is later").as_nanos() as i128;
+        let changed = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+        let changed = changed.as_nanos() as i128;
         let stat = Stat { modified_nanoseconds: changed, changed_nanoseconds: changed, ..STAT };
         let slowly = || {
-            std::thread::sleep(Duration::from_millis(600));
+            std::thread::sleep(Duration::from_millis(1000 * SETTLED_SECONDS + 100));
             Ok(digest)
         };
         assert_eq!(index.digest_by(&stat, slowly).expect("readable"), digest);
         assert!(index.memory().known.is_empty(), "it may have changed within the clock's grain");
-    }
-
-    #[test]
-    fn what_nobody_asks_for_is_forgotten_when_it_is_most() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("stat.idx");
-        let nowhere = folder.path().join("nowhere");
-        let inode = |inode| Stat { inode, ..STAT };
-        let all = |count: usize| (0..count as u64).map(inode).collect::<Vec<_>>();
-        let digest = Encoder::new("test").finish();
-        for (count, left) in [(MOST_UNUSED + 4, MOST_UNUSED + 4), (MOST_UNUSED + 9, 2)] {
-            let index = StatIndex::at(path.clone());
-            *index.memory() = memory_of(&all(count - 1));
-            index.digest(&nowhere, &inode(7)).expect("remembered");
-            let new = inode(u64::MAX);
-            index.digest_by(&new, || Ok(digest)).expect("readable");
-            index.write().expect("writable");
-            assert_eq!(StatIndex::at(path.clone()).memory().known.len(), left);
-        }
     }
 
     const STAT: Stat = Stat {

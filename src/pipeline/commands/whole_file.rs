@@ -4,7 +4,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
@@ -15,8 +15,8 @@ const NEW: u32 = 0o666;
 /// Where links lead to what a process has open.
 const OPEN_FILES: [&str; 2] = ["/proc", "/dev/fd"];
 
-/// Writes a file beside its place, and moves it there when it is whole: what was there stays until then. A pipe, a device and
-/// what is open already (`/dev/stdout`) are written to where they are.
+/// Writes a file beside its place, and moves it there when it is whole: what was there stays until then. A pipe, a device,
+/// what is open already (`/dev/stdout`) and what another user owns are written to where they are.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -35,7 +35,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name), false) = (way.end.parent(), way.end.file_name(), is_open) else {
         return fs::write(path, content);
     };
-    if old.as_ref().is_some_and(|old| !old.is_file()) {
+    let is_another_ones = |old: &fs::Metadata| old.uid() != rustix::process::geteuid().as_raw();
+    if old.as_ref().is_some_and(|old| !old.is_file() || is_another_ones(old)) {
         return fs::write(path, content);
     }
     if old.is_some() {
@@ -61,12 +62,16 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     // Some file systems say only now that they are full.
     new.as_file().sync_all()?;
-    new.persist(&way.end).map(drop).map_err(|error| error.error)
+    match new.persist(&way.end) {
+        // A file that is mounted there itself.
+        Err(error) if error.error.kind() == io::ErrorKind::ResourceBusy => fs::write(path, content),
+        moved => moved.map(drop).map_err(|error| error.error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 

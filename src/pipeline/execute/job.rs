@@ -396,7 +396,8 @@ fn is_full(path: &Path) -> bool {
     // Less than any result takes; a program that cannot write may leave some blocks free.
     const LITTLE: u64 = 64 << 10;
     rustix::fs::statvfs(path).is_ok_and(|system| {
-        system.f_bavail.saturating_mul(system.f_frsize) < LITTLE
+        // One in memory without a limit says nothing but zeros.
+        system.f_blocks > 0 && system.f_bavail.saturating_mul(system.f_frsize) < LITTLE
             || system.f_files > 0 && system.f_favail == 0
     })
 }

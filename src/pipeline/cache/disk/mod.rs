@@ -70,12 +70,14 @@ pub(super) const LARGEST_TEXT: u64 = 256 << 20;
 /// [`io::ErrorKind::InvalidData`].
 pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     look_up()?;
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let found = file.metadata()?;
     let odd = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    if found.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    } else if !found.is_file() {
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        // A socket.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return odd(error.to_string()),
+        other => other?,
+    };
+    let found = file.metadata()?;
+    if !found.is_file() {
         return odd("it is not a regular file".to_owned());
     }
     // It can grow meanwhile.

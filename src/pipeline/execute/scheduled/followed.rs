@@ -213,7 +213,9 @@ impl Followed {
                 Ok(GivenUp::Submitted) => return Some(JobEnd::Left),
                 Ok(GivenUp::Busy) => return None,
             },
-            At::Begin { .. } => self.begin(terms, cache, scheduler.requeue(), room),
+            At::Begin { .. } => {
+                self.begin(terms, cache, scheduler.requeue(), knowledge.asked, room)
+            }
             // Those that are alike are submitted together.
             At::Made { .. } => Ok(None),
             At::Submitted(_) => self.follow(terms, cache, knowledge),
@@ -259,6 +261,7 @@ impl Followed {
         terms: &Terms,
         cache: &Cache,
         requeue: Option<&str>,
+        asked: u64,
         room: &mut usize,
     ) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
@@ -266,7 +269,7 @@ impl Followed {
             // Whoever submits it right now may fail; then it is tried here.
             return match terms.only_new && folder.submitted().is_some() {
                 true => Ok(Some(JobEnd::Left)),
-                false => self.attach(terms, cache, &folder),
+                false => self.attach(terms, cache, &folder, asked),
             };
         }
         // A job would only find that out in its allocation.
@@ -301,6 +304,7 @@ impl Followed {
         terms: &Terms,
         cache: &Cache,
         folder: &JobFolder,
+        asked: u64,
     ) -> anyhow::Result<Option<JobEnd>> {
         // Whoever has this submits it right now.
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
@@ -334,7 +338,8 @@ impl Followed {
         }
         self.spec.place = Some(place.clone());
         match QueuedJob::submitted(folder) {
-            Some(receipt) => self.take_up(terms, folder.clone(), Some(receipt.job), false, 0),
+            // The answer to a question that is out already is not about it.
+            Some(receipt) => self.take_up(terms, folder.clone(), Some(receipt.job), false, asked),
             // Its scheduler may have it. That is asked for all of them together.
             None => self.at = At::Made { folder: folder.clone() },
         }
@@ -507,11 +512,11 @@ impl Followed {
             job.gone = None;
             return Ok(None);
         }
-        let (answer, since) = *job.gone.get_or_insert((knowledge.answers, Instant::now()));
+        let (asked, since) = *job.gone.get_or_insert((knowledge.asked, Instant::now()));
         // What it wrote last may be seen here later.
         let late = if cache.is_local() { Duration::ZERO } else { LATE };
         let is_certain = match job.id {
-            Some(_) => knowledge.answers > answer,
+            Some(_) => knowledge.answers > asked,
             None => since.elapsed() >= SOONEST,
         };
         if !is_certain || job.was_seen && since.elapsed() < late {

@@ -36,7 +36,7 @@ pub(super) struct Submitted {
     pub(super) ending: Option<JobEnding>,
     /// Whether it was stopped, and nothing says that it goes on.
     pub(super) is_over: bool,
-    /// The number of the answer that said first that it is gone, and when that was.
+    /// How often the scheduler was asked when it was gone first, and when that was.
     pub(super) gone: Option<(u64, Instant)>,
     /// How often the scheduler was asked when it was submitted: no answer to that is about it.
     pub(super) since: u64,
@@ -56,6 +56,9 @@ pub(crate) struct QueuedJob {
     pub(crate) since: u64,
     #[serde(flatten)]
     waits: Waits,
+    /// Whether it was stopped before its time was up, and nobody has heard more: a scheduler that preempts puts it into the queue again.
+    #[serde(skip)]
+    was_stopped: bool,
 }
 
 /// Why a job waits, as far as that was heard.
@@ -92,7 +95,8 @@ impl QueuedJob {
     pub(super) fn receipt(terms: &Terms, id: &str) -> anyhow::Result<Vec<u8>> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (executor, job) = (terms.name.clone(), id.to_owned());
-        Ok(serde_json::to_vec(&Self { executor, job, since, waits: Waits::default() })?)
+        let waits = Waits::default();
+        Ok(serde_json::to_vec(&Self { executor, job, since, waits, was_stopped: false })?)
     }
 
     /// The job of a folder, where a scheduler has taken it.
@@ -103,31 +107,26 @@ impl QueuedJob {
     /// The same, where it has not begun, or was interrupted and may go on.
     pub(crate) fn of(folder: &JobFolder) -> Option<Self> {
         let heard = Waits::of(folder);
-        let (waits, time_up) = match JobEnding::last(folder) {
-            Some(JobEnding::Stopped { time_up, .. }) => (true, time_up),
-            Some(_) => (false, false),
+        let (waits, stopped) = match JobEnding::last(folder) {
+            Some(JobEnding::Stopped { time_up, .. }) => (true, Some(time_up)),
+            Some(_) => (false, None),
             // A node that failed has not said that it ended.
-            None => (!folder.has_begun() || heard.is_some(), false),
+            None => (!folder.has_begun() || heard.is_some(), None),
         };
         let mut job = Self::submitted(folder).filter(|_| waits)?;
+        job.was_stopped = stopped == Some(false) && heard.is_none();
         job.waits = heard.unwrap_or_default();
-        job.waits.again |= time_up;
+        job.waits.again |= stopped == Some(true);
         Some(job)
-    }
-
-    /// The same, but for one that was stopped before its time was up, unless somebody has heard that it waits again: it is gone where it was
-    /// cancelled.
-    pub(crate) fn waiting(folder: &JobFolder) -> Option<Self> {
-        let last = JobEnding::last(folder);
-        let is_gone = matches!(last, Some(JobEnding::Stopped { time_up: false, .. }))
-            && Waits::of(folder).is_none();
-        Self::of(folder).filter(|_| !is_gone)
     }
 
     /// In one line, after the name of the stage.
     pub(crate) fn line(&self) -> String {
-        let Self { executor, job, since, waits: Waits { again, held, why } } = self;
+        let Self { executor, job, since, waits: Waits { again, held, why }, was_stopped } = self;
         let submitted = format!("as job {job} of {executor}, submitted {}", format::ago(*since));
+        if *was_stopped {
+            return format!("was stopped {submitted}: it is in the queue again, or was cancelled");
+        }
         let how = match held {
             Some(_) => "is held",
             None if *again => "is back in the queue",

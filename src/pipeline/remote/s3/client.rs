@@ -278,9 +278,13 @@ fn said(
     };
     let status = status.map(|status| format!("status {status}"));
     let code = Some(short(code)).filter(|code| !code.is_empty());
-    let message = Some(short(message)).filter(|message| code.is_some() && !message.is_empty());
+    let is_alone = status.is_none();
+    let message =
+        Some(short(message)).filter(|message| (code.is_some() || is_alone) && !message.is_empty());
     let begins: Vec<String> = code.into_iter().chain(status).collect();
-    [begins.join(", ")].into_iter().chain(message).collect::<Vec<_>>().join(": ")
+    let parts = [begins.join(", ")].into_iter().chain(message);
+    let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { "an error without words".to_owned() } else { parts.join(": ") }
 }
 
 fn problem(status: u16, code: &str, situation: &Situation<'_>) -> Problem {

@@ -662,3 +662,60 @@ fn only_a_scheduler_that_may_be_mute_is_doubted_when_it_knows_none_of_its_jobs()
         assert!(desk.knowledge.interval <= LATEST, "an empty answer is believed in time");
     }
 }
+
+/// Has all jobs in its queue, and says so when it is let.
+#[derive(Default)]
+struct Hesitant {
+    submitted: Mutex<usize>,
+    answers: Arc<Mutex<()>>,
+}
+
+impl Scheduler for Hesitant {
+    fn submit(&self, _job: &Submission<'_>) -> Result<String, Trouble> {
+        let mut submitted = self.submitted.lock().expect("one thread");
+        *submitted += 1;
+        Ok(submitted.to_string())
+    }
+
+    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+        let _may = self.answers.lock().expect("nobody panics");
+        Ok(ids.iter().map(|id| (id.clone(), JobState::Queued(None))).collect())
+    }
+
+    fn cancel(&self, _ids: &[String]) -> Result<(), Trouble> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_answer_to_a_question_from_before_a_job_was_known_is_not_about_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stages = ["a@n=1", "b@n=1"];
+    let (mut killed, followers) = desk(Hesitant::default(), None, folder.path(), &stages);
+    turn(&mut killed);
+    drop((killed, followers));
+    let scheduler = Hesitant::default();
+    let answers = Arc::clone(&scheduler.answers);
+    let (mut desk, _followers) = desk(scheduler, None, folder.path(), &stages);
+    let later = desk.jobs.pop().expect("two");
+    turn(&mut desk);
+    answer(&mut desk);
+    let hesitates = answers.lock().expect("nobody panics");
+    desk.knowledge.next = Instant::now();
+    desk.ask();
+    desk.jobs.push(later);
+    turn(&mut desk);
+    turn(&mut desk);
+    assert_eq!(ids(&desk), ["1", "2"], "both were submitted before");
+    drop(hesitates);
+    while desk.question.is_some() {
+        desk.ask();
+    }
+    turn(&mut desk);
+    turn(&mut desk);
+    assert_eq!(ids(&desk), ["1", "2"]);
+    answer(&mut desk);
+    turn(&mut desk);
+    assert_eq!(ids(&desk), ["1", "2"]);
+    assert_eq!(desk.knowledge.states.len(), 2);
+}
