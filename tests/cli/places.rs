@@ -331,7 +331,7 @@ fn a_full_disk_in_the_middle_of_a_commit_commits_nothing() {
     status 1
     --- stderr
           one (command) runs: no earlier run
-    FAIL  one after [time]: cannot write [project]/cache/records/[..]/[digest].json: File too large (os error 27)
+    FAIL  one after [time]: the output of the stage is whole, in [project]/cache/store/[digest], but it cannot be recorded: cannot write [project]/cache/records/[..]/[digest].json: File too large (os error 27)
           a file would be larger than is allowed: raise the limit of the shell (`ulimit -f`), or, if it is that of the file system, use another file system; nothing that was committed is lost
     --- stdout
 
