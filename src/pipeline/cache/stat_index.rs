@@ -90,7 +90,7 @@ impl Memory {
         match parts {
             Some((checksum, lines)) if checksum == checksum_of(lines) => {
                 let known = lines.lines().filter_map(parse_line).collect();
-                Self { known, ..Self::default() }
+                Self { known, is_new: false }
             }
             _ => Self::default(),
         }
@@ -194,7 +194,7 @@ mod tests {
     fn memory_of(stats: &[Stat]) -> Memory {
         let digest = Encoder::new("test").finish();
         let known = stats.iter().map(|stat| ((stat.device, stat.inode), (*stat, digest)));
-        Memory { known: known.collect(), is_new: true, ..Memory::default() }
+        Memory { known: known.collect(), is_new: true }
     }
 
     #[test]
