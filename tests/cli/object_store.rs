@@ -190,7 +190,7 @@ fn credentials_that_have_expired_are_renewed_where_there_are_others() {
     make_user("guest");
     // The store never gets to know one that has expired before it looks.
     let account = administrate(
-        "s3.serviceaccount.create -user guest -actions Admin,Read,Write,List -expiry 10s",
+        "s3.serviceaccount.create -user guest -actions Admin,Read,Write,List -expiry 25s",
     );
     let field = |name: &str| {
         let value = account.lines().find_map(|line| line.strip_prefix(name));
