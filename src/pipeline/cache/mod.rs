@@ -45,10 +45,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use pipeline_stages::known::Known;
 use pipeline_stages::{ArtifactType, checkpoint};
-use rustix::fs::{Access, access};
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
@@ -92,18 +91,6 @@ impl Cache {
         }
         for folder in self.layout.folders() {
             durable::create_folder_durably(&folder)?;
-        }
-        // Before hours of work, not after them.
-        for bucket in [Bucket::Store, Bucket::Records] {
-            let folder = self.layout.bucket(bucket);
-            access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).with_context(
-                || {
-                    format!(
-                        "cannot keep results in {}: may not read and write it",
-                        folder.display()
-                    )
-                },
-            )?;
         }
         if !self.layout.version().exists() {
             durable::write_file(
