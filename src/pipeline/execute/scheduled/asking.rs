@@ -1,30 +1,20 @@
 //! Where the jobs of an executor are: its scheduler is asked for all of them at once, and nothing waits for its answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::super::handle::spawn;
 use super::desk::Desk;
 use super::followed::Followed;
-use super::knowledge::{LATEST, LONGEST_PAUSE, SOONEST};
-use super::scheduler::{JobState, Trouble};
+use super::knowledge::{Answer, LATEST, LONGEST_PAUSE, Question, SOONEST};
+use super::scheduler::Trouble;
 
 /// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
 /// without a mistake, and without a word.
 const DOUBT: Duration = Duration::from_secs(300);
 /// After this time without an answer of a scheduler, that is worth a line.
 const SILENCE: Duration = Duration::from_secs(120);
-
-type Answer = Result<HashMap<String, JobState>, Trouble>;
-
-/// What a scheduler was asked, and has not answered yet.
-pub(super) struct Question {
-    answer: Receiver<Answer>,
-    /// Whether it is about several jobs that have not said themselves that they were stopped.
-    is_about_several: bool,
-}
 
 impl Desk {
     /// Hears what the scheduler answers, and asks it again when it is time for that.

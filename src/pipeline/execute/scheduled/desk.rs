@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::asking::Question;
 use super::cancelled::Cancelled;
 use super::followed::Followed;
-use super::knowledge::Knowledge;
+use super::knowledge::{Knowledge, Question};
 use super::scheduler::Scheduler;
 use super::terms::Terms;
 use crate::cache::Cache;

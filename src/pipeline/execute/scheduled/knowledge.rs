@@ -1,10 +1,11 @@
 //! What a scheduler said last, and when it is asked next.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use super::alike::Alike;
-use super::scheduler::JobState;
+use super::scheduler::{JobState, Trouble};
 use crate::key::StageKey;
 use crate::manifest::Stage;
 
@@ -15,6 +16,16 @@ pub(super) const LATEST: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause before a scheduler that does not answer is asked again, whatever it is asked.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What a scheduler answers, or why it does not.
+pub(super) type Answer = Result<HashMap<String, JobState>, Trouble>;
+
+/// What a scheduler was asked, and has not answered yet.
+pub(super) struct Question {
+    pub(super) answer: Receiver<Answer>,
+    /// Whether it is about several jobs that have not said themselves that they were stopped.
+    pub(super) is_about_several: bool,
+}
 
 /// What a scheduler said last.
 pub(super) struct Knowledge {
