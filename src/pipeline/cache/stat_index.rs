@@ -89,8 +89,7 @@ impl Memory {
         let parts = text.strip_prefix(HEADER).and_then(|text| text.split_once('\n'));
         match parts {
             Some((checksum, lines)) if checksum == checksum_of(lines) => {
-                let known = lines.lines().filter_map(parse_line).collect();
-                Self { known, is_new: false }
+                Self { known: lines.lines().filter_map(parse_line).collect(), is_new: false }
             }
             _ => Self::default(),
         }

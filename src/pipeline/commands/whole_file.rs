@@ -43,7 +43,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         // What may not be written to is not replaced either.
         OpenOptions::new().write(true).open(&way.end)?;
     }
-    // Its error has no name that nobody knows.
+    // Its error names the place that the user gave, not that of a temporary file.
     fs::metadata(folder)?;
     let new = tempfile::Builder::new()
         .prefix(&format!(".{}.", name.to_string_lossy()))

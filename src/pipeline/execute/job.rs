@@ -391,7 +391,7 @@ impl Job<'_> {
     }
 }
 
-/// Whether there is no room left where this is: for bytes or, where these are limited, for files.
+/// Whether the file system of a path has no room left, for bytes or for files. One that states no limit is never full.
 fn is_full(path: &Path) -> bool {
     // Less than any result takes; a program that cannot write may leave some blocks free.
     const LITTLE: u64 = 64 << 10;
