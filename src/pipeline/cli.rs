@@ -55,7 +55,7 @@ pub(crate) enum Command {
     ///
     /// Where stages are named, only these, and what they need.
     #[command(after_help = "\
-Exit status:  0  every stage has a result, or goes on as a job (--detach)\n              \
+Exit status:  0  every stage has a result, or with --detach goes on as a job, or waits for one\n              \
 1  a stage failed, or cannot run\n              \
 2  nothing was run: mistakes, a cache that cannot be used\n            \
 130  interrupted: the same command continues")]

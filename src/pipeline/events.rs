@@ -166,6 +166,13 @@ pub(crate) enum Outcome {
     Stopped,
     /// It goes on elsewhere, and the run did not wait for it.
     Left,
+    /// It is ready, and the run did not wait until its executor takes another job. No job submits it.
+    Waiting {
+        executor: String,
+        /// How many jobs run there at once.
+        #[serde(rename = "max-jobs")]
+        max_jobs: u32,
+    },
     Skipped {
         /// The failed or skipped input that it needs; `None` where the run had been stopped, or another stage had failed.
         because: Option<StageName>,

@@ -1,6 +1,6 @@
 //! `pipeline run`: run what is not in the cache, and end with a table.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -338,7 +338,7 @@ fn is_always_shown(outcome: &Outcome) -> bool {
 }
 
 /// How many stages ended in which way.
-fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 8] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 9] {
     let count =
         |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [
@@ -349,6 +349,7 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
         (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
         (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
         (count(|outcome| matches!(outcome, Outcome::Left)), "left"),
+        (count(|outcome| matches!(outcome, Outcome::Waiting { .. })), "waiting"),
         (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
     ]
 }
@@ -388,6 +389,9 @@ fn row(
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),
         Outcome::Left => ("left", String::new(), "goes on elsewhere".to_owned()),
+        Outcome::Waiting { executor, max_jobs } => {
+            ("waiting", String::new(), format!("max-jobs of {executor} is {max_jobs}"))
+        }
         Outcome::Skipped { because: Some(input) } => {
             ("skipped", String::new(), format!("needs {input}"))
         }
@@ -426,5 +430,23 @@ fn closing(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
             text.push_str("; --keep-going runs what does not need it");
         }
     }
-    text
+    text + &without_place(summary)
+}
+
+/// A line for each executor that did not take all that is ready.
+fn without_place(summary: &Summary) -> String {
+    let mut waiting: BTreeMap<(&str, u32), usize> = BTreeMap::new();
+    for (_, outcome) in &summary.stages {
+        if let Outcome::Waiting { executor, max_jobs } = outcome {
+            *waiting.entry((executor, *max_jobs)).or_default() += 1;
+        }
+    }
+    let lines = waiting.into_iter().map(|((executor, max_jobs), count)| {
+        let (waits, them) = if count == 1 { ("waits", "it") } else { ("wait", "them") };
+        format!(
+            "\n{count} {waits}: max-jobs of {executor} is {max_jobs}, and no job submits {them}; the same command does when others have \
+             ended, and without --detach it stays until all have"
+        )
+    });
+    lines.collect()
 }

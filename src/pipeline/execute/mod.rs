@@ -580,6 +580,9 @@ impl Run<'_> {
 
     /// How every stage ended; those that never started are skipped now.
     fn summary(&mut self, started: Instant) -> Summary {
+        for (name, outcome) in self.without_place() {
+            self.end(&name, outcome, None);
+        }
         for name in self.states.order().to_vec() {
             if let Some(StageState::Ended { .. }) = self.states.get(&name) {
                 continue;

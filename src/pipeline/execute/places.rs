@@ -17,7 +17,7 @@ use super::spec::JobSpec;
 use super::states::StageState;
 use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
-use crate::events::RunEvent;
+use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, Executors, Stage, unknown_executor};
 use crate::reason::Reason;
@@ -118,6 +118,31 @@ impl Run<'_> {
         };
         let states = self.states.iter();
         states.filter(|(name, state)| is_elsewhere(state, self.manifest.stage(name))).count()
+    }
+
+    /// The stages that are ready, and did not start as their executors had no place for another job, with how they end.
+    pub(super) fn without_place(&self) -> Vec<(StageName, Outcome)> {
+        if !self.starts_more() {
+            return Vec::new();
+        }
+        let states = self.states.iter().filter_map(|(name, state)| {
+            let (of, work) = match state {
+                StageState::Ready(work) => (name, work),
+                StageState::Parked { behind } => match self.states.get(behind) {
+                    Some(StageState::Ready(work)) => (behind, work),
+                    _ => return None,
+                },
+                _ => return None,
+            };
+            let executor = self.options.executor_of(self.manifest.stage(of)?)?;
+            let max_jobs = self.options.executors.get(executor)?.max_jobs?;
+            // That of an earlier run, or of another stage with the same key.
+            let is_submitted =
+                self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some());
+            let waiting = || Outcome::Waiting { executor: executor.to_owned(), max_jobs };
+            Some((name.clone(), if is_submitted { Outcome::Left } else { waiting() }))
+        });
+        states.collect()
     }
 
     /// Whether a job has made the result of a stage since the run began, and nobody has heard its end: one that went on with it. It is

@@ -231,7 +231,7 @@ impl Reporter for Recorder {
                         Ended::Left
                     }
                     // It is in the plan, and no line says more about it.
-                    Outcome::Skipped { .. } => return,
+                    Outcome::Waiting { .. } | Outcome::Skipped { .. } => return,
                 };
                 self.end(stage, *key, ended);
             }

@@ -132,7 +132,10 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
         }
         Outcome::Stopped => Some(format!("stop  {stage}")),
         Outcome::Left => Some(format!("left  {stage}, which goes on elsewhere")),
-        Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Skipped { .. } => None,
+        Outcome::Fresh { .. }
+        | Outcome::Remote { .. }
+        | Outcome::Waiting { .. }
+        | Outcome::Skipped { .. } => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 use super::{EXECUTOR, RUN, jobs, process, project, steps, submitted, works};
 use crate::support::{MANIFEST, Sandbox, eventually, names};
@@ -201,6 +202,80 @@ fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
     fs::remove_file(project.path("hold")).expect("ours");
     assert!(!project.pipeline(RUN).success().contains("skipped"));
     assert_eq!((submitted(&project), jobs(&project)), (3, Vec::new()));
+}
+
+#[test]
+fn a_detached_run_says_what_waits_for_a_place() {
+    let project = project("");
+    let stages = r#"
+[experiment]
+name = "sweep"
+
+[matrix]
+n = [1, 2, 3, 4, 5, 6]
+
+[stages.draw]
+kind = "command"
+environment = { N = "${n}" }
+shell = 'echo $N > "$PIPELINE_OUTPUT/a"'
+execution = { executor = "fake" }
+
+[stages.next]
+kind = "command"
+inputs = { draw = "draw" }
+shell = 'cp "$PIPELINE_INPUT_DRAW/a" "$PIPELINE_OUTPUT/a"'
+execution = { executor = "fake" }
+"#;
+    project.write(MANIFEST, format!("{stages}{EXECUTOR}max-jobs = 2\n"));
+    project.write("hold", "");
+    let ended = project.pipeline("run experiment.toml --detach");
+    assert!(ended.status.success(), "{ended}");
+    assert_snapshot!(project.filter(ended.stdout.trim_start()), @r"
+    stage  result  time  metrics
+    draw  6: 2 left, 4 waiting
+    next  6: 6 skipped
+
+    sweep: 2 left, 4 waiting, 6 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
+    4 wait: max-jobs of fake is 2, and no job submits them; the same command does when others have ended, and without --detach it stays until all have
+    ");
+    fs::remove_file(project.path("hold")).expect("ours");
+    ends(&project, 1);
+    ends(&project, 2);
+    assert_eq!(submitted(&project), 2, "no job submits them");
+    project.write("hold", "");
+    let ended = project.pipeline(
+        "run experiment.toml draw@n=1 draw@n=2 draw@n=3 draw@n=4 draw@n=5 --detach --all",
+    );
+    assert_eq!(
+        ended.success(),
+        "draw@n=1 fresh, draw@n=2 fresh, draw@n=3 left, draw@n=4 left, draw@n=5 waiting"
+    );
+    assert!(ended.stdout.contains("waiting        max-jobs of fake is 2"), "{ended}");
+    assert!(
+        ended.stdout.contains("\n1 waits: max-jobs of fake is 2, and no job submits it; "),
+        "{ended}"
+    );
+    // What an earlier run has submitted does not wait for a place, whatever that is now.
+    let set =
+        "run experiment.toml draw@n=3 draw@n=4 draw@n=5 --detach --set executors.fake.max-jobs=1";
+    let ended = project.pipeline(&format!("{set} --progress json"));
+    assert!(ended.status.success(), "{ended}");
+    let outcomes = ended.stdout.lines().filter_map(|line| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        let outcome = event["outcome"].as_str()?.to_owned();
+        Some(format!("{} {outcome} {} {}", event["stage"], event["executor"], event["max-jobs"]))
+    });
+    let outcomes: Vec<String> = outcomes.collect();
+    assert_snapshot!(outcomes.join("\n"), @r#"
+    "draw@n=3" left null null
+    "draw@n=4" left null null
+    "draw@n=5" waiting "fake" 1
+    "#);
+    fs::remove_file(project.path("hold")).expect("ours");
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.success(), "draw 6:, next 6:");
+    assert!(!ended.stdout.contains("wait"), "{ended}");
+    assert_eq!(jobs(&project), [""; 0]);
 }
 
 #[test]
