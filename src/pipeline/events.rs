@@ -105,6 +105,9 @@ pub(crate) enum RunEvent {
         seconds: f64,
         /// Whether every stage that was asked for has a result.
         complete: bool,
+        /// Whether it was detached: it is not complete, nothing has failed, and what was left goes on elsewhere.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        detached: bool,
     },
 }
 

@@ -211,7 +211,7 @@ fn row(stage: &RunStage) -> Vec<String> {
         None => ("started", String::new(), String::new()),
         Some(Ended::Fresh) => ("fresh", String::new(), String::new()),
         Some(Ended::Stopped) => ("stopped", String::new(), String::new()),
-        Some(Ended::Left) => ("left", String::new(), String::new()),
+        Some(Ended::Left) => ("left", String::new(), "went on elsewhere".to_owned()),
         Some(Ended::Failed { seconds, message }) => {
             let first = message.lines().next().unwrap_or_default();
             ("failed", format::seconds(*seconds), first.to_owned())

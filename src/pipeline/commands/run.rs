@@ -230,7 +230,7 @@ fn nothing_to_do(
     let stages = ended.collect();
     let seconds = started.elapsed().as_secs_f64();
     let summary = Summary { stages, seconds, stopped: false, without_log: BTreeSet::new() };
-    reporter.event(&RunEvent::Done { seconds, complete: true });
+    reporter.event(&RunEvent::Done { seconds, complete: true, detached: false });
     cache.set_checked(&experiment);
     if arguments.progress != Style::Json {
         let ended = EndedRun {

@@ -190,7 +190,11 @@ pub(crate) fn execute(
         cache.flush()?;
     }
     let summary = run.summary(started);
-    run.report(RunEvent::Done { seconds: summary.seconds, complete: summary.complete() });
+    run.report(RunEvent::Done {
+        seconds: summary.seconds,
+        complete: summary.complete(),
+        detached: summary.goes_on(),
+    });
     // The history has what it used by now.
     cache.unpin();
     Ok((summary, run.states.into_results().collect()))

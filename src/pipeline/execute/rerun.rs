@@ -167,7 +167,8 @@ impl Rerun<'_> {
         let outcome = self.outcome(&end, took);
         let (key, is_news, ran_on) = (None, false, None);
         reporter.event(&RunEvent::End { stage, key, is_news, ran_on, outcome });
-        reporter.event(&RunEvent::Done { seconds: took.as_secs_f64(), complete: true });
+        let seconds = took.as_secs_f64();
+        reporter.event(&RunEvent::Done { seconds, complete: true, detached: false });
         Ok((scratch, end))
     }
 

@@ -268,7 +268,7 @@ impl Process<'_> {
             ran_on: None,
             outcome,
         });
-        self.reporter.event(&RunEvent::Done { seconds, complete });
+        self.reporter.event(&RunEvent::Done { seconds, complete, detached: false });
         exit
     }
 }

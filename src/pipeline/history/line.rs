@@ -45,7 +45,15 @@ pub(super) enum Line {
         ended: Ended,
     },
     /// The last one.
-    Done { at: u64, seconds: f64, complete: bool, stopped: bool },
+    Done {
+        at: u64,
+        seconds: f64,
+        complete: bool,
+        stopped: bool,
+        /// Whether it left to its jobs what was not complete. Earlier builds did not say it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        detached: bool,
+    },
 }
 
 /// How a run began.

@@ -171,7 +171,7 @@ impl Recorder {
         }
     }
 
-    fn done(&mut self, seconds: f64, complete: bool) {
+    fn done(&mut self, seconds: f64, complete: bool, detached: bool) {
         if self.is_news {
             self.begin();
         }
@@ -182,7 +182,9 @@ impl Recorder {
         if let Some(commit) = self.git.take().and_then(|question| question.last_chance()) {
             self.add(&Line::Git(commit));
         }
-        self.add(&Line::Done { at: now(), seconds, complete, stopped: self.stopped });
+        // Earlier builds know only that: it has not failed, and is not complete either.
+        let stopped = self.stopped || detached;
+        self.add(&Line::Done { at: now(), seconds, complete, stopped, detached });
         self.write();
         if let State::Writing(journal) = &self.journal {
             let _ = journal.sync();
@@ -225,18 +227,16 @@ impl Reporter for Recorder {
                         Ended::Failed { seconds: *seconds, message: blanked(message).into_owned() }
                     }
                     Outcome::Stopped => Ended::Stopped,
-                    Outcome::Left => {
-                        // It has not failed, and is not complete either.
-                        self.stopped = true;
-                        Ended::Left
-                    }
+                    Outcome::Left => Ended::Left,
                     // It is in the plan, and no line says more about it.
                     Outcome::Waiting { .. } | Outcome::Skipped { .. } => return,
                 };
                 self.end(stage, *key, ended);
             }
             RunEvent::Stopping { .. } => self.stopped = true,
-            RunEvent::Done { seconds, complete } => self.done(*seconds, *complete),
+            RunEvent::Done { seconds, complete, detached } => {
+                self.done(*seconds, *complete, *detached);
+            }
             _ => {}
         }
     }

@@ -51,6 +51,8 @@ pub(crate) enum RunState {
     /// Its process was killed, or its machine crashed.
     Killed,
     Stopped,
+    /// It left what was not complete to its jobs.
+    Detached,
     Failed,
     Complete,
 }
@@ -61,6 +63,7 @@ impl RunState {
             Self::Running => "running",
             Self::Killed => "killed",
             Self::Stopped => "stopped",
+            Self::Detached => "detached",
             Self::Failed => "failed",
             Self::Complete => "complete",
         }
@@ -115,12 +118,13 @@ impl Run {
                         found.stages.push(RunStage { stage, key, started, failed_attempts, ended });
                     }
                 },
-                Line::Done { seconds, complete, stopped, .. } => {
+                Line::Done { seconds, complete, stopped, detached, .. } => {
                     found.seconds = Some(seconds);
-                    found.state = match (complete, stopped) {
-                        (true, _) => RunState::Complete,
-                        (false, true) => RunState::Stopped,
-                        (false, false) => RunState::Failed,
+                    found.state = match (complete, detached, stopped) {
+                        (true, _, _) => RunState::Complete,
+                        (false, true, _) => RunState::Detached,
+                        (false, false, true) => RunState::Stopped,
+                        (false, false, false) => RunState::Failed,
                     };
                 }
             }
@@ -231,6 +235,27 @@ mod tests {
         assert_eq!(run.stages.len(), 1);
         assert_eq!(run.stages[0].failed_attempts, ["no 2", "no 3"]);
         assert!(matches!(run.stages[0].ended, Some(Ended::Ran { .. })));
+    }
+
+    #[test]
+    fn the_end_of_a_record_of_any_build_can_be_read() {
+        let header = header();
+        for (end, state) in [
+            ("true,\"stopped\":false", RunState::Complete),
+            ("false,\"stopped\":false", RunState::Failed),
+            ("false,\"stopped\":true", RunState::Stopped),
+            ("false,\"stopped\":true,\"detached\":true", RunState::Detached),
+        ] {
+            let done = format!("{{\"line\":\"done\",\"at\":2,\"seconds\":1.0,\"complete\":{end}}}");
+            let run = Run::parse("x", format!("{header}\n{done}\n").as_bytes(), false);
+            assert_eq!(run.expect("a run").state, state, "{done}");
+            assert_eq!(line_again(&done), done);
+        }
+    }
+
+    fn line_again(text: &str) -> String {
+        let line: Line = serde_json::from_str(text).expect("a line");
+        serde_json::to_string(&line).expect("plain data")
     }
 
     #[test]

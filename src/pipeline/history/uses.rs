@@ -293,7 +293,7 @@ mod tests {
             journal.add(&json(&line)).expect("writable");
         }
         let complete = !words.contains("failed");
-        let done = Line::Done { at, seconds: 5.9, complete, stopped: false };
+        let done = Line::Done { at, seconds: 5.9, complete, stopped: false, detached: false };
         journal.add(&json(&done)).expect("writable");
     }
 

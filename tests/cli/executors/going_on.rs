@@ -42,8 +42,19 @@ fn a_detached_run_leaves_what_it_has_submitted() {
         "data fresh, simclr fresh, train fresh"
     );
     assert_eq!(submitted(&project), 1, "it went on");
-    let history = project.pipeline("history").stdout;
-    assert!(history.contains("1 ran, 1 left"), "{history}");
+    let history: Value =
+        serde_json::from_str(&project.pipeline("history --json").stdout).expect("JSON");
+    let runs = history.as_array().expect("a list").iter().map(|run| {
+        (run["state"].as_str().expect("a word"), run["run"].as_str().expect("its name"))
+    });
+    let runs: Vec<_> = runs.collect();
+    let states: Vec<_> = runs.iter().map(|(state, _)| *state).collect();
+    assert_eq!(states, ["complete", "detached", "detached"]);
+    let shown = project.pipeline(&format!("history show {}", runs[2].1)).stdout;
+    let first = format!("{}, detached", runs[2].1);
+    assert!(shown.lines().next().is_some_and(|line| line.ends_with(&first)), "{shown}");
+    assert!(shown.contains("1 ran, 1 left of 3"), "{shown}");
+    assert!(shown.contains("went on elsewhere"), "{shown}");
 }
 
 #[test]
