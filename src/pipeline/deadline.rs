@@ -1,15 +1,16 @@
-//! Programs that are asked something: each runs to its end, or is ended once it has taken too long.
+//! Programs that are asked something: each runs to its end, or is ended once it has taken too long, or nobody wants its answer any more.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// The longest pause between two checks whether a program has ended.
 const POLL: Duration = Duration::from_millis(5);
@@ -28,17 +29,88 @@ pub(crate) struct Deadline {
     pub(crate) is_enough: Option<fn(ExitStatus, &[u8]) -> bool>,
 }
 
+/// Ends the program that runs with it, now or later, from another thread.
+#[derive(Debug, Default)]
+pub(crate) struct Stop(Mutex<Stoppable>);
+
+#[derive(Debug, Default)]
+struct Stoppable {
+    was_stopped: bool,
+    /// The program that runs, as long as its number is its own, and whether it has a group.
+    program: Option<(Pid, bool)>,
+}
+
+impl Stop {
+    /// Ends the program that runs, and lets no other one start.
+    pub(crate) fn stop(&self) {
+        let mut state = self.lock();
+        state.was_stopped = true;
+        state.end();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stoppable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a program, unless it would be ended at once.
+    fn spawn(&self, command: &mut Command, has_group: bool) -> io::Result<Option<Child>> {
+        let mut state = self.lock();
+        if state.was_stopped {
+            return Ok(None);
+        }
+        let child = command.spawn()?;
+        state.program = Some((Pid::from_child(&child), has_group));
+        Ok(Some(child))
+    }
+
+    /// How a program has ended. Once this has seen the end, the number may be another one's.
+    fn ended(&self, child: &mut Child) -> Option<ExitStatus> {
+        let mut state = self.lock();
+        let status = child.try_wait().unwrap_or_default();
+        state.program.take_if(|_| status.is_some());
+        status
+    }
+
+    /// Ends the program that runs: it has taken too long.
+    fn end(&self) {
+        self.lock().end();
+    }
+}
+
+impl Stoppable {
+    fn end(&mut self) {
+        if let Some((program, has_group)) = self.program.take() {
+            if has_group {
+                let _ = kill_process_group(program, Signal::KILL);
+            }
+            let _ = kill_process(program, Signal::KILL);
+        }
+    }
+}
+
 impl Deadline {
     /// Runs a program. `None` where it took too long.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn run(&self, mut command: Command) -> io::Result<Option<Output>> {
+    pub(crate) fn run(&self, command: Command) -> io::Result<Option<Output>> {
+        self.run_until(&Stop::default(), command)
+    }
+
+    /// The same. `None`, or what there is by then, also where it was stopped: whoever does that does not want the answer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn run_until(
+        &self,
+        stop: &Stop,
+        mut command: Command,
+    ) -> io::Result<Option<Output>> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         if self.has_group {
             command.process_group(0);
         }
-        let mut child = command.spawn()?;
+        let Some(mut child) = stop.spawn(&mut command, self.has_group)? else { return Ok(None) };
         let deadline = Instant::now() + self.limit;
         let pipes =
             [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
@@ -47,9 +119,8 @@ impl Deadline {
         open.retain(|(_, file)| ioctl_fionbio(file, true).is_ok());
         let (mut texts, mut block) = ([Vec::new(), Vec::new()], [0; 8192]);
         loop {
-            // Once this has seen the end, the number may be another one's.
             let looks = open.is_empty() || self.is_enough.is_some();
-            let status = if looks { child.try_wait().unwrap_or_default() } else { None };
+            let status = if looks { stop.ended(&mut child) } else { None };
             let is_enough = |status| self.is_enough.is_some_and(|is| is(status, &texts[0]));
             let left = deadline.saturating_duration_since(Instant::now());
             match status {
@@ -58,10 +129,7 @@ impl Deadline {
                     return Ok(Some(Output { status, stdout, stderr }));
                 }
                 None if left.is_zero() => {
-                    if self.has_group {
-                        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-                    }
-                    let _ = child.kill();
+                    stop.end();
                     // One that hangs with a driver or a disk ends late, and must not be a zombie then.
                     let _ = std::thread::Builder::new().spawn(move || child.wait());
                     return Ok(None);
@@ -142,5 +210,33 @@ mod tests {
             assert!(began.elapsed() < long, "one is still there");
             std::thread::sleep(POLL);
         }
+    }
+
+    #[test]
+    fn what_nobody_wants_to_know_any_more_is_ended_and_not_asked_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stop = Stop::default();
+        let run = |text: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", text]).current_dir(folder.path());
+            let long = Duration::from_secs(60);
+            let how = Deadline { limit: long, has_group: true, ..Deadline::default() };
+            how.run_until(&stop, command).expect("a shell")
+        };
+        assert!(run("exit 3").is_some_and(|ended| ended.status.code() == Some(3)));
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let hangs = scope.spawn(|| run("sleep 60 & echo $! > pid.new; mv pid.new pid; wait"));
+            while !folder.path().join("pid").exists() {
+                std::thread::sleep(POLL);
+            }
+            stop.stop();
+            let ended = hangs.join().expect("no panic").expect("it was ended");
+            assert!(!ended.status.success(), "{ended:?}");
+        });
+        // Its output was closed, which both had.
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        assert!(run("echo > again").is_none());
+        assert!(!folder.path().join("again").exists());
     }
 }

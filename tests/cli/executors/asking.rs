@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use super::{RUN, jobs, process, project, submitted, two_stages};
-use crate::support::{Sandbox, copy_program, eventually, names};
+use crate::support::{Sandbox, copy_program, eventually, is_alive, names};
 
 /// Waits until the scheduler was asked so often again where its jobs are.
 fn asked(project: &Sandbox, times: usize) {
@@ -160,6 +160,31 @@ fn a_scheduler_that_does_not_answer_delays_nothing() {
     assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b ran"), "{ended}");
     // It goes on alone.
     std::fs::remove_file(project.path("hangs")).expect("it was asked");
+}
+
+#[test]
+fn a_question_without_an_answer_ends_with_the_run() {
+    for is_interrupted in [true, false] {
+        let project = two_stages();
+        project.write("works", "");
+        let shell = "shell = 'while [ -e works ]; do sleep 0.02; done; echo a";
+        project.edit("shell = 'echo a", shell);
+        project.edit("state = \"", "state = \"sleep 300 & echo $! $$ > asks; wait; ");
+        let run = project.start("run experiment.toml");
+        eventually("a question", || project.read("asks").ends_with('\n'));
+        if is_interrupted {
+            run.signal(Signal::INT);
+        } else {
+            fs::remove_file(project.path("works")).expect("ours");
+        }
+        let ended = run.wait();
+        assert_eq!(ended.code(), Some(if is_interrupted { 130 } else { 0 }), "{ended}");
+        let asks = project.read("asks");
+        let asks: Vec<u32> =
+            asks.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
+        eventually("the end of the question", || !asks.iter().any(|pid| is_alive(*pid)));
+        let _ = fs::remove_file(project.path("works"));
+    }
 }
 
 #[test]

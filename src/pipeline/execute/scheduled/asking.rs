@@ -35,9 +35,9 @@ impl Desk {
         }
         let is_about_several = self.jobs.iter().filter(|job| job.is_expected()).count() > 1;
         let (sender, answer) = channel();
-        let scheduler = Arc::clone(&self.scheduler);
+        let (scheduler, over) = (Arc::clone(&self.scheduler), Arc::clone(&self.over));
         self.knowledge.asked += 1;
-        match spawn("ask", move || drop(sender.send(scheduler.states(&ids)))) {
+        match spawn("ask", move || drop(sender.send(scheduler.states(&ids, &over)))) {
             Ok(()) => self.question = Some(Question { answer, is_about_several }),
             Err(error) => self.hear(Err(Trouble::Away(error.to_string())), false),
         }

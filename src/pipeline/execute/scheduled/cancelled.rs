@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::scheduler::{JobState, Scheduler, Trouble};
+use crate::deadline::Stop;
 
 pub(super) struct Cancelled {
     trouble: Option<Trouble>,
@@ -15,7 +16,7 @@ impl Cancelled {
     pub(super) fn ask(scheduler: &dyn Scheduler, ids: &[String]) -> Self {
         let cancelled = if ids.is_empty() { Ok(()) } else { scheduler.cancel(ids) };
         let trouble = cancelled.err();
-        let states = trouble.as_ref().and_then(|_| scheduler.states(ids).ok());
+        let states = trouble.as_ref().and_then(|_| scheduler.states(ids, &Stop::default()).ok());
         // It may be away, where it names none of several.
         let states = states.filter(|states| !states.is_empty() || ids.len() == 1);
         Self { trouble, states }

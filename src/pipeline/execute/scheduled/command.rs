@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
-use super::scheduler::{Ended, JobState, Scheduler, Submission, Trouble, ask, clock, cpus};
+use super::scheduler::{
+    Ended, JobState, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
+};
+use crate::deadline::Stop;
 use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
 use crate::shell;
 
@@ -43,9 +46,9 @@ impl Scheduler for CommandScheduler {
         })
     }
 
-    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, ids: &[String], stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         // Whoever fails to answer knows nothing of any job, and not that they are gone.
-        let printed = run(&with_ids(&self.0.state, ids))
+        let printed = ask_until(stop, shell_command(&with_ids(&self.0.state, ids)), LIMIT)
             .map_err(|trouble| Trouble::Away(trouble.words().to_owned()))?;
         let states: HashMap<&str, JobState> = printed.lines().filter_map(state).collect();
         let known = ids.iter().filter_map(|id| Some((id.clone(), states.get(number(id))?.clone())));
@@ -62,9 +65,13 @@ impl Scheduler for CommandScheduler {
 }
 
 fn run(text: &str) -> Result<String, Trouble> {
+    ask(shell_command(text), LIMIT)
+}
+
+fn shell_command(text: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", text]);
-    ask(command, LIMIT)
+    command
 }
 
 fn with_ids(template: &str, ids: &[String]) -> String {

@@ -13,6 +13,7 @@ use super::knowledge::{Knowledge, Question};
 use super::scheduler::Scheduler;
 use super::terms::Terms;
 use crate::cache::Cache;
+use crate::deadline::Stop;
 
 /// How often journals are read.
 const TICK: Duration = Duration::from_millis(500);
@@ -39,6 +40,8 @@ pub(super) struct Desk {
     pub(super) knowledge: Knowledge,
     /// What its scheduler is asked now.
     pub(super) question: Option<Question>,
+    /// Ends the program that is asked, once nobody hears of jobs any more.
+    pub(super) over: Arc<Stop>,
     pub(super) jobs: Vec<Followed>,
     pub(super) width: Width,
     /// The most that are handed over at once, since it has said that it is full.

@@ -33,6 +33,7 @@ use super::executor::{Executor, Report};
 use super::handle::{Handle, Waker, spawn};
 use super::spec::JobSpec;
 use crate::cache::Cache;
+use crate::deadline::Stop;
 use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use desk::{Desk, Width};
@@ -55,6 +56,14 @@ pub(crate) use withdraw::withdraw;
 pub(crate) struct Scheduled {
     orders: Sender<Followed>,
     waker: Waker,
+    over: Arc<Stop>,
+}
+
+impl Drop for Scheduled {
+    /// Here and not on the thread, which may be in the middle of something when this process ends.
+    fn drop(&mut self) {
+        self.over.stop();
+    }
 }
 
 impl Scheduled {
@@ -63,18 +72,20 @@ impl Scheduled {
         let name = terms.name.clone();
         let scheduler = scheduler(&terms.settings).into();
         let knowledge = Knowledge::new();
+        let over = Arc::<Stop>::default();
         let desk = Desk {
             terms,
             cache,
             scheduler,
             knowledge,
             question: None,
+            over: Arc::clone(&over),
             jobs: Vec::new(),
             width: Width::Wide,
             most: usize::MAX,
         };
         spawn(&name, move || desk.work(&receiver))?;
-        Ok(Self { orders, waker })
+        Ok(Self { orders, waker, over })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pipeline_stages::Cores;
 
 use crate::cache::JobFolder;
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Stop};
 use crate::manifest::{Failing, Stage};
 
 /// With this exit status, a command of a user says that its scheduler does not answer now: EX_TEMPFAIL of sysexits.h.
@@ -21,8 +21,8 @@ pub(super) trait Scheduler: Send + Sync {
     /// Submits a job; its id.
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble>;
 
-    /// What it knows of these jobs. Those that it does not know any more are left out.
-    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble>;
+    /// What it knows of these jobs. Those that it does not know any more are left out. Whoever asks may not want to know it any more.
+    fn states(&self, ids: &[String], stop: &Stop) -> Result<HashMap<String, JobState>, Trouble>;
 
     /// Ends jobs, and those of these ids that have ended already are no mistake.
     fn cancel(&self, ids: &[String]) -> Result<(), Trouble>;
@@ -162,12 +162,24 @@ impl Trouble {
 ///
 /// # Errors
 /// `Refused` where it fails, `Away` where it has not ended in this time, or says so itself by its exit status.
-pub(super) fn ask(mut command: Command, limit: Duration) -> Result<String, Trouble> {
+pub(super) fn ask(command: Command, limit: Duration) -> Result<String, Trouble> {
+    ask_until(&Stop::default(), command, limit)
+}
+
+/// The same, unless it is stopped.
+///
+/// # Errors
+/// As before; any where it was stopped.
+pub(super) fn ask_until(
+    stop: &Stop,
+    mut command: Command,
+    limit: Duration,
+) -> Result<String, Trouble> {
     let name = Path::new(command.get_program()).display().to_string();
     command.stderr(Stdio::piped());
     let deadline = Deadline { limit, has_group: true, ..Deadline::default() };
     let output = deadline
-        .run(command)
+        .run_until(stop, command)
         .map_err(|error| Trouble::Refused(format!("cannot start {name}: {error}")))?
         .ok_or_else(|| Trouble::Away(format!("{name} did not answer in {} s", limit.as_secs())))?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -9,8 +9,10 @@ use anyhow::bail;
 use rustix::process::getuid;
 
 use super::scheduler::{
-    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask, clock, cpus,
+    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask, ask_until, clock,
+    cpus,
 };
+use crate::deadline::Stop;
 use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
 
 /// How long each of its commands may take. Where the controller is away, `squeue` would not come back for long.
@@ -87,11 +89,11 @@ impl Scheduler for Slurm {
         Ok(id.to_owned())
     }
 
-    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, ids: &[String], stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         // Of an array all tasks at once; and jobs of other people, too: whoever shares a cache shares them.
         let jobs: BTreeSet<&str> = ids.iter().map(|id| array_of(id)).collect();
         let jobs: Vec<&str> = jobs.into_iter().collect();
-        let lines = match queue(&[format!("--jobs={}", jobs.join(","))]) {
+        let lines = match queue(&[format!("--jobs={}", jobs.join(","))], stop) {
             // That is its answer where it has forgotten the only one.
             Err(trouble) if trouble.words().contains(FORGOTTEN) => String::new(),
             answer => answer?,
@@ -130,7 +132,7 @@ impl Scheduler for Slurm {
     }
 
     fn by_token(&self) -> Result<HashMap<String, String>, Trouble> {
-        let lines = queue(&[])?;
+        let lines = queue(&[], &Stop::default())?;
         let known = lines.lines().filter_map(listed);
         let live = known.filter(|(_, state, _)| !matches!(state, JobState::Ended(_)));
         // The token is one of the words.
@@ -243,11 +245,11 @@ fn quoted(word: &str) -> Cow<'_, str> {
 }
 
 /// All jobs, also those that ended a few minutes ago, as far as these options choose them.
-fn queue(options: &[String]) -> Result<String, Trouble> {
+fn queue(options: &[String], stop: &Stop) -> Result<String, Trouble> {
     let mut command = Command::new("squeue");
     command.args(["--noheader", "--states=all", "--array", "--format=%i|%T|%r|%k"]).args(options);
     // Whatever it says instead of an answer, the jobs go on.
-    asked(command, LIMIT).map_err(|trouble| Trouble::Away(trouble.words().to_owned()))
+    ask_until(stop, command, LIMIT).map_err(|trouble| Trouble::Away(trouble.words().to_owned()))
 }
 
 fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {

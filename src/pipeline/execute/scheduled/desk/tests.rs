@@ -32,7 +32,7 @@ impl Scheduler for Slow {
         Ok(submitted.to_string())
     }
 
-    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, ids: &[String], _stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         Ok(ids.iter().map(|id| (id.clone(), JobState::Queued(None))).collect())
     }
 
@@ -85,6 +85,7 @@ fn desk(
         scheduler: Arc::new(scheduler),
         knowledge: Knowledge::new(),
         question: None,
+        over: Arc::default(),
         jobs,
         width: Width::Wide,
         most: usize::MAX,
@@ -168,7 +169,7 @@ impl Scheduler for Arraying {
         Ok(taken.len().to_string())
     }
 
-    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, _ids: &[String], _stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         Ok(HashMap::new())
     }
 
@@ -291,7 +292,7 @@ impl Scheduler for Limited {
         Ok(asked.len().to_string())
     }
 
-    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, _ids: &[String], _stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         Ok(HashMap::new())
     }
 
@@ -452,7 +453,7 @@ impl Scheduler for Losing {
         if loses.is_some() { Err(Self::away()) } else { Ok(has.len().to_string()) }
     }
 
-    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, _ids: &[String], _stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         Ok(HashMap::new())
     }
 
@@ -598,7 +599,7 @@ impl Scheduler for Forgetful {
         Ok("7".to_owned())
     }
 
-    fn states(&self, _ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, _ids: &[String], _stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         Ok(HashMap::new())
     }
 
@@ -677,7 +678,7 @@ impl Scheduler for Hesitant {
         Ok(submitted.to_string())
     }
 
-    fn states(&self, ids: &[String]) -> Result<HashMap<String, JobState>, Trouble> {
+    fn states(&self, ids: &[String], _stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
         let _may = self.answers.lock().expect("nobody panics");
         Ok(ids.iter().map(|id| (id.clone(), JobState::Queued(None))).collect())
     }
