@@ -9,15 +9,15 @@ use super::super::spec::{JobSpec, Place};
 use super::handed_over::HandedOver;
 use super::hold::{Reporter, Wish};
 use super::knowledge::{Knowledge, SOONEST};
+use super::last_words::{last_lines, last_words, write_failure};
 use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder, Lock, Record, create_folder};
+use crate::cache::{Cache, JobFolder, Lock, Record};
 use crate::key::StageKey;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
-use crate::worker;
 
 /// After the first wish to stop, a second one cancels jobs for this long.
 const GRACE: Duration = Duration::from_secs(3);
@@ -28,8 +28,6 @@ const LATE: Duration = Duration::from_secs(90);
 const SUCCESSION: Duration = Duration::from_secs(5);
 /// Why a job cannot be cancelled whose receipt nobody has.
 const UNKNOWN: &str = "nobody knows its id";
-/// How many lines of its output a message has of a job that said nothing else.
-const OUTPUT_LINES: usize = 10;
 
 /// A job that is followed.
 pub(super) struct Followed {
@@ -131,22 +129,9 @@ impl Followed {
         if let JobEnd::Failed { message, .. } = &end
             && !is_written
         {
-            self.write_failure(cache, message);
+            write_failure(cache, &self.key(), message);
         }
         self.reporter.end(end);
-    }
-
-    /// Unless another process works on its key, or the log is that of a result.
-    fn write_failure(&self, cache: &Cache, message: &str) {
-        let key = self.key();
-        let (lock, log) = (cache.layout().lock(&key.to_string()), cache.layout().log(&key));
-        if let Ok(Some(_lock)) = Lock::try_take(&lock)
-            && cache.usable(&key).is_none()
-            && let Some(folder) = log.parent()
-            && create_folder(folder).is_ok()
-        {
-            worker::write_last_words(&log, message);
-        }
     }
 
     /// What it is called in messages.
@@ -558,7 +543,7 @@ impl Followed {
         if since.elapsed() < late {
             return None;
         }
-        let words = worker::last_words(&cache.layout().log(&self.key()));
+        let words = last_words(cache, &self.key());
         let message = words.unwrap_or("its job ended, and another run saw how".to_owned());
         Some(JobEnd::failed(message))
     }
@@ -654,13 +639,4 @@ impl Followed {
         let end = JobEnd::Failed { message: format!("{name} {words}"), log, failing };
         Ok(self.finish_before(cache, &folder, end))
     }
-}
-
-/// The end of what the script of a job printed.
-fn last_lines(folder: &JobFolder) -> Vec<String> {
-    let text = std::fs::read(folder.output()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));
-    last.map(|line| (*line).to_owned()).collect()
 }

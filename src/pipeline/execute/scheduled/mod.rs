@@ -13,6 +13,7 @@ mod followed;
 mod handed_over;
 mod hold;
 mod knowledge;
+mod last_words;
 mod line;
 mod scheduler;
 mod schedulers;

@@ -1,0 +1,34 @@
+//! What is left in words of a job that ended: what whoever followed it wrote into the log of its stage, and what it printed last.
+
+use crate::cache::{Cache, JobFolder, Lock, create_folder};
+use crate::key::StageKey;
+use crate::worker;
+
+/// How many lines of its output a message has of a job that said nothing else.
+const OUTPUT_LINES: usize = 10;
+
+/// Writes into the log of a key why its job failed, unless another process works on the key, or the log is that of a result.
+pub(super) fn write_failure(cache: &Cache, key: &StageKey, message: &str) {
+    let (lock, log) = (cache.layout().lock(&key.to_string()), cache.layout().log(key));
+    if let Ok(Some(_lock)) = Lock::try_take(&lock)
+        && cache.usable(key).is_none()
+        && let Some(folder) = log.parent()
+        && create_folder(folder).is_ok()
+    {
+        worker::write_last_words(&log, message);
+    }
+}
+
+/// Why the last job of a key failed, as its log has it.
+pub(super) fn last_words(cache: &Cache, key: &StageKey) -> Option<String> {
+    worker::last_words(&cache.layout().log(key))
+}
+
+/// The end of what the script of a job printed.
+pub(super) fn last_lines(folder: &JobFolder) -> Vec<String> {
+    let text = std::fs::read(folder.output()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));
+    last.map(|line| (*line).to_owned()).collect()
+}
