@@ -12,6 +12,9 @@ use super::scheduler::Trouble;
 
 /// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
 /// without a mistake, and without a word.
+///
+/// Not sooner where the locks of their keys are free and they have no records: so are those of jobs that wait in the queue, also of those
+/// that were put back into it. What ends several jobs at once, a power cut say, often takes the scheduler away, too, and puts them back.
 const DOUBT: Duration = Duration::from_secs(300);
 /// After this time without an answer of a scheduler, that is worth a line.
 const SILENCE: Duration = Duration::from_secs(120);
