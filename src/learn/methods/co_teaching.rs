@@ -47,8 +47,6 @@ pub struct CoTeaching {
     forget_epochs: f64,
     /// R of the next step.
     remembered: f64,
-    /// Whether clean labels are known, beside those trained on.
-    clean_known: bool,
 }
 
 impl CoTeaching {
@@ -64,7 +62,6 @@ impl CoTeaching {
             forget_rate: parameters.forget_rate,
             forget_epochs: f64::from(parameters.forget_epochs),
             remembered: 1.0,
-            clean_known: setup.noisy,
         })
     }
 
@@ -147,12 +144,13 @@ impl Method for CoTeaching {
             losses: losses_f.f_add(&losses_g)?.f_mul_scalar(0.5)?,
             logits: mean_prediction(&[logits_f, logits_g])?,
             weights: None,
-            extra: vec![
-                sum(&losses_f)?,
-                sum(&losses_g)?,
-                Tensor::f_full_like(&sum(&losses_f)?, chosen.size1()? as f64)?,
-                clean.f_sum(Kind::Int64)?,
-            ],
+            extra: [
+                ("loss-1", sum(&losses_f)?),
+                ("loss-2", sum(&losses_g)?),
+                ("chosen", Tensor::f_full_like(&sum(&losses_f)?, chosen.size1()? as f64)?),
+                ("chosen-clean", clean.f_sum(Kind::Int64)?),
+            ]
+            .into(),
         })
     }
 
@@ -160,12 +158,8 @@ impl Method for CoTeaching {
         &["loss-1", "loss-2", "chosen", "chosen-clean"]
     }
 
-    fn columns(&self) -> &'static [&'static str] {
-        &["loss-1", "loss-2", "chosen", "chosen-clean"]
-    }
-
     fn row(&self, sums: &Sums) -> Vec<f64> {
-        let clean = if self.clean_known { sums.mean("chosen-clean", "chosen") } else { f64::NAN };
+        let clean = sums.mean_of_clean("chosen-clean", "chosen");
         // Two networks choose from every sample.
         let chosen = sums.mean("chosen", "samples") / 2.0;
         vec![sums.mean("loss-1", "samples"), sums.mean("loss-2", "samples"), chosen, clean]

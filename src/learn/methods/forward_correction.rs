@@ -25,7 +25,6 @@ use pipeline_stages::matrix_file;
 use tch::{Device, Kind, Tensor};
 
 use crate::training::batch::Batch;
-use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 
@@ -162,20 +161,12 @@ impl Method for ForwardCorrection {
                 .losses(|labels, _| SampleLoss::CrossEntropy.of_samples(&logits, labels))?,
             logits,
             weights: None,
-            extra: vec![corrected.f_detach()?.f_sum(Kind::Double)?],
+            extra: [("corrected-loss", corrected.f_detach()?.f_sum(Kind::Double)?)].into(),
         })
     }
 
     fn sums(&self) -> &'static [&'static str] {
         &["corrected-loss"]
-    }
-
-    fn columns(&self) -> &'static [&'static str] {
-        &["corrected-loss"]
-    }
-
-    fn row(&self, sums: &Sums) -> Vec<f64> {
-        vec![sums.mean("corrected-loss", "samples")]
     }
 
     fn write(&self, folder: &Path) -> anyhow::Result<()> {

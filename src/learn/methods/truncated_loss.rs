@@ -39,8 +39,6 @@ pub struct TruncatedLoss {
     prune_below: f64,
     prune_after: u32,
     prune_every: u32,
-    /// Whether clean labels are known, beside those trained on.
-    clean_known: bool,
 }
 
 impl TruncatedLoss {
@@ -61,7 +59,6 @@ impl TruncatedLoss {
             prune_below: parameters.prune_below,
             prune_after: parameters.prune_after,
             prune_every: parameters.prune_every,
-            clean_known: setup.noisy,
         })
     }
 
@@ -125,7 +122,7 @@ impl Method for TruncatedLoss {
         Ok(StepOutput {
             losses: batch.losses(|labels, _| self.loss.of_samples(&logits, labels))?,
             logits,
-            extra: vec![sum(&weights)?, sum(&weights.f_mul(&clean)?)?],
+            extra: [("kept", sum(&weights)?), ("kept-clean", sum(&weights.f_mul(&clean)?)?)].into(),
             weights: Some(weights),
         })
     }
@@ -138,12 +135,7 @@ impl Method for TruncatedLoss {
         &["kept", "kept-clean"]
     }
 
-    fn columns(&self) -> &'static [&'static str] {
-        &["kept", "kept-clean"]
-    }
-
     fn row(&self, sums: &Sums) -> Vec<f64> {
-        let clean = if self.clean_known { sums.mean("kept-clean", "kept") } else { f64::NAN };
-        vec![sums.mean("kept", "samples"), clean]
+        vec![sums.mean("kept", "samples"), sums.mean_of_clean("kept-clean", "kept")]
     }
 }

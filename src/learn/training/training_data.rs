@@ -139,7 +139,6 @@ impl TrainingData {
             validation: &self.validation,
             labels: &self.given,
             clean_labels: &self.clean,
-            noisy: self.noisy,
             ..Setup::new(recipe, channels, classes, context.seed, self.device)
         }
     }
