@@ -22,3 +22,4 @@ pub mod state_tensors;
 pub mod supervised_trainer;
 pub mod training_data;
 pub mod training_loop;
+mod weight_storage;
