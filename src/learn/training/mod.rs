@@ -8,6 +8,7 @@ pub mod captured_step;
 pub mod checkpoint;
 pub mod curve;
 pub mod decay;
+mod draws;
 pub mod epoch_log;
 pub mod epoch_sums;
 pub mod loss;
