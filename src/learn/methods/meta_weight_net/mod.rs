@@ -1,5 +1,5 @@
-//! Meta-Weight-Net (Shu et al., NeurIPS 2019, algorithm 1): a small net V gives every sample a weight
-//! by its loss, and is trained so that a step on the weighted batch lowers the loss on meta samples.
+//! Meta-Weight-Net (Shu et al., "Meta-Weight-Net: learning an explicit mapping for sample weighting", NeurIPS 2019, algorithm 1): a
+//! small net V gives every sample a weight by its loss, and is trained so that a step on the weighted batch lowers the loss on meta samples.
 //!
 //! With the classifier's parameters theta, those of V phi, the sample losses l_i(theta) on a batch of n, and the shares
 //! s_i = v_i / n, or v_i / sum_j v_j when weights are normalised:
