@@ -1,6 +1,7 @@
 //! Every recorded result of a stage, and two of them beside each other.
 
 use insta::assert_snapshot;
+use serde_json::json;
 
 use crate::manifests::TRAINING;
 use crate::support::{Sandbox, walk};
@@ -39,6 +40,36 @@ fn project() -> Sandbox {
     project.edit("EPOCHS = \"10\"", "EPOCHS = \"20\"");
     project.pipeline("run experiment.toml --set matrix.rate=[0.9]").success();
     project
+}
+
+/// A training that diverged is the best of none.
+#[test]
+fn what_is_not_a_number_is_last_from_either_end() {
+    let project = Sandbox::new(
+        r#"
+[experiment]
+name = "scores"
+
+[matrix]
+value = ["0.5", "NaN", "0.25"]
+
+[stages.score]
+kind = "command"
+output = "metrics"
+environment = { VALUE = "${value}" }
+shell = 'echo "{\"accuracy\": $VALUE}" > "$PIPELINE_OUTPUT/metrics.json"'
+"#,
+    );
+    project.pipeline("run experiment.toml").success();
+    for (end, expected) in
+        [("", json!([0.5, 0.25, "NaN"])), ("--reverse", json!([0.25, 0.5, "NaN"]))]
+    {
+        let results = format!("results experiment.toml --json --sort accuracy {end}");
+        let json = project.pipeline(&results).json();
+        let results = json.as_array().expect("a list").iter();
+        let found: Vec<_> = results.map(|result| &result["metrics"]["accuracy"]).collect();
+        assert_eq!(json!(found), expected, "{end}");
+    }
 }
 
 #[test]

@@ -268,7 +268,7 @@ impl MetaStep {
             ..Train::default()
         });
         let setup = Setup::new(&recipe, shape.channels, CLASSES, SEED, device);
-        let mut setup = Setup { validation: &[0], noisy: true, ..setup };
+        let mut setup = Setup { validation: &[0], ..setup };
         let method = MetaWeightNet::new(&mut setup)?;
         let tensors = setup.state.list();
         let steps = Steps::of(arguments, tensors.iter().map(|(_, tensor)| *tensor), device)?;

@@ -23,7 +23,6 @@ use tch::{Kind, Tensor};
 
 use super::early_learning::{Targets, probabilities, regularizers};
 use crate::training::batch::Batch;
-use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 
@@ -87,19 +86,11 @@ impl Method for Elr {
             losses: losses.f_detach()?,
             logits: logits.f_detach()?,
             weights: None,
-            extra: vec![regularizers.f_detach()?.f_sum(Kind::Double)?],
+            extra: [("regularizer", regularizers.f_detach()?.f_sum(Kind::Double)?)].into(),
         })
     }
 
     fn sums(&self) -> &'static [&'static str] {
         &["regularizer"]
-    }
-
-    fn columns(&self) -> &'static [&'static str] {
-        &["regularizer"]
-    }
-
-    fn row(&self, sums: &Sums) -> Vec<f64> {
-        vec![sums.mean("regularizer", "samples")]
     }
 }

@@ -84,7 +84,7 @@ impl Method for Finetune {
             losses: losses.f_detach()?,
             logits: views[0].f_detach()?,
             weights: None,
-            extra: Vec::new(),
+            extra: [].into(),
         })
     }
 }

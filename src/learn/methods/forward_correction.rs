@@ -13,7 +13,7 @@
 //!
 //! Measured in the setting of pipelines/methods-quickstart.toml, with its seeds: 20 epochs of `resnet8-fast` from scratch on 4,500 images of Fashion-MNIST
 //! at a learning rate of 0.02, three seeds, ± half of a 95 % interval. Test accuracy at 80 % symmetric noise (estimated after 10 epochs; the learning rate was the
-//! better one of two): 51.2 ± 2.1 %, where cross-entropy has 57.1 ± 2.5.
+//! better one of two): 51.2 ± 2.1 %, where cross-entropy has 57.1 ± 2.5; at 90 % 31.7 ± 18.5 and 36.8 ± 11.2.
 //! At 50 %, at a learning rate of 0.1: 73.8 ± 6.1 %, cross-entropy (at 0.02) 77.2 ± 1.9.
 
 use std::path::Path;
@@ -25,7 +25,6 @@ use pipeline_stages::matrix_file;
 use tch::{Device, Kind, Tensor};
 
 use crate::training::batch::Batch;
-use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 
@@ -162,20 +161,12 @@ impl Method for ForwardCorrection {
                 .losses(|labels, _| SampleLoss::CrossEntropy.of_samples(&logits, labels))?,
             logits,
             weights: None,
-            extra: vec![corrected.f_detach()?.f_sum(Kind::Double)?],
+            extra: [("corrected-loss", corrected.f_detach()?.f_sum(Kind::Double)?)].into(),
         })
     }
 
     fn sums(&self) -> &'static [&'static str] {
         &["corrected-loss"]
-    }
-
-    fn columns(&self) -> &'static [&'static str] {
-        &["corrected-loss"]
-    }
-
-    fn row(&self, sums: &Sums) -> Vec<f64> {
-        vec![sums.mean("corrected-loss", "samples")]
     }
 
     fn write(&self, folder: &Path) -> anyhow::Result<()> {

@@ -39,7 +39,6 @@ use tch::{Kind, Tensor};
 use crate::data::batches::{SampleSet, StepSamples};
 use crate::random::{Purpose, Stream};
 use crate::training::batch::Batch;
-use crate::training::epoch_sums::Sums;
 use crate::training::loss::{SampleLoss, row_sums};
 use crate::training::method::{Learner, Method, Setup, StepOutput};
 
@@ -216,23 +215,16 @@ impl Method for Sop {
                 .losses(|labels, _| SampleLoss::CrossEntropy.of_samples(&logits, labels))?,
             logits,
             weights: None,
-            extra: vec![
-                corrected_losses.f_detach()?.f_sum(Kind::Double)?,
-                squared_errors.f_detach()?.f_sum(Kind::Double)?,
-            ],
+            extra: [
+                ("corrected-loss", corrected_losses.f_detach()?.f_sum(Kind::Double)?),
+                ("squared-error", squared_errors.f_detach()?.f_sum(Kind::Double)?),
+            ]
+            .into(),
         })
     }
 
     fn sums(&self) -> &'static [&'static str] {
         &["corrected-loss", "squared-error"]
-    }
-
-    fn columns(&self) -> &'static [&'static str] {
-        &["corrected-loss", "squared-error"]
-    }
-
-    fn row(&self, sums: &Sums) -> Vec<f64> {
-        self.sums().iter().map(|name| sums.mean(name, "samples")).collect()
     }
 }
 

@@ -72,7 +72,7 @@ impl Trial {
         let parameters = Train { architecture, precision, ..parameters };
         let recipe = Recipe::of(&parameters);
         let setup = Setup::new(&recipe, 3, 10, 0, Device::Cpu);
-        let mut setup = Setup { validation: &[0], noisy: true, ..setup };
+        let mut setup = Setup { validation: &[0], ..setup };
         let method = MetaWeightNet::new(&mut setup).expect("builds");
         fill_state(method.learners()[0].network.state(), 0);
         fill_state(method.weighting().state(), 500);
@@ -171,7 +171,7 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             let running = tensors.filter(|named| named.name.contains("running"));
             let running: Vec<f64> = running.map(|named| flat(&named.tensor)[0]).collect();
             check("running", &running, 1e-5);
-            let meta_loss = flat(&output.extra[1]);
+            let meta_loss = flat(&output.extra["meta-loss"]);
             let weights = numbers(&expected["weights"]);
             let expected = expected["meta_loss"].as_f64().expect("a number");
             assert_close(&meta_loss, &[expected], 1e-5, "the meta loss");
@@ -193,7 +193,8 @@ fn assert_weights_are_reported(output: &StepOutput, weights: &[f64], batch: &Bat
         let weights: Vec<f64> = of_group.map(|(weight, _)| *weight).collect();
         [weights.len() as f64, weights.iter().sum()]
     };
-    let found: Vec<f64> = output.extra[2..].iter().flat_map(flat).collect();
+    let names = ["clean", "clean-weight", "corrupted", "corrupted-weight"];
+    let found: Vec<f64> = names.iter().flat_map(|name| flat(&output.extra[name])).collect();
     assert_close(&found, &[sum(1.0), sum(0.0)].concat(), 1e-5, "weights of clean and corrupted");
     assert!(sum(1.0)[0] != sum(0.0)[0], "nothing distinguishes the groups");
 }
@@ -281,7 +282,10 @@ fn bfloat16_is_near_to_float() {
     let [exact_output, near_output] =
         [&mut exact, &mut near].map(|trial| trial.step(0, batch(0, 1000)));
     assert!(error(&flat(&near_output.losses), &flat(&exact_output.losses)) < 0.02);
-    assert!(error(&flat(&near_output.extra[1]), &flat(&exact_output.extra[1])) < 0.02);
+    assert!(
+        error(&flat(&near_output.extra["meta-loss"]), &flat(&exact_output.extra["meta-loss"]))
+            < 0.02
+    );
     let found = error(&near.meta_gradient(), &exact.meta_gradient());
     // Eight bits, through a difference of slopes: the direction is right, the length roughly.
     assert!(found > 0.0 && found < 0.25, "{found}");

@@ -145,7 +145,7 @@ impl Method for Averaging {
             losses: losses.detach(),
             logits: logits.detach(),
             weights: None,
-            extra: Vec::new(),
+            extra: [].into(),
         })
     }
 }
@@ -169,7 +169,7 @@ impl Method for Pair {
             optimizer.backward(&losses.mean(Kind::Float))?;
             optimizer.step()?;
             let (losses, logits) = (losses.detach(), logits.detach());
-            Ok(StepOutput { losses, logits, weights: None, extra: Vec::new() })
+            Ok(StepOutput { losses, logits, weights: None, extra: [].into() })
         });
         Ok(outputs.collect::<anyhow::Result<Vec<_>>>()?.remove(0))
     }

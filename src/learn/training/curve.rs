@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::epoch_log::Values;
 use super::epoch_sums::Sums;
 
-/// The sums of every method, in the order of [`EpochSums`](super::epoch_sums::EpochSums).
+/// The names of the sums of every method.
 pub const SUMS: &[&str] = &["samples", "loss", "right-on-given-labels", "right-on-clean-labels"];
 
 /// What is known of an epoch.
@@ -27,15 +27,15 @@ pub struct EpochRow {
 }
 
 impl EpochRow {
-    /// The row of an epoch's sums. `noisy` says whether clean labels differ from the given ones; `learning_rate` is that
-    /// of its last step.
-    pub fn of(sums: &Sums, noisy: bool, learning_rate: f64, extra: Vec<f64>) -> Self {
+    /// The row of an epoch's sums. `learning_rate` is that of its last step.
+    pub fn of(sums: &Sums, learning_rate: f64, extra: Vec<f64>) -> Self {
+        let known = |value: f64| value.is_finite().then_some(value);
         Self {
             loss: sums.mean("loss", "samples"),
             accuracy_on_given_labels: sums.mean("right-on-given-labels", "samples"),
-            accuracy_on_clean_labels: noisy.then(|| sums.mean("right-on-clean-labels", "samples")),
+            accuracy_on_clean_labels: known(sums.mean_of_clean("right-on-clean-labels", "samples")),
             learning_rate,
-            extra: extra.into_iter().map(|value| value.is_finite().then_some(value)).collect(),
+            extra: extra.into_iter().map(known).collect(),
         }
     }
 }

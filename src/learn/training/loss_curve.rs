@@ -31,7 +31,7 @@ impl LossCurve {
     /// # Errors
     /// When libtorch cannot make the sums.
     pub fn new(accuracy: &'static str, learning_rate: f64, device: Device) -> anyhow::Result<Self> {
-        let sums = EpochSums::new(vec!["count", "loss", "accuracy"], device)?;
+        let sums = EpochSums::new(vec!["count", "loss", "accuracy"], false, device)?;
         Ok(Self { accuracy, sums, rows: Vec::new(), learning_rate })
     }
 
@@ -40,7 +40,7 @@ impl LossCurve {
     /// # Errors
     /// When libtorch fails.
     pub fn add(&mut self, [count, loss, accuracy]: [Tensor; 3]) -> anyhow::Result<()> {
-        self.sums.add(&[count, loss, accuracy])
+        self.sums.add(&[("count", count), ("loss", loss), ("accuracy", accuracy)].into())
     }
 
     /// After a step at this learning rate: writes the row of an epoch that ends with it.

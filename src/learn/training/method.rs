@@ -4,6 +4,7 @@
 //! and what it makes is in the checkpoints: tensors that a method makes elsewhere and needs in a later step are not. The trainer
 //! owns time: epochs, schedule, checkpoints, evaluations, curves.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -113,12 +114,12 @@ pub trait Method {
 
     /// The names of the columns that it adds to the curves.
     fn columns(&self) -> &'static [&'static str] {
-        &[]
+        self.sums()
     }
 
     /// The numbers in these columns, from the sums of an epoch. NaN where one is not known.
-    fn row(&self, _sums: &Sums) -> Vec<f64> {
-        Vec::new()
+    fn row(&self, sums: &Sums) -> Vec<f64> {
+        self.columns().iter().map(|name| sums.mean(name, "samples")).collect()
     }
 
     /// Writes files of its own into the artifact.
@@ -138,8 +139,8 @@ pub struct StepOutput {
     pub logits: Tensor,
     /// The weight of every sample, float \[B\] from 0 to 1, where the method has weights.
     pub weights: Option<Tensor>,
-    /// Scalars, in the order of [`Method::sums`].
-    pub extra: Vec<Tensor>,
+    /// A scalar for each of [`Method::sums`].
+    pub extra: BTreeMap<&'static str, Tensor>,
 }
 
 /// What a method is made from. All that it makes here is in the checkpoints.
@@ -164,8 +165,6 @@ pub struct Setup<'a> {
     pub labels: &'a [i64],
     /// The data set's own labels of the same samples.
     pub clean_labels: &'a [i64],
-    /// Whether clean labels are known, beside those that are trained on.
-    pub noisy: bool,
     /// Names all random draws.
     pub seed: u64,
     /// Where tensors go.
@@ -198,7 +197,6 @@ impl<'a> Setup<'a> {
             validation: &[],
             labels: &[],
             clean_labels: &[],
-            noisy: false,
             seed,
             device,
             state: StateTensors::default(),

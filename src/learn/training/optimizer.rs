@@ -3,14 +3,14 @@
 //! They are our own because their state must be saved and restored to the bit, which tch's
 //! optimizers cannot do. Does not depend on any schedule: every step is given its learning rate.
 
-use std::borrow::Borrow;
 use std::ops::Range;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::kinds::{self, Train};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::weight_storage::{WeightStorage, aligned, part, view};
 use crate::network::{NamedTensor, State, Values};
 
 /// An optimizer's rule.
@@ -70,7 +70,7 @@ impl Rule {
     }
 }
 
-/// A parameter and what the rule keeps for it: views of the optimizer's [`Storage`], in its order.
+/// A parameter and what the rule keeps for it: views of the optimizer's [`WeightStorage`], in its order.
 #[derive(Debug)]
 struct Parameter {
     name: String,
@@ -85,30 +85,6 @@ struct Parameter {
     kept: Vec<Tensor>,
 }
 
-/// Every parameter begins at a multiple of this many elements: kernels for wide loads want 64 bytes, or 32 in bf16.
-const ALIGNMENT: i64 = 16;
-
-/// All parameters one after the other, each in its memory order. So a step is a few operations over
-/// long runs, not a few per parameter: on a GPU starting an operation takes longer than moving a bias.
-#[derive(Debug)]
-struct Storage {
-    values: Tensor,
-    gradients: Tensor,
-    /// One a slot of the rule.
-    kept: Vec<Tensor>,
-    /// Zeros, of which there are some between two parameters.
-    filler: Tensor,
-    rounded: Option<Rounded>,
-}
-
-/// A storage in bf16, for a network that computes in it: all weights are rounded in one operation instead of one each, and
-/// their gradients converted in one.
-#[derive(Debug)]
-struct Rounded {
-    values: Tensor,
-    filler: Tensor,
-}
-
 /// A rule at work on the parameters of a network.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -116,7 +92,7 @@ pub struct Optimizer {
     weight_decay: f64,
     /// Those that are decayed first, and of these the weights of large products.
     parameters: Vec<Parameter>,
-    storage: Storage,
+    storage: WeightStorage,
     /// The gradients of [`Optimizer::backward`], one a parameter, until the step that uses them.
     fresh: Option<Vec<Tensor>>,
     scalars: Scalars,
@@ -171,16 +147,17 @@ impl Optimizer {
         let _no_gradients = tch::no_grad_guard();
         let mut trained: Vec<(usize, &NamedTensor)> = state.trained().enumerate().collect();
         trained.sort_by_key(|(_, named)| (!decays(&named.name), !is_factor(&named.tensor)));
-        let storage = Storage::of(&trained, rule.slots().len())?;
+        let tensors: Vec<&Tensor> = trained.iter().map(|(_, named)| &named.tensor).collect();
+        let storage = WeightStorage::of(&tensors, rule.slots().len())?;
         let mut parameters = Vec::new();
         let mut first = 0;
         for (place, named) in trained {
             let (mut tensor, shape) = (named.tensor.shallow_clone(), named.tensor.size());
             let elements = first..first + shape.iter().product::<i64>();
             first = aligned(elements.end);
-            let view = |flat: &Tensor| shaped(&part(flat, &elements)?, &shape);
-            tensor.f_set_data(&view(&storage.values)?)?;
-            let kept = storage.kept.iter().map(view).collect::<anyhow::Result<_>>()?;
+            tensor.f_set_data(&view(&storage.values, &elements, &shape)?)?;
+            let kept = storage.kept.iter().map(|kept| view(kept, &elements, &shape));
+            let kept = kept.collect::<anyhow::Result<_>>()?;
             let (name, decayed) = (named.name.clone(), decays(&named.name));
             let rounded = None;
             parameters.push(Parameter { name, tensor, place, rounded, decayed, elements, kept });
@@ -196,15 +173,12 @@ impl Optimizer {
     /// When libtorch cannot make its tensors.
     pub fn with_precision(mut self, precision: Precision) -> anyhow::Result<Self> {
         if precision == Precision::Bf16 {
-            let to_bf16 = |tensor: &Tensor| tensor.f_to_kind(Kind::BFloat16);
-            let Storage { values, filler, rounded, .. } = &mut self.storage;
-            let values = to_bf16(values)?;
+            let values = self.storage.add_rounded()?;
             for parameter in self.parameters.iter_mut().filter(|one| is_factor(&one.tensor)) {
-                let view = shaped(&part(&values, &parameter.elements)?, &parameter.tensor.size())?;
+                let view = view(values, &parameter.elements, &parameter.tensor.size())?;
                 // Not a view to libtorch: a pass may round again what an earlier one remembers.
                 parameter.rounded = Some(view.f_data()?.f_set_requires_grad(true)?);
             }
-            *rounded = Some(Rounded { values, filler: to_bf16(filler)? });
         }
         Ok(self)
     }
@@ -215,8 +189,9 @@ impl Optimizer {
     /// # Errors
     /// When libtorch fails.
     pub fn values(&self, state: &State) -> anyhow::Result<Values> {
-        let Some(rounded) = &self.storage.rounded else { return Ok(state.values()) };
-        tch::no_grad(|| rounded.values.shallow_clone().f_copy_(&self.storage.values))?;
+        if !self.storage.round()? {
+            return Ok(state.values());
+        }
         let mut trained: Vec<&Parameter> = self.parameters.iter().collect();
         trained.sort_by_key(|parameter| parameter.place);
         let value = |one: &Parameter| one.rounded.as_ref().unwrap_or(&one.tensor).shallow_clone();
@@ -347,23 +322,10 @@ impl Optimizer {
         first.elements.start..aligned(last.elements.end)
     }
 
-    /// Gathers the gradients of a run, and returns the elements that it spans. Those in bf16 are converted together: gathering
-    /// into another type is an operation for each on a GPU.
+    /// Gathers the gradients of a run, those of one type together, and returns the elements that it spans.
     fn collect(&self, run: &Range<usize>, gradients: &[Tensor]) -> anyhow::Result<Range<i64>> {
-        let is_bf16 =
-            |index: usize| gradients[index].f_kind().is_ok_and(|kind| kind == Kind::BFloat16);
-        for run in alike(run.clone(), is_bf16) {
-            let mut place = part(&self.storage.gradients, &self.elements(&run))?;
-            let gradients = &gradients[run.clone()];
-            match &self.storage.rounded {
-                Some(Rounded { filler, .. }) if is_bf16(run.start) => {
-                    place.f_copy_(&Tensor::f_cat(&lines(gradients, filler)?, 0)?)?;
-                }
-                _ => {
-                    let lines = lines(gradients, &self.storage.filler)?;
-                    let _ = Tensor::f_cat_out(&place, &lines, 0)?;
-                }
-            }
+        for of_type in alike(run.clone(), |index| gradients[index].f_kind().ok()) {
+            self.storage.gather(&self.elements(&of_type), &gradients[of_type])?;
         }
         Ok(self.elements(run))
     }
@@ -415,19 +377,6 @@ impl Optimizer {
     }
 }
 
-impl Storage {
-    fn of(trained: &[(usize, &NamedTensor)], slots: usize) -> anyhow::Result<Self> {
-        let (_, first) = trained.first().context("there is nothing to train")?;
-        let options = (first.tensor.f_kind()?, first.tensor.device());
-        let filler = Tensor::f_zeros([ALIGNMENT], options)?;
-        let tensors: Vec<&Tensor> = trained.iter().map(|(_, named)| &named.tensor).collect();
-        let values = Tensor::f_cat(&lines(&tensors, &filler)?, 0)?;
-        let zeros = || values.f_zeros_like();
-        let kept = (0..slots).map(|_| zeros()).collect::<Result<_, _>>()?;
-        Ok(Self { gradients: zeros()?, kept, filler, rounded: None, values })
-    }
-}
-
 /// Whether a tensor is the weight of a convolution or of a linear layer, and not a bias or a part of batch norm.
 fn is_factor(tensor: &Tensor) -> bool {
     tensor.dim() > 1
@@ -448,46 +397,6 @@ fn alike<T: PartialEq>(
     runs
 }
 
-fn aligned(elements: i64) -> i64 {
-    (elements + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
-}
-
-/// The elements of tensors one after the other, with zeros between them where the next one has to be aligned.
-fn lines(tensors: &[impl Borrow<Tensor>], filler: &Tensor) -> anyhow::Result<Vec<Tensor>> {
-    let mut lines = Vec::with_capacity(tensors.len());
-    for tensor in tensors {
-        let line = in_memory_order(tensor.borrow())?;
-        let length = line.numel() as i64;
-        lines.push(line);
-        if aligned(length) > length {
-            lines.push(filler.f_narrow(0, 0, aligned(length) - length)?);
-        }
-    }
-    Ok(lines)
-}
-
-fn part(flat: &Tensor, elements: &Range<i64>) -> anyhow::Result<Tensor> {
-    Ok(flat.f_narrow(0, elements.start, elements.end - elements.start)?)
-}
-
-/// The elements in one line. Weights of convolutions have their input channels innermost in memory, as
-/// the fast kernels want them; all else is in row-major order. A copy only where the tensor is not laid out so.
-fn in_memory_order(tensor: &Tensor) -> anyhow::Result<Tensor> {
-    let tensor = tensor.f_detach()?;
-    let tensor = if tensor.dim() == 4 { tensor.f_permute([0, 2, 3, 1])? } else { tensor };
-    Ok(tensor.f_reshape([-1])?)
-}
-
-/// The inverse of [`in_memory_order`], without copying.
-fn shaped(line: &Tensor, shape: &[i64]) -> anyhow::Result<Tensor> {
-    Ok(match *shape {
-        [outputs, inputs, height, width] => {
-            line.f_view([outputs, height, width, inputs])?.f_permute([0, 3, 1, 2])?
-        }
-        _ => line.f_view(shape)?,
-    })
-}
-
 /// Multiplies a gradient by trust |p|/|g|, or by 1 where a length is zero. Without waiting for a GPU.
 fn rescale(mut gradient: Tensor, parameter: &Tensor, trust: f64) -> anyhow::Result<()> {
     let (of_parameter, of_gradient) = (parameter.f_norm()?, gradient.f_norm()?);
@@ -501,7 +410,7 @@ fn rescale(mut gradient: Tensor, parameter: &Tensor, trust: f64) -> anyhow::Resu
 #[cfg(test)]
 mod tests {
     use pipeline_stages::kinds::architecture::Architecture;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::network::{Builder, Classifier, Initial, Mode, Role};

@@ -148,12 +148,7 @@ mod tests {
 
     fn step(losses: &[f32]) -> StepOutput {
         let losses = Tensor::from_slice(losses);
-        StepOutput {
-            logits: losses.copy(),
-            weights: Some(&losses * 0.5),
-            losses,
-            extra: Vec::new(),
-        }
+        StepOutput { logits: losses.copy(), weights: Some(&losses * 0.5), losses, extra: [].into() }
     }
 
     #[test]

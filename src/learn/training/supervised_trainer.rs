@@ -66,7 +66,7 @@ impl<'a> SupervisedTrainer<'a> {
         let method = method(&mut setup)?;
         let Setup { state, notes, .. } = setup;
         notes.into_iter().for_each(|note| context.note(note));
-        let sums = EpochSums::new([SUMS, method.sums()].concat(), data.device)?;
+        let sums = EpochSums::new([SUMS, method.sums()].concat(), data.noisy, data.device)?;
         let curves = Curves::default();
         ensure!(
             recipe.chosen != Chosen::BestOnValidation || !data.validation.is_empty(),
@@ -379,12 +379,7 @@ impl Trainer for SupervisedTrainer<'_> {
             let sums = self.sums.read()?;
             check_finite(sums.get("loss"), at, self.recipe.parameters.learning_rate)?;
             let extra = self.method.row(&sums);
-            self.curves.epochs.push(EpochRow::of(
-                &sums,
-                self.data.noisy,
-                self.learning_rate(at),
-                extra,
-            ));
+            self.curves.epochs.push(EpochRow::of(&sums, self.learning_rate(at), extra));
             self.sums.clear()?;
             self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.finish(at.epoch))?;
         }
@@ -428,16 +423,15 @@ impl Trainer for SupervisedTrainer<'_> {
 
 /// Adds what a step measured to the sums of the epoch.
 fn add(sums: &mut EpochSums, batch: &Batch, output: StepOutput) -> anyhow::Result<()> {
-    let StepOutput { losses, logits, extra, .. } = output;
+    let StepOutput { losses, logits, mut extra, .. } = output;
     let options = (tch::Kind::Int64, losses.device());
-    let mut values = vec![
-        Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, options)?,
-        losses.f_sum(tch::Kind::Double)?,
-        right(&logits, &batch.labels)?,
-        right(&logits, &batch.clean_labels)?,
-    ];
-    values.extend(extra);
-    sums.add(&values)
+    extra.extend([
+        ("samples", Tensor::f_full([0i64; 0].as_slice(), losses.size1()?, options)?),
+        ("loss", losses.f_sum(tch::Kind::Double)?),
+        ("right-on-given-labels", right(&logits, &batch.labels)?),
+        ("right-on-clean-labels", right(&logits, &batch.clean_labels)?),
+    ]);
+    sums.add(&extra)
 }
 
 /// How many rows have their largest logit at their label: an integer scalar.

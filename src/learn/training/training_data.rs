@@ -16,6 +16,7 @@ use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
 use super::batch::{Batch, Mixing, StepBatch};
+use super::draws::Draws;
 use super::method::Setup;
 use super::recipe::Recipe;
 use super::recorder::Recorder;
@@ -26,7 +27,6 @@ use crate::data::batches::{SampleSet, StepSamples, batch_count, class_balanced, 
 use crate::data::image_store::ImageStore;
 use crate::data::preprocess::Preprocess;
 use crate::network::feature_count;
-use crate::random::{Purpose, Stream};
 
 /// Everything that a classifier is trained on.
 pub struct TrainingData {
@@ -139,7 +139,6 @@ impl TrainingData {
             validation: &self.validation,
             labels: &self.given,
             clean_labels: &self.clean,
-            noisy: self.noisy,
             ..Setup::new(recipe, channels, classes, context.seed, self.device)
         }
     }
@@ -252,9 +251,7 @@ impl TrainingData {
         let batch = match self.validation_transform {
             ValidationTransform::Plain => self.plain_batch(batch)?,
             ValidationTransform::Training => {
-                let steps = u32::try_from(steps).context("the run has too many steps")?;
-                let set = SampleSet::from(batch.to_vec());
-                self.batch(&set, Draws::new(Purpose::ValidationAugmentation, steps))?
+                self.batch(&SampleSet::from(batch.to_vec()), Draws::of_validation(steps)?)?
             }
         };
         let labels = match self.validation_labels {
@@ -319,54 +316,15 @@ impl TrainingData {
 impl BatchSource for TrainingData {
     type Batch = StepBatch;
 
-    /// Samples that are not only trained on can come in many steps of an epoch, and so can those that are trained on where the
-    /// method says so, and all where an epoch has more steps than is usual: streams of the step augment them, so that a sample
-    /// that comes again looks different. It does too in another set of the same step.
     fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<StepBatch> {
-        let StepSamples { train, come_again, others } = samples;
-        let step = |number: u64| u32::try_from(number).context("the run has too many steps");
-        let (of_train, of_others) = if at.step_of_epoch < self.steps_per_epoch() {
-            let usual = step(at.epoch * self.steps_per_epoch() + at.step_of_epoch)?;
-            let of_step = Draws::new(Purpose::OtherAugmentation, usual);
-            match come_again {
-                true => (of_step, of_step.after(&train)),
-                false => (Draws::new(Purpose::Augmentation, u32::try_from(at.epoch)?), of_step),
-            }
-        } else {
-            let of_step = Draws::new(Purpose::FurtherStepAugmentation, step(at.steps_before)?);
-            (of_step, of_step.after(&train))
-        };
-        let others = others.iter().scan(of_others, |draws, set| {
+        let [of_train, of_others] = Draws::of_step(at, self.steps_per_epoch(), &samples)?;
+        let others = samples.others.iter().scan(of_others, |draws, set| {
             let batch = self.batch(set, *draws);
             *draws = draws.after(set);
             Some(batch)
         });
         let others = others.collect::<anyhow::Result<_>>()?;
-        Ok(StepBatch { train: self.batch(&train, of_train)?, others })
-    }
-}
-
-/// What names the draws of an augmentation, beside the sample and the view.
-#[derive(Debug, Clone, Copy)]
-struct Draws {
-    purpose: Purpose,
-    epoch: u32,
-    /// The number of the first view.
-    first_view: u32,
-}
-
-impl Draws {
-    fn new(purpose: Purpose, epoch: u32) -> Self {
-        Self { purpose, epoch, first_view: 0 }
-    }
-
-    /// Those of the next set of samples, after this one.
-    fn after(self, set: &SampleSet) -> Self {
-        Self { first_view: self.first_view + set.views, ..self }
-    }
-
-    fn stream(self, seed: u64, sample: u32, view: u32) -> Stream {
-        Stream::new(seed, self.purpose, self.epoch, sample).of_view(self.first_view + view)
+        Ok(StepBatch { train: self.batch(&samples.train, of_train)?, others })
     }
 }
 

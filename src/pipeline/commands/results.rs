@@ -143,8 +143,12 @@ fn sort(
         let hint = near.unwrap_or_else(|| format!("there are: {}", in_short(&names, MOST_LISTED)));
         bail!("no result has '{by}'; {hint}");
     }
+    // What is not a number is neither the largest nor the smallest.
+    let ranked = |result: &Recorded| {
+        value(result).filter(|value| !value.parse::<f64>().is_ok_and(f64::is_nan))
+    };
     results.sort_by(|one, other| {
-        let values = match (value(one), value(other)) {
+        let values = match (ranked(one), ranked(other)) {
             (Some(one), Some(other)) if arguments.reverse => compare(&one, &other),
             (Some(one), Some(other)) => compare(&other, &one),
             // What does not have it comes last.

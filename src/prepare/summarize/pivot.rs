@@ -119,8 +119,8 @@ fn cell(group: &Group, format: Format, shown: Shown) -> Option<Cell> {
     })
 }
 
-/// Marks the best cells of each column, or of the row if there is only one: those that are shown alike are equally good. A cell
-/// that is compared with no other is not marked.
+/// Marks the best cells of each column, or of the row if there is only one: those that are shown alike are equally good. Any finite mean
+/// is better than one that is not. A cell that is compared with no other is not marked.
 fn mark_best(cells: &mut [Vec<Option<Cell>>], higher: Option<bool>) {
     let Some(higher) = higher else { return };
     let columns = cells.first().map_or(0, Vec::len);
@@ -136,7 +136,7 @@ fn mark_best(cells: &mut [Vec<Option<Cell>>], higher: Option<bool>) {
         }
     }
     for mut group in compared {
-        group.retain(|cell| cell.value.is_some());
+        group.retain(|cell| cell.mean.is_some());
         if group.len() < 2 {
             continue;
         }
@@ -144,7 +144,8 @@ fn mark_best(cells: &mut [Vec<Option<Cell>>], higher: Option<bool>) {
             let (one, other) = (one.value.unwrap_or_default(), other.value.unwrap_or_default());
             if higher { one.total_cmp(&other) } else { other.total_cmp(&one) }
         };
-        let best = group.iter().max_by(better).and_then(|cell| cell.mean.clone());
+        let finite = group.iter().filter(|cell| cell.value.is_some());
+        let Some(best) = finite.max_by(better).map(|cell| cell.mean.clone()) else { continue };
         group.into_iter().filter(|cell| cell.mean == best).for_each(|cell| cell.best = true);
     }
 }

@@ -280,6 +280,36 @@ fn what_is_missing_strange_or_published_is_shown() {
 }
 
 #[test]
+fn what_is_not_finite_is_never_the_best_and_hides_no_best() {
+    const NONE: (&[&str], Option<f64>) = (&[], None);
+    for (metric, values, (bold, best)) in [
+        ("accuracy", &["0.5", "NaN", "0.25"][..], (&["0.500"][..], Some(0.5))),
+        ("accuracy", &["NaN", "0.25"], (&["0.250"], Some(0.25))),
+        ("accuracy", &["0.25", "NaN", "Infinity"], (&["0.250"], Some(0.25))),
+        ("accuracy", &["0.25", "NaN", "0.25"], (&["0.250", "0.250"], Some(0.25))),
+        ("loss", &["NaN", "2", "4"], (&["2.000"], Some(2.0))),
+        ("loss", &["4", "NaN"], (&["4.000"], Some(4.0))),
+        ("loss", &["-Infinity", "4"], (&["4.000"], Some(4.0))),
+        ("accuracy", &["NaN", "NaN"], NONE),
+        // It is compared with no other.
+        ("accuracy", &["0.25"], (&[], Some(0.25))),
+    ] {
+        for axes in ["rows", "columns"] {
+            let mut test = Test::new();
+            for (method, value) in values.iter().enumerate() {
+                let metrics = format!("{{\"{metric}\": {value}}}");
+                test.run_at(&[&format!("method={method},seed=1")], &metrics);
+            }
+            let parameters = json!({"metric": metric, "over": ["seed"], axes: ["method"]});
+            let (files, headline) = test.summarize(parameters).unwrap();
+            let found: Vec<&str> = files.text("table.md").split("**").skip(1).step_by(2).collect();
+            assert_eq!(found, bold, "{metric} {values:?}, {axes}");
+            assert_eq!(headline.get("best-mean").copied(), best, "{metric} {values:?}");
+        }
+    }
+}
+
+#[test]
 fn one_run_at_several_rows_is_no_news() {
     let mut test = Test::new();
     let metrics = "{\"test-accuracy\": 0.25}";

@@ -34,7 +34,8 @@ kind! {
     ///   `k-min`, `k-min` + 2, ... below `k-max` for which most of its k nearest neighbours have its label, else `k-max`; its reliability
     ///   is 1/k. As many neighbours as the size of the nearest one says vote, each by its reliability. As the sample can be a neighbour
     ///   of these, its own label can change their sizes and reliabilities, but not what they vote for. The confidence is the share of
-    ///   the votes. The published code compares standardised features by their distance instead.
+    ///   the votes. The published code compares standardised features by their distance instead, and of classes with equal votes takes the one
+    ///   whose voter is nearest.
     /// - `linear`: ridge regression of the labels, as one-hot vectors, on the features; each sample is predicted by the regression
     ///   without it, and the class with the largest value wins, whose value is the confidence, from 0 to 1. With `uses-clean`, labels are soft
     ///   and move by Adam so that the regression of them predicts the held-out samples, by their cross-entropy and squared errors, and its
@@ -42,7 +43,7 @@ kind! {
     ///   with this prediction in place of its second corrector.
     ///
     /// With `share`, only those samples take their label that it is surest of: by their confidence, with `linear` also where the value
-    /// is not from 0 to 1, and of equally sure ones by their place in the data set. With few neighbours, many samples are equally sure. A correction is wrong in the same way for
+    /// is not from 0 to 1, and of equally sure ones by their place in the data set: if that is ordered by class, those of its first classes. With few neighbours, many samples are equally sure. A correction is wrong in the same way for
     /// samples that are alike, which a network learns; where it is sure, it is wrong less often.
     ///
     /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,

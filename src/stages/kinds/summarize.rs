@@ -47,7 +47,7 @@ kind! {
     /// - `plot.svg`: lines with bands where the last of `columns` has at least three values, all numbers; otherwise bars with
     ///   whiskers. With several metrics one per metric, `plot-METRIC.svg`;
     /// - `metrics.json`: `runs`, `groups`, `failed-runs` where some have failed, and of the first metric `best-mean`, if it is known what is better.
-    Summarize = "summarize", version 7, seeded false, output Metrics;
+    Summarize = "summarize", version 8, seeded false, output Metrics;
     ports {
         /// The stage whose instances are summarized.
         of: Instances[Metrics];

@@ -77,8 +77,6 @@ pub struct DivideMix {
     unlabelled_weight_now: Tensor,
     /// b.
     class_balance: f64,
-    /// Whether clean labels are known, beside those trained on.
-    clean_known: bool,
 }
 
 impl DivideMix {
@@ -111,7 +109,6 @@ impl DivideMix {
             is_divided: false,
             unlabelled_weight_now: Tensor::f_zeros([0i64; 0].as_slice(), scalar)?,
             class_balance: parameters.class_balance,
-            clean_known: setup.noisy,
         })
     }
 
@@ -152,7 +149,7 @@ impl DivideMix {
             losses: losses.f_mean_dim([0i64].as_slice(), false, Kind::Float)?,
             logits: mean_prediction(&logits)?,
             weights: None,
-            extra: self.sums().iter().map(|_| nothing.shallow_clone()).collect(),
+            extra: self.sums().iter().map(|name| (*name, nothing.shallow_clone())).collect(),
         })
     }
 
@@ -332,14 +329,15 @@ impl Method for DivideMix {
             losses: SampleLoss::CrossEntropy.of_samples(&logits, &batch.labels)?,
             logits,
             weights: None,
-            extra: vec![
-                number(2.0)?,
-                labelled_loss.f_add(&second_labelled_loss)?,
-                unlabelled_loss.f_add(&second_unlabelled_loss)?,
-                self.labelled.f_sum(Kind::Double)?,
-                number(rows as f64)?,
-                right(batch)?.f_add(&right(second)?)?,
-            ],
+            extra: [
+                ("steps", number(2.0)?),
+                ("labelled-loss", labelled_loss.f_add(&second_labelled_loss)?),
+                ("unlabelled-loss", unlabelled_loss.f_add(&second_unlabelled_loss)?),
+                ("labelled", self.labelled.f_sum(Kind::Double)?),
+                ("rows", number(rows as f64)?),
+                ("labelled-clean", right(batch)?.f_add(&right(second)?)?),
+            ]
+            .into(),
         })
     }
 
@@ -354,7 +352,7 @@ impl Method for DivideMix {
     /// Nothing is known of the first epochs.
     fn row(&self, sums: &Sums) -> Vec<f64> {
         let of_steps = ["labelled-loss", "unlabelled-loss", "labelled"];
-        let clean = if self.clean_known { sums.mean("labelled-clean", "rows") } else { f64::NAN };
+        let clean = sums.mean_of_clean("labelled-clean", "rows");
         of_steps.iter().map(|name| sums.mean(name, "steps")).chain([clean]).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! Meta-Weight-Net (Shu et al., NeurIPS 2019, algorithm 1): a small net V gives every sample a weight
-//! by its loss, and is trained so that a step on the weighted batch lowers the loss on meta samples.
+//! Meta-Weight-Net (Shu et al., "Meta-Weight-Net: learning an explicit mapping for sample weighting", NeurIPS 2019, algorithm 1): a
+//! small net V gives every sample a weight by its loss, and is trained so that a step on the weighted batch lowers the loss on meta samples.
 //!
 //! With the classifier's parameters theta, those of V phi, the sample losses l_i(theta) on a batch of n, and the shares
 //! s_i = v_i / n, or v_i / sum_j v_j when weights are normalised:
@@ -32,6 +32,7 @@
 
 mod meta_set;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -84,8 +85,6 @@ pub struct MetaWeightNet {
     /// Where the meta samples come from: it says which of their labels count.
     meta_samples: MetaSamples,
     meta_loss: SampleLoss,
-    /// Whether clean labels are known, beside those trained on.
-    clean_known: bool,
     /// The losses from 0 that the curve of weights covers.
     curve_end: f64,
 }
@@ -152,7 +151,6 @@ impl MetaWeightNet {
                 MetaLoss::CrossEntropy => SampleLoss::CrossEntropy,
                 MetaLoss::Mae => SampleLoss::MeanAbsoluteError,
             },
-            clean_known: setup.noisy,
             curve_end: largest_usual_loss(loss, setup.classes),
         })
     }
@@ -306,16 +304,12 @@ impl Method for MetaWeightNet {
     }
 
     fn row(&self, sums: &Sums) -> Vec<f64> {
-        let weight = |sum: &str, count: &str| match self.clean_known {
-            true => sums.mean(sum, count),
-            false => f64::NAN,
-        };
         let all = sums.get("clean-weight") + sums.get("corrupted-weight");
         vec![
             sums.mean("meta-loss", "meta-steps"),
             all / sums.get("samples"),
-            weight("clean-weight", "clean"),
-            weight("corrupted-weight", "corrupted"),
+            sums.mean_of_clean("clean-weight", "clean"),
+            sums.mean_of_clean("corrupted-weight", "corrupted"),
         ]
     }
 
@@ -337,16 +331,25 @@ impl Method for MetaWeightNet {
     }
 }
 
-/// In the order of the method's sums. `weights` float [B] are V's own, not the shares.
-fn sums_of(batch: &Batch, weights: &Tensor, meta_loss: Tensor) -> anyhow::Result<Vec<Tensor>> {
+/// What a step counts. `weights` float [B] are V's own, not the shares.
+fn sums_of(
+    batch: &Batch,
+    weights: &Tensor,
+    meta_loss: Tensor,
+) -> anyhow::Result<BTreeMap<&'static str, Tensor>> {
     let clean = batch.labels.f_eq_tensor(&batch.clean_labels)?;
+    let corrupted = clean.f_logical_not()?;
     let one = Tensor::f_ones([0i64; 0].as_slice(), (Kind::Int64, weights.device()))?;
-    let mut sums = vec![one, meta_loss];
-    for group in [&clean, &clean.f_logical_not()?] {
-        sums.push(group.f_sum(Kind::Int64)?);
-        sums.push(weights.f_mul(group)?.f_sum(Kind::Double)?);
-    }
-    Ok(sums)
+    let sum = |group: &Tensor| weights.f_mul(group)?.f_sum(Kind::Double);
+    Ok([
+        ("meta-steps", one),
+        ("meta-loss", meta_loss),
+        ("clean", clean.f_sum(Kind::Int64)?),
+        ("clean-weight", sum(&clean)?),
+        ("corrupted", corrupted.f_sum(Kind::Int64)?),
+        ("corrupted-weight", sum(&corrupted)?),
+    ]
+    .into())
 }
 
 /// Three times the cross-entropy of guessing among the classes, ln K; or the largest loss there can be.

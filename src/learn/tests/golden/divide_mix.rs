@@ -98,10 +98,8 @@ fn divide_mix_follows_pytorch() {
             let [second, second_unlabelled] = sides(step, 1);
             let others = [unlabelled, second, second_unlabelled];
             let output = method.compute(&labelled, &others).expect("it works");
-            let [steps, labelled_loss, unlabelled_loss, ..] = &output.extra[..] else {
-                panic!("six sums")
-            };
-            vec![flat(&(labelled_loss / steps))[0], flat(&(unlabelled_loss / steps))[0]]
+            let of_step = |name| flat(&(&output.extra[name] / &output.extra["steps"]))[0];
+            vec![of_step("labelled-loss"), of_step("unlabelled-loss")]
         } else {
             let output = method.compute(&batch(step, 0, BATCH), &[]).expect("it works");
             flat(&output.losses.mean(Kind::Double))

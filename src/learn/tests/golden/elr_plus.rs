@@ -75,7 +75,7 @@ fn elr_plus_follows_pytorch() {
     for (step, expected) in (0..20).zip(ELR_PLUS["losses"].as_array().expect("a list")) {
         method.begin_step(0.005, StepPosition::usual(step as u64, length)).expect("it works");
         let output = method.compute(&batch(step), &[]).expect("it works");
-        let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
+        let sums = output.extra.values().map(|sum| sum / BATCH as f64);
         let found: Vec<f64> = sums.flat_map(|mean| flat(&mean)).collect();
         // As for plain training: float32 leaves float64 slowly.
         let tolerance = if step < 5 { 1e-5 } else { 1e-4 };

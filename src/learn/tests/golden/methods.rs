@@ -106,7 +106,7 @@ fn follows(expected: &Value, what: &str, shown: Shown, method: &mut impl Method)
         }
         method.begin_step(0.005, at).unwrap();
         let output = method.compute(&batch, &[]).expect("it works");
-        let sums = output.extra.iter().map(|sum| sum / BATCH as f64);
+        let sums = output.extra.values().map(|sum| sum / BATCH as f64);
         let cross_entropy = SampleLoss::CrossEntropy.of_samples(&output.logits, &batch.labels);
         let means = [cross_entropy.expect("it fits").mean(Kind::Double)].into_iter().chain(sums);
         let mut found: Vec<f64> = means.flat_map(|mean| flat(&mean)).collect();
@@ -309,7 +309,7 @@ fn a_matrix_read_from_a_file_equals_the_counted_one() {
         method.begin_step(0.005, at).expect("it works");
         let batch = Batch { other_views: Vec::new(), ..batch(0) };
         let extra = method.compute(&batch, &[]).expect("it works").extra;
-        (method, extra.iter().flat_map(flat).collect::<Vec<_>>())
+        (method, extra.values().flat_map(flat).collect::<Vec<_>>())
     };
     let counted = parameters("forward-correction", &json!({"transition": "known"}));
     let counted = Recipe::of(&counted);
