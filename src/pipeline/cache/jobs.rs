@@ -463,6 +463,16 @@ mod tests {
         sweep_new_files(&cache);
         assert_eq!(left.map(|name| cache.left(&name).is_ok()), [false, true, true]);
         assert!(!half.exists(), "its writing was cut off");
+        set_age(&cache.left_place(&left[1]), days);
+        // What cannot be read may need it.
+        fs::remove_file(jobs[1].spec()).expect("ours");
+        std::os::unix::fs::symlink("spec.json", jobs[1].spec()).expect("ours");
+        sweep_jobs(&cache);
+        assert!(cache.left(&left[1]).is_ok());
+        fs::remove_file(jobs[1].spec()).expect("ours");
+        durable::write_file(&jobs[1].spec(), b"{}").expect("ours");
+        sweep_jobs(&cache);
+        assert!(cache.left(&left[1]).is_err());
         let there = jobs.each_ref().map(|job| job.spec().exists());
         assert_eq!((there, cut_off.exists()), ([false, true, true, false, true, false], false));
     }

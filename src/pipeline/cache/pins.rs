@@ -108,13 +108,9 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
     let folder = layout.bucket(Bucket::Pins);
     let cannot_read =
         |path: &Path| format!("cannot read {}, where a process says what it uses", path.display());
-    let listing = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        other => Some(other.with_context(|| cannot_read(&folder))?),
-    };
     let mut live = Vec::new();
-    for entry in listing.into_iter().flatten() {
-        let path = entry.with_context(|| cannot_read(&folder))?.path();
+    for entry in disk::entries(&folder).with_context(|| cannot_read(&folder))? {
+        let path = entry.path();
         let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
         let mut file = match file {
             // It has just ended.
@@ -141,13 +137,8 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
 
 /// The pins of jobs that run elsewhere, or wait there.
 fn job_pins(layout: &Layout) -> io::Result<Vec<LivePin>> {
-    let listing = match fs::read_dir(layout.bucket(Bucket::Jobs)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
     let mut live = Vec::new();
-    for entry in listing {
-        let entry = entry?;
+    for entry in disk::entries(&layout.bucket(Bucket::Jobs))? {
         if entry.file_name().to_str().is_none_or(|name| name.parse::<StageKey>().is_err()) {
             continue;
         }

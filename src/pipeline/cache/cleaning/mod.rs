@@ -12,6 +12,7 @@ mod trash;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::ErrorKind::InvalidData;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,7 +28,7 @@ use super::lock::now;
 use super::opened::Cache;
 use super::own_pin::Pinned;
 use super::pins::{cleaner, cleaning_lock, pins_lock, read_pins};
-use super::{disk, durable, stamp};
+use super::{disk, durable, stamp, store};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;
@@ -157,12 +158,25 @@ impl Cache {
     }
 
     /// The keys that the stages of experiments had last, each with the experiment and the stage.
-    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, String, StageKey)> {
-        let heads = names::heads(self.layout()).into_iter();
-        heads.filter_map(|(experiment, stage)| {
-            let key = self.head(&experiment, &stage)?;
-            Some((experiment, stage, key))
-        })
+    ///
+    /// # Errors
+    /// When there may be one that cannot be read.
+    pub(crate) fn head_keys(&self) -> anyhow::Result<Vec<(String, String, StageKey)>> {
+        let mut keys = Vec::new();
+        for (experiment, stage) in names::heads(self.layout())? {
+            let place = self.layout().head(&experiment, &stage);
+            match disk::read_text(&place) {
+                Ok(text) => {
+                    keys.extend(text.trim().parse().ok().map(|key| (experiment, stage, key)));
+                }
+                // It is gone, or says nothing.
+                Err(error) if store::is_absence(&error) || error.kind() == InvalidData => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot read {}", place.display()));
+                }
+            }
+        }
+        Ok(keys)
     }
 
     fn choose(
@@ -265,7 +279,7 @@ impl Cache {
         let is_gone = |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());
         let leads_nowhere =
             |experiment: &str, stage: &str| self.head(experiment, stage).is_some_and(is_gone);
-        for (experiment, stage) in names::heads(layout) {
+        for (experiment, stage) in names::heads(layout).unwrap_or_default() {
             if !leads_nowhere(&experiment, &stage) {
                 continue;
             }

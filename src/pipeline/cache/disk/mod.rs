@@ -16,6 +16,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use anyhow::Context;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, RenameFlags, fchmod, linkat, openat, renameat, renameat_with, stat,
 };
@@ -92,6 +93,26 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 pub(super) fn list(path: &Path) -> io::Result<fs::ReadDir> {
     look_up()?;
     fs::read_dir(path)
+}
+
+/// What is in a folder; nothing where it is missing.
+///
+/// # Errors
+/// When it cannot be read, or not to its end: what is not seen is not to be taken for what is not there.
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listing => listing?.collect(),
+    }
+}
+
+/// The same, also nothing where a file is in its place; with what is said where it cannot be read.
+pub(super) fn certain_entries(folder: &Path) -> anyhow::Result<Vec<fs::DirEntry>> {
+    match entries(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        entries => entries
+            .with_context(|| format!("cannot list {}, which must be readable", folder.display())),
+    }
 }
 
 /// Reads a text.
