@@ -122,7 +122,7 @@ impl Cache {
         let path = self.layout().run(experiment, id);
         // In this order: a run that ends meanwhile has its last line.
         let is_running = Lock::is_taken(&path);
-        Ok((fs::read(path)?, is_running))
+        Ok((disk::read(&path, disk::LARGEST_TEXT)?, is_running))
     }
 
     /// How long the record of a run is to which its process still adds. `None` for a run that has ended.

@@ -5,7 +5,7 @@
 //! So what somebody has pinned, and finds afterwards, stays. Nothing else needs a lock.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ pub(super) fn cleaning_lock(layout: &Layout) -> PathBuf {
 
 /// Who cleans a cache now, in words.
 pub(super) fn cleaner(layout: &Layout) -> String {
-    let owner = fs::read(cleaning_lock(layout)).ok();
+    let owner = disk::read(&cleaning_lock(layout), disk::LARGEST_TEXT).ok();
     let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
     owner.map_or("another process".to_owned(), |owner| owner.to_string())
 }
@@ -111,7 +111,8 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
     let mut live = Vec::new();
     for entry in disk::entries(&folder).with_context(|| cannot_read(&folder))? {
         let path = entry.path();
-        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags).open(&path);
         let mut file = match file {
             // It has just ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -168,6 +169,8 @@ impl LivePin {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::digest::Encoder;
 

@@ -4,17 +4,19 @@
 //! Disposable: what is missing, stale or damaged in it is hashed again.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::stat::Stat;
-use super::{durable, file_digest};
+use super::{disk, durable, file_digest};
 use crate::digest::Digest;
 
 /// The first line has the checksum of all that follow it after this.
 const HEADER: &str = "pipeline stat index 3 ";
+
+/// A larger file is not one, in bytes: that would be of ten million files.
+const LARGEST: u64 = 2 << 30;
 
 /// A file changed this shortly before it was hashed could change again within the clock's grain and keep
 /// its stat, so its digest is not remembered.
@@ -85,7 +87,8 @@ impl StatIndex {
 impl Memory {
     /// An empty one when the file is missing or damaged.
     fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let bytes = disk::read(path, LARGEST).unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
         let parts = text.strip_prefix(HEADER).and_then(|text| text.split_once('\n'));
         match parts {
             Some((checksum, lines)) if checksum == checksum_of(lines) => {
@@ -145,6 +148,7 @@ fn parse_line(line: &str) -> Option<((u64, u64), (Stat, Digest))> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;

@@ -65,28 +65,37 @@ pub(super) fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 }
 
 /// A larger text is not one of a cache, in bytes.
-pub(super) const LARGEST_TEXT: u64 = 256 << 20;
+pub(crate) const LARGEST_TEXT: u64 = 256 << 20;
 
-/// Reads a file of at most so many bytes. Nothing is waited for: where a pipe is in its place, or more bytes, it fails as
+/// Opens a file to read it, with its length. Nothing is waited for: where a pipe is in its place, it fails as
 /// [`io::ErrorKind::InvalidData`].
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn open_file(path: &Path) -> io::Result<(File, u64)> {
     look_up()?;
-    let odd = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         // A socket.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return odd(error.to_string()),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(odd(error)),
         other => other?,
     };
     let found = file.metadata()?;
     if !found.is_file() {
-        return odd("it is not a regular file".to_owned());
+        return Err(odd("it is not a regular file"));
     }
+    Ok((file, found.len()))
+}
+
+/// Reads a file of at most so many bytes. Where it has more, or is not one, this fails as [`io::ErrorKind::InvalidData`].
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, length) = open_file(path)?;
     // It can grow meanwhile.
-    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(most)).unwrap_or(0));
-    if found.len() > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
-        return odd(format!("it has more than {most} bytes"));
+    let mut bytes = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or(0));
+    if length > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
+        return Err(odd(format!("it has more than {most} bytes")));
     }
     Ok(bytes)
+}
+
+fn odd(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// Lists a folder.

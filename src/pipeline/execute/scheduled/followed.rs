@@ -13,7 +13,7 @@ use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder, Lock, Record, create_folder};
+use crate::cache::{Cache, JobFolder, LARGEST_TEXT, Lock, Record, create_folder, read_file};
 use crate::key::StageKey;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
@@ -658,7 +658,7 @@ impl Followed {
 
 /// The end of what the script of a job printed.
 fn last_lines(folder: &JobFolder) -> Vec<String> {
-    let text = std::fs::read(folder.output()).unwrap_or_default();
+    let text = read_file(&folder.output(), LARGEST_TEXT).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));
