@@ -62,7 +62,8 @@ fn a_history_that_cannot_be_listed_is_not_an_empty_one() {
     for looks in ["history", "history experiment.toml", "results experiment.toml one", "gc"] {
         let ended = with_mode(&runs, 0o300, || project.pipeline(looks));
         assert_eq!(ended.code(), Some(2), "{looks}: {ended}");
-        assert!(ended.stderr.contains("cache/history/runs/one, which must be readable"), "{ended}");
+        let said = ["error: cannot ", "cache/history/runs/one", "Permission denied"];
+        assert!(said.iter().all(|said| ended.stderr.contains(said)), "{ended}");
     }
     // Nothing of what is to be done depends on it.
     let ended = with_mode(&runs, 0o300, || project.pipeline("status experiment.toml"));
