@@ -83,7 +83,7 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     pub(crate) fn of(cache: &Cache, experiment: &str, activities: &Activities<'_>) -> Self {
-        let names = cache.runs(experiment);
+        let names = cache.runs(experiment).unwrap_or_default();
         let newest = names.first().cloned();
         let runs = names.into_iter().take(RUNS);
         let runs = runs.filter_map(|id| {

@@ -209,11 +209,16 @@ impl Facts for CacheFacts<'_> {
             Err(Unreadable::OtherVersion) => Err(NoResult::RecordOfOtherVersion),
             Err(Unreadable::Inaccessible) => Err(NoResult::RecordInaccessible),
             Err(Unreadable::Missing) => Err(match self.cache.why_withdrawn(key) {
-                Some(reason) => NoResult::Withdrawn(reason),
-                None if self.shared.is_some_and(|shared| shared.is_out_of_reach(key)) => {
+                Ok(Some(reason)) => NoResult::Withdrawn(reason),
+                // Then none from elsewhere counts either.
+                Err(error) => {
+                    let folder = self.cache.layout().withdrawn_records();
+                    NoResult::Withdrawn(format!("cannot look into {}: {error}", folder.display()))
+                }
+                Ok(None) if self.shared.is_some_and(|shared| shared.is_out_of_reach(key)) => {
                     NoResult::OutOfReach
                 }
-                None => NoResult::NoRecord,
+                Ok(None) => NoResult::NoRecord,
             }),
         }
     }

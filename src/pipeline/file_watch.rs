@@ -170,9 +170,9 @@ fn explained(error: notify::Error, path: &Path) -> anyhow::Error {
     }
 }
 
-/// The nearest folder above that exists.
-fn folder_of(path: &Path) -> Option<&Path> {
-    path.ancestors().skip(1).find(|above| above.is_dir())
+/// The folders above that exist: each reports that the next one is replaced.
+fn folders_above(path: &Path) -> impl Iterator<Item = &Path> {
+    path.ancestors().skip(1).filter(|above| above.is_dir())
 }
 
 /// The targets under the only names by which the system reports them: those without links in them.
@@ -197,10 +197,10 @@ impl Relevant {
         Self { ends, ways, ignored }
     }
 
-    /// The folders to watch. A file or link is watched through its folder: an editor puts a new file in its place. What does not
-    /// exist yet is watched through the nearest folder above that does.
+    /// The folders to watch. A file or link is watched through its folder: an editor puts a new file in its place; and so is each
+    /// folder above. What does not exist yet is watched through those above that do.
     fn watched(&self) -> BTreeMap<PathBuf, RecursiveMode> {
-        let above = self.ends.iter().chain(&self.ways).filter_map(|path| folder_of(path));
+        let above = self.ends.iter().chain(&self.ways).flat_map(|path| folders_above(path));
         let mut watched: BTreeMap<PathBuf, RecursiveMode> =
             above.map(|above| (above.to_owned(), RecursiveMode::NonRecursive)).collect();
         let whole: Vec<&PathBuf> = self.ends.iter().filter(|end| end.is_dir()).collect();
@@ -372,6 +372,27 @@ mod tests {
         assert!(reports(&targets("later/../cur/x"), || {
             fs::create_dir(at("later")).expect("a folder");
         }));
+    }
+
+    #[test]
+    fn a_folder_further_up_may_be_replaced() {
+        let top = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| top.path().join(name);
+        let rename = |from: &str, to: &str| fs::rename(at(from), at(to)).expect("a new name");
+        for (round, target) in ["a/b/c/x", "a/b/c", "a/b/c/later/y"].into_iter().enumerate() {
+            for folder in ["a/b/c", "new/b/c"] {
+                fs::create_dir_all(at(folder)).expect("a folder");
+                fs::write(at(folder).join("x"), folder).expect("writable");
+            }
+            let targets = Targets { paths: [at(target)].into(), ignored: None };
+            let replace = || {
+                rename("a", &format!("old-{round}"));
+                rename("new", "a");
+            };
+            assert!(reports(&targets, replace), "{target}");
+            let beside = || fs::write(at("a/b/y"), "1").and(fs::write(at("y"), "1"));
+            assert!(is_silent(&targets, || beside().expect("writable")), "{target}");
+        }
     }
 
     #[test]

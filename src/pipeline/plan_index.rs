@@ -409,7 +409,7 @@ impl PlanIndex {
     }
 
     fn read(cache: &Cache, asked: &Asked) -> Option<Self> {
-        let text = fs::read(cache.layout().index(&asked.digest)).ok()?;
+        let text = cache.kept_index(&asked.digest)?;
         let (checksum, rest) = text.strip_prefix(HEADER.as_bytes())?.split_at_checked(DIGITS)?;
         let rest = rest.strip_prefix(b"\n")?;
         let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;

@@ -164,17 +164,7 @@ fn a_pipe_or_an_endless_file_in_the_place_of_a_record_stops_nobody() {
         let project = project();
         let records = walk(&project.cache("records")).into_iter().filter(|path| path.is_file());
         for record in records {
-            fs::remove_file(&record).expect("it is ours");
-            match is_pipe {
-                true => {
-                    let made = std::process::Command::new("mkfifo").arg(&record).status();
-                    assert!(made.expect("mkfifo runs").success());
-                }
-                false => {
-                    let file = fs::File::create(&record).expect("writable");
-                    file.set_len(1 << 40).expect("ours");
-                }
-            }
+            replace_by_pipe_or_endless(&record, is_pipe);
         }
         for looks in ["status experiment.toml", "results experiment.toml", "gc -n", "verify --all"]
         {
@@ -185,6 +175,73 @@ fn a_pipe_or_an_endless_file_in_the_place_of_a_record_stops_nobody() {
         assert_eq!(ended.success().matches(" ran").count(), 4, "{ended}");
         let ended = in_time(&project, "run experiment.toml");
         assert_eq!(ended.success().matches(" fresh").count(), 4, "{ended}");
+    }
+}
+
+#[test]
+fn a_pipe_or_an_endless_file_in_the_place_of_what_was_noted_stops_nobody() {
+    for is_pipe in [true, false] {
+        let project = Sandbox::new(READS);
+        project.write("words.txt", "one two");
+        let run = || in_time(&project, "run experiment.toml");
+        run().success();
+        let id = &names(&project.cache("history/runs/reads"))[0];
+        let key = project.read("cache/heads/reads/words").trim().to_owned();
+        let notes = ["indexes", "history/plans", "history/manifests"];
+        let notes = notes.into_iter().flat_map(|folder| walk(&project.cache(folder)));
+        let others = ["stat.idx".to_owned(), format!("running/{key}"), format!("pins/{key}")];
+        let others = others.map(|file| project.cache(&file));
+        fs::create_dir_all(project.cache("running")).expect("ours");
+        for file in notes.chain(others) {
+            replace_by_pipe_or_endless(&file, is_pipe);
+        }
+        let looks = ["status", "plan", "results", "history"];
+        for looks in looks.map(|command| format!("{command} experiment.toml")) {
+            let ended = in_time(&project, &looks);
+            assert_eq!(ended.code(), Some(0), "{looks}: {ended}");
+        }
+        assert_eq!(in_time(&project, "gc").code(), Some(0));
+        assert_eq!(run().success(), "words fresh");
+        assert_eq!(run().success(), "words fresh");
+        // Of a run it would not be known what it used.
+        let record = project.cache(&format!("history/runs/reads/{id}"));
+        replace_by_pipe_or_endless(&record, is_pipe);
+        let ended = in_time(&project, "gc");
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        assert!(ended.stderr.contains(&format!("cannot read {}", record.display())), "{ended}");
+        for looks in ["history", "status experiment.toml", "results experiment.toml"] {
+            let ended = in_time(&project, looks);
+            assert_eq!(ended.code(), Some(0), "{looks}: {ended}");
+        }
+        assert_eq!(run().success(), "words fresh");
+    }
+}
+
+/// A stage that reads a file outside of the cache.
+const READS: &str = r#"
+[experiment]
+name = "reads"
+
+[stages.words]
+kind = "command"
+files = ["words.txt"]
+shell = 'wc -w < words.txt > "$PIPELINE_OUTPUT/count"'
+"#;
+
+/// Puts a pipe, or a file of a terabyte, in the place of a file.
+fn replace_by_pipe_or_endless(path: &Path, is_pipe: bool) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        removed => removed.expect("it is ours"),
+    }
+    match is_pipe {
+        true => {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.expect("mkfifo runs").success());
+        }
+        false => {
+            fs::File::create(path).expect("writable").set_len(1 << 40).expect("ours");
+        }
     }
 }
 

@@ -72,6 +72,7 @@ mod there;
 mod together;
 mod tracking;
 mod tutorial;
+mod unreadable;
 mod users;
 mod verify;
 mod verify_rerun;

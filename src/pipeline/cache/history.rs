@@ -85,31 +85,36 @@ impl Cache {
     }
 
     /// The digests of all texts of a kind.
-    pub(crate) fn documents(&self, kind: Document) -> impl Iterator<Item = Digest> {
-        let listing = fs::read_dir(self.layout().documents(kind)).into_iter().flatten().flatten();
-        listing.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok())
+    ///
+    /// # Errors
+    /// When it is not known what there is, as for what follows.
+    pub(crate) fn documents(&self, kind: Document) -> anyhow::Result<Vec<Digest>> {
+        let entries = disk::certain_entries(&self.layout().documents(kind))?.into_iter();
+        let digests = entries
+            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
+        Ok(digests.collect())
     }
 
     /// The experiments of which runs are recorded, sorted.
-    pub(crate) fn experiments(&self) -> Vec<String> {
-        let listing = fs::read_dir(self.layout().all_runs()).into_iter().flatten().flatten();
+    pub(crate) fn experiments(&self) -> anyhow::Result<Vec<String>> {
+        let entries = disk::certain_entries(&self.layout().all_runs())?.into_iter();
         // Files of others may be beside them.
-        let listing = listing.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_file()));
-        let mut names: Vec<String> =
-            listing.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let folders = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_file()));
+        let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.collect();
         names.sort();
-        names
+        Ok(names)
     }
 
     /// The names of the recorded runs of an experiment, newest first.
-    pub(crate) fn runs(&self, experiment: &str) -> Vec<String> {
-        let listing = fs::read_dir(self.layout().runs(experiment)).into_iter().flatten().flatten();
-        let names = listing.filter_map(|entry| {
+    pub(crate) fn runs(&self, experiment: &str) -> anyhow::Result<Vec<String>> {
+        let entries = disk::certain_entries(&self.layout().runs(experiment))?.into_iter();
+        let names = entries.filter_map(|entry| {
             Some(entry.file_name().to_str()?.strip_suffix(RUN_SUFFIX)?.to_owned())
         });
         let mut names: Vec<String> = names.collect();
         names.sort_unstable_by(|one, other| other.cmp(one));
-        names
+        Ok(names)
     }
 
     /// The record of a run, and whether its process still adds to it.
@@ -117,7 +122,7 @@ impl Cache {
         let path = self.layout().run(experiment, id);
         // In this order: a run that ends meanwhile has its last line.
         let is_running = Lock::is_taken(&path);
-        Ok((fs::read(path)?, is_running))
+        Ok((disk::read(&path, disk::LARGEST_TEXT)?, is_running))
     }
 
     /// How long the record of a run is to which its process still adds. `None` for a run that has ended.

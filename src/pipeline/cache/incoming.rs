@@ -92,8 +92,16 @@ impl Cache {
     }
 
     fn refuse_withdrawn(&self, record: &Record) -> anyhow::Result<()> {
+        let why = self.why_withdrawn(&record.key).with_context(|| {
+            let folder = self.layout.withdrawn_records();
+            format!(
+                "cannot look into {}: whether the result of {} was withdrawn here is not known",
+                folder.display(),
+                record.name()
+            )
+        })?;
         ensure!(
-            self.why_withdrawn(&record.key).is_none(),
+            why.is_none(),
             "the result of {} was withdrawn here, and does not come back by itself",
             record.name()
         );

@@ -17,7 +17,7 @@
 //!
 //! The folder goes when somebody who followed the job has seen its end; if nobody comes, some days after it. Does not depend on what is in these files.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,8 @@ impl Cache {
     /// What was kept under this name.
     pub(crate) fn left(&self, name: &Digest) -> anyhow::Result<Vec<u8>> {
         let place = self.left_place(name);
-        fs::read(&place).with_context(|| format!("cannot read {}", place.display()))
+        let content = disk::read(&place, disk::LARGEST_TEXT);
+        content.with_context(|| format!("cannot read {}", place.display()))
     }
 
     fn left_place(&self, name: &Digest) -> PathBuf {
@@ -184,7 +185,7 @@ impl JobFolder {
 
     /// What was remembered of that.
     pub(crate) fn waits(&self) -> Option<String> {
-        fs::read_to_string(self.place.join("waits")).ok()
+        disk::read_text(&self.place.join("waits")).ok()
     }
 
     /// Writes one of its files, or removes it.
@@ -203,12 +204,12 @@ impl JobFolder {
 
     /// What was remembered of that.
     pub(crate) fn handed_over(&self) -> Option<Vec<u8>> {
-        fs::read(self.place.join("handed-over")).ok()
+        disk::read(&self.place.join("handed-over"), disk::LARGEST_TEXT).ok()
     }
 
     /// What was remembered of the submission.
     pub(crate) fn submitted(&self) -> Option<Vec<u8>> {
-        fs::read(self.place.join("submitted")).ok()
+        disk::read(&self.place.join("submitted"), disk::LARGEST_TEXT).ok()
     }
 
     /// What the job has reported after the first `from` bytes, in whole lines. Nothing where it has not begun.
@@ -251,11 +252,11 @@ impl JobFolder {
     /// What it reports. `None` where it has not begun.
     fn open_events(&self) -> io::Result<Option<File>> {
         // Opened again each time: only then does a file system of another machine look at what is new.
-        match File::open(self.events_place()) {
+        match disk::open_file(&self.events_place()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && folder_exists(&self.place) => {
                 Ok(None)
             }
-            other => other.map(Some),
+            other => other.map(|(file, _)| Some(file)),
         }
     }
 
@@ -335,7 +336,11 @@ fn cannot_write(place: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::mpsc;
     use std::time::{Duration, SystemTime};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::super::pins::read_pins;
     use super::super::sweep::{sweep_jobs, sweep_new_files};
@@ -463,8 +468,39 @@ mod tests {
         sweep_new_files(&cache);
         assert_eq!(left.map(|name| cache.left(&name).is_ok()), [false, true, true]);
         assert!(!half.exists(), "its writing was cut off");
+        set_age(&cache.left_place(&left[1]), days);
+        // What cannot be read may need it.
+        fs::remove_file(jobs[1].spec()).expect("ours");
+        std::os::unix::fs::symlink("spec.json", jobs[1].spec()).expect("ours");
+        sweep_jobs(&cache);
+        assert!(cache.left(&left[1]).is_ok());
+        fs::remove_file(jobs[1].spec()).expect("ours");
+        durable::write_file(&jobs[1].spec(), b"{}").expect("ours");
+        sweep_jobs(&cache);
+        assert!(cache.left(&left[1]).is_err());
         let there = jobs.each_ref().map(|job| job.spec().exists());
         assert_eq!((there, cut_off.exists()), ([false, true, true, false, true, false], false));
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_of_a_job_stops_nobody() {
+        let (_folder, cache) = cache();
+        let key = StageKey::of(&[]);
+        let job = cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new");
+        let left = Encoder::new("test").finish();
+        let files =
+            ["waits", "handed-over", "submitted", "events"].map(|name| job.place.join(name));
+        for file in files.iter().chain([&cache.left_place(&left)]) {
+            mknodat(CWD, file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("ours");
+        }
+        let (say, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            let files = [job.waits().is_none(), job.handed_over().is_none()];
+            let said = [job.events(0).is_err(), job.last_event().is_err()];
+            say.send((files, job.submitted().is_none(), said, cache.left(&left).is_err()))
+        });
+        let said = said.recv_timeout(Duration::from_secs(20));
+        assert_eq!(said, Ok(([true; 2], true, [true; 2], true)));
     }
 
     #[test]

@@ -172,7 +172,10 @@ impl Found {
         if folder.is_symlink() {
             return found;
         }
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let entries = disk::entries(folder);
+        // What cannot be seen may be something of people.
+        found.is_ours = entries.is_ok();
+        for entry in entries.unwrap_or_default() {
             let name = entry.file_name().into_string();
             match (name, target(&entry.path())) {
                 (Ok(name), Some(_)) if name.starts_with(durable::NEW) => {}

@@ -152,9 +152,9 @@ fn open(path: &Path) -> anyhow::Result<File> {
     file.with_context(|| cannot_open(path))
 }
 
-/// Opens a lock file to read it, and not what a link in its place leads to.
+/// Opens a lock file to read it, and not what a link in its place leads to. Nobody is waited for, as a pipe in its place would.
 fn open_to_read(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 fn cannot_open(path: &Path) -> String {

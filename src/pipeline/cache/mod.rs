@@ -45,13 +45,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use pipeline_stages::known::Known;
 use pipeline_stages::{ArtifactType, checkpoint};
 
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
+pub(crate) use disk::{LARGEST_TEXT, read as read_file};
 pub(crate) use durability::{Durability, boot};
 pub(crate) use durable::{create_folder, forget_file, write_disposable};
 pub(crate) use entry::EntryKind;
@@ -161,13 +162,15 @@ impl Cache {
     }
 
     /// The digests of all artifacts in the store, sorted.
-    pub(crate) fn artifacts(&self) -> Vec<Digest> {
-        let listing =
-            fs::read_dir(self.layout.bucket(Bucket::Store)).into_iter().flatten().flatten();
-        let names = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub(crate) fn artifacts(&self) -> anyhow::Result<Vec<Digest>> {
+        let entries = disk::certain_entries(&self.layout.bucket(Bucket::Store))?.into_iter();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let mut digests: Vec<Digest> = names.collect();
         digests.sort();
-        digests
+        Ok(digests)
     }
 
     /// Whether a stage of this experiment may ever have run.
@@ -289,7 +292,13 @@ impl Cache {
         if self.layout.version().exists() {
             return Ok(());
         }
-        if let Some(other) = entry_of_others(root) {
+        let other = entry_of_others(root).with_context(|| {
+            format!(
+                "cannot list {}, and it may contain something else than a cache: name another folder with --cache",
+                root.display()
+            )
+        })?;
+        if let Some(other) = other {
             bail!(
                 "{} contains '{}' and is not a cache of pipeline: name another folder with --cache",
                 root.display(),
@@ -310,14 +319,14 @@ pub(crate) fn is_of_others(root: &Path) -> bool {
     let layout = Layout::new(root.to_owned());
     let results = [Bucket::Store, Bucket::Records].map(|bucket| layout.bucket(bucket));
     let is_ours = layout.version().exists() || results.iter().any(|results| results.exists());
-    !is_ours && entry_of_others(root).is_some()
+    !is_ours && entry_of_others(root).is_ok_and(|other| other.is_some())
 }
 
 /// What a folder has that no cache has. Entries of ours may be there without a VERSION: another process can be making the cache right now, or it was lost.
-fn entry_of_others(root: &Path) -> Option<std::ffi::OsString> {
-    let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name()).find(|name| {
+fn entry_of_others(root: &Path) -> io::Result<Option<std::ffi::OsString>> {
+    let mut names = disk::entries(root)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.find(|name| {
         let name = name.to_string_lossy();
         !Layout::is_ours(&name) && !name.starts_with(durable::NEW)
-    })
+    }))
 }

@@ -5,7 +5,7 @@
 //! So what somebody has pinned, and finds afterwards, stays. Nothing else needs a lock.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ pub(super) fn cleaning_lock(layout: &Layout) -> PathBuf {
 
 /// Who cleans a cache now, in words.
 pub(super) fn cleaner(layout: &Layout) -> String {
-    let owner = fs::read(cleaning_lock(layout)).ok();
+    let owner = disk::read(&cleaning_lock(layout), disk::LARGEST_TEXT).ok();
     let owner: Option<Owner> = owner.and_then(|text| serde_json::from_slice(&text).ok());
     owner.map_or("another process".to_owned(), |owner| owner.to_string())
 }
@@ -108,14 +108,11 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
     let folder = layout.bucket(Bucket::Pins);
     let cannot_read =
         |path: &Path| format!("cannot read {}, where a process says what it uses", path.display());
-    let listing = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        other => Some(other.with_context(|| cannot_read(&folder))?),
-    };
     let mut live = Vec::new();
-    for entry in listing.into_iter().flatten() {
-        let path = entry.with_context(|| cannot_read(&folder))?.path();
-        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+    for entry in disk::entries(&folder).with_context(|| cannot_read(&folder))? {
+        let path = entry.path();
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = File::options().read(true).custom_flags(flags).open(&path);
         let mut file = match file {
             // It has just ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -141,13 +138,8 @@ pub(super) fn read_pins(layout: &Layout, sweeps: bool) -> anyhow::Result<Vec<Liv
 
 /// The pins of jobs that run elsewhere, or wait there.
 fn job_pins(layout: &Layout) -> io::Result<Vec<LivePin>> {
-    let listing = match fs::read_dir(layout.bucket(Bucket::Jobs)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
     let mut live = Vec::new();
-    for entry in listing {
-        let entry = entry?;
+    for entry in disk::entries(&layout.bucket(Bucket::Jobs))? {
         if entry.file_name().to_str().is_none_or(|name| name.parse::<StageKey>().is_err()) {
             continue;
         }
@@ -177,6 +169,8 @@ impl LivePin {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::digest::Encoder;
 

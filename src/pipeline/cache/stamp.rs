@@ -363,6 +363,11 @@ impl Cache {
         durable::write_disposable(&place, content)
     }
 
+    /// What was kept in an index. `None` where there is none, or something else is in its place.
+    pub(crate) fn kept_index(&self, asked: &Digest) -> Option<Vec<u8>> {
+        disk::read(&self.layout().index(asked), disk::LARGEST_TEXT).ok()
+    }
+
     /// What every index of this cache was made with, until something is removed.
     pub(crate) fn generation(&self) -> String {
         disk::read_text(&self.layout().generation()).unwrap_or_default()

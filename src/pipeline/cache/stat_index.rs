@@ -3,18 +3,20 @@
 //!
 //! Disposable: what is missing, stale or damaged in it is hashed again.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::stat::Stat;
-use super::{durable, file_digest};
+use super::{disk, durable, file_digest};
 use crate::digest::Digest;
 
 /// The first line has the checksum of all that follow it after this.
 const HEADER: &str = "pipeline stat index 3 ";
+
+/// A larger file is not one, in bytes: that would be of ten million files.
+const LARGEST: u64 = 2 << 30;
 
 /// A file changed this shortly before it was hashed could change again within the clock's grain and keep
 /// its stat, so its digest is not remembered.
@@ -53,6 +55,17 @@ impl StatIndex {
         Ok(())
     }
 
+    /// Forgets the files in an index whose content is not `needed`.
+    pub(super) fn forget_but(path: &Path, needed: &HashSet<Digest>) -> anyhow::Result<()> {
+        let mut memory = Memory::read(path);
+        let before = memory.known.len();
+        memory.known.retain(|_, (_, digest)| needed.contains(digest));
+        if memory.known.len() == before {
+            return Ok(());
+        }
+        durable::write_file(path, memory.text().as_bytes())
+    }
+
     /// The digest of a file with this stat.
     pub(super) fn digest(&self, path: &Path, stat: &Stat) -> anyhow::Result<Digest> {
         self.digest_by(stat, || file_digest::digest_file(path))
@@ -85,7 +98,8 @@ impl StatIndex {
 impl Memory {
     /// An empty one when the file is missing or damaged.
     fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let bytes = disk::read(path, LARGEST).unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
         let parts = text.strip_prefix(HEADER).and_then(|text| text.split_once('\n'));
         match parts {
             Some((checksum, lines)) if checksum == checksum_of(lines) => {
@@ -145,6 +159,7 @@ fn parse_line(line: &str) -> Option<((u64, u64), (Stat, Digest))> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -224,6 +239,36 @@ mod tests {
         fs::remove_file(&path).expect("there");
         assert!(index.digest(&path, &Stat { size: 1, ..STAT }).is_err());
         assert!(index.digest(&path, &Stat { size: 2, ..STAT }).is_ok());
+    }
+
+    #[test]
+    fn files_with_other_content_than_is_needed_are_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("stat.idx");
+        let digest = |number| Encoder::new("test").number(number).finish();
+        let known = [1, 2, 3].map(|inode| {
+            let stat = Stat { inode, ..STAT };
+            ((stat.device, stat.inode), (stat, digest(inode)))
+        });
+        let text = Memory { known: known.into(), is_new: true }.text();
+        fs::write(&path, &text).expect("writable");
+        let forget_but = |needed: &[u64]| {
+            let needed = needed.iter().map(|number| digest(*number)).collect();
+            StatIndex::forget_but(&path, &needed).expect("writable");
+            let mut left: Vec<u64> =
+                Memory::read(&path).known.into_keys().map(|(_, inode)| inode).collect();
+            left.sort_unstable();
+            left
+        };
+        assert_eq!(forget_but(&[3, 2, 1, 7]), [1, 2, 3]);
+        assert_eq!(fs::read_to_string(&path).expect("readable"), text);
+        assert_eq!(forget_but(&[2, 3]), [2, 3]);
+        assert_eq!(forget_but(&[]), [0; 0]);
+        fs::write(&path, "damaged").expect("writable");
+        assert_eq!(forget_but(&[2]), [0; 0]);
+        fs::remove_file(&path).expect("ours");
+        assert_eq!(forget_but(&[2]), [0; 0]);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::lock::Lock;
 use super::opened::Cache;
 use super::pins::{pins_lock, read_pins};
 use super::work::{discard, lock_name};
-use super::{cleaning, disk, durable};
+use super::{cleaning, disk, durable, store};
 use crate::digest::Digest;
 use crate::key::StageKey;
 
@@ -122,8 +122,14 @@ pub(super) fn sweep_jobs(cache: &Cache) {
 
 /// Whether a job names what was kept under this name: it may have waited in its queue for longer than that is kept.
 fn is_needed(cache: &Cache, left: &str) -> bool {
-    let mut jobs = cache.job_keys().filter_map(|key| cache.job(&key));
-    jobs.any(|job| fs::read_to_string(job.spec()).is_ok_and(|spec| spec.contains(left)))
+    // What cannot be read may name it.
+    let Ok(jobs) = disk::entries(&cache.layout().bucket(Bucket::Jobs)) else { return true };
+    let keys = jobs.iter().filter_map(|job| job.file_name().to_str()?.parse().ok());
+    let mut specs = keys.map(|key: StageKey| disk::read_text(&cache.job_place(&key).spec()));
+    specs.any(|spec| match spec {
+        Ok(spec) => spec.contains(left),
+        Err(error) => !store::is_absence(&error),
+    })
 }
 
 /// Whether whoever made it was killed before its scheduler had it. Where that was asked to take it, and the answer is lost, it may wait there.

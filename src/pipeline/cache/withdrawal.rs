@@ -3,9 +3,8 @@
 //! They move to the quarantine with the reason, where nothing uses them, and can be brought back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -94,30 +93,50 @@ impl Cache {
 
     /// Why the record of a key no longer counts. `None` where there is no such record.
     pub(crate) fn withdrawn(&self, key: &StageKey) -> Option<Withdrawn> {
-        let place = self.layout.withdrawn(key);
-        let record = Record::read(&place, key).ok()?;
-        Some(Withdrawn { record, reason: self.why_withdrawn(key).unwrap_or_default() })
+        self.read_withdrawn(key).ok()
+    }
+
+    fn read_withdrawn(&self, key: &StageKey) -> Result<Withdrawn, Unreadable> {
+        let record = Record::read(&self.layout.withdrawn(key), key)?;
+        let reason = self.why_withdrawn(key).ok().flatten().unwrap_or_default();
+        Ok(Withdrawn { record, reason })
     }
 
     /// Why a record of a key was withdrawn here, also once it was cleaned away. `None` where none was, or its stage has run again.
-    pub(crate) fn why_withdrawn(&self, key: &StageKey) -> Option<String> {
+    ///
+    /// # Errors
+    /// When there may be one, and it cannot be seen.
+    pub(crate) fn why_withdrawn(&self, key: &StageKey) -> io::Result<Option<String>> {
         let place = self.layout.withdrawn(key);
         match disk::read_text(&place.with_extension("reason")) {
-            Ok(reason) => Some(reason.trim().to_owned()),
-            Err(_) => place.exists().then(String::new),
+            Ok(reason) => Ok(Some(reason.trim().to_owned())),
+            // It says nothing, and is there.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(String::new())),
+            Err(error) if !store::is_absence(&error) => Err(error),
+            Err(_) => match place.symlink_metadata() {
+                Err(error) if !store::is_absence(&error) => Err(error),
+                found => Ok(found.is_ok().then(String::new)),
+            },
         }
     }
 
     /// All records that no longer count, sorted by their names.
-    pub(crate) fn all_withdrawn(&self) -> Vec<Withdrawn> {
-        let listing = fs::read_dir(self.layout.withdrawn_records()).into_iter().flatten().flatten();
-        let names = listing.map(|entry| PathBuf::from(entry.file_name()));
-        let names =
-            names.filter(|name| name.extension().is_some_and(|extension| extension == "json"));
-        let keys = names.filter_map(|name| name.file_stem()?.to_str()?.parse().ok());
-        let mut all: Vec<Withdrawn> = keys.filter_map(|key| self.withdrawn(&key)).collect();
-        all.sort_by_key(|one| one.record.name());
-        all
+    ///
+    /// # Errors
+    /// When there may be one that cannot be read.
+    pub(crate) fn all_withdrawn(&self) -> anyhow::Result<Vec<Withdrawn>> {
+        let mut all = Vec::new();
+        for entry in disk::certain_entries(&self.layout.withdrawn_records())? {
+            let name = entry.file_name();
+            let key = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
+            let Some(key) = key else { continue };
+            match self.read_withdrawn(&key) {
+                Err(Unreadable::Inaccessible) => bail!(cannot_read(&entry.path())),
+                found => all.extend(found),
+            }
+        }
+        all.sort_by_key(|one: &Withdrawn| one.record.name());
+        Ok(all)
     }
 
     /// Lets a withdrawn record count again, if its artifact exists and its stage has not run again.
@@ -132,7 +151,11 @@ impl Cache {
             Err(Unreadable::Inaccessible) => bail!("cannot read the record that there is of {key}"),
             Err(_) => {}
         }
-        let Ok(record) = Record::read(&place, key) else { return Ok(Restored::ArtifactGone) };
+        let record = match Record::read(&place, key) {
+            Err(Unreadable::Inaccessible) => bail!(cannot_read(&place)),
+            Err(_) => return Ok(Restored::ArtifactGone),
+            Ok(record) => record,
+        };
         // Whoever cleans leaves it where it is from here on.
         self.pin([Pinned::Key(*key), Pinned::Artifact(record.output.digest)], |_| {})?;
         if !store::exists(&self.layout, &record.output.digest) {
@@ -148,6 +171,10 @@ impl Cache {
         let _ = disk::remove_file(&place.with_extension("reason"));
         Ok(Restored::CountsAgain)
     }
+}
+
+fn cannot_read(withdrawn: &Path) -> String {
+    format!("cannot read the withdrawn record {}: make it readable", withdrawn.display())
 }
 
 /// The records that were made from these artifacts, directly or not, each with the artifact that spoils it. An
@@ -188,6 +215,7 @@ mod tests {
 
     use super::*;
 
+    use crate::cache::Bucket;
     use crate::digest::Encoder;
 
     fn digest(text: &str) -> Digest {
@@ -215,11 +243,39 @@ mod tests {
         cache.prepare().expect("writable");
         let record = record("a");
         cache.withdraw(&record, "it was made from b").expect("writable");
-        assert_eq!(cache.why_withdrawn(&record.key), None);
+        assert_eq!(cache.why_withdrawn(&record.key).expect("readable"), None);
         // Where somebody else was faster, theirs stays.
         durable::write_file(&cache.layout.withdrawn(&record.key), b"a record").expect("writable");
         cache.withdraw(&record, "it was made from b").expect("writable");
-        assert_eq!(cache.why_withdrawn(&record.key).as_deref(), Some("it was made from b"));
+        let why = cache.why_withdrawn(&record.key).expect("readable");
+        assert_eq!(why.as_deref(), Some("it was made from b"));
+    }
+
+    #[test]
+    fn where_it_cannot_be_seen_what_was_withdrawn_nothing_counts_as_not_withdrawn() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
+        cache.prepare().expect("writable");
+        let record = record("a");
+        let reason = cache.layout.withdrawn(&record.key).with_extension("reason");
+        // It cannot be followed, also by root.
+        let put_loop = |place: &Path| {
+            std::os::unix::fs::symlink(place.file_name().expect("a name"), place).expect("ours");
+        };
+        let is_refused = || {
+            let received = cache.receive(&record).map(drop).map_err(|error| format!("{error:#}"));
+            received.is_err_and(|error| error.contains("was withdrawn here is not known"))
+        };
+        assert!(!is_refused() && cache.all_withdrawn().expect("nothing").is_empty());
+        put_loop(&cache.layout.bucket(Bucket::Quarantine));
+        assert!(is_refused() && cache.all_withdrawn().is_err());
+        std::fs::remove_file(cache.layout.bucket(Bucket::Quarantine)).expect("ours");
+        durable::create_folder(&cache.layout.withdrawn_records()).expect("writable");
+        assert!(!is_refused());
+        put_loop(&reason);
+        assert!(is_refused());
+        put_loop(&cache.layout.withdrawn(&record.key));
+        assert!(cache.all_withdrawn().is_err() && cache.restore(&record.key).is_err());
     }
 
     #[test]

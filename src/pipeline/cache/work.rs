@@ -36,12 +36,8 @@ impl WorkFolder {
     pub(super) fn make(layout: &Layout, name: &str, lock: Lock) -> anyhow::Result<Self> {
         // What an earlier process left, or one that has lost the lock and must not record anything now.
         let works = layout.bucket(Bucket::Tmp);
-        let listed: Vec<_> = match disk::list(&works) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            // All of them first: each gets another name.
-            listed => listed.with_context(|| format!("cannot list {}", works.display()))?.collect(),
-        };
-        for entry in listed.into_iter().flatten() {
+        // All of them first: each gets another name.
+        for entry in disk::certain_entries(&works)? {
             if entry.file_name().to_str().and_then(lock_name) == Some(name) {
                 discard(layout, &entry.path(), name);
             }

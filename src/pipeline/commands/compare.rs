@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
     };
     let every: Vec<&StageName> = project.graph.order().collect();
     let plan = project.plan(&project.with_inputs(&every));
-    let mut all = AllRecorded::read(&project, &plan);
+    let mut all = AllRecorded::read(&project, &plan)?;
     let (one, other) = (find(&project, &mut all, one)?, find(&project, &mut all, other)?);
     if arguments.json {
         print_json(&to_json(&one, &other))?;

@@ -37,14 +37,14 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
         }
         None => {
             let cache = cache_here(arguments.cache.as_deref())?;
-            let experiments = cache.experiments();
+            let experiments = cache.experiments()?;
             (cache, experiments)
         }
     };
-    let runs = experiments.iter().flat_map(|experiment| {
-        cache.runs(experiment).into_iter().map(move |id| (id, experiment.as_str()))
-    });
-    let mut runs: Vec<(String, &str)> = runs.collect();
+    let mut runs: Vec<(String, &str)> = Vec::new();
+    for experiment in &experiments {
+        runs.extend(cache.runs(experiment)?.into_iter().map(|id| (id, experiment.as_str())));
+    }
     runs.sort_by(|one, other| other.cmp(one));
     let most = if arguments.all || arguments.json { usize::MAX } else { MOST_RUNS };
     let left_out = runs.len().saturating_sub(most);
@@ -146,8 +146,8 @@ fn show(arguments: &HistoryShowArguments) -> anyhow::Result<ExitCode> {
 /// The run whose name begins so.
 fn find(cache: &Cache, name: &str) -> anyhow::Result<Run> {
     let mut found = Vec::new();
-    for experiment in cache.experiments() {
-        let runs = cache.runs(&experiment).into_iter();
+    for experiment in cache.experiments()? {
+        let runs = cache.runs(&experiment)?.into_iter();
         found.extend(runs.filter(|id| id.starts_with(name)).map(|id| (id, experiment.clone())));
     }
     let exact: Vec<_> = found.iter().filter(|(id, _)| id == name).cloned().collect();

@@ -50,9 +50,8 @@ impl<'p> Nearest<'p> {
         let experiment = &project.manifest.experiment.name;
         let known = self.known.get_or_insert_with(|| {
             let mut known: HashMap<String, Vec<_>> = HashMap::new();
-            for (name, key) in
-                history::names_and_keys(&project.cache, experiment, MOST_RUNS, |_| true)
-            {
+            let names = history::names_and_keys(&project.cache, experiment, MOST_RUNS, |_| true);
+            for (name, key) in names.unwrap_or_default() {
                 known.entry(name.template().to_owned()).or_default().push((name, key));
             }
             known

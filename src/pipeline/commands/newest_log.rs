@@ -41,8 +41,9 @@ impl LastOfKeys {
     /// As far as the newest runs of the experiment know it.
     pub(super) fn look(project: &Project) -> Self {
         let experiment = &project.manifest.experiment.name;
-        let ids: Vec<String> = project.cache.runs(experiment).into_iter().take(RUNS).collect();
-        let runs = ids.iter().rev().filter_map(|id| Run::read(&project.cache, experiment, id));
+        let ids: Vec<String> = project.cache.runs(experiment).unwrap_or_default();
+        let runs =
+            ids.iter().take(RUNS).rev().filter_map(|id| Run::read(&project.cache, experiment, id));
         let stages = runs.flat_map(|run| run.stages);
         Self(stages.filter_map(|one| Some((one.key?, (one.stage, one.started?)))).collect())
     }

@@ -95,7 +95,7 @@ pub(super) struct AllRecorded {
 
 impl AllRecorded {
     /// Reads them.
-    pub(super) fn read(project: &Project, plan: &Plan) -> Self {
+    pub(super) fn read(project: &Project, plan: &Plan) -> anyhow::Result<Self> {
         let experiment = &project.manifest.experiment.name;
         let current = plan.iter().filter_map(|(name, state)| Some((name.clone(), state.result()?)));
         let (mut names, mut records) = (Vec::new(), HashMap::new());
@@ -108,7 +108,7 @@ impl AllRecorded {
         let heads = project.graph.order().filter_map(|name| {
             Some((name.clone(), project.cache.head(experiment, name.as_str())?))
         });
-        let past = history::names_and_keys(&project.cache, experiment, usize::MAX, |_| true);
+        let past = history::names_and_keys(&project.cache, experiment, usize::MAX, |_| true)?;
         for (name, key) in past.into_iter().chain(heads) {
             if !current.contains(&key) {
                 names.push((name, key, false));
@@ -129,7 +129,7 @@ impl AllRecorded {
             // Several instances may have one result now; of earlier ones, the newest name counts.
             seen.insert(*key) || *is_current
         });
-        Self { names, records, makers, origins: HashMap::new() }
+        Ok(Self { names, records, makers, origins: HashMap::new() })
     }
 
     /// The results of the stages whose name `is_wanted`.

@@ -93,7 +93,7 @@ pub(super) fn page_of(
     let title = format!("The stages of {}", project.manifest.experiment.name);
     let graph = drawing::svg(&drawing, &title, Links::WithinPage);
     let made = now();
-    Ok(report::page(&Report::of(&subject, &activities, extent), &graph, made))
+    Ok(report::page(&Report::of(&subject, &activities, extent)?, &graph, made))
 }
 
 /// Opens a file, as far as the machine can. It is written already: a failure is not an error.

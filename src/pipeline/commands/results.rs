@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &ResultsArguments) -> anyhow::Result<ExitCode> {
     let read: Vec<Pattern<'_>> = patterns.iter().map(|text| Pattern::read(text)).collect();
     let only = format!("*@{}", arguments.manifest.with.only.join(","));
     let only = Some(Pattern::read(&only)).filter(|_| !arguments.manifest.with.only.is_empty());
-    let mut results = AllRecorded::read(&project, &plan).results(|name| {
+    let mut results = AllRecorded::read(&project, &plan)?.results(|name| {
         templates.contains(name.template())
             && (read.is_empty() || read.iter().any(|pattern| pattern.has(name)))
             && only.as_ref().is_none_or(|only| only.has(name))

@@ -45,7 +45,7 @@ fn results(project: &Project, chosen: &[&StageName]) -> anyhow::Result<Vec<Stage
     let is_sent =
         |name: &StageName, record: &Record| chosen.contains(&name) && is_tracked(record.artifact);
     let plan = project.plan_here(&project.with_inputs(chosen), is_sent)?;
-    let commits = commits(project);
+    let commits = commits(project)?;
     let mut seen = HashSet::new();
     let fresh = chosen.iter().filter_map(|&stage| match plan.state(stage) {
         Some(PlanState::Fresh(record)) if is_tracked(record.artifact) => Some((stage, record)),
@@ -62,10 +62,10 @@ fn results(project: &Project, chosen: &[&StageName]) -> anyhow::Result<Vec<Stage
 }
 
 /// The commit of the newest run that made each result, as far as the history has it.
-fn commits(project: &Project) -> HashMap<StageKey, Commit> {
+fn commits(project: &Project) -> anyhow::Result<HashMap<StageKey, Commit>> {
     let mut commits = HashMap::new();
     let experiment = &project.manifest.experiment.name;
-    for id in project.cache.runs(experiment) {
+    for id in project.cache.runs(experiment)? {
         let Some(run) = Run::read(&project.cache, experiment, &id) else { continue };
         let Some(commit) = run.git else { continue };
         let made = run.stages.iter().filter(|stage| matches!(stage.ended, Some(Ended::Ran { .. })));
@@ -73,7 +73,7 @@ fn commits(project: &Project) -> HashMap<StageKey, Commit> {
             commits.entry(key).or_insert_with(|| commit.clone());
         }
     }
-    commits
+    Ok(commits)
 }
 
 /// Sends these results to a tracker, and reports what became of them. Returns whether it has all of them now.

@@ -13,7 +13,7 @@ use super::checking::with_meter;
 use super::output::{note, print, print_json};
 use super::project::{Project, open_cache};
 use super::{verify_rerun, verify_restore};
-use crate::cache::{Cache, Check, Checked, Damage, Unreadable, Verdict, Withdrawn};
+use crate::cache::{Bucket, Cache, Check, Checked, Damage, Unreadable, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
 use crate::digest::Digest;
 use crate::format;
@@ -150,10 +150,14 @@ fn everything(cache: &Cache) -> Selection {
     let (records, unreadable) = cache.records();
     let of = |wanted| unreadable.iter().filter(move |(_, why)| *why == wanted);
     let damaged_records = of(Unreadable::Damaged).map(|(file, _)| file.clone()).collect();
-    let unread = of(Unreadable::Inaccessible).map(|(file, _)| file.clone()).collect();
+    let mut unread: Vec<_> = of(Unreadable::Inaccessible).map(|(file, _)| file.clone()).collect();
     let remarks =
         of(Unreadable::OtherVersion).map(|(file, _)| of_other_version(cache, file)).collect();
-    let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
+    let stored = cache.artifacts().unwrap_or_else(|_| {
+        unread.push(cache.layout().bucket(Bucket::Store));
+        Vec::new()
+    });
+    let stored = stored.into_iter().map(|digest| (digest, Vec::new()));
     let mut artifacts: BTreeMap<Digest, Vec<String>> = stored.collect();
     for record in records {
         let names = artifacts.entry(record.output.digest).or_default();

@@ -19,7 +19,7 @@ pub(crate) fn run(
     };
     let mut rows = Vec::new();
     let mut values: Vec<Value> = Vec::new();
-    for Withdrawn { record, .. } in cache.all_withdrawn().into_iter().filter(wanted) {
+    for Withdrawn { record, .. } in cache.all_withdrawn()?.into_iter().filter(wanted) {
         let restored = cache.restore(&record.key)?;
         let (result, words) = match restored {
             Restored::CountsAgain => ("restored", "it counts again"),

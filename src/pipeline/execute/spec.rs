@@ -11,7 +11,7 @@ use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, KnownResult, Owner, Pinned, Stored};
+use crate::cache::{Cache, KnownResult, LARGEST_TEXT, Owner, Pinned, Stored, read_file};
 use crate::digest::{Digest, Encoder};
 use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, OutsideDigest, StageKey};
@@ -129,7 +129,7 @@ impl Place {
         struct Placed {
             place: Option<Place>,
         }
-        match std::fs::read(spec) {
+        match read_file(spec, LARGEST_TEXT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             text => {
                 let placed = serde_json::from_slice::<Placed>(&text?);
@@ -193,7 +193,7 @@ impl JobSpec {
     /// Reads one from a file.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
-        let text = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
+        let text = read_file(path, LARGEST_TEXT).with_context(|| format!("cannot read {shown}"))?;
         let spec = serde_json::from_slice::<Self>(&text);
         let spec = spec.map_err(|_| anyhow!("{shown} is not a job of this build"))?;
         ensure!(spec.by == Hello::of("pipeline"), "{shown} is a job of another build of pipeline");

@@ -178,10 +178,10 @@ pub(crate) fn names_and_keys(
     experiment: &str,
     most: usize,
     is_wanted: impl Fn(&StageName) -> bool,
-) -> Vec<(StageName, StageKey)> {
+) -> anyhow::Result<Vec<(StageName, StageKey)>> {
     let (mut found, mut places) = (Vec::new(), BTreeMap::new());
     let mut plans = std::collections::BTreeSet::new();
-    for id in cache.runs(experiment).iter().take(most) {
+    for id in cache.runs(experiment)?.iter().take(most) {
         let Some(run) = Run::read(cache, experiment, id) else { continue };
         let own = run.stages.into_iter().map(|stage| (stage.stage, stage.key));
         let planned = match plans.insert(run.header.plan) {
@@ -196,7 +196,7 @@ pub(crate) fn names_and_keys(
             });
         }
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -88,21 +88,22 @@ impl UsesOfRuns {
         };
         let mut is_known = HashSet::new();
         let mut named: HashMap<(String, StageName), Need> = HashMap::new();
-        for experiment in cache.experiments() {
+        for experiment in cache.experiments()? {
             check_readable(&cache.layout().runs(&experiment))?;
             let mut has_plans = true;
             // When the run of a manifest began that was looked at last.
             let mut began: HashMap<PathBuf, u64> = HashMap::new();
             let mut manifests: HashMap<(PathBuf, bool), Covered> = HashMap::new();
             // The newest first.
-            for id in cache.runs(&experiment) {
+            for id in cache.runs(&experiment)? {
                 let run = match self.read(cache, &experiment, &id)? {
                     Found::Run(run) => run,
                     Found::Nothing => continue,
                     Found::Unknown => {
                         has_plans = false;
-                        let all = [Document::Plan, Document::Manifest];
-                        uses.documents.extend(all.into_iter().flat_map(|all| cache.documents(all)));
+                        for all in [Document::Plan, Document::Manifest] {
+                            uses.documents.extend(cache.documents(all)?);
+                        }
                         continue;
                     }
                 };
@@ -150,7 +151,7 @@ impl UsesOfRuns {
                 is_known.insert(experiment);
             }
         }
-        for (experiment, stage, key) in cache.head_keys() {
+        for (experiment, stage, key) in cache.head_keys()? {
             let stage = stage.parse::<StageName>().ok();
             let by_run = stage.and_then(|stage| named.get(&(experiment.clone(), stage)));
             if let Some(need) = by_run {
@@ -419,5 +420,26 @@ mod tests {
         fs::write(cache.layout().all_runs(), "").expect("ours");
         let error = UsesOfRuns::default().look(&cache).expect_err("it cannot be listed");
         assert!(error.to_string().contains("cannot read"), "{error}");
+        fs::remove_file(cache.layout().all_runs()).expect("ours");
+        put_run(&cache, 100, "m.toml", "a:1");
+        cache.set_head("x", "a", &key(1)).expect("writable");
+        assert!(UsesOfRuns::default().look(&cache).is_ok());
+        let layout = cache.layout();
+        for place in [
+            layout.runs("x"),
+            layout.all_runs(),
+            layout.head("x", "a"),
+            layout.heads("x"),
+            layout.bucket(Bucket::Heads),
+        ] {
+            let away = folder.path().join("away");
+            fs::rename(&place, &away).expect("ours");
+            // It cannot be followed, also by root.
+            std::os::unix::fs::symlink(&place, &place).expect("ours");
+            let error = UsesOfRuns::default().look(&cache).expect_err("it cannot be read");
+            assert!(error.to_string().contains(&place.display().to_string()), "{error}");
+            fs::remove_file(&place).expect("ours");
+            fs::rename(&away, &place).expect("ours");
+        }
     }
 }

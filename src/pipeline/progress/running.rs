@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::course::Course;
 use super::rate::Rate;
 use super::reporter::Reporter;
-use crate::cache::{Layout, Lock, Owner, forget_file, write_disposable};
+use crate::cache::{LARGEST_TEXT, Layout, Lock, Owner, forget_file, read_file, write_disposable};
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::key::StageKey;
@@ -89,7 +89,7 @@ impl Running {
     /// What is done for a key, or was done when it was interrupted. `None` if there was nothing.
     pub(crate) fn look(layout: &Layout, key: &StageKey) -> Option<Result<Self, Interrupted>> {
         let path = layout.running(key);
-        let running: Self = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        let running: Self = serde_json::from_slice(&read_file(&path, LARGEST_TEXT).ok()?).ok()?;
         let written = std::fs::metadata(&path).ok()?.modified().ok()?;
         let is_alive = if running.owner.host == Owner::this_process().host {
             // Not by its number, which could be that of another process now, or of one in another container.

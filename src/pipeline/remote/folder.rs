@@ -142,8 +142,12 @@ impl Remote for Folder {
                 }
                 other => other.map_err(|error| self.failure("list it", &error))?,
             };
-            for entry in entries.flatten() {
+            for entry in entries {
+                let entry = entry.map_err(|error| self.failure("list it", &error))?;
                 match entry.metadata() {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.failure("list it", &error));
+                    }
                     Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
                     Ok(metadata) if !entry.file_name().to_string_lossy().starts_with(NEW) => {
                         extent.count += 1;

@@ -77,7 +77,14 @@ struct Entry {
 
 impl Report {
     /// Reads what is known of the stages of a plan.
-    pub(crate) fn of(subject: &Subject<'_>, activities: &Activities<'_>, extent: Extent) -> Self {
+    ///
+    /// # Errors
+    /// When it cannot be known which runs there were.
+    pub(crate) fn of(
+        subject: &Subject<'_>,
+        activities: &Activities<'_>,
+        extent: Extent,
+    ) -> anyhow::Result<Self> {
         let Subject { manifest, plan, cache, .. } = subject;
         let (mut templates, mut stages): (Vec<Template>, Vec<Entry>) = (Vec::new(), Vec::new());
         let mut room = Room::for_stages(plan.iter().count());
@@ -108,7 +115,7 @@ impl Report {
         }
         leave_out_classes(&mut stages);
         let files = manifest.sources.files();
-        Self {
+        Ok(Self {
             experiment: manifest.experiment.name.clone(),
             about: manifest.experiment.about.clone(),
             version: env!("CARGO_PKG_VERSION"),
@@ -122,7 +129,7 @@ impl Report {
                 .collect(),
             runs: match extent {
                 Extent::Graph => Vec::new(),
-                Extent::All => runs::newest(cache, &manifest.experiment.name),
+                Extent::All => runs::newest(cache, &manifest.experiment.name)?,
             },
             states: ShownState::ALL
                 .map(|state| StateWords {
@@ -134,7 +141,7 @@ impl Report {
             most_names: MOST_NAMES,
             templates,
             stages,
-        }
+        })
     }
 }
 

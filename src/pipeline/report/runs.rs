@@ -27,11 +27,10 @@ pub(super) struct RunLine {
 }
 
 /// The newest runs of an experiment, newest first.
-pub(super) fn newest(cache: &Cache, experiment: &str) -> Vec<RunLine> {
-    let mut names = cache.runs(experiment);
-    names.sort();
-    let runs = names.iter().rev().take(MOST_RUNS);
-    runs.filter_map(|name| Run::read(cache, experiment, name)).map(RunLine::of).collect()
+pub(super) fn newest(cache: &Cache, experiment: &str) -> anyhow::Result<Vec<RunLine>> {
+    let names = cache.runs(experiment)?;
+    let runs = names.iter().take(MOST_RUNS).filter_map(|name| Run::read(cache, experiment, name));
+    Ok(runs.map(RunLine::of).collect())
 }
 
 impl RunLine {

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::super::layout::{Bucket, Document, Layout};
 use super::super::lazy_run::LazyRun;
 use super::super::opened::Cache;
 use super::super::record::{Record, Unreadable};
+use super::super::{disk, store};
 use super::names::{certain_names, names, numbered, sharded, stem};
 use super::rooms::{Identity, Room, Rooms, identity};
 use crate::digest::Digest;
@@ -141,10 +142,22 @@ impl From<Record> for KnownRecord {
     }
 }
 
+/// That a record cannot be read.
+fn not_known(record: &Path) -> String {
+    format!("cannot read the record {}: what it needs is not known", record.display())
+}
+
 impl Memory {
     /// Whether something was recorded without waiting for the disk.
     pub(super) fn has_lazy(&self) -> bool {
         self.records.values().any(|(_, record)| record.lazy.is_some())
+    }
+
+    /// The content outside of the cache that records were made from which are still there.
+    pub(super) fn outside(&self, layout: &Layout) -> HashSet<Digest> {
+        let exists = |key: &StageKey| fs::symlink_metadata(layout.record(key)).is_ok();
+        let records = self.records.iter().filter(|(key, _)| exists(key));
+        records.flat_map(|(_, (_, record))| record.outside.iter().copied()).collect()
     }
 
     /// The records that can be read, each with its key.
@@ -158,7 +171,11 @@ impl Memory {
         }
         let mut records = Vec::with_capacity(keys.len());
         for key in keys {
-            let Ok(metadata) = fs::symlink_metadata(cache.layout().record(&key)) else { continue };
+            let place = cache.layout().record(&key);
+            let metadata = match fs::symlink_metadata(&place) {
+                Err(error) if store::is_absence(&error) => continue,
+                found => found.with_context(|| not_known(&place))?,
+            };
             let identity = identity(&metadata);
             if let Some((known, record)) = self.records.get(&key)
                 && *known == identity
@@ -174,14 +191,11 @@ impl Memory {
                 }
                 Err(Unreadable::OtherVersion) => bail!(
                     "the record {} is of another version of pipeline, and what it needs is not known: clean with that version",
-                    cache.layout().record(&key).display()
+                    place.display()
                 ),
                 // It does not count.
                 Err(Unreadable::Missing | Unreadable::Damaged) => {}
-                Err(Unreadable::Inaccessible) => bail!(
-                    "cannot read the record {}: what it needs is not known",
-                    cache.layout().record(&key).display()
-                ),
+                Err(Unreadable::Inaccessible) => bail!(not_known(&place)),
             }
         }
         Ok(records)
@@ -205,7 +219,7 @@ impl Memory {
             records.iter().flat_map(|(_, record)| record.outside.iter().copied()).collect();
         let lazy: HashSet<String> =
             records.iter().filter_map(|(_, record)| record.lazy.clone()).collect();
-        let mut items = self.results(cache, records);
+        let mut items = self.results(cache, records)?;
         let artifacts: HashSet<Digest> = items.iter().filter_map(|item| item.artifact).collect();
         for (bucket, what) in [
             (Bucket::Partial, What::Checkpoint),
@@ -306,16 +320,20 @@ impl Memory {
     }
 
     /// The artifacts with all that belongs to them.
-    fn results(&mut self, cache: &Cache, records: Vec<(StageKey, KnownRecord)>) -> Vec<Item> {
+    fn results(
+        &mut self,
+        cache: &Cache,
+        records: Vec<(StageKey, KnownRecord)>,
+    ) -> anyhow::Result<Vec<Item>> {
         let layout = cache.layout();
-        let stored = cache.artifacts().into_iter().map(|digest| (digest, Vec::new()));
+        let stored = cache.artifacts()?.into_iter().map(|digest| (digest, Vec::new()));
         let mut by_digest: BTreeMap<Digest, Vec<(StageKey, KnownRecord)>> = stored.collect();
         for (key, record) in records {
             by_digest.entry(record.digest).or_default().push((key, record));
         }
         // What was withdrawn can be restored as long as its artifact exists.
         let mut withdrawn: HashMap<Digest, Vec<(StageKey, u64)>> = HashMap::new();
-        for one in cache.all_withdrawn() {
+        for one in cache.all_withdrawn()? {
             let key = one.record.key;
             let since = self.rooms.room(&layout.withdrawn(&key)).map_or(0, |room| room.newest);
             withdrawn.entry(one.record.output.digest).or_default().push((key, since));
@@ -353,7 +371,7 @@ impl Memory {
                 others,
             });
         }
-        items
+        Ok(items)
     }
 
     /// Records that no longer count, and files of records that were damaged. The reasons stay: what was withdrawn does not come back
@@ -386,7 +404,7 @@ impl Memory {
         for bucket in Bucket::ALL {
             let folder = layout.bucket(bucket);
             // It may be a link to another place.
-            let Ok(metadata) = fs::metadata(&folder) else { continue };
+            let Some(metadata) = self.rooms.known_metadata(fs::metadata(&folder)) else { continue };
             let name = match bucket {
                 Bucket::Tmp if !names(&folder).is_empty() => "work in progress",
                 Bucket::History => "history",
@@ -394,10 +412,14 @@ impl Memory {
             };
             *rest.entry(name).or_default() += self.rooms.measure(&folder, &metadata, &all).bytes;
         }
-        let files = fs::read_dir(layout.root()).into_iter().flatten().flatten();
-        let files = files.filter_map(|file| file.metadata().ok().filter(fs::Metadata::is_file));
+        let files = disk::entries(layout.root());
+        self.rooms.is_partial |= files.is_err();
         let mut room = Room::default();
-        files.for_each(|metadata| self.rooms.add(&mut room, &metadata));
+        for file in files.unwrap_or_default() {
+            let metadata = self.rooms.known_metadata(file.metadata());
+            let file = metadata.filter(fs::Metadata::is_file);
+            file.iter().for_each(|file| self.rooms.add(&mut room, file));
+        }
         *rest.entry("other").or_default() += room.bytes;
         let rest: Vec<_> = rest.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
         self.rest = Some(rest.clone());

@@ -12,6 +12,7 @@ mod trash;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::io::ErrorKind::InvalidData;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,12 +23,14 @@ pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
 use super::layout::{Bucket, Layout};
+use super::listing::Listing;
 use super::lock::Lock;
 use super::lock::now;
 use super::opened::Cache;
 use super::own_pin::Pinned;
 use super::pins::{cleaner, cleaning_lock, pins_lock, read_pins};
-use super::{disk, durable, stamp};
+use super::stat_index::StatIndex;
+use super::{disk, durable, stamp, store};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;
@@ -146,6 +149,7 @@ impl Cache {
         let trash = self.take_away(&mut cleaned)?;
         drop(alone);
         self.forget_what_is_gone();
+        let _ = self.forget_files(&memory.outside(layout));
         if let Some(trash) = trash {
             let kept = trash.empty(is_over);
             cleaned.left.extend(kept.why);
@@ -157,12 +161,25 @@ impl Cache {
     }
 
     /// The keys that the stages of experiments had last, each with the experiment and the stage.
-    pub(crate) fn head_keys(&self) -> impl Iterator<Item = (String, String, StageKey)> {
-        let heads = names::heads(self.layout()).into_iter();
-        heads.filter_map(|(experiment, stage)| {
-            let key = self.head(&experiment, &stage)?;
-            Some((experiment, stage, key))
-        })
+    ///
+    /// # Errors
+    /// When there may be one that cannot be read.
+    pub(crate) fn head_keys(&self) -> anyhow::Result<Vec<(String, String, StageKey)>> {
+        let mut keys = Vec::new();
+        for (experiment, stage) in names::heads(self.layout())? {
+            let place = self.layout().head(&experiment, &stage);
+            match disk::read_text(&place) {
+                Ok(text) => {
+                    keys.extend(text.trim().parse().ok().map(|key| (experiment, stage, key)));
+                }
+                // It is gone, or says nothing.
+                Err(error) if store::is_absence(&error) || error.kind() == InvalidData => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot read {}", place.display()));
+                }
+            }
+        }
+        Ok(keys)
     }
 
     fn choose(
@@ -258,6 +275,24 @@ impl Cache {
         Ok(Some(trash))
     }
 
+    /// Forgets the digests of files that no record was made from, also not by a part of a folder. They would only be hashed again.
+    fn forget_files(&self, made_from: &HashSet<Digest>) -> anyhow::Result<()> {
+        let layout = self.layout();
+        // What somebody reads now may not be recorded yet.
+        if !read_pins(layout, false)?.is_empty() {
+            return Ok(());
+        }
+        let mut needed = HashSet::new();
+        for digest in made_from.iter().filter(|digest| **digest != Listing::digest_of_nothing()) {
+            let Some(listing) = Listing::read(&layout.listing(digest), digest) else {
+                // Of what was recorded elsewhere it is not known which files it is.
+                return Ok(());
+            };
+            needed.extend(listing.entries().filter_map(|(_, _, content)| content.copied()));
+        }
+        StatIndex::forget_but(&layout.stat_index(), &needed)
+    }
+
     /// Removes what leads to records and artifacts that are gone: heads and links for people.
     fn forget_what_is_gone(&self) {
         let layout = self.layout();
@@ -265,7 +300,7 @@ impl Cache {
         let is_gone = |key| places(key).iter().all(|place| fs::symlink_metadata(place).is_err());
         let leads_nowhere =
             |experiment: &str, stage: &str| self.head(experiment, stage).is_some_and(is_gone);
-        for (experiment, stage) in names::heads(layout) {
+        for (experiment, stage) in names::heads(layout).unwrap_or_default() {
             if !leads_nowhere(&experiment, &stage) {
                 continue;
             }

@@ -1,14 +1,11 @@
 //! The names in the folders of a cache. Files of people may be behind a folder that is a link: their names are other ones.
 
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
-
-use super::super::durable;
 use super::super::layout::{Bucket, Layout};
+use super::super::{disk, durable};
 
 /// The names in a folder; none where it is missing.
 pub(super) fn names(folder: &Path) -> Vec<String> {
@@ -18,16 +15,8 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
 
 /// The same where a name that is not seen would be taken for one that is not there.
 pub(super) fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
-    let list = || -> io::Result<Vec<String>> {
-        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        Ok(names.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
-    };
-    match list() {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        other => other.with_context(|| format!("cannot read {}", folder.display())),
-    }
+    let entries = disk::certain_entries(folder)?.into_iter();
+    Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 /// What a name says that ends so.
@@ -50,13 +39,14 @@ pub(super) fn numbered<T: FromStr>(name: &str) -> Option<T> {
     number.parse::<u32>().ok().and(stem.parse().ok())
 }
 
-/// The keys that stages of experiments had last.
-pub(super) fn heads(layout: &Layout) -> Vec<(String, String)> {
+/// The stages of experiments that had a key: what they used may be needed.
+pub(super) fn heads(layout: &Layout) -> anyhow::Result<Vec<(String, String)>> {
     let folder = layout.bucket(Bucket::Heads);
-    let heads = names(&folder).into_iter().flat_map(|experiment| {
-        let stages = names(&folder.join(&experiment)).into_iter();
+    let mut heads = Vec::new();
+    for experiment in certain_names(&folder)? {
+        let stages = certain_names(&folder.join(&experiment))?.into_iter();
         let stages = stages.filter(|name| !name.starts_with(durable::NEW));
-        stages.map(|stage| (experiment.clone(), stage)).collect::<Vec<_>>()
-    });
-    heads.collect()
+        heads.extend(stages.map(|stage| (experiment.clone(), stage)));
+    }
+    Ok(heads)
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::ErrorKind;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use super::super::{disk, store};
 
 /// What distinguishes a file or folder from another one of its name: its number, and when it changed, in nanoseconds.
 pub(super) type Identity = (u64, i128);
@@ -24,7 +26,7 @@ pub(super) struct Rooms {
     known: HashMap<PathBuf, (Identity, Room)>,
     /// Files with several names that have been counted.
     counted: HashSet<(u64, u64)>,
-    /// Whether something could not be listed.
+    /// Whether something could not be listed or measured.
     pub(super) is_partial: bool,
 }
 
@@ -37,7 +39,7 @@ pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
 impl Rooms {
     /// How much room something takes; nothing where it is missing.
     pub(super) fn room(&mut self, path: &Path) -> Option<Room> {
-        let metadata = fs::symlink_metadata(path).ok()?;
+        let metadata = self.known_metadata(fs::symlink_metadata(path))?;
         let identity = identity(&metadata);
         if let Some((known, room)) = self.known.get(path)
             && *known == identity
@@ -60,15 +62,14 @@ impl Rooms {
         self.add(&mut room, metadata);
         let mut open = Vec::from_iter(metadata.is_dir().then(|| path.to_owned()));
         while let Some(folder) = open.pop() {
-            let listing = fs::read_dir(&folder);
-            self.is_partial |=
-                listing.as_ref().is_err_and(|error| error.kind() != ErrorKind::NotFound);
-            for entry in listing.into_iter().flatten().flatten() {
+            let entries = disk::entries(&folder);
+            self.is_partial |= entries.is_err();
+            for entry in entries.unwrap_or_default() {
                 if !without.is_empty() && without.contains(&*entry.path()) {
                     continue;
                 }
                 // Of a link itself.
-                let Ok(metadata) = entry.metadata() else { continue };
+                let Some(metadata) = self.known_metadata(entry.metadata()) else { continue };
                 self.add(&mut room, &metadata);
                 if metadata.is_dir() {
                     open.push(entry.path());
@@ -76,6 +77,15 @@ impl Rooms {
             }
         }
         room
+    }
+
+    /// What is there. `None` where nothing is, or where that cannot be seen.
+    pub(super) fn known_metadata(
+        &mut self,
+        found: io::Result<fs::Metadata>,
+    ) -> Option<fs::Metadata> {
+        self.is_partial |= found.as_ref().is_err_and(|error| !store::is_absence(error));
+        found.ok()
     }
 
     /// Adds a file or a folder without what is in it.

@@ -144,8 +144,8 @@ pub(super) fn can_be_freed(path: &Path) -> bool {
         // In a folder of its own, a user has made everything.
         let is_others = |metadata: &fs::Metadata| metadata.is_dir() && !is_own(metadata);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| is_others(&metadata)) {
-            let Ok(listing) = fs::read_dir(&path) else { return false };
-            open.extend(listing.flatten().map(|entry| entry.path()));
+            let Ok(entries) = disk::entries(&path) else { return false };
+            open.extend(entries.iter().map(DirEntry::path));
         }
     }
     true

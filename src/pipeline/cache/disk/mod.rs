@@ -16,6 +16,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use anyhow::Context;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, RenameFlags, fchmod, linkat, openat, renameat, renameat_with, stat,
 };
@@ -64,34 +65,63 @@ pub(super) fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 }
 
 /// A larger text is not one of a cache, in bytes.
-pub(super) const LARGEST_TEXT: u64 = 256 << 20;
+pub(crate) const LARGEST_TEXT: u64 = 256 << 20;
 
-/// Reads a file of at most so many bytes. Nothing is waited for: where a pipe is in its place, or more bytes, it fails as
+/// Opens a file to read it, with its length. Nothing is waited for: where a pipe is in its place, it fails as
 /// [`io::ErrorKind::InvalidData`].
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn open_file(path: &Path) -> io::Result<(File, u64)> {
     look_up()?;
-    let odd = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         // A socket.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return odd(error.to_string()),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(odd(error)),
         other => other?,
     };
     let found = file.metadata()?;
     if !found.is_file() {
-        return odd("it is not a regular file".to_owned());
+        return Err(odd("it is not a regular file"));
     }
+    Ok((file, found.len()))
+}
+
+/// Reads a file of at most so many bytes. Where it has more, or is not one, this fails as [`io::ErrorKind::InvalidData`].
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, length) = open_file(path)?;
     // It can grow meanwhile.
-    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(most)).unwrap_or(0));
-    if found.len() > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
-        return odd(format!("it has more than {most} bytes"));
+    let mut bytes = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or(0));
+    if length > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
+        return Err(odd(format!("it has more than {most} bytes")));
     }
     Ok(bytes)
+}
+
+fn odd(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// Lists a folder.
 pub(super) fn list(path: &Path) -> io::Result<fs::ReadDir> {
     look_up()?;
     fs::read_dir(path)
+}
+
+/// What is in a folder; nothing where it is missing.
+///
+/// # Errors
+/// When it cannot be read, or not to its end: what is not seen is not to be taken for what is not there.
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listing => listing?.collect(),
+    }
+}
+
+/// The same, also nothing where a file is in its place; with what is said where it cannot be read.
+pub(super) fn certain_entries(folder: &Path) -> anyhow::Result<Vec<fs::DirEntry>> {
+    match entries(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        entries => entries
+            .with_context(|| format!("cannot list {}, which must be readable", folder.display())),
+    }
 }
 
 /// Reads a text.

@@ -261,7 +261,7 @@ impl History {
     fn promise(&mut self, cache: &Cache, stage: &'static str) {
         let layout = cache.layout();
         let is_intact = |digest| store::is_intact(layout, digest).is_ok_and(|is| is);
-        if is_right(cache, stage) && cache.artifacts().iter().all(is_intact) {
+        if is_right(cache, stage) && cache.artifacts().expect("readable").iter().all(is_intact) {
             self.promised.insert(stage);
         }
     }
@@ -269,7 +269,7 @@ impl History {
     /// Damages an artifact: other bytes, with the same length or not.
     fn damage(&mut self) {
         let cache = self.cache();
-        let mut artifacts = cache.artifacts();
+        let mut artifacts = cache.artifacts().expect("readable");
         // What nobody waited for may be torn already.
         artifacts.retain(|digest| data(&cache.artifact(digest)).is_ok());
         if artifacts.is_empty() {

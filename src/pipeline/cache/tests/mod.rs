@@ -150,7 +150,7 @@ fn verify(cache: &Cache) -> anyhow::Result<()> {
     for (file, _) in unreadable.into_iter().filter(|(_, why)| *why == Unreadable::Damaged) {
         cache.quarantine_record(&file)?;
     }
-    let checked = Check::new(cache, cache.artifacts()).run(&Watch::default());
+    let checked = Check::new(cache, cache.artifacts()?).run(&Watch::default());
     checked.withdrawn?;
     for (digest, verdict) in checked.verdicts {
         match verdict {

@@ -396,7 +396,7 @@ fn operations() -> Vec<Operation> {
                 Ok(journal.sync()?)
             },
             is_done: |cache| {
-                let runs = cache.runs("test");
+                let runs = cache.runs("test").expect("readable");
                 let texts = runs.iter().filter_map(|run| Some(cache.run("test", run).ok()?.0));
                 let texts: Vec<_> = texts.collect();
                 texts.iter().any(|text| {
