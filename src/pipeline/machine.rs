@@ -4,12 +4,27 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many cores there are for this process. Asked once: it takes several reads of files of the kernel.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     let ask = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     *CORES.get_or_init(ask)
+}
+
+/// How many threads of this process may compute at once, where a limit was set.
+static MOST_THREADS: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// How many threads hash and look at files together: one per core, but no more than a run may take cores.
+pub(crate) fn threads() -> usize {
+    cores().min(MOST_THREADS.load(Ordering::Relaxed))
+}
+
+/// From now on, no more threads than this many cores are started to hash and to look at files.
+pub(crate) fn limit_threads(cpus: Option<u32>) {
+    let most = cpus.and_then(|cpus| usize::try_from(cpus).ok());
+    MOST_THREADS.store(most.map_or(usize::MAX, |most| most.max(1)), Ordering::Relaxed);
 }
 
 /// How much memory there is for this process, in bytes: that of the machine, or of its control group. `None` where that cannot be
@@ -82,6 +97,14 @@ fn counted(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_threads_compute_than_a_run_may_take_cores() {
+        for (cpus, most) in [(Some(1), 1), (Some(0), 1), (Some(1024), cores()), (None, cores())] {
+            limit_threads(cpus);
+            assert_eq!(threads(), most, "{cpus:?}");
+        }
+    }
 
     #[test]
     fn what_the_system_says() {

@@ -366,7 +366,7 @@ impl PlanIndex {
         let places = 0..self.stages.len();
         let places = places.filter(|&place| !self.stages[place].outside.is_empty());
         let places: Vec<usize> = places.collect();
-        let threads = places.len().div_ceil(FEWEST_A_THREAD).min(machine::cores());
+        let threads = places.len().div_ceil(FEWEST_A_THREAD).min(machine::threads());
         let same = on_threads(&places, threads, |&place| is_same(&self.stages[place]));
         let _ = index.write();
         let changed = places.into_iter().zip(same).filter(|(_, same)| !same);

@@ -167,6 +167,10 @@ fn the_page_has_all_that_is_known() {
         train["log"]["text"].as_str().is_some_and(|log| log.ends_with("the last line")),
         "{train}"
     );
+    let usage = &train["last-run"]["usage"];
+    for used in ["cpu-seconds", "peak-memory", "bytes-in"] {
+        assert!(usage[used].as_f64().is_some_and(|used| used > 0.0), "{used} of {usage}");
+    }
     assert_eq!(stage(&data, "noisy@rate=0.8")["noise"]["requested-rate"], 0.8);
     assert_eq!(stage(&data, "noisy@rate=0.8")["noise"]["corrupted-classes"][0], "<i>dog</i>");
     let table = stage(&data, "table");
@@ -685,6 +689,7 @@ fn a_browser_shows_it() {
     let aside = aside(&shown);
     assert!(aside.contains("<summary>Log</summary>") && !aside.contains("[object"), "{aside}");
     assert!(aside.contains("rate=0.8, seed=2</p>"), "{aside}");
+    assert!(aside.contains(" of the processor, ") && aside.contains(" of memory"), "{aside}");
     assert!(aside.contains("&lt;/script&gt;") && aside.contains("the last line"), "{aside}");
     assert_eq!(shown.matches("<path class=\"line ").count(), 4, "a curve for each run");
     assert!(shown.contains("data:image/svg+xml"), "the plot of the summary");

@@ -12,6 +12,7 @@ use anyhow::Context;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::digest::Digest;
+use crate::machine;
 
 /// A file with more bytes is hashed by several threads.
 const LARGE: u64 = 4 << 20;
@@ -106,7 +107,8 @@ fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) 
 /// The threads that hash one file together. None of them waits for anything else. `None` where the system does not have them.
 fn pool() -> Option<&'static ThreadPool> {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    POOL.get_or_init(|| ThreadPoolBuilder::new().build().ok()).as_ref()
+    POOL.get_or_init(|| ThreadPoolBuilder::new().num_threads(machine::threads()).build().ok())
+        .as_ref()
 }
 
 /// What another thread sees and does of a long reading.

@@ -6,14 +6,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::machine;
 
-/// What this returns for each of many, in their order, by as many threads as there are cores. Each thread has a state of its own, and
+/// What this returns for each of many, in their order, by as many threads as may compute at once. Each thread has a state of its own, and
 /// takes one thing after the other.
 pub(super) fn for_each<T: Sync, S, R: Send + Sync>(
     items: &[T],
     begin: impl Fn() -> S + Sync,
     of: impl Fn(&mut S, &T) -> R + Sync,
 ) -> Vec<R> {
-    by_threads(items, machine::cores(), begin, of)
+    by_threads(items, machine::threads(), begin, of)
 }
 
 /// The same by at most so many threads: for what waits for something else than this machine.
@@ -102,7 +102,7 @@ pub(crate) fn at_once<A: Send, B>(
 pub(super) fn all_in_parallel<T: Sync>(items: &[T], holds: impl Fn(&T) -> bool + Sync) -> bool {
     /// A thread for fewer would take longer than it saves.
     const FEWEST: usize = 500;
-    let part = items.len().div_ceil(machine::cores().min(4)).max(FEWEST);
+    let part = items.len().div_ceil(machine::threads().min(4)).max(FEWEST);
     let Some((first, rest)) = items.split_at_checked(part) else {
         return items.iter().all(&holds);
     };

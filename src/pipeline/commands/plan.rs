@@ -16,6 +16,7 @@ use crate::diagnostic::{Mistake, Warnings};
 use crate::execute::{Places, Share};
 use crate::gpus;
 use crate::instances::{self, MOST_INSTANCES, Row};
+use crate::machine;
 use crate::manifest::{Misfit, Stage};
 use crate::plan::{Plan, PlanState};
 use crate::programs;
@@ -47,10 +48,11 @@ pub(super) struct Shown<'a> {
 /// Shows a plan.
 pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let project = Project::open(arguments.manifest)?;
-    let machine = arguments.machine;
-    let jobs = machine.jobs.or(project.jobs).map(usize::from);
-    let limits = project.limits(machine.limits());
-    let executor = project.executor(machine.executor.as_deref())?;
+    let typed = arguments.machine;
+    let jobs = typed.jobs.or(project.jobs).map(usize::from);
+    let limits = project.limits(typed.limits());
+    machine::limit_threads(limits.cpus);
+    let executor = project.executor(typed.executor.as_deref())?;
     // A plan starts no program, not even to find a GPU.
     let share = Share::of_this_machine(jobs, &limits, gpus::glance());
     let executor = executor.as_deref();

@@ -20,6 +20,7 @@ use crate::execute::{self, Options, RunSupervisor, Summary};
 use crate::format;
 use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
+use crate::machine;
 use crate::manifest::PushPolicy;
 use crate::plan_index::{Asked, Found, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
 
 /// Runs what is not in the cache.
 fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow::Result<ExitCode> {
+    machine::limit_threads(arguments.machine.cpus);
     let config = settings::config()?;
     let located = Located::of(&arguments.manifest, &config)?;
     let asked = located.asked(&arguments.manifest.stages(), arguments.machine.executor.as_deref());
@@ -91,9 +93,11 @@ fn run_stages(
     };
     // Of the other stages there are no warnings, or there would not be an index.
     let has_warnings = part.is_none() && warn(project, &selected);
+    let limits = project.limits(arguments.machine.limits());
+    machine::limit_threads(limits.cpus);
     let options = Options {
         jobs: arguments.machine.jobs.or(project.jobs).map(usize::from),
-        limits: project.limits(arguments.machine.limits()),
+        limits,
         keep_going: arguments.keep_going,
         force: project.forced(&arguments.force, &selected)?,
         executor: project.executor(arguments.machine.executor.as_deref())?,

@@ -38,21 +38,22 @@ pub(super) fn run(
     }
     println!("| what | |\n| --- | --- |");
     let mut version = Command::new(pipeline);
-    println!("| `--version` | {} |", in_turns(&mut [version.arg("--version")], rounds)?[0]);
+    let time = in_turns(&mut [version.arg("--version")], rounds)?[0];
+    println!("| `--version` | {} |", in_words(time));
     plans(pipeline, folder, rounds)?;
     hashing(pipeline, &tools.join("bin/b3sum"), folder, rounds)?;
     many_files(pipeline, folder, rounds)
 }
 
-/// The medians of these commands, in words, which take turns.
-fn in_turns(commands: &mut [&mut Command], rounds: usize) -> Result<Vec<String>> {
+/// The medians of these commands, which take turns.
+fn in_turns(commands: &mut [&mut Command], rounds: usize) -> Result<Vec<Duration>> {
     let mut times = vec![Vec::new(); commands.len()];
     for _ in 0..rounds {
         for (command, times) in commands.iter_mut().zip(&mut times) {
             times.push(time(command)?);
         }
     }
-    Ok(times.iter_mut().map(|times| in_words(median(times))).collect())
+    Ok(times.iter_mut().map(|times| median(times)).collect())
 }
 
 fn time(command: &mut Command) -> Result<Duration> {
@@ -86,9 +87,9 @@ fn plans(pipeline: &Path, folder: &Path, rounds: usize) -> Result<()> {
             let folder = folder.join(format!("plan-{what}-{instances}"));
             fs::create_dir_all(folder.join("images"))?;
             let mut plan = about(pipeline, &folder, &manifest(instances), "plan")?;
-            let time = in_turns(&mut [&mut plan], rounds)?;
+            let time = in_words(in_turns(&mut [&mut plan], rounds)?[0]);
             let megabytes = peak_memory(&mut plan)? / 1_000_000;
-            println!("| plan of {instances} {what} | {}, {megabytes} MB |", time[0]);
+            println!("| plan of {instances} {what} | {time}, {megabytes} MB |");
         }
     }
     Ok(())
@@ -148,7 +149,7 @@ fn hashing(pipeline: &Path, b3sum: &Path, folder: &Path, rounds: usize) -> Resul
     flush()?;
     let mut peer = Command::new(b3sum);
     let times = in_turns(&mut [&mut plan, peer.arg(large.join("file"))], rounds)?;
-    println!("| a file of {LARGE} bytes | {}; `b3sum` {} |", times[0], times[1]);
+    println!("| a file of {LARGE} bytes | {} |", beside_b3sum(&times));
 
     let mut plan = about(pipeline, &small, &text("files"), "plan")?;
     let files = small.join("files");
@@ -161,8 +162,14 @@ fn hashing(pipeline: &Path, b3sum: &Path, folder: &Path, rounds: usize) -> Resul
     let mut peer = Command::new(b3sum);
     peer.current_dir(&files).args(&names);
     let times = in_turns(&mut [&mut plan, &mut peer], rounds)?;
-    println!("| {SMALL_FILES} files of {SMALL} bytes | {}; `b3sum` {} |", times[0], times[1]);
+    println!("| {SMALL_FILES} files of {SMALL} bytes | {} |", beside_b3sum(&times));
     Ok(())
+}
+
+/// Our time and that of `b3sum`, and how many times as fast we are.
+fn beside_b3sum(times: &[Duration]) -> String {
+    let ratio = times[1].as_secs_f64() / times[0].as_secs_f64();
+    format!("{}; `b3sum` {}; {ratio:.2} times as fast", in_words(times[0]), in_words(times[1]))
 }
 
 /// Writes what was made to the disk, which would otherwise go on beside what is measured.
@@ -179,8 +186,8 @@ fn many_files(pipeline: &Path, folder: &Path, rounds: usize) -> Result<()> {
     );
     let mut run = about(pipeline, &folder.join("many"), &text, "run")?;
     let first = in_words(time(&mut run)?);
-    let nothing = in_turns(&mut [&mut run], rounds)?;
-    println!("| an artifact of {FILES} files | made in {first}; nothing to do {} |", nothing[0]);
+    let nothing = in_words(in_turns(&mut [&mut run], rounds)?[0]);
+    println!("| an artifact of {FILES} files | made in {first}; nothing to do {nothing} |");
     Ok(())
 }
 
@@ -202,5 +209,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&said).expect("written"), "ababab");
         assert_eq!(in_words(Duration::from_micros(1_840)), "1.8 ms");
         assert_eq!(in_words(Duration::from_millis(1_810)), "1.81 s");
+        let times = [200, 180].map(Duration::from_millis);
+        assert_eq!(beside_b3sum(&times), "0.20 s; `b3sum` 0.18 s; 0.90 times as fast");
     }
 }
