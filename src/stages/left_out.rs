@@ -60,6 +60,9 @@ fn is_any_of(patterns: &[&str], name: &[u8]) -> bool {
     patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
 }
 
+/// What a pattern of `ignore` has that cannot match anything, as a regular expression: see [`problems`].
+pub(crate) const NEVER_PATTERN: &str = r"(^|/)(\.|\.\.|\*\*)?(/|$)";
+
 /// What is wrong with the patterns of `ignore`.
 pub fn problems(ignore: &[String]) -> Vec<Problem> {
     let never = |pattern: &&String| {

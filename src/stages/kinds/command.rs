@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use crate::artifact::ArtifactType;
 use crate::clean_labels::CleanLabels;
+use crate::form::Form;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::left_out;
 
@@ -280,6 +281,25 @@ fn sandbox_problems(field: &'static str, paths: &[String]) -> impl Iterator<Item
 }
 
 impl Rules for Command {
+    fn forms() -> &'static [Form] {
+        const HOME_OR_PATH: &str = "^([^~]|~$|~/)";
+        const VARIABLE: &str = "^[^=]+$";
+        const RESERVED: &str = "^PIPELINE_";
+        &[
+            Form::Either(&["run"], "shell"),
+            Form::NotEmpty("run"),
+            Form::Name("environment", VARIABLE),
+            Form::NotName("environment", RESERVED),
+            Form::Text("pass-environment", VARIABLE),
+            Form::NotText("pass-environment", RESERVED),
+            Form::NotText("ignore", left_out::NEVER_PATTERN),
+            Form::Text("outputs", "^[^/]"),
+            Form::NotText("outputs", r"(^|/)\.\.(/|$)"),
+            Form::Text("sandbox-read", HOME_OR_PATH),
+            Form::Text("sandbox-write", HOME_OR_PATH),
+        ]
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Self::variable_problems(connected);
         match (&self.run, &self.shell) {

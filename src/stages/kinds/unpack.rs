@@ -1,5 +1,6 @@
 //! `unpack`: an archive into a folder.
 
+use crate::form::Form;
 use crate::kind::{Problem, Rules, WithoutEffect};
 
 choices! {
@@ -53,6 +54,10 @@ kind! {
 }
 
 impl Rules for Unpack {
+    fn forms() -> &'static [Form] {
+        &[Form::NotText("include", r"^$|^[/\\]|(^|/)\.\.?(/|$)")]
+    }
+
     fn without_effect(&self) -> Vec<WithoutEffect> {
         if self.format != ArchiveFormat::Gz {
             return Vec::new();
