@@ -317,29 +317,30 @@ impl Rules for Command {
             _ => {}
         }
         problems.extend(self.placeholder_problems(connected));
-        let names = self.environment.keys().map(|name| ("environment", name));
-        let passed = self.pass_environment.iter().map(|name| ("pass-environment", name));
-        for (field, name) in names.chain(passed) {
+        let names = self.environment.keys().map(|name| ("environment", None, name));
+        let passed = self.pass_environment.iter().enumerate();
+        let passed = passed.map(|(item, name)| ("pass-environment", Some(item), name));
+        for (field, item, name) in names.chain(passed) {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let message = format!("{name:?} cannot be the name of an environment variable");
-                problems.push(Problem::new(field, message));
+                problems.push(Problem { item, ..Problem::new(field, message) });
             } else if name.starts_with("PIPELINE_") {
                 let message = format!(
                     "'{name}' is reserved: PIPELINE_* variables hold the folders of the program"
                 );
-                problems.push(Problem::new(field, message));
+                problems.push(Problem { item, ..Problem::new(field, message) });
             }
         }
         problems.extend(left_out::problems(&self.ignore));
         problems.extend(sandbox_problems("sandbox-read", &self.sandbox_read));
         problems.extend(sandbox_problems("sandbox-write", &self.sandbox_write));
-        for path in &self.outputs {
+        for (item, path) in self.outputs.iter().enumerate() {
             let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
             if path.is_empty() || !Path::new(path).components().all(inside) {
                 let message = format!(
                     "'{path}' is not a path in the output folder: no '/' in front, and no '..'"
                 );
-                problems.push(Problem::new("outputs", message));
+                problems.push(Problem::new("outputs", message).with_item(item));
             }
         }
         problems

@@ -482,6 +482,7 @@ fn what_would_silently_be_something_else_is_a_mistake() {
     assert_snapshot!(title(&commands(kind, with)), @r#"stage 'a' does not have a kind; 'kind' is a field of 'm', and cannot come by 'with'"#);
     assert_snapshot!(title(&commands("m = [2020-01-01]", &stage)), @r#"this cannot be a value of 'm': it is a date or time"#);
     assert_snapshot!(title(&commands("m = [inf, 1]", &stage)), @r#"this cannot be a value of 'm': it is not finite"#);
+    assert_snapshot!(title(&commands("m = [1, 2]\n[[matrix.excludes]]\nm = 1", &stage)), @"'excludes' is a list of tables, did you mean 'exclude'?");
     let field = "r = [1]\n[matrix.m]\np = { arg = \"${r}\" }";
     let used = command("a", "\"${m.arg}${r}\"", "");
     assert_snapshot!(title(&commands(field, &used)), @r#"'${' in a field of a point is not replaced"#);
