@@ -704,6 +704,14 @@ fn a_list_in_the_place_of_a_table() {
 }
 
 #[test]
+fn a_key_of_other_kinds_is_shown_as_theirs() {
+    let shown = shown_of_train("rate = 0.4\n");
+    assert!(shown.starts_with("error: unknown key 'rate'\n"), "{shown}");
+    let kinds = "= help: 'rate' is a key of replace-images and corrupt-labels\n";
+    assert!(shown.contains(kinds), "{shown}");
+}
+
+#[test]
 fn a_wrong_item_of_a_list_is_shown_at_its_place() {
     const COMMAND: &str = "kind = 'command'\nrun = ['x']\n";
     for (stage, line, item) in [

@@ -126,6 +126,7 @@ fn what_is_wrong_with_a_template() {
     6 | ce = { loss = 1 }
       |        ^^^^
       |
+      = help: 'loss' is a key of train
       = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=ce
 
@@ -135,6 +136,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |        ^^^^
       |
+      = help: 'loss' is a key of train
       = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
@@ -144,6 +146,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |                  ^
       |
+      = help: 'q' is a key of train
       = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
