@@ -55,6 +55,10 @@ pub(crate) struct S3Address {
     pub(crate) profile: Option<String>,
 }
 
+/// What [`Address::read`] accepts has this form.
+pub(crate) const ADDRESS_PATTERN: &str =
+    "^(file:.|s3://[A-Za-z0-9._-]+([/?]|$)|ssh://[^/]+/.|https?://[^/?#@]+([/?]|$))";
+
 impl Address {
     /// What one looks like.
     pub(crate) const HELP: &str = "write remote = \"file:///mnt/share/cache\", \"s3://bucket/prefix\", \"ssh://host/path\" or \"https://host/path\"";

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The longest name that a manifest writes, in bytes.
-const LONGEST: usize = 100;
+pub(crate) const LONGEST: usize = 100;
 
 /// The longest name of an instance, in bytes: file systems allow 255, and others append to it.
 pub(crate) const LONGEST_INSTANCE: usize = 200;
@@ -55,8 +55,15 @@ impl FromStr for StageName {
     }
 }
 
-/// What [`check_name`] accepts, whatever its length.
-pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]*$";
+/// What [`check_name`] accepts: at most [`LONGEST`] letters.
+pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$";
+
+/// What [`check_value`] accepts.
+pub(crate) const VALUE_PATTERN: &str = "^[A-Za-z0-9_.+-]+$";
+
+/// What [`check_experiment_name`] accepts, and more: letters that cannot be seen, and longer names.
+pub(crate) const EXPERIMENT_NAME_PATTERN: &str =
+    r#"^[^ ./\\:*?"<>|-]([^/\\:*?"<>|]*[^ ./\\:*?"<>|])?$"#;
 
 /// Why `text` cannot be a name that a manifest writes: of a stage, an axis or an input.
 pub(crate) fn check_name(text: &str) -> Result<(), String> {

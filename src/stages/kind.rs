@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::artifact::ArtifactType;
 use crate::clean_labels::CleanLabels;
+use crate::form::Form;
 use crate::known::{Known, KnownInputs};
 use crate::parameter::{Condition, Field};
 use crate::point::Point;
@@ -41,6 +42,14 @@ pub trait Rules {
     /// takes a table, those of its artifacts too (`inputs`, `inputs.data`).
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
         Vec::new()
+    }
+
+    /// What [`Rules::check`] asks of the text of a stage, as far as a schema can say it.
+    fn forms() -> &'static [Form]
+    where
+        Self: Sized,
+    {
+        &[]
     }
 
     /// What is wrong with these parameters, given what is known of the inputs.
@@ -301,6 +310,8 @@ pub struct KindInfo {
     pub ports: fn() -> &'static [Port],
     /// Its parameters.
     pub fields: fn() -> &'static [Field],
+    /// What its rules ask of the text of a stage.
+    pub forms: fn() -> &'static [Form],
     /// Who runs it.
     pub worker: WorkerProgram,
 }
@@ -316,6 +327,7 @@ impl KindInfo {
             headline: K::HEADLINE,
             ports: K::ports,
             fields: K::fields,
+            forms: K::forms,
             worker,
         }
     }

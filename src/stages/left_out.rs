@@ -60,9 +60,12 @@ fn is_any_of(patterns: &[&str], name: &[u8]) -> bool {
     patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
 }
 
+/// What a pattern of `ignore` has that cannot match anything, as a regular expression: see [`problems`].
+pub(crate) const NEVER_PATTERN: &str = r"(^|/)(\.|\.\.|\*\*)?(/|$)";
+
 /// What is wrong with the patterns of `ignore`.
 pub fn problems(ignore: &[String]) -> Vec<Problem> {
-    let never = |pattern: &&String| {
+    let never = |(_, pattern): &(usize, &String)| {
         pattern
             .split('/')
             .any(|part| part.is_empty() || part == "." || part == ".." || part == "**")
@@ -73,7 +76,8 @@ pub fn problems(ignore: &[String]) -> Vec<Problem> {
              without '.', '..' and '**'; '*' stays within one name"
         )
     };
-    ignore.iter().filter(never).map(|pattern| Problem::new("ignore", message(pattern))).collect()
+    let problem = |(item, pattern)| Problem::new("ignore", message(pattern)).with_item(item);
+    ignore.iter().enumerate().filter(never).map(problem).collect()
 }
 
 /// A pattern over names or, with a `/` in it, over paths from the folder.

@@ -14,6 +14,7 @@ mod artifact;
 pub mod checkpoint;
 pub mod cifar_classes;
 pub mod clean_labels;
+pub mod form;
 pub mod formats;
 pub mod image_file;
 pub mod kind;

@@ -123,7 +123,8 @@ impl WebUrl {
             Some("http") => false,
             _ => return Err("it does not start with https:// or http://".to_owned()),
         };
-        let rest = url.split_once("://").ok_or("it does not have '://'")?.1;
+        let (_, rest) = url.split_once(':').unwrap_or_default();
+        let rest = rest.strip_prefix("//").ok_or("its scheme is not followed by '://'")?;
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let host_and_port = authority.rsplit('@').next().unwrap_or_default();
@@ -335,6 +336,7 @@ mod tests {
             ("http://ann:s3cret@h/a", Ok("http://h/a")),
             ("ftp://h/a", Err("does not start with")),
             ("https:h/a", Err("'://'")),
+            ("https:x://h/a", Err("'://'")),
             ("https:///a", Err("not name a host")),
             ("http://münchen.example/a", Err("xn--")),
             ("http://h:99999/", Err("65535")),

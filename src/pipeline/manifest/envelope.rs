@@ -267,6 +267,9 @@ fn event_folder(value: &Value<'_>) -> Result<PathBuf, Mistake> {
     Ok(folder.into())
 }
 
+/// What [`server`] accepts has this form.
+pub(super) const SERVER_PATTERN: &str = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@ ]+(/[^?# ]*)?$";
+
 /// The address of a server. A mistake does not repeat it: a password may be anywhere in it.
 fn server(value: &Value<'_>) -> Result<WebUrl, Mistake> {
     let hiding = |mistake| leaves(value).into_iter().fold(mistake, Mistake::hiding);

@@ -63,7 +63,9 @@ pub(crate) struct CommandTemplates {
 
 /// The kinds of executors, each with its own keys.
 pub(super) const EXECUTOR_KINDS: [(&str, &[&str]); 2] =
-    [("slurm", &["partition", "time", "options"]), ("command", &["submit", "state", "cancel"])];
+    [("slurm", &["partition", "time", "options"]), (COMMAND, &["submit", "state", "cancel"])];
+/// The kind that needs all of its own keys.
+pub(super) const COMMAND: &str = "command";
 /// The keys that every executor can have.
 pub(super) const EXECUTOR_KEYS: [&str; 4] = ["kind", "max-jobs", "path", "setup"];
 

@@ -359,6 +359,9 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
             Mistake::at(key.span(), format!("'{given}' belongs in the stage's 'execution'")).help(
                 format!("write execution = {{ {given} = ... }}, as it cannot change the result"),
             )
+        } else if let Some(kinds) = kinds_with(given) {
+            // It is not misspelt.
+            mistake.help(kinds).help(keys_of(kind, &ports, &parameters))
         } else if let Some(name) = nearest(given, keys.iter().copied()) {
             meant.insert(name.to_owned());
             let field = fields.iter().find(|field| field.name == name);
@@ -372,6 +375,16 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
         });
     }
     Unknown { is_none: false, meant }
+}
+
+/// Which kinds have a key that another one does not have.
+fn kinds_with(key: &str) -> Option<String> {
+    let has = |kind: &&KindInfo| {
+        (kind.fields)().iter().any(|field| field.name == key)
+            || (kind.ports)().iter().any(|port| port.name() == key)
+    };
+    let kinds: Vec<_> = KINDS.iter().filter(has).map(|kind| kind.name).collect();
+    (!kinds.is_empty()).then(|| format!("'{key}' is a key of {}", listed(kinds, "and")))
 }
 
 fn keys_of(kind: &KindInfo, ports: &[String], parameters: &[&str]) -> String {

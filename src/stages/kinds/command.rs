@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use crate::artifact::ArtifactType;
 use crate::clean_labels::CleanLabels;
+use crate::form::Form;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::left_out;
 
@@ -280,6 +281,25 @@ fn sandbox_problems(field: &'static str, paths: &[String]) -> impl Iterator<Item
 }
 
 impl Rules for Command {
+    fn forms() -> &'static [Form] {
+        const HOME_OR_PATH: &str = "^([^~]|~$|~/)";
+        const VARIABLE: &str = "^[^=]+$";
+        const RESERVED: &str = "^PIPELINE_";
+        &[
+            Form::Either(&["run"], "shell"),
+            Form::NotEmpty("run"),
+            Form::Name("environment", VARIABLE),
+            Form::NotName("environment", RESERVED),
+            Form::Text("pass-environment", VARIABLE),
+            Form::NotText("pass-environment", RESERVED),
+            Form::NotText("ignore", left_out::NEVER_PATTERN),
+            Form::Text("outputs", "^[^/]"),
+            Form::NotText("outputs", r"(^|/)\.\.(/|$)"),
+            Form::Text("sandbox-read", HOME_OR_PATH),
+            Form::Text("sandbox-write", HOME_OR_PATH),
+        ]
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Self::variable_problems(connected);
         match (&self.run, &self.shell) {
@@ -297,29 +317,30 @@ impl Rules for Command {
             _ => {}
         }
         problems.extend(self.placeholder_problems(connected));
-        let names = self.environment.keys().map(|name| ("environment", name));
-        let passed = self.pass_environment.iter().map(|name| ("pass-environment", name));
-        for (field, name) in names.chain(passed) {
+        let names = self.environment.keys().map(|name| ("environment", None, name));
+        let passed = self.pass_environment.iter().enumerate();
+        let passed = passed.map(|(item, name)| ("pass-environment", Some(item), name));
+        for (field, item, name) in names.chain(passed) {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let message = format!("{name:?} cannot be the name of an environment variable");
-                problems.push(Problem::new(field, message));
+                problems.push(Problem { item, ..Problem::new(field, message) });
             } else if name.starts_with("PIPELINE_") {
                 let message = format!(
                     "'{name}' is reserved: PIPELINE_* variables hold the folders of the program"
                 );
-                problems.push(Problem::new(field, message));
+                problems.push(Problem { item, ..Problem::new(field, message) });
             }
         }
         problems.extend(left_out::problems(&self.ignore));
         problems.extend(sandbox_problems("sandbox-read", &self.sandbox_read));
         problems.extend(sandbox_problems("sandbox-write", &self.sandbox_write));
-        for path in &self.outputs {
+        for (item, path) in self.outputs.iter().enumerate() {
             let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
             if path.is_empty() || !Path::new(path).components().all(inside) {
                 let message = format!(
                     "'{path}' is not a path in the output folder: no '/' in front, and no '..'"
                 );
-                problems.push(Problem::new("outputs", message));
+                problems.push(Problem::new("outputs", message).with_item(item));
             }
         }
         problems

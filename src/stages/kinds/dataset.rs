@@ -1,6 +1,7 @@
 //! `dataset`: images and labels in common formats, into the format of artifacts.
 
 use super::class_names;
+use crate::form::Form;
 use crate::kind::{Cores, OutsidePath, PathForm, Problem, Rules};
 use crate::known::{ImageSize, Images, Known, KnownInputs, has_noise_pairs};
 use crate::parameter::AT_LEAST_ONE;
@@ -66,6 +67,10 @@ kind! {
 }
 
 impl Rules for Dataset {
+    fn forms() -> &'static [Form] {
+        &[Form::Either(&["source"], "path")]
+    }
+
     fn cores(&self) -> Cores {
         // The others are read one file after the other.
         match self.format {

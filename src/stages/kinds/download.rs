@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::form::Form;
 use crate::kind::{Cores, OutsidePath, Problem, Rules, WithoutEffect};
 use crate::parameter::OneOrMany;
 use crate::url::{self, FileUrl, WebUrl};
@@ -82,6 +83,9 @@ impl Download {
     }
 }
 
+/// How a URL begins, and that a login or a space is not in one of the web: what [`url_problem`] accepts has this form.
+const URL_PATTERN: &str = "^([Hh][Tt][Tt][Pp][Ss]?://[^/?#@ ]+([/?#][^ ]*)?|[Ff][Ii][Ll][Ee]:.+)$";
+
 /// What is wrong with a URL. Never repeats a password.
 fn url_problem(url: &str) -> Option<String> {
     if let Some(secret) = url::user_info(url) {
@@ -148,6 +152,19 @@ impl Login {
 }
 
 impl Rules for Download {
+    fn forms() -> &'static [Form] {
+        const DIGITS_64: &str = "^[0-9A-Fa-f]{64}$";
+        &[
+            Form::NotEmpty("url"),
+            Form::Text("url", URL_PATTERN),
+            Form::Text("name", r"^[^/\\]+$"),
+            Form::Text("blake3", DIGITS_64),
+            Form::Text("sha256", DIGITS_64),
+            Form::Text("md5", "^[0-9A-Fa-f]{32}$"),
+            Form::Either(&["blake3", "sha256", "md5"], "unverified"),
+        ]
+    }
+
     fn cores(&self) -> Cores {
         Cores::None
     }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::architecture::EncoderArchitecture;
+use crate::form::Form;
 use crate::kind::{OutsidePath, Problem, Rules};
 use crate::known::{Known, KnownInputs};
 
@@ -68,6 +69,10 @@ kind! {
 }
 
 impl Rules for ImportWeights {
+    fn forms() -> &'static [Form] {
+        &[Form::Either(&["source"], "path"), Form::NotText("file", r"(^|/)(\.\.?)?(/|$)")]
+    }
+
     fn check(&self, connected: &[&str]) -> Vec<Problem> {
         let mut problems = Vec::new();
         match (&self.path, connected.contains(&"source")) {

@@ -5,6 +5,7 @@ use super::features::encoder_problems;
 use super::precision::Precision;
 use super::train::{Augmentation, Normalise, image_problems};
 use crate::clean_labels::CleanLabels;
+use crate::form::Form;
 use crate::kind::{Kind, Problem, Rules};
 use crate::known::{Images, Known, KnownInputs, KnownMetrics, differing};
 use crate::parameter::{AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE};
@@ -90,6 +91,10 @@ impl Probe {
 }
 
 impl Rules for Probe {
+    fn forms() -> &'static [Form] {
+        &[Form::Either(&["weights"], "features")]
+    }
+
     fn knows(&self, _inputs: &KnownInputs) -> Known {
         Known { metrics: Some(self.metrics()), ..Known::default() }
     }

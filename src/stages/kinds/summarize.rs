@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::evaluate::Evaluate;
 use crate::clean_labels::CleanLabels;
+use crate::form::Form;
 use crate::kind::{AxisVisitor, OutsidePath, Problem, Rules};
 use crate::known::KnownInputs;
 use crate::parameter::{AxisValue, AxisValues, OneOrMany, POSITIVE};
@@ -330,6 +331,10 @@ fn axes_of<'a>(points: impl IntoIterator<Item = &'a Point>) -> BTreeMap<&'a str,
 }
 
 impl Rules for Summarize {
+    fn forms() -> &'static [Form] {
+        &[Form::NotEmpty("metric")]
+    }
+
     // Of others, plots are as they were before they had marks.
     fn version(&self) -> Option<u32> {
         let is_marked = self.marks().iter().any(|(_, points)| !points.is_empty());

@@ -1,5 +1,6 @@
 //! `unpack`: an archive into a folder.
 
+use crate::form::Form;
 use crate::kind::{Problem, Rules, WithoutEffect};
 
 choices! {
@@ -53,6 +54,10 @@ kind! {
 }
 
 impl Rules for Unpack {
+    fn forms() -> &'static [Form] {
+        &[Form::NotText("include", r"^$|^[/\\]|(^|/)\.\.?(/|$)")]
+    }
+
     fn without_effect(&self) -> Vec<WithoutEffect> {
         if self.format != ArchiveFormat::Gz {
             return Vec::new();
@@ -62,19 +67,20 @@ impl Rules for Unpack {
     }
 
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
-        let never_matches = |glob: &&String| {
+        let never_matches = |(_, glob): &(usize, &String)| {
             glob.is_empty()
                 || glob.starts_with(['/', '\\'])
                 || glob.split('/').any(|part| part == "." || part == "..")
         };
         self.include
             .iter()
+            .enumerate()
             .filter(never_matches)
-            .map(|glob| {
+            .map(|(item, glob)| {
                 let message = format!(
                     "the glob '{glob}' cannot match anything: paths in an archive do not start with '/', and do not have '.' or '..'"
                 );
-                Problem::new("include", message)
+                Problem::new("include", message).with_item(item)
             })
             .collect()
     }

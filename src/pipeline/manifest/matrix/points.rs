@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use pipeline_stages::point::{canonical, shortest};
 use toml::de::{DeTable, DeValue};
 
-use super::super::hint::{did_you_mean, listed};
+use super::super::hint::{did_you_mean, listed, nearest};
 use super::super::values::{Value, found, not_a_table};
 use crate::diagnostic::{Mistake, Sources, Span};
 use crate::stage_name::{check_name, check_value};
@@ -256,6 +256,11 @@ pub(super) fn read<'t, 'i>(
             let title = format!("{name:?} cannot be the name of an axis: {reason}");
             mistakes.push(Mistake::at(key.span(), title));
         }
+        if is_list_of_tables(value) && nearest(name, ["exclude"]).is_some() {
+            let title = format!("'{name}' is a list of tables, did you mean 'exclude'?");
+            mistakes.push(Mistake::at(key.span(), title));
+            continue;
+        }
         let values = read_values(name, value, mistakes);
         let place = |(place, value): (usize, &AxisValue<'_, '_>)| {
             (canonical(&value.text).into_owned(), place as u32)
@@ -302,6 +307,14 @@ pub(super) fn read<'t, 'i>(
         }
     };
     Some((axes, points))
+}
+
+/// Whether it is what `exclude` is, and no axis: `[[matrix.NAME]]`.
+fn is_list_of_tables(value: &Value<'_>) -> bool {
+    let items = value.get_ref().as_array();
+    items.is_some_and(|items| {
+        !items.is_empty() && items.iter().all(|item| item.get_ref().is_table())
+    })
 }
 
 fn read_values<'t, 'i>(

@@ -1,6 +1,7 @@
 //! Stages and the defaults of kinds, from the declarations of the kinds.
 
-use pipeline_stages::parameter::{Condition, Field, Role};
+use pipeline_stages::form::Form;
+use pipeline_stages::parameter::{Condition, Field, ParameterType, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape};
 use serde_json::{Map, Value, json};
 
@@ -15,9 +16,11 @@ pub(super) fn stage() -> Value {
     let first_line = |kind: &KindInfo| (kind.about)().lines().next().unwrap_or("").trim();
     let kinds = value::choice(KINDS.iter().map(|kind| (kind.name, first_line(kind))));
     let cases = KINDS.iter().map(|kind| {
+        let own = json!({ "$ref": definition(&kind_definition(kind.name)) });
+        let rules = [own].into_iter().chain(exclusions(kind));
         json!({
             "if": { "properties": { "kind": { "const": kind.name } } },
-            "then": { "$ref": definition(&kind_definition(kind.name)) },
+            "then": { "allOf": rules.collect::<Vec<_>>() },
         })
     });
     let offered =
@@ -55,7 +58,9 @@ pub(super) fn required() -> Vec<Value> {
         let ports = (kind.ports)().iter().filter(|port| port.required()).map(Port::name);
         let fields = (kind.fields)().iter().filter(|field| field.default.is_none());
         let keys: Vec<_> = ports.chain(fields.map(|field| field.name.clone())).collect();
-        (!keys.is_empty()).then(|| {
+        let keys = (!keys.is_empty()).then(|| json!({ "required": keys }));
+        let rules: Vec<_> = keys.into_iter().chain(alternatives(kind)).collect();
+        (!rules.is_empty()).then(|| {
             json!({
                 "if": {
                     "properties": { "defaults": { "not": { "required": [kind.name] } } },
@@ -66,7 +71,7 @@ pub(super) fn required() -> Vec<Value> {
                         "required": ["kind"],
                         "not": { "required": ["with"] },
                     },
-                    "then": { "required": keys },
+                    "then": { "allOf": rules },
                 } } } },
             })
         })
@@ -74,10 +79,50 @@ pub(super) fn required() -> Vec<Value> {
     rules.collect()
 }
 
+/// A value that a point may leave out.
+pub(super) fn may_be_missing() -> Value {
+    let template = value::template();
+    json!({ "anyOf": [template, { "type": "array", "items": template }] })
+}
+
+/// What a stage of the kind cannot have beside other keys.
+fn exclusions(kind: &KindInfo) -> impl Iterator<Item = Value> {
+    let eithers = (kind.forms)().iter().filter_map(Form::either);
+    eithers.flat_map(move |(one, other)| {
+        one.iter().map(move |one| {
+            let missing = json!({ "$ref": definition("may-be-missing") });
+            let other_unset = json!({ "if": value::template(), "else": unset(kind, other) });
+            json!({
+                "if": { "required": [one], "properties": { *one: { "not": missing } } },
+                "then": { "properties": { other: other_unset } },
+            })
+        })
+    })
+}
+
+/// Of which keys a stage of the kind needs one. Said as what is wrong, since validators show that.
+fn alternatives(kind: &KindInfo) -> impl Iterator<Item = Value> {
+    (kind.forms)().iter().filter_map(Form::either).map(move |(one, other)| {
+        let keys = one.iter().chain([&other]);
+        let properties = keys.map(|key| ((*key).to_owned(), unset(kind, key)));
+        json!({ "not": { "properties": Map::from_iter(properties) } })
+    })
+}
+
+/// The values of a parameter or port that count as not set.
+fn unset(kind: &KindInfo, name: &str) -> Value {
+    let field = (kind.fields)().iter().find(|field| field.name == name);
+    match field.map(|field| &field.value_type) {
+        Some(ParameterType::Bool) => json!({ "const": false }),
+        _ => json!(false),
+    }
+}
+
 /// What a stage of the kind can have.
 fn properties(kind: &KindInfo) -> Map<String, Value> {
     let ports = (kind.ports)().iter().map(|port| (port.name(), self::port(port)));
-    let fields = (kind.fields)().iter().map(|field| (field.name.clone(), self::field(field)));
+    let fields = (kind.fields)().iter();
+    let fields = fields.map(|field| (field.name.clone(), self::field(kind, field)));
     let common = COMMON_KEYS.into_iter().filter_map(|key| match key {
         "seed" if !kind.seeded => None,
         _ => Some((key.to_owned(), common(kind, key))),
@@ -134,7 +179,7 @@ fn port(port: &Port) -> Value {
     described(schema, format!("{}\n\n{shape} that produces {accepts}.", trimmed(port.about)))
 }
 
-fn field(field: &Field) -> Value {
+fn field(kind: &KindInfo, field: &Field) -> Value {
     let mut about = trimmed(field.about);
     let choices = field.value_type.choices();
     if !choices.is_empty() {
@@ -159,7 +204,9 @@ fn field(field: &Field) -> Value {
     if !notes.is_empty() {
         about.push_str(&format!("\n\n{}", notes.join(" ")));
     }
-    let mut schema = value::value(&field.value_type, field.range);
+    let forms = (kind.forms)().iter();
+    let forms: Vec<_> = forms.filter(|form| form.parameter() == Some(&field.name)).collect();
+    let mut schema = value::value(&field.value_type, field.range, &forms);
     let default = field.default.as_ref().filter(|default| !default.is_null());
     schema.extend(default.map(|default| ("default".to_owned(), default.clone())));
     described(schema, about)

@@ -38,6 +38,9 @@ pub(crate) fn json_schema() -> Value {
     }
     definitions.insert("execution".into(), tables::execution(true));
     definitions.insert("with".into(), tables::with());
+    definitions.insert("point".into(), tables::point());
+    definitions.insert("field".into(), tables::field());
+    definitions.insert("may-be-missing".into(), kinds::may_be_missing());
     let tables = TABLES.map(|name| (name.to_owned(), table(name)));
     let own: Vec<&str> =
         TABLES.into_iter().filter(|name| !INCLUDED_TABLES.contains(name)).collect();

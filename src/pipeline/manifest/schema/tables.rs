@@ -5,16 +5,18 @@
 use pipeline_stages::message::Device;
 use serde_json::{Map, Value, json};
 
-use super::super::envelope::{EXPERIMENT_KEYS, TRACKERS};
+use super::super::envelope::{EXPERIMENT_KEYS, SERVER_PATTERN, TRACKERS};
 use super::super::execution::{
     ATTEMPTS_KEYS, DEVICE_PATTERN, EXECUTION_KEYS, Failing, LARGEST_PRIORITY, MOST_ATTEMPTS,
     MOST_CORES, MOST_GPUS, SIZE_PATTERN, STAGE_EXECUTION_KEYS, TIME_PATTERN, WHOLE_GPU,
 };
-use super::super::executors::{EXECUTOR_KEYS, EXECUTOR_KINDS, LOCAL};
+use super::super::executors::{COMMAND, EXECUTOR_KEYS, EXECUTOR_KINDS, LOCAL};
 use super::super::lints::{LINT_KEYS, Lint};
 use super::super::sharing::{CACHE_KEYS, PUSH_WORDS};
-use super::value::{TEMPLATE, described, integer, object, templated};
-use crate::stage_name::NAME_PATTERN;
+use super::definitions::definition;
+use super::value::{described, integer, object, templated, templated_text, without_template};
+use crate::remote_address::ADDRESS_PATTERN;
+use crate::stage_name::{EXPERIMENT_NAME_PATTERN, LONGEST, NAME_PATTERN, VALUE_PATTERN};
 
 /// A value on an axis.
 const SCALAR: [&str; 3] = ["number", "boolean", "string"];
@@ -83,9 +85,9 @@ fn closed(keys: &[&str], schema: impl Fn(&str) -> Value, required: &[&str]) -> M
 
 fn cache(key: &str) -> Value {
     match key {
-        "remote" => text(
+        "remote" => form(
             "Where it is: file:///mnt/share/cache, s3://bucket/prefix, ssh://host/path, https://host/path. By default that of the user, if there is one.",
-            1,
+            ADDRESS_PATTERN,
         ),
         "push" => json!({
             "description": "Which results are sent there when they were made: never, always, or those of these kinds and stages. By default never.",
@@ -100,7 +102,12 @@ fn cache(key: &str) -> Value {
 
 fn experiment(key: &str) -> Value {
     match key {
-        "name" => text("Its name, which names the links under cache/latest/.", 1),
+        "name" => {
+            let about = "Its name, which names the links under cache/latest/.";
+            let mut schema = form(about, EXPERIMENT_NAME_PATTERN);
+            schema["maxLength"] = LONGEST.into();
+            schema
+        }
         "about" => text("What it is about, for people.", 0),
         "seed" => described(
             templated(integer(0, u64::MAX, None)),
@@ -115,16 +122,9 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
         schema if in_a_stage => templated(schema),
         schema => schema,
     };
-    let form = |about: &str, pattern: &str| {
-        let schema = match in_a_stage {
-            true => json!({
-                "type": "string",
-                "if": { "pattern": TEMPLATE },
-                "else": { "pattern": pattern },
-            }),
-            false => json!({ "type": "string", "pattern": pattern }),
-        };
-        described(object(schema), about)
+    let form = |about: &str, pattern: &str| match in_a_stage {
+        true => described(templated_text(object(json!({ "pattern": pattern }))), about),
+        false => self::form(about, pattern),
     };
     match key {
         "device" => {
@@ -209,9 +209,10 @@ fn executors() -> Value {
     let kinds = EXECUTOR_KINDS.map(|(kind, _)| kind);
     let rules = EXECUTOR_KINDS.map(|(kind, own)| {
         let keys: Vec<&str> = EXECUTOR_KEYS.into_iter().chain(own.iter().copied()).collect();
+        let required = if kind == COMMAND { own } else { &[] };
         json!({
             "if": { "properties": { "kind": { "const": kind } } },
-            "then": closed(&keys, executor_key, &[]),
+            "then": closed(&keys, executor_key, required),
         })
     });
     json!({
@@ -233,23 +234,25 @@ fn executor_key(key: &str) -> Value {
             integer(1, u32::MAX.into(), None),
             "How many of its jobs there are at once, of one run. By default as many as are ready.",
         ),
-        "path" => text(
+        "path" => form(
             "The folder that has both programs where jobs run, absolute. By default where they are here.",
-            1,
+            "^/",
         ),
         "setup" => text("Lines of a shell that each job begins with.", 0),
-        "partition" => text("The partition of Slurm: --partition.", 1),
-        "time" => text("How much time a job has, as sbatch takes it: 04:00:00.", 1),
+        "partition" => text("The partition of Slurm: --partition.", 0),
+        "time" => text("How much time a job has, as sbatch takes it: 04:00:00.", 0),
         "options" => text_list(
             "More options of sbatch. They come last, and win.",
             json!({ "type": "string" }),
         ),
-        "submit" => text("A command that submits {script}, and prints the id of the job.", 1),
+        "submit" => {
+            form("A command that submits {script}, and prints the id of the job.", r"\{script\}")
+        }
         "state" => text(
             "A command that prints a line for each job that is known: its id, and its state.",
-            1,
+            0,
         ),
-        "cancel" => text("A command that ends the jobs {ids}.", 1),
+        "cancel" => form("A command that ends the jobs {ids}.", r"\{ids\}"),
         _ => json!({}),
     }
 }
@@ -278,9 +281,9 @@ fn tracker(key: &str) -> Value {
         "tensorboard" => {
             text("A folder for TensorBoard's event files, relative to the manifest.", 1)
         }
-        "mlflow" => text(
+        "mlflow" => form(
             "The address of an MLflow server, such as http://localhost:5000, without a user name or a password.",
-            1,
+            SERVER_PATTERN,
         ),
         _ => json!({}),
     }
@@ -305,6 +308,8 @@ fn matrix() -> Value {
         "type": "object",
         "minProperties": 1,
         "propertyNames": { "pattern": NAME_PATTERN },
+        "if": { "required": ["exclude"] },
+        "then": { "minProperties": 2 },
         "properties": {
             "exclude": {
                 "description": "Points that are left out: each is a table of axes with a value or a list of values.",
@@ -325,10 +330,41 @@ fn matrix() -> Value {
             "type": ["array", "object"],
             "minItems": 1,
             "minProperties": 1,
-            "items": { "type": SCALAR },
-            "additionalProperties": { "type": "object" },
+            "uniqueItems": true,
+            "items": { "type": SCALAR, "pattern": VALUE_PATTERN },
+            "propertyNames": { "pattern": VALUE_PATTERN },
+            "additionalProperties": { "$ref": definition("point") },
         },
     })
+}
+
+/// The fields of a named point.
+pub(super) fn point() -> Value {
+    let field = json!({ "$ref": definition("field") });
+    json!({
+        "description": "A named point: fields that \"${AXIS.FIELD}\" takes, or all of which `with` makes values of a stage.",
+        "type": "object",
+        "properties": { "shell": { "description": "What `${...}` is in it, is the shell's." } },
+        // The name of a point with a dot in it, which is not in quotes.
+        "patternProperties": { "^[0-9]+$": { "not": { "type": "object" } } },
+        "additionalProperties": field,
+    })
+}
+
+/// A value of a field, in which nothing is replaced.
+pub(super) fn field() -> Value {
+    let inner = json!({ "$ref": definition("field") });
+    without_template(object(json!({
+        "items": inner,
+        "propertyNames": without_template(Map::new()),
+        "additionalProperties": inner,
+    })))
+    .into()
+}
+
+/// A text that has this pattern.
+fn form(about: &str, pattern: &str) -> Value {
+    described(object(json!({ "type": "string", "pattern": pattern })), about)
 }
 
 fn text(about: &str, least: u64) -> Value {

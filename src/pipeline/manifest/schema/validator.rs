@@ -32,9 +32,9 @@ pub(super) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), S
             "enum" => array(operand).contains(value),
             "const" => operand == value,
             "not" => !holds(operand),
-            "anyOf" => array(operand).iter().any(holds),
+            "anyOf" => several(operand).iter().any(holds),
             "allOf" => {
-                array(operand).iter().try_for_each(|schema| check(root, schema, value))?;
+                several(operand).iter().try_for_each(|schema| check(root, schema, value))?;
                 true
             }
             "pattern" => {
@@ -44,12 +44,17 @@ pub(super) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), S
             "minLength" => {
                 value.as_str().is_none_or(|text| text.len() as u64 >= number(operand) as u64)
             }
+            "maxLength" => {
+                value.as_str().is_none_or(|text| text.chars().count() as f64 <= number(operand))
+            }
             "minItems" => {
                 value.as_array().is_none_or(|items| items.len() as f64 >= number(operand))
             }
             "uniqueItems" => {
                 let items = value.as_array().map_or(&[][..], Vec::as_slice);
-                (1..items.len()).all(|place| !items[..place].contains(&items[place]))
+                let occurs =
+                    |place: usize| items[..place].iter().any(|item| same(item, &items[place]));
+                !(1..items.len()).any(occurs)
             }
             "minProperties" => {
                 value.as_object().is_none_or(|items| items.len() as f64 >= number(operand))
@@ -67,7 +72,7 @@ pub(super) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), S
                 items.try_for_each(|item| check(root, operand, item))?;
                 true
             }
-            "properties" | "additionalProperties" | "propertyNames" => true,
+            "properties" | "patternProperties" | "additionalProperties" | "propertyNames" => true,
             "if" | "then" | "else" => true,
             "$schema" | "$defs" | "title" | "description" | "default" | "x-taplo" => true,
             other => panic!("the validator does not know '{other}'"),
@@ -80,12 +85,28 @@ pub(super) fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), S
         if let Some(names) = rules.get("propertyNames") {
             check(root, names, &Value::from(key.as_str()))?;
         }
-        let own = rules.get("properties").and_then(|properties| properties.get(key));
-        if let Some(schema) = own.or_else(|| rules.get("additionalProperties")) {
+        let named = rules.get("properties").and_then(|properties| properties.get(key));
+        let patterns = rules.get("patternProperties").and_then(Value::as_object);
+        let patterns = patterns.into_iter().flatten().filter(|(name, _)| matches(name, key));
+        let mut own: Vec<_> = named.into_iter().chain(patterns.map(|(_, schema)| schema)).collect();
+        if own.is_empty() {
+            own.extend(rules.get("additionalProperties"));
+        }
+        for schema in own {
             check(root, schema, item).map_err(|error| format!("{key}: {error}"))?;
         }
     }
     Ok(())
+}
+
+/// Whether two values are one: `1` and `1.0` are.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => {
+            one.as_f64() == other.as_f64()
+        }
+        _ => one == other,
+    }
 }
 
 fn matches(pattern: &str, text: &str) -> bool {
@@ -119,6 +140,13 @@ fn has_type(value: &Value, name: &str) -> bool {
 
 fn array(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).expect("a list")
+}
+
+/// Schemas, of which a list has at least one.
+fn several(value: &Value) -> &[Value] {
+    let schemas = array(value);
+    assert!(!schemas.is_empty(), "a list of schemas is not empty");
+    schemas
 }
 
 fn number(value: &Value) -> f64 {

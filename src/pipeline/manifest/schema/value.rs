@@ -2,14 +2,19 @@
 
 use std::ops::Bound;
 
+use pipeline_stages::form::Form;
 use pipeline_stages::parameter::{ParameterType, Range};
 use serde_json::{Map, Value, json};
 
 /// What a text has in it whose value comes from an axis of a matrix.
-pub(super) const TEMPLATE: &str = r"\$\{";
+const TEMPLATE: &str = r"\$\{";
 
-/// A value of this type, or a text with `${axis}` in its place.
-pub(super) fn value(value_type: &ParameterType, range: Option<Range>) -> Map<String, Value> {
+/// A value of this type and of these forms, or a text with `${axis}` in its place.
+pub(super) fn value(
+    value_type: &ParameterType,
+    range: Option<Range>,
+    forms: &[&Form],
+) -> Map<String, Value> {
     let schema = match value_type {
         ParameterType::Integer { largest } => integer(0, *largest, range),
         ParameterType::Number => limited(json!({ "type": "number" }), range),
@@ -17,20 +22,48 @@ pub(super) fn value(value_type: &ParameterType, range: Option<Range>) -> Map<Str
         ParameterType::Choice(choices) => {
             return choice(choices.iter().map(|choice| (choice.name, choice.about)));
         }
-        ParameterType::List(item) => object(json!({ "type": "array", "items": value(item, None) })),
+        ParameterType::List(item) => {
+            let items = value(item, None, forms);
+            let mut list = object(json!({ "type": "array", "items": items }));
+            if forms.iter().any(|form| matches!(form, Form::NotEmpty(_))) {
+                list.insert("minItems".into(), 1.into());
+            }
+            list
+        }
         ParameterType::Table(item) => {
-            object(json!({ "type": "object", "additionalProperties": value(item, None) }))
+            let items = value(item, None, forms);
+            let mut table = object(json!({ "type": "object", "additionalProperties": items }));
+            let names = patterns(forms.iter().filter_map(|form| match **form {
+                Form::Name(_, pattern) => Some((true, pattern)),
+                Form::NotName(_, pattern) => Some((false, pattern)),
+                _ => None,
+            }));
+            if !names.is_empty() {
+                table.insert("propertyNames".into(), names.into());
+            }
+            table
         }
         // Every text is one of these.
-        ParameterType::Text => return object(json!({ "type": "string" })),
+        ParameterType::Text => {
+            let texts = patterns(forms.iter().filter_map(|form| match **form {
+                Form::Text(_, pattern) => Some((true, pattern)),
+                Form::NotText(_, pattern) => Some((false, pattern)),
+                _ => None,
+            }));
+            return match texts.is_empty() {
+                true => object(json!({ "type": "string" })),
+                false => templated_text(texts),
+            };
+        }
         ParameterType::AxisValue => {
             return object(json!({ "type": ["number", "boolean", "string"] }));
         }
         ParameterType::OneOrMany(item) => {
-            let (one, list) = (value(item, None), ParameterType::List(item.clone()));
+            let list = value(&ParameterType::List(item.clone()), None, forms);
+            let one = value(item, None, forms);
             return object(json!({
                 "if": { "type": "array" },
-                "then": value(&list, None),
+                "then": list,
                 "else": one,
             }));
         }
@@ -61,7 +94,32 @@ pub(super) fn choice(
 
 /// The value, or a text with `${axis}` in its place.
 pub(super) fn templated(schema: Map<String, Value>) -> Map<String, Value> {
-    object(json!({ "if": { "type": "string", "pattern": TEMPLATE }, "else": schema }))
+    object(json!({ "if": template(), "else": schema }))
+}
+
+/// A text with `${axis}` in it.
+pub(super) fn template() -> Value {
+    json!({ "type": "string", "pattern": TEMPLATE })
+}
+
+/// The rules, and no text with `${axis}`.
+pub(super) fn without_template(mut rules: Map<String, Value>) -> Map<String, Value> {
+    rules.insert("not".into(), template());
+    rules
+}
+
+/// A text with these rules, or one with `${axis}` in it.
+pub(super) fn templated_text(rules: Map<String, Value>) -> Map<String, Value> {
+    object(json!({ "type": "string", "if": { "pattern": TEMPLATE }, "else": rules }))
+}
+
+/// The rules of a text that has some patterns, and does not have others.
+fn patterns<'p>(asked: impl Iterator<Item = (bool, &'p str)>) -> Map<String, Value> {
+    let rules = asked.map(|(has_it, pattern)| match has_it {
+        true => ("pattern".to_owned(), pattern.into()),
+        false => ("not".to_owned(), json!({ "pattern": pattern })),
+    });
+    rules.collect()
 }
 
 /// The same with a description.

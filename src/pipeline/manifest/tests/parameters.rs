@@ -702,3 +702,28 @@ fn a_list_in_the_place_of_a_table() {
         assert!(shown.contains(&format!("= help: in braces: {help}\n")), "{pairs}: {shown}");
     }
 }
+
+#[test]
+fn a_key_of_other_kinds_is_shown_as_theirs() {
+    let shown = shown_of_train("rate = 0.4\n");
+    assert!(shown.starts_with("error: unknown key 'rate'\n"), "{shown}");
+    let kinds = "= help: 'rate' is a key of replace-images and corrupt-labels\n";
+    assert!(shown.contains(kinds), "{shown}");
+}
+
+#[test]
+fn a_wrong_item_of_a_list_is_shown_at_its_place() {
+    const COMMAND: &str = "kind = 'command'\nrun = ['x']\n";
+    for (stage, line, item) in [
+        (COMMAND, "outputs = ['a', '../b']", "'../b'"),
+        (COMMAND, "ignore = ['a', '../b']", "'../b'"),
+        (COMMAND, "pass-environment = ['HOME', 'A=B']", "'A=B'"),
+        (COMMAND, "pass-environment = ['HOME', 'PIPELINE_X']", "'PIPELINE_X'"),
+        ("kind = 'unpack'\narchive = 'raw'\n", "include = ['a', '/b']", "'/b'"),
+    ] {
+        let raw = "[stages.raw]\nkind = 'download'\nurl = 'file:x'\nunverified = true\n";
+        let shown = shown_after_head(&format!("[stages.a]\n{stage}{line}\n{raw}"));
+        let column = line.find(item).expect("the item") + 1;
+        assert!(shown.contains(&format!(" x.toml:11:{column}\n")), "{line}: {shown}");
+    }
+}

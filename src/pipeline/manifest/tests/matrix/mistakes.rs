@@ -126,6 +126,7 @@ fn what_is_wrong_with_a_template() {
     6 | ce = { loss = 1 }
       |        ^^^^
       |
+      = help: 'loss' is a key of train
       = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=ce
 
@@ -135,6 +136,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |        ^^^^
       |
+      = help: 'loss' is a key of train
       = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
@@ -144,6 +146,7 @@ fn what_is_wrong_with_a_template() {
     7 | lq = { loss = 2, q = 3, l = [1] }
       |                  ^
       |
+      = help: 'q' is a key of train
       = help: 'command' has the port inputs, and the parameters run, shell, environment, files, ignore, outputs, output, pass-environment, sandbox, sandbox-read, sandbox-write
       = help: at m=lq
 
@@ -482,6 +485,7 @@ fn what_would_silently_be_something_else_is_a_mistake() {
     assert_snapshot!(title(&commands(kind, with)), @r#"stage 'a' does not have a kind; 'kind' is a field of 'm', and cannot come by 'with'"#);
     assert_snapshot!(title(&commands("m = [2020-01-01]", &stage)), @r#"this cannot be a value of 'm': it is a date or time"#);
     assert_snapshot!(title(&commands("m = [inf, 1]", &stage)), @r#"this cannot be a value of 'm': it is not finite"#);
+    assert_snapshot!(title(&commands("m = [1, 2]\n[[matrix.excludes]]\nm = 1", &stage)), @"'excludes' is a list of tables, did you mean 'exclude'?");
     let field = "r = [1]\n[matrix.m]\np = { arg = \"${r}\" }";
     let used = command("a", "\"${m.arg}${r}\"", "");
     assert_snapshot!(title(&commands(field, &used)), @r#"'${' in a field of a point is not replaced"#);
