@@ -74,7 +74,7 @@ kind! {
         jitter_strength: f64 = 0.5, in FRACTION;
         /// The side in pixels of the views. Without it: that of the data set's images; for encoded images 224.
         image_size: Option<u32> = None, in 1.0..=4096.0;
-        /// Whether views are blurred, half of the time: Gaussian, with a standard deviation of 0.1 to 2 pixels and a kernel of a tenth of the side.
+        /// Whether views are blurred, half of the time: Gaussian, with a standard deviation of 0.1 to 2 pixels, as in the paper of SimCLR, a kernel of a tenth of the side, and reflected borders. The SimCLR code that Ghosh and Lan (2021) credit has 0.2 to 2 pixels and zeros beyond the borders, with the same kernel at 224 pixels.
         blur: Blur = Blur::Auto;
         /// The precision of the network's matrix products and convolutions.
         precision: Precision = Precision::F32;
