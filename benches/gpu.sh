@@ -1,14 +1,19 @@
 #!/bin/sh
-# What needs a GPU, for a machine that has one but cannot build: tests, rates, and the table of docs/results.md at full
-# size. One build serves both kinds of machine: a program finds CUDA when it starts.
+# What needs a GPU, for a machine that has one but cannot build: tests, rates beside PyTorch's, and the table of
+# docs/results.md at full size. One build serves both kinds of machine: a program finds CUDA when it starts.
 #
-#     benches/gpu.sh pack FOLDER              where it is built: release binaries and Fashion-MNIST into FOLDER
-#     benches/gpu.sh check FOLDER             on the other machine: src/learn/tests/gpu.rs, then rates
+#     benches/gpu.sh pack FOLDER              where it is built: release binaries, wheels and Fashion-MNIST into FOLDER
+#     benches/gpu.sh check FOLDER [SECONDS]   on the other machine: tests and rates, what decides most first, in 540 s
 #     benches/gpu.sh table FOLDER SECONDS     there too: the table, for this many seconds; the next call continues
 #     benches/gpu.sh results FOLDER OUTPUT    records, metrics, curves and logs, without weights
 #
-# FOLDER is best below target/. `table` keeps its cache in CACHE (FOLDER-cache), takes the DEVICE of its stages (auto) and
-# runs the STAGES named. LIBTORCH_LIB is the folder of a libtorch with CUDA; else it is python3's PyTorch.
+# FOLDER is best below target/. LIBTORCH_LIB is the folder of a libtorch with CUDA; else it is python3's PyTorch.
+#
+# `check` needs of FOLDER only gpu, throughput, libtorch-version and wheels. Its tables are in FOLDER/check; at its end it says
+# which aims are reached, and what was not run. To try it without a GPU: DEVICE=cpu, SIMCLR_BATCH, and BENCH, options for
+# benches/run.py.
+#
+# `table` keeps its cache in CACHE (FOLDER-cache), takes the DEVICE of its stages (auto) and runs the STAGES named.
 set -eu
 cd "$(dirname "$0")/.."
 step=$1
@@ -34,6 +39,11 @@ pack() {
         cp "$built" "$folder/${target#* }"
     done
     strip "$folder"/pipeline "$folder"/pipeline-learn "$folder"/gpu "$folder"/throughput
+    # What a usual PyTorch does not bring, for the Python of the other machine.
+    python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version "${PYTHON_VERSION:-3.12}" \
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+        --dest "$folder/wheels" higher kornia kornia-rs ||
+        echo "WITHOUT higher and kornia: their peers will not run there" >&2
     cp "$images"/*.gz "$folder/data"
 }
 
@@ -51,20 +61,58 @@ libraries() {
     }
 }
 
-# Warm laps of about a second each: a line of JSON per lap.
-rates() {
-    kept=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864
-    for work in "fine-tune --batch 100" "meta-weight-net --batch 100" "simclr --batch ${SIMCLR_BATCH:-1024}"; do
-        for precision in f32 tf32 bf16; do
-            for graph in off on; do
-                echo "# $work, $precision, graph $graph"
-                # shellcheck disable=SC2086
-                printf '\n\n\n' | GLIBC_TUNABLES=$kept:glibc.malloc.hugetlb=1 "$folder/throughput" $work --seconds 1 \
-                    --architecture "${ARCHITECTURE:-resnet18}" --precision $precision --graph $graph \
-                    --threads "$(nproc)" --device "${DEVICE:-cuda:0}"
-            done
-        done
+# A part of `check`, in at most so many seconds and what is left of the time. Another one goes on if it fails.
+part() {
+    most=$1
+    name=$2
+    shift 2
+    left=$((end - $(date +%s)))
+    [ "$left" -lt "$most" ] || left=$most
+    echo "# $name: $left s at most"
+    if [ "$left" -lt 10 ]; then
+        failed="$failed; $name: NOT RUN, no time was left"
+    elif ! timeout --kill-after=5 "$left" "$@"; then
+        failed="$failed; $name: failed, or was not done in $left s"
+    fi
+}
+
+# Ours beside PyTorch's, warm, in turns.
+compare() {
+    most=$1
+    title=$2
+    shift 2
+    # shellcheck disable=SC2086
+    part "$most" "$title" python3 benches/run.py --built "$folder" --device "${DEVICE:-cuda:0}" --threads "$(nproc)" \
+        --rounds 3 --seconds 1 ${SIMCLR_BATCH:+--simclr-batch $SIMCLR_BATCH} "$@" --only "$title" ${BENCH:-} \
+        --output "$folder/check/$title.md"
+}
+
+check() {
+    end=$(($(date +%s) + ${1:-540}))
+    failed=
+    rm -rf "$folder/check"
+    mkdir "$folder/check"
+    if ls "$folder"/wheels/*.whl >/dev/null 2>&1; then
+        python3 -m pip install --quiet --no-index --no-deps --upgrade --target "$folder/site" "$folder"/wheels/*.whl ||
+            failed="$failed; the wheels could not be installed"
+        export PYTHONPATH="$folder/site${PYTHONPATH:+:$PYTHONPATH}"
+    fi
+    for package in torchvision PIL higher kornia; do
+        python3 -c "import $package" 2>/dev/null || failed="$failed; python3 has no $package: its peers are NOT RUN"
     done
+    bits=a_replayed_step_does_what_its_operations_do
+    part 150 "steps replayed, to the bit" "$folder/gpu" --nocapture --test-threads 1 --exact $bits
+    compare 130 "Meta-Weight-Net"
+    compare 150 "SimCLR" --rounds 5
+    compare 170 "fine-tuning resnet18" --eager
+    part 300 "the other tests" "$folder/gpu" --nocapture --test-threads 1 --skip $bits
+    compare 150 "fine-tuning resnet50"
+    compare 150 "augmentation"
+    grep -h -E 'reached|REACHED|DECIDED' "$folder"/check/*.md || failed="$failed; NOTHING WAS COMPARED"
+    [ -z "$failed" ] || {
+        echo "$failed" | sed 's/^; /not all is decided:\n/; s/; /\n/g' >&2
+        exit 1
+    }
 }
 
 # The pipeline on pipelines/fashion-mnist-methods.toml, or on a smaller version of it to try this script: LIMIT images, EPOCHS and
@@ -121,8 +169,7 @@ case $step in
 pack) pack ;;
 check)
     libraries
-    "$folder/gpu" --nocapture --test-threads 1
-    rates
+    check "${3:-}"
     ;;
 table)
     libraries

@@ -18,6 +18,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -31,6 +32,26 @@ KEEP_MEMORY = [
     "glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1",
 ]
 
+# The aims of docs/performance.md: of which comparison, who, than whom, how many times as fast at least.
+AIMS = {
+    "cpu": [
+        ("fine-tuning resnet18", "pipeline, f32", "PyTorch, channels-last", 1.0),
+        ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, plain", 2.0),
+        ("Meta-Weight-Net", "pipeline, f32", "PyTorch, higher", 1.6),
+        ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher", 3.0),
+    ],
+    "cuda": [
+        ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, plain", 3.0),
+        ("fine-tuning resnet18", "pipeline, tf32", "PyTorch, plain", 2.0),
+        ("fine-tuning resnet18", "pipeline, f32", "PyTorch, no-tf32", 1.0),
+        ("Meta-Weight-Net", "pipeline, tf32", "PyTorch, higher", 5.0),
+        ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher", 5.0),
+        ("SimCLR", "pipeline, f32, end to end", "pipeline, f32, without making views", 0.95),
+        ("SimCLR", "pipeline, tf32, end to end", "pipeline, tf32, without making views", 0.95),
+        ("SimCLR", "pipeline, bf16, end to end", "pipeline, bf16, without making views", 0.95),
+    ],
+}
+
 
 class Missing(Exception):
     """Something that a comparison needs is missing."""
@@ -39,13 +60,15 @@ class Missing(Exception):
 def main():
     settings = arguments()
     ours = [*KEEP_MEMORY, build("throughput", settings)]
-    rows = []
+    rows, aims = [], []
     for title, unit, competitors in comparisons(settings, ours):
         if settings.only and not any(part.lower() in title.lower() for part in settings.only):
             continue
         print(f"# {title}", file=sys.stderr, flush=True)
-        rows += table_rows(title, unit, take_turns(competitors, settings.rounds))
-    text = table(rows, settings)
+        laps_by_name = take_turns(competitors, settings.rounds)
+        rows += table_rows(title, unit, laps_by_name)
+        aims += verdicts(title, laps_by_name, settings.device)
+    text = "\n\n".join([table(rows, settings), *aims])
     print(text)
     if settings.output:
         settings.output.write_text(text + "\n")
@@ -61,6 +84,7 @@ def arguments():
     parser.add_argument("--simclr-batch", type=int, help="images a step of pre-training (CPU: 64, GPU: 1024)")
     parser.add_argument("--python", default=sys.executable, help="an interpreter with PyTorch")
     parser.add_argument("--compile", action="store_true", help="with torch.compile too (slow to start on a CPU)")
+    parser.add_argument("--eager", action="store_true", help="on a GPU: ours without CUDA graphs too")
     parser.add_argument("--bf16", action="store_true", help="bf16 too; always on a GPU")
     parser.add_argument("--built", type=pathlib.Path, help="a folder with the benches of this project, to build nothing")
     parser.add_argument("--only", nargs="*", help="comparisons with this in their title")
@@ -79,6 +103,11 @@ def comparisons(settings, ours):
     def python(script, *more):
         return [settings.python, SCRIPTS / script, *common, *more]
 
+    def add_ours(competitors, name, work, *more):
+        competitors[f"pipeline, {name}"] = [*ours, work, *common, *more]
+        if settings.eager and settings.device != "cpu":
+            competitors[f"pipeline, {name}, without CUDA graphs"] = [*ours, work, *common, *more, "--graph", "off"]
+
     precisions = ["f32"] + ["tf32"] * settings.tf32 + ["bf16"] * settings.bf16
     ways = ["plain", "channels-last"]
     ways += ["no-tf32"] * settings.tf32 + ["compiled"] * settings.compile
@@ -90,8 +119,7 @@ def comparisons(settings, ours):
             start = [] if way == "plain" else KEEP_MEMORY
             competitors[f"PyTorch, {way}"] = [*start, *python("fine_tune.py", *of, "--way", way)]
         for precision in precisions:
-            command = [*ours, "fine-tune", *common, *of, "--precision", precision]
-            competitors[f"pipeline, {precision}"] = command
+            add_ours(competitors, precision, "fine-tune", *of, "--precision", precision)
         yield f"fine-tuning {architecture}, batch {settings.batch}", "images/s", competitors
 
     of = ["--batch", settings.batch]
@@ -100,8 +128,7 @@ def comparisons(settings, ours):
         command = python("meta_weight_net.py", *of, "--way", way)
         competitors[f"PyTorch, higher, {way}, memory kept"] = [*KEEP_MEMORY, *command]
     for precision in precisions:
-        command = [*ours, "meta-weight-net", *common, *of, "--precision", precision]
-        competitors[f"pipeline, {precision}"] = command
+        add_ours(competitors, precision, "meta-weight-net", *of, "--precision", precision)
     yield f"Meta-Weight-Net resnet18, batch {settings.batch}", "images/s", competitors
 
     of = ["--architecture", "resnet18", "--batch", settings.simclr_batch]
@@ -112,8 +139,7 @@ def comparisons(settings, ours):
             competitors[f"PyTorch, {way}"] = [*start, *python("simclr.py", *of, "--way", way)]
     for precision in precisions:
         for work, name in [("simclr-compute", "without making views"), ("simclr", "end to end")]:
-            command = [*ours, work, *common, *of, "--precision", precision]
-            competitors[f"pipeline, {precision}, {name}"] = command
+            add_ours(competitors, f"{precision}, {name}", work, *of, "--precision", precision)
     yield f"SimCLR resnet18, {settings.simclr_batch} images a step", "views/s", competitors
 
     one_thread = [*common, "--threads", 1]
@@ -165,18 +191,27 @@ class Competitor:
     def __init__(self, command):
         pipe = subprocess.PIPE
         command = [str(word) for word in command]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
+        self.said = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.said, text=True, cwd=ROOT)
         self.laps = []
 
     def wait_until_warm(self):
         if self.process.stdout.readline().strip() != "ready":
-            raise Missing("it did not start; what it said is above")
+            self.fail()
+
+    def fail(self):
+        self.process.kill()
+        self.process.wait()
+        self.said.seek(0)
+        said = self.said.read()
+        print(said, file=sys.stderr, end="")
+        raise Missing((said.strip().splitlines() or ["it said nothing"])[-1])
 
     def lap(self):
         before = core_seconds(self.process.pid)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        outcome = json.loads(self.process.stdout.readline())
+        outcome = json.loads(self.process.stdout.readline() or self.fail())
         used = core_seconds(self.process.pid) - before
         items = outcome["items"]
         self.laps.append(Lap(items / outcome["seconds"], items / used if used > 0 else None))
@@ -187,32 +222,39 @@ class Competitor:
 
 
 def take_turns(commands, rounds):
-    """The laps of every competitor, by name; none where one could not start."""
-    running, laps = {}, {}
+    """The competitors that did all their laps, by name; where one could not, why."""
+    started = {}
     for name, command in commands.items():
-        laps[name] = []
-        competitor = Competitor(command)
-        try:
-            competitor.wait_until_warm()
-            running[name] = competitor
-        except Missing as reason:
-            print(f"  {name}: {reason}", file=sys.stderr)
-            competitor.leave()
+        started[name] = attempt(name, Competitor(command), Competitor.wait_until_warm)
     for _ in range(rounds):
-        for competitor in running.values():
-            competitor.lap()
-    for name, competitor in running.items():
-        competitor.leave()
-        laps[name] = competitor.laps
-        print(f"  {name}: {[round(lap.per_second, 1) for lap in competitor.laps]}", file=sys.stderr)
-    return laps
+        for name, competitor in started.items():
+            started[name] = attempt(name, competitor, Competitor.lap)
+    for name, competitor in started.items():
+        if isinstance(competitor, Competitor):
+            competitor.leave()
+            print(f"  {name}: {[round(lap.per_second, 1) for lap in competitor.laps]}", file=sys.stderr)
+    return {name: one if isinstance(one, str) else one.laps for name, one in started.items()}
+
+
+def attempt(name, competitor, action):
+    """The competitor after it did this, or why it did not."""
+    try:
+        if isinstance(competitor, Competitor):
+            action(competitor)
+        return competitor
+    except (Missing, BrokenPipeError) as reason:
+        print(f"  {name}: {reason}", file=sys.stderr)
+        return str(reason)
 
 
 def table_rows(title, unit, laps_by_name):
     first = None
     for name, laps in laps_by_name.items():
-        if not laps:
-            yield [title, name, "not run", "", "", "", ""]
+        if isinstance(laps, str):
+            # Nothing is compared with another one instead.
+            first = first or (None, None)
+            yield [title, name, f"not run: {laps}".replace("|", "/"), "", "", "", ""]
+            title = ""
             continue
         rates = [lap.per_second for lap in laps]
         rate, of_core = median(rates), median([lap.per_core_second for lap in laps])
@@ -222,6 +264,24 @@ def table_rows(title, unit, laps_by_name):
         of_core = f"{of_core:,.1f}" if of_core else ""
         yield [title, name, f"{rate:,.1f} {unit}", spread, times[0], of_core, times[1]]
         title = ""
+
+
+def verdicts(title, laps_by_name, device):
+    """A line for every aim of docs/performance.md that is about this comparison."""
+    for part, ours, other, least in AIMS[device.partition(":")[0]]:
+        if not title.startswith(part):
+            continue
+        laps = [laps_by_name.get(name, "it is not compared") for name in (ours, other)]
+        said = f"{title}: {ours}, at least {least} times {other}: "
+        lacking = [f"{name}: {its}" for name, its in zip((ours, other), laps) if isinstance(its, str)]
+        if lacking:
+            yield said + "NOT DECIDED (" + "; ".join(lacking) + ")"
+            continue
+        # Lap beside lap, as they took turns.
+        ratios = [mine.per_second / its.per_second for mine, its in zip(*laps)]
+        ratio = median([lap.per_second for lap in laps[0]]) / median([lap.per_second for lap in laps[1]])
+        reached = "reached" if ratio >= least else "NOT REACHED"
+        yield f"{said}{reached}, {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f} by round)"
 
 
 def median(numbers):

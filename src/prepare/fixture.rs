@@ -83,15 +83,15 @@ impl Fixture {
         path
     }
 
-    /// Runs a stage on these artifacts, into an output folder of its own, and returns that folder and the metrics.
-    pub(crate) fn run_on(
+    /// A stage on these artifacts, and its context, with an output folder of its own.
+    pub(crate) fn on(
         &mut self,
         kind: &str,
         parameters: serde_json::Value,
         inputs: &[(&str, ArtifactType, &Path)],
         seed: u64,
         threads: Option<u32>,
-    ) -> anyhow::Result<(PathBuf, Metrics)> {
+    ) -> (PrepareStage, Context) {
         let mut ports: BTreeMap<String, Vec<Input>> = BTreeMap::new();
         for (port, artifact, path) in inputs {
             let input = Input::new(None, *path, *artifact);
@@ -110,14 +110,27 @@ impl Fixture {
             seed,
             inputs: ports,
             missing: BTreeMap::new(),
-            output: output.clone(),
+            output,
             checkpoint: self.checkpoint(),
             folder: self.folder(),
             execution: Execution { threads, ..Execution::default() },
         });
+        (stage, context)
+    }
+
+    /// Runs a stage on these artifacts, into an output folder of its own, and returns that folder and the metrics.
+    pub(crate) fn run_on(
+        &mut self,
+        kind: &str,
+        parameters: serde_json::Value,
+        inputs: &[(&str, ArtifactType, &Path)],
+        seed: u64,
+        threads: Option<u32>,
+    ) -> anyhow::Result<(PathBuf, Metrics)> {
+        let (stage, context) = self.on(kind, parameters, inputs, seed, threads);
         let result = crate::run(&stage, &context);
         self.notes = notes(&context);
-        Ok((output, result?))
+        Ok((context.output, result?))
     }
 
     /// What the last stage of [`Fixture::run_on`] noted.

@@ -90,14 +90,18 @@ fn write_list(pairs: &[(usize, usize)], context: &Context) -> anyhow::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::path::{Path, PathBuf};
+    use std::sync::atomic::Ordering;
 
-    use pipeline_stages::ArtifactType::{Dataset, Split};
+    use pipeline_stages::ArtifactType::{Dataset, Directory, Split};
     use pipeline_stages::formats::{ImageShape, SplitIndices, write_samples};
+    use pipeline_stages::worker::Stopped;
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::Fixture;
+    use crate::fixture::{Fixture, paths_below};
+    use crate::samples::unpack_fashion_mnist;
 
     /// A data set of images of two pixels, which count from `first`.
     fn data(test: &Fixture, name: &str, samples: u8, first: u8, width: usize) -> PathBuf {
@@ -169,6 +173,61 @@ mod tests {
         assert!((info.channel_mean[0] - mean).abs() < 1e-12);
         let unchanged = DatasetInfo { channel_mean: vec![0.0], channel_std: vec![0.0], ..info };
         assert_eq!(unchanged, DatasetInfo::read(&own).unwrap());
+    }
+
+    /// On the 5,000 training images that come with the quickstart, under whose labels their negatives come: two fifths of the samples that train, and no others.
+    /// Asked to stop, it writes nothing, and then what it would have written.
+    #[test]
+    fn real_images_are_replaced() {
+        const TRAIN: usize = 4_500;
+        let mut test = Fixture::new();
+        let source = test.folder().join("source");
+        unpack_fashion_mnist(&source);
+        let from = ("source", Directory, source.as_path());
+        let (own, _) = test.run_on("dataset", json!({"format": "idx"}), &[from], 0, None).unwrap();
+        let before = Samples::open(&own, Part::Train).unwrap();
+        let size = before.image.bytes();
+        let negatives: Vec<u8> = before.pixels().iter().map(|pixel| 255 - pixel).collect();
+        let outside = test.folder().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        write_samples(&outside, Part::Train, before.image, &negatives, &before.labels).unwrap();
+        let held_out = before.labels.len() as i64 - TRAIN as i64;
+        let split = SplitIndices {
+            train: (held_out..before.labels.len() as i64).collect(),
+            validation: (0..held_out).collect(),
+        };
+        let output = run(&mut test, [&own, &outside], Some(split), 0.4).unwrap();
+
+        let after = Samples::open(&output, Part::Train).unwrap();
+        assert!(after.labels == before.labels);
+        let list = std::fs::read_to_string(output.join("replaced.csv")).unwrap();
+        let pairs = list.lines().skip(1).map(|line| line.split_once(',').unwrap());
+        let pairs: BTreeMap<usize, usize> =
+            pairs.map(|(index, other)| (index.parse().unwrap(), other.parse().unwrap())).collect();
+        assert_eq!(pairs.len(), TRAIN * 2 / 5);
+        assert!(pairs.keys().all(|&index| index as i64 >= held_out));
+        assert_eq!(BTreeSet::from_iter(pairs.values()).len(), pairs.len());
+        let images = |pixels: &[u8]| pixels.chunks(size).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let (negatives, mut expected) = (images(&negatives), images(before.pixels()));
+        for (index, other) in pairs {
+            expected[index].clone_from(&negatives[other]);
+        }
+        assert!(images(after.pixels()) == expected);
+
+        let split = test.folder().join("split");
+        let inputs =
+            [("data", Dataset, &*own), ("outside", Dataset, &outside), ("split", Split, &split)];
+        let (stage, context) = test.on("replace-images", json!({"rate": 0.4}), &inputs, 7, None);
+        context.stop_flag().store(true, Ordering::Relaxed);
+        assert!(crate::run(&stage, &context).unwrap_err().is::<Stopped>());
+        assert_eq!(paths_below(&context.output), [""; 0]);
+        context.stop_flag().store(false, Ordering::Relaxed);
+        crate::run(&stage, &context).unwrap();
+        for name in paths_below(&output) {
+            let [whole, again] =
+                [&output, &context.output].map(|folder| std::fs::read(folder.join(&name)).unwrap());
+            assert!(whole == again, "{name}");
+        }
     }
 
     #[test]

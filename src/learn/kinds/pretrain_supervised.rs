@@ -4,9 +4,11 @@
 //! is kept. The artifact's
 //! `weights.safetensors` is the encoder alone, so that it loads strictly; its classifier is beside it.
 
+use pipeline_stages::Kind as _;
 use pipeline_stages::kinds::{Keep, PretrainSupervised, Train};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
+use serde_json::Value;
 
 use crate::methods::finetune::Finetune;
 use crate::training::decay;
@@ -31,46 +33,19 @@ impl Body for PretrainSupervised {
     }
 }
 
-/// As `train` with its defaults (cross-entropy, SGD with momentum 0.9, every sample once an epoch), but for what the stage says.
+/// As `train` with its defaults (cross-entropy, SGD with momentum 0.9, every sample once an epoch), but for the parameters that both
+/// kinds have.
 fn recipe(stage: &PretrainSupervised) -> Recipe {
-    let &PretrainSupervised {
-        architecture,
-        updates,
-        batch_size,
-        learning_rate,
-        weight_decay,
-        schedule,
-        warmup,
-        step_every,
-        step_factor,
-        augmentation,
-        normalise,
-        precision,
-        evaluate_every,
-        stop_after,
-        stop_drop,
-        keep,
-    } = stage;
+    let own = serde_json::to_value(stage).expect("parameters are plain data");
+    let Value::Object(mut shared) = own else { unreachable!("parameters have names") };
+    shared.retain(|name, _| Train::fields().iter().any(|field| field.name == *name));
+    let parameters = serde_json::from_value(shared.into());
     Recipe {
-        parameters: Train {
-            architecture,
-            batch_size,
-            learning_rate,
-            weight_decay,
-            schedule,
-            warmup,
-            step_every,
-            step_factor,
-            augmentation,
-            normalise,
-            precision,
-            evaluate_every,
-            ..Train::default()
-        },
-        length: Length::Steps(updates),
+        parameters: parameters.expect("what has the same name in both kinds has the same type"),
+        length: Length::Steps(stage.updates),
         decays: decay::all,
-        early_end: Some(EarlyEnd { after: stop_after, drop: stop_drop }),
-        chosen: match keep {
+        early_end: Some(EarlyEnd { after: stage.stop_after, drop: stage.stop_drop }),
+        chosen: match stage.keep {
             Keep::Last => Chosen::Last,
             Keep::BestOnTest => Chosen::BestOnTest,
         },

@@ -3,14 +3,15 @@
 
 mod fixture;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fixture::{
-    SAMPLES, SHAPE, divided_training, learn_stage, meta_training, pretraining, probe, request,
-    stage, supervised_pretraining, training, truncated_training, with_input, write_inputs,
+    SAMPLES, SHAPE, divided_training, features, learn_stage, meta_training, pretraining, probe,
+    purification, request, stage, supervised_pretraining, training, truncated_training, with_input,
+    write_inputs, write_vision_transformer,
 };
 use pipeline_learn::methods::finetune::Finetune;
 use pipeline_learn::network::{Classifier, Mode, weights};
@@ -22,7 +23,8 @@ use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
 use pipeline_stages::formats::{
-    CurveTable, Evaluations, InputCrop, ModelInfo, SampleLosses, WEIGHTS_FILE,
+    CurveTable, Evaluations, FeatureFile, InputCrop, Labels, ModelInfo, Part, Predictions,
+    SampleLosses, TensorFile, WEIGHTS_FILE,
 };
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
@@ -96,6 +98,14 @@ fn stages() -> Vec<(&'static str, KindConfig)> {
         ("elr", meta_training(&json!({"method": "elr"}))),
         ("co-teaching", meta_training(&json!({"method": "co-teaching"}))),
         ("mixup", meta_training(&json!({"method": "finetune", "mixup": 0.4}))),
+        (
+            "jensen-shannon",
+            meta_training(&json!({"method": "finetune", "loss": "jensen-shannon", "views": 2})),
+        ),
+        (
+            "forward-correction",
+            meta_training(&json!({"method": "forward-correction", "estimation-epochs": 1})),
+        ),
         ("dividemix", divided_training()),
         ("elr-plus", meta_training(&json!({"method": "elr-plus", "regularization-ramp-up": 0.5}))),
         ("truncated-loss", truncated_training()),
@@ -287,6 +297,98 @@ fn a_run_on_a_gpu_that_was_stopped_ends_as_one_that_was_not() {
         let [whole, stopped] = [("whole", None), ("stopped", Some(1))]
             .map(|(output, stops)| run(folder.path(), &stage, output, gpu, stops));
         assert_alike(&whole, &stopped, 0.02, name);
+    }
+}
+
+/// Runs a stage on an artifact of this folder, once on the CPU and once on a device, and returns both artifacts.
+fn on_both(
+    folder: &Path,
+    stage: &KindConfig,
+    name: &str,
+    device: Device,
+    [port, artifact]: [&str; 2],
+) -> [PathBuf; 2] {
+    [("cpu", Device::Cpu), ("gpu", device)].map(|(which, device)| {
+        let request = request(folder, stage, &format!("{name}-{which}"));
+        let mut request = with_input(request, port, &folder.join(artifact));
+        request.execution.device = device;
+        let result =
+            pipeline_learn::run(learn_stage(&request), &Context::for_test(request.clone()));
+        result.unwrap_or_else(|error| panic!("{name}-{which}: {error:#}"));
+        request.output
+    })
+}
+
+#[test]
+fn a_vision_transformer_has_the_features_on_a_gpu_that_it_has_on_a_cpu() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    write_vision_transformer(folder.path(), SHAPE);
+    let stage = stage(json!({"kind": "features", "parameters": {"image-size": 32}}));
+    let features = on_both(folder.path(), &stage, "features", gpu, ["weights", "vit"]);
+    let [cpu, gpu] = features.map(|artifact| {
+        let file = FeatureFile::open(&artifact).expect("features");
+        let (bytes, shape) = file.rows(Part::Train).expect("rows");
+        assert_eq!(shape, [SAMPLES, 192]);
+        Tensor::from_data_size(bytes, &[SAMPLES as i64, 192], Kind::Float)
+    });
+    let apart = distance(&gpu, &cpu);
+    eprintln!("features of a vision transformer: {apart:.1e}");
+    assert!(apart < 1e-4, "{apart}");
+}
+
+/// The cosines that choose neighbours here are 1.2e-6 apart or more, which is ten times their rounding.
+#[test]
+fn labels_are_purified_on_a_gpu_as_on_a_cpu() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write_inputs(folder.path());
+    run(folder.path(), &training("none"), "model", Device::Cpu, None);
+    on_both(folder.path(), &features(), "features", Device::Cpu, ["weights", "model"]);
+    for (name, way) in [
+        ("neighbours", json!({})),
+        ("adaptive", json!({"method": "adaptive-nearest-neighbours", "k-min": 3, "k-max": 9})),
+        ("linear", json!({"method": "linear"})),
+        ("clean", json!({"method": "linear", "uses-clean": true})),
+    ] {
+        let from = ["features", "features-cpu"];
+        let purified = on_both(folder.path(), &purification(&way), name, gpu, from);
+        let [(labels, confidences), (on_gpu, confidences_on_gpu)] = purified.map(|artifact| {
+            let file = TensorFile::open(&artifact.join("labels.safetensors")).expect("labels");
+            let view = file.view("confidence", safetensors::Dtype::F32, 1).expect("confidences");
+            let confidences = Tensor::from_data_size(view.0, &[SAMPLES as i64], Kind::Float);
+            (Labels::read(&artifact).expect("labels"), confidences)
+        });
+        assert_eq!(labels, on_gpu, "{name}");
+        assert_ne!(labels.labels, labels.clean, "{name}: nothing that could differ");
+        let apart = distance(&confidences_on_gpu, &confidences);
+        eprintln!("{name}: confidences are {apart:.1e} apart");
+        assert!(apart < 1e-4, "{name}: {apart}");
+    }
+}
+
+#[test]
+fn a_model_is_evaluated_on_a_gpu_as_on_a_cpu() {
+    let Some((gpu, _alone)) = gpu() else { return };
+    for (name, trained) in [
+        ("one network", training("none")),
+        ("two networks", meta_training(&json!({"method": "co-teaching"}))),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_inputs(folder.path());
+        run(folder.path(), &trained, "model", Device::Cpu, None);
+        let stage = stage(json!({"kind": "evaluate", "parameters": {}}));
+        let found = on_both(folder.path(), &stage, "evaluation", gpu, ["model", "model"]);
+        for part in [Part::Test, Part::Train] {
+            let [cpu, gpu] = found.each_ref().map(|artifact| {
+                let predictions = Predictions::read(artifact, part).expect("predictions");
+                Tensor::from_slice(&predictions.expect("of this part").logits)
+            });
+            let apart = distance(&gpu, &cpu);
+            eprintln!("{name}, {part:?}: logits are {apart:.1e} apart");
+            assert!(apart < 1e-4, "{name}, {part:?}: {apart}");
+        }
     }
 }
 

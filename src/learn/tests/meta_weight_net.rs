@@ -84,9 +84,9 @@ impl Trial {
     }
 
     fn step(&mut self, step: i64, [batch, meta]: [Batch; 2]) -> StepOutput {
-        let length = RunLength { steps: 10, steps_per_epoch: 10 };
+        let length = RunLength { steps: 20, steps_per_epoch: 20 };
         let at = StepPosition::usual(step as u64, length);
-        self.method.begin_step(0.02 * (step + 1) as f64, at).unwrap();
+        self.method.begin_step(0.02 * (step % 3 + 1) as f64, at).unwrap();
         self.method.compute(&batch, &[meta]).expect("it works")
     }
 
@@ -122,7 +122,8 @@ fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert!(error < tolerance, "{what}: {error:e}, {found:?}, expected {expected:?}");
 }
 
-/// Steps as the script does them, case by case: 1e-5 of the largest number.
+/// Steps as the script does them, case by case: 1e-5 of the largest number, after twenty steps as after one. Meta-gradients of the script in 32 bits are up to
+/// 4.6e-6 away from those in 64, and that does not grow from step to step.
 #[test]
 fn steps_follow_an_unrolled_graph_of_a_graph() {
     let text = include_str!("../../../tests/reference/meta_weight_net/vectors.json");
@@ -148,7 +149,9 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
         let mut trial = Trial::new(&changes, Precision::F32);
         let start: Vec<Vec<f64>> =
             trial.network().state().trained().map(|named| flat(&named.tensor)).collect();
-        for (step, expected) in vectors[name].as_array().expect("a list").iter().enumerate() {
+        let steps = vectors[name].as_array().expect("a list");
+        assert_eq!(steps.len(), if name == "plain" { 20 } else { 3 });
+        for (step, expected) in steps.iter().enumerate() {
             let stream = expected["stream"].as_u64().expect("a number") as usize;
             let mut batches = batch(step as i64, stream);
             batches[0].mixing = changes.get("mixup").map(|_| mixing(step as i64));
@@ -158,6 +161,11 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
                 assert_close(found, &numbers(&expected[key]), tolerance, &what);
             };
             check("gradient", &trial.meta_gradient(), 1e-5);
+            let meta_loss = expected["meta_loss"].as_f64().expect("a number");
+            assert_close(&flat(&output.extra["meta-loss"]), &[meta_loss], 1e-5, "the meta loss");
+            if (3..steps.len() - 1).contains(&step) {
+                continue;
+            }
             check("phi", &all(trial.method.weighting().state()), 1e-5);
             let theta = trial.network().state().trained().zip(&start).flat_map(|(named, start)| {
                 let now = flat(&named.tensor);
@@ -171,15 +179,12 @@ fn steps_follow_an_unrolled_graph_of_a_graph() {
             let running = tensors.filter(|named| named.name.contains("running"));
             let running: Vec<f64> = running.map(|named| flat(&named.tensor)[0]).collect();
             check("running", &running, 1e-5);
-            let meta_loss = flat(&output.extra["meta-loss"]);
             let weights = numbers(&expected["weights"]);
-            let expected = expected["meta_loss"].as_f64().expect("a number");
-            assert_close(&meta_loss, &[expected], 1e-5, "the meta loss");
             assert_weights_are_reported(&output, &weights, &batch(step as i64, stream)[0]);
         }
         for named in trial.network().state().tensors() {
             if named.name.ends_with("num_batches_tracked") {
-                assert_eq!(flat(&named.tensor), [3.0], "{name}: {}", named.name);
+                assert_eq!(flat(&named.tensor), [steps.len() as f64], "{name}: {}", named.name);
             }
         }
     }

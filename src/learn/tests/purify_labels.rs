@@ -1,6 +1,8 @@
 //! Labels corrected by features: what they are found from, and that every stage takes them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{
@@ -8,7 +10,7 @@ use pipeline_stages::formats::{
     TensorFile,
 };
 use pipeline_stages::message::{Metrics, Request};
-use pipeline_stages::worker::Context;
+use pipeline_stages::worker::{Context, Stopped};
 use serde_json::{Value, json};
 
 use crate::fixture::{
@@ -160,6 +162,38 @@ fn without_labels_those_of_the_data_set_are_corrected() {
     let metrics = run(&request).unwrap();
     assert_eq!(metrics["samples"], 48.0);
     assert!(!metrics.contains_key("label-accuracy-after"), "{metrics:?}");
+}
+
+/// Nearest neighbours are found block after block, of which this few samples have one; what learns from clean ones stops between its steps.
+#[test]
+fn a_pass_that_is_stopped_leaves_nothing_and_the_next_one_ends_as_one_that_was_not() {
+    let folder = inputs();
+    let files = |artifact: &Path| {
+        let read =
+            |path: PathBuf| (path.file_name().unwrap().to_owned(), std::fs::read(path).unwrap());
+        let entries = std::fs::read_dir(artifact).unwrap();
+        entries.map(|entry| read(entry.unwrap().path())).collect::<BTreeMap<_, _>>()
+    };
+    for (name, way, after_steps) in [
+        ("neighbours", json!({}), None),
+        ("clean", json!({"method": "linear", "uses-clean": true}), Some(3)),
+    ] {
+        let [whole, stopped] = ["whole", "stopped"].map(|output| {
+            of_features(folder.path(), &purification(&way), &format!("{name}-{output}"))
+        });
+        run(&whole).unwrap();
+        let context = match after_steps {
+            Some(reports) => Context::for_test_that_stops(stopped.clone(), reports),
+            None => Context::for_test(stopped.clone()),
+        };
+        context.stop_flag().store(after_steps.is_none(), Ordering::Relaxed);
+        let error = pipeline_learn::run(learn_stage(&stopped), &context).unwrap_err();
+        assert!(error.is::<Stopped>(), "{name}: {error:#}");
+        assert!(files(&stopped.output).is_empty(), "{name}");
+        run(&stopped).unwrap();
+        assert!(files(&whole.output).len() > 1, "{name}");
+        assert!(files(&whole.output) == files(&stopped.output), "{name}");
+    }
 }
 
 #[test]

@@ -23,12 +23,13 @@ torch.set_num_threads(1)
 
 CLASSES = 10
 SAMPLES, META_SAMPLES, SIDE = 12, 8, 8
+# All numbers of so many steps, and of the last one; of those between the meta loss and the meta-gradient.
 STEPS = 3
 HIDDEN = 8
 MARGIN = 2e-5
 
 CASES = {
-    "plain": {},
+    "plain": {"length": 20},
     "mae": {"meta_loss": "mae"},
     "normalised": {"normalised": True},
     "normalised-adam": {"normalised": True, "adam": True, "meta_lr": 0.05},
@@ -131,7 +132,7 @@ def weighting(phi, losses):
 
 
 def run(
-    loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False, meta_lr=0.5, mixes=False
+    loss="ce", meta_loss="ce", normalised=False, scheduled=False, adam=False, meta_lr=0.5, mixes=False, length=STEPS
 ):
     tensors = state()
     statistics = {name: value for name, value in tensors.items() if "running" in name}
@@ -172,8 +173,8 @@ def run(
         return share * images + (1 - share) * images[partners]
 
     steps = []
-    for step in range(STEPS):
-        lr = 0.02 * (step + 1)
+    for step in range(length):
+        lr = 0.02 * (step % STEPS + 1)
         inner = lr if scheduled else 0.1
         labels = (torch.arange(SAMPLES) * 3 + step) % CLASSES
         meta_labels = (torch.arange(META_SAMPLES) * 7 + step) % CLASSES
@@ -208,6 +209,12 @@ def run(
                 "stream": stream,
                 "meta_loss": value.item(),
                 "gradient": short(torch.cat([parameter.grad.flatten() for parameter in phi])),
+            }
+        )
+        if STEPS <= step < length - 1:
+            continue
+        steps[-1].update(
+            {
                 "phi": short(torch.cat([parameter.detach().flatten() for parameter in phi])),
                 "weights": short(weights),
                 # The first and the last number of every tensor, less what they began as.
