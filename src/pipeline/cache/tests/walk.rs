@@ -146,9 +146,9 @@ fn put_checkpoint(cache: &Cache, stage: &str) {
 
 /// The content of the outputs of reruns that were kept.
 fn kept_reruns(cache: &Cache) -> Vec<Digest> {
-    let listing = fs::read_dir(cache.layout().bucket(Bucket::Reruns)).expect("a folder");
-    let outputs = listing.map(|entry| entry.expect("an output").path());
-    outputs.map(|output| Listing::of(&output).expect("readable").digest()).collect()
+    let outputs = disk::entries(&cache.layout().bucket(Bucket::Reruns)).expect("readable");
+    let listing = |output: &fs::DirEntry| Listing::of(&output.path()).expect("readable");
+    outputs.iter().map(|output| listing(output).digest()).collect()
 }
 
 /// The name under which `left` is kept.
