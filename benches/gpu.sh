@@ -98,8 +98,12 @@ check() {
         export PYTHONPATH="$folder/site${PYTHONPATH:+:$PYTHONPATH}"
     fi
     for package in torchvision PIL higher kornia; do
-        python3 -c "import $package" 2>/dev/null || failed="$failed; python3 has no $package: its peers are NOT RUN"
+        # An import takes seconds.
+        python3 -c "import importlib.util as i, sys; sys.exit(i.find_spec('$package') is None)" ||
+            failed="$failed; python3 has no $package: its peers are NOT RUN"
     done
+    python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' ||
+        failed="$failed; python3 finds no GPU: src/learn/tests/gpu.rs tests NOTHING"
     bits=a_replayed_step_does_what_its_operations_do
     part 150 "steps replayed, to the bit" "$folder/gpu" --nocapture --test-threads 1 --exact $bits
     compare 130 "Meta-Weight-Net"

@@ -84,6 +84,9 @@ kind! {
         /// The encoder.
         architecture: Architecture = Architecture::Resnet18;
         /// The loss of a sample.
+        ///
+        /// `sop`, `forward-correction` and `dividemix` have a loss of their own: without this parameter, or with its default. `truncated-loss` needs
+        /// `"generalized-cross-entropy"`, with `q = 0.7` as in its paper.
         loss: Loss = Loss::CrossEntropy;
         /// Passes over the training samples.
         epochs: u32 = 120, in AT_LEAST_ONE;
