@@ -210,7 +210,41 @@ fn a_resource_of_which_nobody_says_how_much_there_is_is_a_mistake_at_its_line() 
     with_licences(&project, 2);
     let ended = project.pipeline("run experiment.toml");
     assert_eq!((ended.code(), project.read("ran").as_str()), (Some(2), ""), "{ended}");
-    assert_snapshot!(ended.stderr, @"");
+    assert_snapshot!(ended.stderr, @r"
+    error: 'fetch' takes 'licnece', and nobody says how much of it there is, did you mean 'licence'?
+     --> experiment.toml:5:29
+      |
+    5 | execution = { resources = { licnece = 1 } }
+      |                             ^^^^^^^
+      |
+      = help: [execution] of the manifest or of your config.toml can: resources = { licnece = 1 }; or --resources licnece=1
+
+    error: 'many' takes 5 of 'licence', and a run may use 2
+     --> experiment.toml:9:21
+      |
+    9 | execution.resources.licence = 5
+      |                     ^^^^^^^
+      |
+      = help: take less, or let runs use more: --resources licence=5
+
+    error: 'none' takes 'tape', and nobody says how much of it there is
+      --> experiment.toml:13:25
+       |
+    13 | execution.resources = { tape = 2 }
+       |                         ^^^^
+       |
+       = help: [execution] of the manifest or of your config.toml can: resources = { tape = 2 }; or --resources tape=2
+
+    error: 'elsewhere' takes 'seats', and nobody says how much of it there is
+      --> experiment.toml:17:51
+       |
+    17 | execution = { executor = 'cluster', resources = { seats = 1 } }
+       |                                                   ^^^^^
+       |
+       = help: [execution] of the manifest or of your config.toml can: resources = { seats = 1 }; or --resources seats=1
+
+    error: 4 mistakes in experiment.toml; nothing was run
+    ");
     // A plan may be of a run for which somebody says it.
     let planned = project.pipeline("plan experiment.toml");
     assert_eq!(planned.code(), Some(0), "{planned}");
