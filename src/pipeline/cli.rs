@@ -528,6 +528,8 @@ mod tests {
             ("run --cpus -3", "it must be a whole number from 1 to 1024"),
             ("run --gpus -1,2", "write their numbers, as in 0,1,3, or none"),
             ("run --memory -5GB", "'-5GB' is not a size"),
+            ("run --resources -1", "write a name and a number, as in licence=2"),
+            ("run --resources licence=-1", "'licence' must be a whole number from 1"),
             ("verify --gpus -1", "write their numbers, as in 0,1,3, or none"),
             ("verify --rerun a --tolerance -1", "it must be a number of at least 0"),
             ("gc --max-size -1GB", "'-1GB' is not a size"),

@@ -128,6 +128,7 @@ pub(crate) fn paths(current: &OsStr) -> Vec<CompletionCandidate> {
         ("execution.threads=", "Threads of a worker"),
         ("execution.cpus=", "The cores that all stages together may take"),
         ("execution.memory=", "The memory that all stages together may take"),
+        ("execution.resources.", "What there is of resources that stages take by a name of yours"),
         ("execution.attempts=", "How often each stage is tried"),
     ] {
         paths.insert((path.to_owned(), about.to_owned()));

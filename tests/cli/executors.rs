@@ -178,6 +178,26 @@ fn there_are_no_more_jobs_at_once_than_an_executor_takes() {
     assert_eq!(project.pipeline("run experiment.toml").success(), "s0 ran, s1 ran, s2 ran, s3 ran");
 }
 
+#[test]
+fn jobs_take_what_the_user_counts_from_their_submission_on() {
+    let stage = |name: &str, more: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nshell = 'mkdir busy && sleep 0.2 && rmdir busy && echo {name} > \"$PIPELINE_OUTPUT/a\"'\n\
+             execution = {{ {more}resources = {{ licence = 1 }} }}\n"
+        )
+    };
+    let there = "executor = \"fake\", ";
+    // The last one could go on in the job of the first one, which would take what it gave back to others.
+    let next = stage("next", there).replace("execution", "inputs = { a = \"a\" }\nexecution");
+    let stages = [stage("a", there), stage("b", there), stage("here", ""), next].concat();
+    let project = project("");
+    let limits = "[execution.resources]\nlicence = 1\n";
+    project.write(MANIFEST, format!("[experiment]\nname = \"x\"\n{stages}{limits}{EXECUTOR}"));
+    let ran = "a ran, b ran, here ran, next ran";
+    assert_eq!(project.pipeline("run experiment.toml --jobs 2").success(), ran);
+    assert_eq!(submitted(&project), 3);
+}
+
 /// Two stages that run at the same time, each a word on the disk.
 fn two_stages() -> Sandbox {
     let project = project("");

@@ -105,6 +105,7 @@ fn stages_that_need_all_of_something_never_run_at_once() {
         ("gpus = 2", "--jobs 2 --cpus 2 --gpus 0,1"),
         ("cpus = 1", "--jobs 1 --cpus 2"),
         ("cpus = 1", "--cpus 1"),
+        ("resources = { licence = 2 }", "--jobs 2 --cpus 2 --resources licence=3"),
     ] {
         let project = jealous(takes);
         let project = project.with_gpus(&["NVIDIA H100", "NVIDIA H100"]);
@@ -119,6 +120,7 @@ fn stages_for_which_there_is_enough_run_at_once() {
         ("cpus = 2", "--cpus 4"),
         ("gpus = 0.5", "--cpus 2 --gpus 1"),
         ("gpus = 1", "--cpus 2"),
+        ("resources = { licence = 2 }", "--jobs 2 --cpus 2 --resources disk=1,licence=4"),
     ] {
         let project = sociable(takes).with_gpus(&["NVIDIA H100", "NVIDIA H100"]);
         project.pipeline(&format!("run experiment.toml {options}")).success();
@@ -140,6 +142,117 @@ fn the_manifest_and_the_user_have_limits_and_the_command_line_goes_before() {
     let home = project.path("config").to_string_lossy().into_owned();
     let project = project.set("XDG_CONFIG_HOME", home);
     project.pipeline("run experiment.toml --jobs 2 --cpus 2").success();
+}
+
+/// What a run may use of what the user counts.
+fn with_licences(project: &Sandbox, licences: u32) {
+    let limits = format!("[execution]\nresources = {{ disk = 1, licence = {licences} }}\n");
+    project.write(MANIFEST, project.read(MANIFEST) + &limits);
+}
+
+#[test]
+fn what_the_user_counts_is_never_taken_twice() {
+    // One holds the licence, two wait for it, and one that does not need it goes past them.
+    let holds = "execution = { resources = { licence = 1 } }\n\
+                 shell = \"mkdir licence && sleep 0.1 && rmdir licence && echo > $PIPELINE_OUTPUT/a\"\n";
+    let stages = ["one", "two", "three"].map(|name| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nenvironment = {{ NAME = \"{name}\" }}\n{holds}"
+        )
+    });
+    let first = stages[0].replace("sleep 0.1", "while [ ! -e other ]; do sleep 0.01; done");
+    let other =
+        "[stages.other]\nkind = \"command\"\nshell = \"touch other; echo > $PIPELINE_OUTPUT/a\"\n";
+    let head = "[experiment]\nname = \"licence\"\n";
+    let project = Sandbox::new(&format!("{head}{first}{}{}{other}", stages[1], stages[2]));
+    with_licences(&project, 1);
+    let ended = project.pipeline("run experiment.toml --jobs 4 --cpus 4");
+    assert_eq!(ended.success(), "one ran, two ran, three ran, other ran");
+    // How much there is, and who takes it, is in no key.
+    project.write(MANIFEST, project.read(MANIFEST).replace("licence = 1", "licence = 3"));
+    let fresh = "one fresh, two fresh, three fresh, other fresh";
+    assert_eq!(project.pipeline("run experiment.toml").success(), fresh);
+}
+
+#[test]
+fn how_much_there_is_of_a_resource_is_said_by_who_is_nearest() {
+    let takes = "resources = { licence = 1 }";
+    // The manifest goes before the user, and the command line and the environment before both.
+    let user = |project: Sandbox, licences: u32| {
+        let limits = format!("[execution.resources]\nlicence = {licences}\nunknown = 7\n");
+        project.write("config/pipeline/config.toml", limits);
+        let home = project.path("config").to_string_lossy().into_owned();
+        project.set("XDG_CONFIG_HOME", home)
+    };
+    let run = "run experiment.toml --jobs 2 --cpus 2";
+    user(sociable(takes), 2).pipeline(run).success();
+    user(jealous(takes), 1).pipeline(run).success();
+    let project = user(jealous(takes), 2);
+    with_licences(&project, 1);
+    project.pipeline(run).success();
+    let project = sociable(takes);
+    with_licences(&project, 1);
+    project.pipeline(&format!("{run} --resources disk=9 --resources licence=2")).success();
+    let project = jealous(takes).set("PIPELINE_RESOURCES", "disk=9,licence=1");
+    with_licences(&project, 2);
+    project.pipeline(run).success();
+}
+
+#[test]
+fn a_resource_of_which_nobody_says_how_much_there_is_is_a_mistake_at_its_line() {
+    let stages = stages(&[
+        ("fetch", "execution = { resources = { licnece = 1 } }"),
+        ("many", "execution.resources.licence = 5"),
+        ("none", "execution.resources = { tape = 2 }"),
+        ("elsewhere", "execution = { executor = 'cluster', resources = { seats = 1 } }"),
+    ]);
+    let project = Sandbox::new(&(stages + "[executors.cluster]\nkind = \"slurm\"\n"));
+    with_licences(&project, 2);
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!((ended.code(), project.read("ran").as_str()), (Some(2), ""), "{ended}");
+    assert_snapshot!(ended.stderr, @r"
+    error: 'fetch' takes 'licnece', and nobody says how much of it there is, did you mean 'licence'?
+     --> experiment.toml:5:29
+      |
+    5 | execution = { resources = { licnece = 1 } }
+      |                             ^^^^^^^
+      |
+      = help: [execution] of the manifest or of your config.toml can: resources = { licnece = 1 }; or --resources licnece=1
+
+    error: 'many' takes 5 of 'licence', and a run may use 2
+     --> experiment.toml:9:21
+      |
+    9 | execution.resources.licence = 5
+      |                     ^^^^^^^
+      |
+      = help: take less, or let runs use more: --resources licence=5
+
+    error: 'none' takes 'tape', and nobody says how much of it there is
+      --> experiment.toml:13:25
+       |
+    13 | execution.resources = { tape = 2 }
+       |                         ^^^^
+       |
+       = help: [execution] of the manifest or of your config.toml can: resources = { tape = 2 }; or --resources tape=2
+
+    error: 'elsewhere' takes 'seats', and nobody says how much of it there is
+      --> experiment.toml:17:51
+       |
+    17 | execution = { executor = 'cluster', resources = { seats = 1 } }
+       |                                                   ^^^^^
+       |
+       = help: [execution] of the manifest or of your config.toml can: resources = { seats = 1 }; or --resources seats=1
+
+    error: 4 mistakes in experiment.toml; nothing was run
+    ");
+    // A plan may be of a run for which somebody says it.
+    let planned = project.pipeline("plan experiment.toml");
+    assert_eq!(planned.code(), Some(0), "{planned}");
+    let warned = ended.stderr.replace("error: '", "warning: '");
+    let (warned, _) = warned.split_once("\n\nerror: 4 mistakes").expect("its last line");
+    assert_eq!(planned.stderr.trim_end(), warned);
+    let all = "--resources licnece=1,licence=5 --resources tape=2,seats=1";
+    assert_eq!(project.pipeline(&format!("plan experiment.toml {all}")).stderr, "");
 }
 
 /// How a run ends that has too little.
@@ -307,6 +420,13 @@ fn options_that_are_no_amounts_are_mistakes() {
         ("--memory 8G", "'8G' may be 8 GB or 8 GiB"),
         ("--memory 10", "'10' does not have a unit: write one, as in 10 GB"),
         ("--memory 0", "it cannot be 0"),
+        ("--resources licence", "write a name and a number, as in licence=2,downloads=4"),
+        ("--resources licence=1,", "write a name and a number, as in licence=2,downloads=4"),
+        ("--resources licence=0", "'licence' must be a whole number from 1 to 4294967295"),
+        ("--resources licence=0.5", "'licence' must be a whole number from 1 to 4294967295"),
+        ("--resources =1", "\"\" cannot be the name of a resource: a name cannot be empty"),
+        ("--resources a.b=1", "\"a.b\" cannot be the name of a resource: a name has only letters"),
+        ("--resources cpus=1", "'cpus' is said beside 'resources', not in it"),
     ] {
         let ended = project.pipeline(&format!("run experiment.toml {options}"));
         assert_eq!(ended.code(), Some(2), "{ended}");

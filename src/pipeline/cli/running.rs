@@ -7,7 +7,7 @@ use super::manifest::ManifestArguments;
 use crate::cache::Durability;
 use crate::complete;
 use crate::format;
-use crate::manifest::{Limits, MOST_CORES};
+use crate::manifest::{Limits, MOST_CORES, read_resource};
 use crate::progress::Style;
 use crate::shell;
 
@@ -61,6 +61,9 @@ pub(crate) struct MachineArguments {
     /// The memory that all stages together may take, of those that say how much: `--memory '32 GB'` [default: that of the machine]
     #[arg(long, env = "PIPELINE_MEMORY", hide_env_values = true, value_name = "SIZE", allow_hyphen_values = true, value_parser = memory)]
     pub(crate) memory: Option<u64>,
+    /// What there is of resources that stages take by a name of yours: `--resources licence=2,downloads=4`
+    #[arg(long, env = "PIPELINE_RESOURCES", hide_env_values = true, value_name = "NAME=N,...", allow_hyphen_values = true, value_delimiter = ',', value_parser = read_resource)]
+    pub(crate) resources: Vec<(String, u32)>,
     /// Run the stages that learn on this executor, where they do not say another one; `local` is here
     #[arg(long, env = "PIPELINE_EXECUTOR", hide_env_values = true, value_name = "NAME")]
     pub(crate) executor: Option<String>,
@@ -111,7 +114,8 @@ impl MachineArguments {
     /// What all stages together may take of the machine, as far as it was typed.
     pub(crate) fn limits(&self) -> Limits {
         let gpus = self.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
-        Limits { cpus: self.cpus, gpus, memory: self.memory }
+        let resources = self.resources.iter().cloned().collect();
+        Limits { cpus: self.cpus, gpus, memory: self.memory, resources }
     }
 }
 

@@ -262,7 +262,7 @@ mod tests {
             Made from the contract crate (`src/stages`) by a test of `pipeline kinds`, which also prints it:\n\
             `UPDATE_DOCS=1 cargo test --lib kinds` writes it again.\n\n\
             Every stage may also have `execution`, with `device`, `threads`, `checkpoint-seconds`, `timeout-seconds`, `time`,\n\
-            `attempts`, `cpus`, `gpus`, `memory` and `priority` (see [manifest.md](manifest.md#what-stages-take-of-the-machine)), none of which is part of its key.\n"
+            `attempts`, `cpus`, `gpus`, `memory`, `resources` and `priority` (see [manifest.md](manifest.md#what-stages-take-of-the-machine)), none of which is part of its key.\n"
             .to_owned();
         for kind in KINDS {
             page.push_str(&format!("\n## {}\n\n```text\n{}```\n", kind.name, explain(kind, WIDTH)));

@@ -79,17 +79,22 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
 }
 
 /// Says which stages take more than a run here may use, whether it may use GPUs only that do not exist, and which programs are missing. On
-/// another machine there may be enough: only a run refuses them. Stages that run on an executor are not checked.
+/// another machine there may be enough: only a run refuses them. Of stages that run on an executor, only what the user counts is checked.
 fn warn_of_machine(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Places<'_>) {
     let manifest = &project.manifest;
     let would_run = plan.iter().filter(|(name, _)| time.has(name));
     let stages = would_run.filter_map(|(name, _)| manifest.stage(name));
-    let here: Vec<&Stage> =
-        stages.filter(|stage| stage.executor_or(run_on.executor).is_none()).collect();
-    let misfits = here.iter().filter_map(|stage| {
-        let mistake = run_on.share.mistake_at_a_glance(stage)?;
-        Some(Misfit { stage: stage.name.clone(), mistake })
-    });
+    let is_here = |stage: &Stage| stage.executor_or(run_on.executor).is_none();
+    let (mut here, mut misfits) = (Vec::new(), Vec::new());
+    for stage in stages {
+        let mistake = if is_here(stage) {
+            here.push(stage);
+            run_on.share.mistake_at_a_glance(stage)
+        } else {
+            run_on.share.resource_mistake(stage)
+        };
+        misfits.extend(mistake.map(|mistake| Misfit { stage: stage.name.clone(), mistake }));
+    }
     let mut mistakes = Misfit::mistakes(misfits);
     if let Err(error) = run_on.share.check()
         && here.iter().any(|stage| Share::may_use_gpus(stage))

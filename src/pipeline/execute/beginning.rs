@@ -85,7 +85,9 @@ impl Run<'_> {
         let mistakes = open.iter().filter_map(|stage| {
             let mistake = match self.options.executor_of(stage) {
                 None => share.mistake(stage)?,
-                Some(name) => self.executor_mistake(stage, name)?,
+                Some(name) => {
+                    self.executor_mistake(stage, name).or_else(|| share.resource_mistake(stage))?
+                }
             };
             Some(Misfit { stage: stage.name.clone(), mistake })
         });

@@ -206,6 +206,11 @@ impl<'a> Ready<'a> {
                 continue;
             };
             let Some(inputs) = self.inputs(following) else { continue };
+            if !declaration.execution.takes.resources.is_empty() {
+                let why = "it takes 'resources', which a run counts";
+                say(left(&format!("'{}': {why}", declaration.name)));
+                continue;
+            }
             let spec = self.work_on(following, &inputs, index, say).unwrap_or_else(|error| {
                 say(left(&format!("'{}': {error:#}", declaration.name)));
                 None

@@ -89,7 +89,7 @@ fn run(
     // As in a run: of those that take the same, the first one counts.
     let mut ready: HashMap<Needs, BTreeSet<usize>> = HashMap::new();
     for (place, needs) in needs.iter().enumerate().filter(|(place, _)| missing[*place] == 0) {
-        ready.entry(*needs).or_default().insert(turns[place]);
+        ready.entry(needs.clone()).or_default().insert(turns[place]);
     }
     // In microseconds, which can be compared.
     let mut running: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
@@ -100,10 +100,10 @@ fn run(
             ready.iter().filter_map(|(needs, turns)| Some((*turns.first()?, needs))).collect();
         firsts.sort_unstable();
         let next = pools.first_to_start(firsts.iter().map(|(_, needs)| *needs));
-        if let Some((turn, needs)) = next.map(|next| (firsts[next].0, *firsts[next].1)) {
+        if let Some((turn, needs)) = next.map(|next| (firsts[next].0, firsts[next].1.clone())) {
             let place = starts[turn];
-            ready.entry(needs).or_default().remove(&turn);
             taken.insert(place, pools.take(&needs));
+            ready.entry(needs).or_default().remove(&turn);
             let end = now + (seconds[place].clamp(0.0, 1e11) * 1e6) as u64;
             running.push(Reverse((end, place)));
             continue;
@@ -114,7 +114,7 @@ fn run(
         for &reader in &readers[place] {
             missing[reader] -= 1;
             if missing[reader] == 0 {
-                ready.entry(needs[reader]).or_default().insert(turns[reader]);
+                ready.entry(needs[reader].clone()).or_default().insert(turns[reader]);
             }
         }
     }

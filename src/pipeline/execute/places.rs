@@ -46,12 +46,13 @@ pub(crate) struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// What a stage takes while it runs: of this machine, or one job of its executor.
+    /// What a stage takes while it runs: of this machine, or one job of its executor; and of what the user counts.
     pub(super) fn needs(&self, stage: &Stage) -> Needs {
         let Some(name) = stage.executor_or(self.executor) else { return self.share.needs(stage) };
         let place = self.executors.keys().position(|other| other == name);
         let executor = place.and_then(|place| place.try_into().ok());
-        Needs { executor, ..Needs::default() }
+        let resources = self.share.resources(stage);
+        Needs { executor, resources, ..Needs::default() }
     }
 
     /// How much there is of everything. `max-jobs` counts for the executors that `is_counted`.

@@ -18,11 +18,13 @@ pub(crate) enum Pool {
     Gpu(u32),
     /// Jobs of an executor at once, by its place among them.
     Executor(u32),
+    /// What the user counts, by its place among all that is counted.
+    Resource(u32),
 }
 
 impl Pool {
     fn is_of_this_machine(&self) -> bool {
-        !matches!(self, Self::Executor(_))
+        !matches!(self, Self::Executor(_) | Self::Resource(_))
     }
 }
 
@@ -30,7 +32,7 @@ impl Pool {
 pub(crate) type Depths = BTreeMap<Pool, u64>;
 
 /// What a stage takes while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Needs {
     pub(crate) cores: u32,
     /// In bytes.
@@ -40,6 +42,8 @@ pub(crate) struct Needs {
     pub(crate) alone: bool,
     /// The executor that runs it, which leaves this machine to others.
     pub(crate) executor: Option<u32>,
+    /// How much of which resources that the user counts, wherever it runs.
+    pub(crate) resources: Vec<(u32, u32)>,
 }
 
 /// What a stage takes of GPUs.
@@ -127,9 +131,9 @@ impl Pools {
     fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Depths> {
         // Whoever wants to be alone waits for everything.
         let waits_for = |pools: Vec<Pool>| -> Depths {
-            let all = || self.depths.keys().copied().filter(Pool::is_of_this_machine).collect();
-            let pools = if needs.alone { all() } else { pools };
-            pools.into_iter().map(|pool| (pool, 0)).collect()
+            let all = self.depths.keys().copied().filter(Pool::is_of_this_machine);
+            let all = all.filter(|_| needs.alone);
+            pools.into_iter().chain(all).map(|pool| (pool, 0)).collect()
         };
         let gpus = self.gpus(left, needs.gpus).map_err(waits_for)?;
         let part = match needs.gpus {
@@ -148,6 +152,8 @@ impl Pools {
             (None, true) => all.filter(|(pool, _)| pool.is_of_this_machine()).collect(),
             (None, false) => wanted.collect(),
         };
+        let counted = needs.resources.iter();
+        amounts.extend(counted.map(|(number, amount)| (Pool::Resource(*number), (*amount).into())));
         amounts.retain_mut(|(pool, amount)| match self.depths.get(pool) {
             Some(depth) => {
                 *amount = (*amount).min(*depth);
@@ -230,7 +236,13 @@ mod tests {
 
     fn depths(cores: u64, gpus: u32) -> Depths {
         let gpus = (0..gpus).map(|number| (Pool::Gpu(number), WHOLE_GPU.into()));
-        gpus.chain([(Pool::Cores, cores), (Pool::Jobs, 8), (Pool::Memory, 100)]).collect()
+        let counted = [(Pool::Resource(0), 1), (Pool::Resource(1), 3)];
+        let counted = counted.into_iter().chain([(Pool::Memory, 100)]);
+        gpus.chain(counted).chain([(Pool::Cores, cores), (Pool::Jobs, 8)]).collect()
+    }
+
+    fn counted(resources: &[(u32, u32)]) -> Needs {
+        Needs { resources: resources.to_vec(), ..needs(1) }
     }
 
     fn first(pools: &Pools, waiting: &[Needs]) -> Option<usize> {
@@ -251,7 +263,7 @@ mod tests {
         // A training that waits for the GPU does not hold cores up.
         let training = Needs { cores: 3, ..on(GpuNeeds::Whole(1)) };
         pools.take(&training);
-        assert_eq!(first(&pools, &[training, training, needs(1)]), Some(2));
+        assert_eq!(first(&pools, &[training.clone(), training.clone(), needs(1)]), Some(2));
         assert_eq!(first(&pools, &[training, on(GpuNeeds::Part(1))]), None);
     }
 
@@ -261,10 +273,10 @@ mod tests {
         pools.take(&Needs { memory: 60, ..needs(2) });
         let waits = Needs { memory: 50, cores: 4, ..on(GpuNeeds::Part(600)) };
         let small = |part| on(GpuNeeds::Part(part));
-        assert_eq!(first(&pools, &[waits, on(GpuNeeds::Whole(1)), small(500)]), None);
-        assert_eq!(first(&pools, &[waits, small(400)]), Some(1), "what is left of the GPU");
-        assert_eq!(first(&pools, &[waits, needs(1)]), None, "it waits for cores, too");
-        assert_eq!(first(&pools, &[waits, Needs { memory: 1, ..needs(0) }]), None);
+        assert_eq!(first(&pools, &[waits.clone(), on(GpuNeeds::Whole(1)), small(500)]), None);
+        assert_eq!(first(&pools, &[waits.clone(), small(400)]), Some(1), "what is left of the GPU");
+        assert_eq!(first(&pools, &[waits.clone(), needs(1)]), None, "it waits for cores, too");
+        assert_eq!(first(&pools, &[waits.clone(), Needs { memory: 1, ..needs(0) }]), None);
     }
 
     #[test]
@@ -273,14 +285,39 @@ mod tests {
         depths.insert(Pool::Executor(0), 2);
         let mut pools = Pools::new(depths);
         let elsewhere = |number| Needs { executor: Some(number), ..needs(4) };
-        let jobs = [elsewhere(0); 2].map(|needs| pools.take(&needs));
+        let jobs = [0; 2].map(|number| pools.take(&elsewhere(number)));
         assert_eq!(first(&pools, &[elsewhere(0), needs(1)]), Some(1), "two are the most");
         assert_eq!(first(&pools, &[elsewhere(1)]), Some(0), "of this one there is no most");
         let alone = Needs { alone: true, ..needs(1) };
-        assert_eq!(first(&pools, &[alone]), Some(0), "nothing else runs here");
+        assert_eq!(first(&pools, std::slice::from_ref(&alone)), Some(0), "nothing else runs here");
         pools.take(&alone);
         jobs.into_iter().for_each(|job| pools.give_back(job));
         assert_eq!(first(&pools, &[needs(1), elsewhere(0)]), Some(1));
+    }
+
+    #[test]
+    fn what_the_user_counts_is_taken_wherever_a_stage_runs() {
+        let mut depths = depths(4, 0);
+        depths.insert(Pool::Executor(0), 9);
+        let mut pools = Pools::new(depths);
+        let job = pools.take(&Needs { executor: Some(0), ..counted(&[(0, 1), (1, 2)]) });
+        let (one, two) = (counted(&[(0, 1)]), counted(&[(1, 2)]));
+        assert_eq!(first(&pools, &[one.clone(), needs(4)]), Some(1), "it takes no core meanwhile");
+        assert_eq!(first(&pools, &[counted(&[(1, 1)])]), Some(0), "one is left");
+        assert_eq!(first(&pools, &[two, counted(&[(1, 1)])]), None, "which waits for it");
+        let elsewhere = Needs { executor: Some(0), ..one };
+        assert_eq!(first(&pools, &[elsewhere]), None);
+        // Whoever runs alone here leaves what jobs have, unless it takes of that itself.
+        let alone = |resources: &[(u32, u32)]| Needs { alone: true, ..counted(resources) };
+        assert_eq!(first(&pools, &[alone(&[])]), Some(0));
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), None);
+        pools.give_back(job);
+        let taken = pools.take(&alone(&[(0, 1)]));
+        let elsewhere =
+            |resources: &[(u32, u32)]| Needs { executor: Some(0), ..counted(resources) };
+        assert_eq!(first(&pools, &[elsewhere(&[(0, 1)]), elsewhere(&[(1, 3)])]), Some(1));
+        pools.give_back(taken);
+        assert_eq!(pools.left, pools.depths);
     }
 
     #[test]
@@ -305,7 +342,10 @@ mod tests {
         let mut pools = Pools::new(depths(4, 2));
         let alone = Needs { alone: true, ..on(GpuNeeds::Whole(1)) };
         let one = pools.take(&needs(1));
-        assert_eq!(first(&pools, &[needs(64), alone, needs(1), on(GpuNeeds::Part(1))]), None);
+        assert_eq!(
+            first(&pools, &[needs(64), alone.clone(), needs(1), on(GpuNeeds::Part(1))]),
+            None
+        );
         pools.give_back(one);
         assert_eq!(first(&pools, &[needs(64)]), Some(0));
         let taken = pools.take(&alone);
@@ -322,8 +362,20 @@ mod tests {
             (1..3_u32).prop_map(GpuNeeds::Whole),
             (0..4_u32, 1..=WHOLE_GPU).prop_map(|(number, part)| GpuNeeds::This { number, part }),
         ];
-        (0..6_u32, 0..150_u64, gpus, proptest::bool::weighted(0.1)).prop_map(
-            |(cores, memory, gpus, alone)| Needs { cores, memory, gpus, alone, executor: None },
+        let resource = prop_oneof![Just(None), (1..5_u32).prop_map(Some)];
+        let resources = [resource.clone(), resource].prop_map(|[one, other]| {
+            let amounts = [(0, one), (1, other)].into_iter();
+            amounts.filter_map(|(number, amount)| Some((number, amount?))).collect()
+        });
+        (0..6_u32, 0..150_u64, gpus, proptest::bool::weighted(0.1), resources).prop_map(
+            |(cores, memory, gpus, alone, resources)| Needs {
+                cores,
+                memory,
+                gpus,
+                alone,
+                executor: None,
+                resources,
+            },
         )
     }
 
@@ -340,7 +392,7 @@ mod tests {
             let mut pools = Pools::new(depths(4, gpus));
             let mut running: Vec<(Needs, Taken)> = Vec::new();
             for (needs, ends) in events {
-                if first(&pools, &[needs]).is_some() {
+                if pools.first_to_start(std::iter::once(&needs)).is_some() {
                     let taken = pools.take(&needs);
                     let expected = match needs.gpus {
                         GpuNeeds::None => 0,
@@ -357,6 +409,11 @@ mod tests {
                 prop_assert!(alone > 0 || cores <= 4 && running.len() <= 8);
                 let memory: u64 = running.iter().map(|(needs, _)| needs.memory.min(100)).sum();
                 prop_assert!(alone > 0 || memory <= 100);
+                for (number, depth) in [(0, 1), (1, 3)] {
+                    let all = running.iter().flat_map(|(needs, _)| &needs.resources);
+                    let all = all.filter(|(other, _)| *other == number);
+                    prop_assert!(all.map(|(_, amount)| *amount.min(&depth)).sum::<u32>() <= depth);
+                }
                 for number in 0..gpus {
                     let parts = running.iter().filter(|(_, taken)| taken.gpus.contains(&number));
                     let parts = parts.map(|(needs, _)| match needs.gpus {
@@ -371,7 +428,8 @@ mod tests {
             }
             running.into_iter().for_each(|(_, taken)| pools.give_back(taken));
             prop_assert_eq!(&pools.left, &pools.depths);
-            for needs in [needs(99), Needs { alone: true, ..on(GpuNeeds::Whole(9)) }] {
+            let alone = Needs { alone: true, ..on(GpuNeeds::Whole(9)) };
+            for needs in [needs(99), alone, counted(&[(0, 9), (1, 9)])] {
                 prop_assert_eq!(first(&pools, &[needs]), Some(0));
             }
         }

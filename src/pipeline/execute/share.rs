@@ -13,7 +13,7 @@ use crate::diagnostic::Mistake;
 use crate::format;
 use crate::gpus::{self, Gpu, Gpus};
 use crate::machine;
-use crate::manifest::{Limits, Stage, Takes, WHOLE_GPU};
+use crate::manifest::{Limits, Resources, Stage, Takes, WHOLE_GPU, did_you_mean};
 
 /// What a run shares out.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub(crate) struct Share {
     /// Whether somebody said how many these are.
     is_limited: bool,
     memory: Option<u64>,
+    /// How much there is of what the user counts.
+    resources: Resources,
     /// The GPUs that the run may use.
     gpus: Gpus,
     /// Whether there are more, or may be where none is to be used.
@@ -59,6 +61,7 @@ impl Share {
             cores: limits.cpus.unwrap_or(machine).max(1),
             is_limited: limits.cpus.is_some(),
             memory: limits.memory.or(memory),
+            resources: limits.resources.clone(),
             has_others: gpus.all.len() < count || limits.gpus.as_ref().is_some_and(Vec::is_empty),
             wrong,
             gpus,
@@ -97,6 +100,8 @@ impl Share {
         let mut depths = Depths::from([(Pool::Jobs, jobs), (Pool::Cores, cores)]);
         depths.extend(self.memory.map(|memory| (Pool::Memory, memory)));
         depths.extend(self.gpus.all.iter().map(|gpu| (Pool::Gpu(gpu.number), WHOLE_GPU.into())));
+        let counted = (0..).zip(self.resources.values());
+        depths.extend(counted.map(|(number, most)| (Pool::Resource(number), (*most).into())));
         depths
     }
 
@@ -114,7 +119,18 @@ impl Share {
             Cores::One => 1,
             Cores::Many => stage.execution.execution.threads.unwrap_or(self.threads(gpus)),
         });
-        Needs { cores, memory: memory.unwrap_or(0), gpus, ..Needs::default() }
+        let resources = self.resources(stage);
+        Needs { cores, memory: memory.unwrap_or(0), gpus, resources, ..Needs::default() }
+    }
+
+    /// What a stage takes of what the user counts.
+    pub(super) fn resources(&self, stage: &Stage) -> Vec<(u32, u32)> {
+        let takes = stage.execution.takes.resources.iter();
+        let takes = takes.filter_map(|(name, amount)| {
+            let place = self.resources.keys().position(|other| other == name)?;
+            Some((u32::try_from(place).ok()?, *amount))
+        });
+        takes.collect()
     }
 
     /// The threads of a stage that can use many and does not say how many. This depends on what the run may use, and not on
@@ -194,7 +210,32 @@ impl Share {
             let help = format!("take less, or let runs use more: --memory '{enough}'");
             return at("memory", title, help);
         }
-        None
+        self.resource_mistake(stage)
+    }
+
+    /// The same of what the user counts, wherever the stage runs.
+    pub(crate) fn resource_mistake(&self, stage: &Stage) -> Option<Mistake> {
+        let name = stage.name.template();
+        stage.execution.takes.resources.iter().find_map(|(resource, wanted)| {
+            let (title, help) = match self.resources.get(resource) {
+                Some(there) if wanted <= there => return None,
+                Some(there) => (
+                    format!("'{name}' takes {wanted} of '{resource}', and a run may use {there}"),
+                    format!("take less, or let runs use more: --resources {resource}={wanted}"),
+                ),
+                None => {
+                    let known = self.resources.keys().map(String::as_str);
+                    let hint = did_you_mean(resource, known);
+                    let hint = hint.map_or(String::new(), |hint| format!(", {hint}"));
+                    (
+                        format!("'{name}' takes '{resource}', and nobody says how much of it there is{hint}"),
+                        format!("[execution] of the manifest or of your config.toml can: resources = {{ {resource} = {wanted} }}; or --resources {resource}={wanted}"),
+                    )
+                }
+            };
+            let place = stage.places.find(&format!("execution.resources.{resource}"), None);
+            Some(Mistake::at(place, title).help(help))
+        })
     }
 
     /// The same of GPUs alone.
@@ -337,6 +378,10 @@ mod tests {
         manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest").0
     }
 
+    fn own((name, amount): (&str, u32)) -> (String, u32) {
+        (name.to_owned(), amount)
+    }
+
     fn stage<'m>(manifest: &'m Manifest, name: &str) -> &'m Stage {
         manifest.stage(&name.parse().expect("a name")).expect("a stage")
     }
@@ -346,7 +391,7 @@ mod tests {
             |number: u32| Gpu { number, visible: format!("GPU-{number}"), model: Model::default() };
         let (all, order) = ((0..gpus).map(gpu).collect(), "PCI_BUS_ID".to_owned());
         let found = Gpus { all, order, may_be_unseen: false };
-        let limits = Limits { cpus, gpus: allowed.map(<[u32]>::to_vec), memory: None };
+        let limits = Limits { cpus, gpus: allowed.map(<[u32]>::to_vec), ..Limits::default() };
         Share::new(jobs, &limits, (8, Some(1000), found))
     }
 
@@ -487,6 +532,28 @@ mod tests {
         for right in ["", "gpus = 1", "device = 'cuda:1'", "device = 'cpu', gpus = 1", "gpus = 0.1"]
         {
             assert_eq!(mistake(&two, right), None, "{right}");
+        }
+        // What the user counts, by the places of the names in their order.
+        let limits =
+            Limits { resources: [("a", 2), ("c", 1)].map(own).into(), ..Limits::default() };
+        let counts = Share::new(None, &limits, (2, None, Gpus::default()));
+        for (takes, needs, wrong) in [
+            ("", vec![], None),
+            ("resources = { a = 2, c = 1 }", vec![(0, 2), (1, 1)], None),
+            ("resources = { c = 1 }", vec![(1, 1)], None),
+            ("resources = { a = 3 }", vec![(0, 3)], Some("takes 3 of 'a', and a run may use 2")),
+            ("resources = { b = 1 }", vec![], Some("takes 'b', and nobody says how much")),
+        ] {
+            let manifest = manifest("", takes);
+            let plot = stage(&manifest, "plot");
+            assert_eq!(counts.needs(plot).resources, needs, "{takes}");
+            let found = counts.mistake(plot).map(|mistake| mistake.title().to_owned());
+            let is_right = found.as_deref().zip(wrong).map(|(found, wrong)| found.contains(wrong));
+            assert_eq!(
+                (is_right, found.is_some()),
+                (wrong.map(|_| true), wrong.is_some()),
+                "{takes}"
+            );
         }
         for (wrong, share) in [
             ("cpus = 5", &none),

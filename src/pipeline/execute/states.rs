@@ -160,21 +160,23 @@ impl StageStates {
     /// From now on, a stage that does not run runs alone.
     pub(crate) fn run_alone(&mut self, name: &StageName) {
         if let Some(&place) = self.places.get(name) {
-            self.set_needs(place, Needs { alone: true, ..self.needs[self.need[place]] });
+            self.set_needs(place, Needs { alone: true, ..self.needs[self.need[place]].clone() });
         }
     }
 
     /// From now on, a stage that does not run has all of the GPU that it runs on.
     pub(crate) fn run_with_own_gpu(&mut self, name: &StageName) {
         if let Some(&place) = self.places.get(name) {
-            let needs = self.needs[self.need[place]];
+            let needs = self.needs[self.need[place]].clone();
             self.set_needs(place, Needs { gpus: needs.gpus.whole(), ..needs });
         }
     }
 
     /// What a stage takes of the pools.
     pub(crate) fn needs(&self, name: &StageName) -> Needs {
-        self.places.get(name).map_or(Needs::default(), |&place| self.needs[self.need[place]])
+        self.places
+            .get(name)
+            .map_or(Needs::default(), |&place| self.needs[self.need[place]].clone())
     }
 
     fn set_needs(&mut self, place: usize, needs: Needs) {
@@ -623,10 +625,10 @@ mod tests {
                         without_some.insert(any);
                     }
                 }
-                let takes = |(place, _): (&usize, &Taken)| match states.needs[states.need[*place]] {
+                let takes = |(place, _): (&usize, &Taken)| match &states.needs[states.need[*place]] {
                     _ if states.released.contains(place) => 0,
                     Needs { alone: true, .. } => 6,
-                    Needs { cores, .. } => cores,
+                    Needs { cores, .. } => *cores,
                 };
                 let taken: u32 = states.running.iter().map(takes).sum();
                 prop_assert!(taken <= 6);

@@ -10,17 +10,18 @@ use toml::de::{DeTable, DeValue};
 
 use super::executors;
 use super::hint::{did_you_mean, listed};
+use super::resources::{self, Resources};
 use super::values::{Value, found, known_table, text, whole_number};
 use crate::diagnostic::Mistake;
 use crate::format;
 
 /// The keys of the table `[execution]`: the first ones of a stage. The others only say something of one stage.
-pub(super) const EXECUTION_KEYS: [&str; 9] = match STAGE_EXECUTION_KEYS.first_chunk() {
+pub(super) const EXECUTION_KEYS: [&str; 10] = match STAGE_EXECUTION_KEYS.first_chunk() {
     Some(keys) => *keys,
     None => panic!("a stage has more keys"),
 };
 /// The keys of `execution = { ... }` in a stage.
-pub(super) const STAGE_EXECUTION_KEYS: [&str; 11] = [
+pub(super) const STAGE_EXECUTION_KEYS: [&str; 12] = [
     "device",
     "threads",
     "checkpoint-seconds",
@@ -30,6 +31,7 @@ pub(super) const STAGE_EXECUTION_KEYS: [&str; 11] = [
     "cpus",
     "gpus",
     "memory",
+    "resources",
     "priority",
     "executor",
 ];
@@ -83,13 +85,16 @@ impl StageExecution {
 }
 
 /// What a stage takes of the machine while it runs, as far as it says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Takes {
     pub(crate) cpus: Option<u32>,
     /// In parts of [`WHOLE_GPU`].
     pub(crate) gpus: Option<u32>,
     /// In bytes.
     pub(crate) memory: Option<u64>,
+    /// Of what the user counts.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub(crate) resources: Resources,
 }
 
 /// What all stages of a run together may take, as far as somebody says so.
@@ -100,6 +105,8 @@ pub(crate) struct Limits {
     pub(crate) gpus: Option<Vec<u32>>,
     /// In bytes.
     pub(crate) memory: Option<u64>,
+    /// Of what the user counts.
+    pub(crate) resources: Resources,
 }
 
 impl Limits {
@@ -109,6 +116,7 @@ impl Limits {
             cpus: self.cpus.or(others.cpus),
             gpus: self.gpus.or_else(|| others.gpus.clone()),
             memory: self.memory.or(others.memory),
+            resources: others.resources.clone().into_iter().chain(self.resources).collect(),
         }
     }
 
@@ -180,6 +188,7 @@ pub(super) fn read_for_all(
         cpus: right.of(table, "cpus", cores),
         gpus: right.of(table, "gpus", |_, value| gpu_numbers(value)),
         memory: right.of(table, "memory", size),
+        resources: resources::read(table, right.0),
     };
     (execution, limits)
 }
@@ -200,6 +209,7 @@ pub(super) fn read_for_one(
         cpus: right.of(table, "cpus", cores),
         gpus: right.of(table, "gpus", |_, value| gpus(value)),
         memory: right.of(table, "memory", size),
+        resources: resources::read(table, right.0),
     };
     execution.priority = right.of(table, "priority", |_, value| priority(value)).unwrap_or(0);
     execution.executor = right.of(table, "executor", |_, value| executors::read_name(value));

@@ -39,7 +39,12 @@ impl Places {
         // Whether a machine has what a stage takes is only known when it runs.
         let execution = table.and_then(|table| table.get("execution")?.get_ref().as_table());
         for (key, value) in execution.into_iter().flatten() {
-            values.push((format!("execution.{}", key.get_ref()), place(value)));
+            let key = format!("execution.{}", key.get_ref());
+            for (name, _) in value.get_ref().as_table().into_iter().flatten() {
+                let place = Place { whole: name.span(), items: Vec::new() };
+                values.push((format!("{key}.{}", name.get_ref()), place));
+            }
+            values.push((key, place(value)));
         }
         Self { header, values }
     }

@@ -392,6 +392,23 @@ fn the_last_of_several_jobs_goes_on_with_what_waits_for_all_of_them() {
 }
 
 #[test]
+fn what_takes_resources_is_left_to_the_next_run() {
+    let project = project("");
+    let licence = THERE.replace(" }", ", resources = { licence = 1 } }");
+    let next = format!("inputs = {{ a = \"a\" }}\n{licence}");
+    with_stages(&project, &[("a", &licence), ("b", &licence), ("next", &next)]);
+    project.write(MANIFEST, project.read(MANIFEST) + "[execution.resources]\nlicence = 1\n");
+    project.write("hold", "");
+    let ended = project.pipeline("run experiment.toml --detach");
+    assert_eq!(ended.success(), "a left, b skipped, next skipped");
+    fs::remove_file(project.path("hold")).expect("ours");
+    ends(&project, 1);
+    assert_eq!((submitted(&project), project.read("made").as_str()), (1, "a\n"));
+    assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran, next ran");
+    made_once(&project, 3);
+}
+
+#[test]
 fn a_job_goes_on_with_what_reads_another_stage_of_the_same_key() {
     let project = project("");
     let next = format!("inputs = {{ a = \"twin\" }}\n{THERE}");

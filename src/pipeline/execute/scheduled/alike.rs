@@ -16,7 +16,7 @@ impl Alike {
         Self {
             template: stage.name.template().to_owned(),
             cpus: cpus(stage),
-            takes: stage.execution.takes,
+            takes: stage.execution.takes.clone(),
             time: stage.execution.time,
         }
     }

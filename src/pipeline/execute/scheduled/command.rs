@@ -81,7 +81,7 @@ fn with_ids(template: &str, ids: &[String]) -> String {
 
 /// The command that submits a job.
 fn submission(template: &str, job: &Submission<'_>) -> Result<String, Trouble> {
-    let (takes, time) = (job.stage.execution.takes, job.stage.execution.time);
+    let (takes, time) = (&job.stage.execution.takes, job.stage.execution.time);
     let number = |number: u64| number.to_string();
     let quoted = |value: &str| shell::quoted(value).into_owned();
     // Asked for only where it is used: what it is without a word of the stage, no scheduler knows.

@@ -205,13 +205,14 @@ pub(super) fn cpus(stage: &Stage) -> Option<u32> {
 }
 
 /// Whether a stage would have as many cores and GPUs in a job of its own as it has in that of another one, so that its result is the
-/// same in both, and asks for no more memory and time.
+/// same in both, and asks for no more memory and time. Not one that takes what only a run can count.
 pub(crate) fn fits_into(stage: &Stage, other: &Stage) -> bool {
-    let (takes, there) = (stage.execution.takes, other.execution.takes);
+    let (takes, there) = (&stage.execution.takes, &other.execution.takes);
     let is_enough = |wanted: Option<u64>, is: Option<u64>| wanted.is_none() || wanted <= is;
     cpus(stage) == cpus(other)
         && takes.gpus.unwrap_or(0) == there.gpus.unwrap_or(0)
         && is_enough(takes.memory, there.memory)
+        && takes.resources.is_empty()
         && is_enough(stage.execution.time, other.execution.time)
 }
 

@@ -170,7 +170,7 @@ impl Slurm {
     /// What the user wrote comes last, and wins.
     fn options(&self, job: &Submission<'_>) -> Vec<String> {
         let SlurmSettings { partition, time, options } = &self.0;
-        let takes = job.stage.execution.takes;
+        let takes = &job.stage.execution.takes;
         let (name, comment, output) = match job.tasks {
             // An option is text. The script has its output there by itself.
             None => (

@@ -12,6 +12,7 @@ use super::super::execution::{
 };
 use super::super::executors::{COMMAND, EXECUTOR_KEYS, EXECUTOR_KINDS, LOCAL};
 use super::super::lints::{LINT_KEYS, Lint};
+use super::super::resources::NOT_RESOURCES;
 use super::super::sharing::{CACHE_KEYS, PUSH_WORDS};
 use super::definitions::definition;
 use super::value::{described, integer, object, templated, templated_text, without_template};
@@ -186,6 +187,22 @@ fn execution_key(key: &str, in_a_stage: bool) -> Value {
                 }
             };
             form(about, SIZE_PATTERN)
+        }
+        "resources" => {
+            let about = match in_a_stage {
+                true => {
+                    "What it takes of resources that are counted by names of yours. A run must know how much there is of each."
+                }
+                false => {
+                    "How much there is of resources that are counted by names of yours, for all stages together."
+                }
+            };
+            let table = json!({
+                "type": "object",
+                "propertyNames": { "pattern": NAME_PATTERN, "not": { "enum": NOT_RESOURCES } },
+                "additionalProperties": whole(1, u32::MAX.into()),
+            });
+            described(object(table), about)
         }
         "priority" => described(
             templated(object(json!({

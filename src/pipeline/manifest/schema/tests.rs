@@ -226,6 +226,11 @@ fn what_a_stage_takes_is_accepted_as_the_reader_accepts_it() {
         (COMMAND, "cpus = 1025", false),
         (COMMAND, "threads = 1024", true),
         (COMMAND, "threads = 1025", false),
+        (COMMAND, "resources = { a = 1, B_2 = 4294967295 }", true),
+        (COMMAND, "resources = { a = 0 }", false),
+        (COMMAND, "resources = { a = 4294967296 }", false),
+        (COMMAND, "resources = { memory = 1 }", false),
+        (COMMAND, "resources = 1", false),
         (TRAIN, "gpus = 0.5", true),
         (TRAIN, "gpus = 1", true),
         (TRAIN, "gpus = 2", false),
@@ -252,10 +257,11 @@ fn names_and_texts_of_a_form_are_accepted_as_the_reader_accepts_them() {
             same(&format!("{HEAD}[executors.\"{name}\"]\nkind = 'slurm'\n")),
             same(&format!("{HEAD}[stages.b]\nkind = 'command'\nrun = ['x']\ninputs = {{ \"{name}\" = 'data' }}\n")),
             same(&format!("{HEAD}[stages.b]\nkind = 'command'\nrun = ['x']\nexecution = {{ executor = \"{name}\" }}\n")),
+            same(&format!("{HEAD}[execution]\nresources = {{ \"{name}\" = 1 }}\n")),
         ]
     });
-    assert_eq!(right[0], [true; 5]);
-    assert_eq!(right[3], [false; 5]);
+    assert_eq!(right[0], [true; 6]);
+    assert_eq!(right[3], [false; 6]);
     for (key, values) in [
         (
             "device",
@@ -297,6 +303,9 @@ fn names_and_texts_of_a_form_are_accepted_as_the_reader_accepts_them() {
     }
     assert!(same(&format!(
         "{HEAD}[matrix]\na = ['cpu', 'cuda']\n[stages.b]\nkind = 'command'\nrun = ['x']\nexecution = {{ device = '${{a}}' }}\n"
+    )));
+    assert!(same(&format!(
+        "{HEAD}[matrix]\na = [1, 2]\n[stages.b]\nkind = 'command'\nrun = ['x']\nexecution.resources.b = '${{a}}'\n"
     )));
 }
 

@@ -359,7 +359,7 @@ workers = 3
     13 | workers = 3
        | ^^^^^^^
        |
-       = help: 'execution' has device, threads, checkpoint-seconds, timeout-seconds, time, attempts, cpus, gpus and memory
+       = help: 'execution' has device, threads, checkpoint-seconds, timeout-seconds, time, attempts, cpus, gpus, memory and resources
 
     error: 5 mistakes in x.toml; nothing was run
     "##);

@@ -1,7 +1,7 @@
 //! What stages and runs may take of a machine, and how often stages are tried, as it is read.
 
 use super::super::execution::Attempts;
-use super::super::{Failing, Limits, Takes};
+use super::super::{Failing, Limits, Resources, Takes};
 use super::{HEAD, right, shown_after_head, shown_of_train};
 
 fn takes(execution: &str) -> (Takes, i32, Option<u32>) {
@@ -14,26 +14,39 @@ fn takes(execution: &str) -> (Takes, i32, Option<u32>) {
     (execution.takes, execution.priority, execution.execution.threads)
 }
 
+fn counted(resources: &[(&str, u32)]) -> Resources {
+    resources.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect()
+}
+
 #[test]
 fn what_a_stage_takes() {
     let none = Takes::default();
-    let gpus = |parts| Takes { gpus: Some(parts), ..none };
+    let resources = |resources| Takes { resources, ..Takes::default() };
+    let gpus = |parts| Takes { gpus: Some(parts), ..Takes::default() };
     for (execution, expected, priority, threads) in [
-        ("", none, 0, 9),
+        ("", none.clone(), 0, 9),
         // Its threads are its cores, regardless of what is for all stages.
-        ("cpus = 4", Takes { cpus: Some(4), ..none }, 0, 4),
-        ("cpus = 4, threads = 2", Takes { cpus: Some(4), ..none }, 0, 2),
+        ("cpus = 4", Takes { cpus: Some(4), ..none.clone() }, 0, 4),
+        ("cpus = 4, threads = 2", Takes { cpus: Some(4), ..none.clone() }, 0, 2),
         ("gpus = 1", gpus(1000), 0, 9),
         ("gpus = 1.0", gpus(1000), 0, 9),
         ("gpus = 0.25", gpus(250), 0, 9),
         ("gpus = 0.3333", gpus(333), 0, 9),
         ("gpus = 0.001", gpus(1), 0, 9),
         ("gpus = 0", gpus(0), 0, 9),
-        ("cpus = 1024", Takes { cpus: Some(1024), ..none }, 0, 1024),
-        ("memory = '8 GB'", Takes { memory: Some(8_000_000_000), ..none }, 0, 9),
-        ("memory = '1.5GiB'", Takes { memory: Some(3 << 29), ..none }, 0, 9),
-        ("priority = -7", none, -7, 9),
-        ("priority = 0x10", none, 16, 9),
+        ("cpus = 1024", Takes { cpus: Some(1024), ..none.clone() }, 0, 1024),
+        ("memory = '8 GB'", Takes { memory: Some(8_000_000_000), ..none.clone() }, 0, 9),
+        ("memory = '1.5GiB'", Takes { memory: Some(3 << 29), ..none.clone() }, 0, 9),
+        ("resources = {}", none.clone(), 0, 9),
+        (
+            "resources = { licence = 2, a-b = 1 }",
+            resources(counted(&[("licence", 2), ("a-b", 1)])),
+            0,
+            9,
+        ),
+        ("resources.licence = 0xffff_ffff", resources(counted(&[("licence", u32::MAX)])), 0, 9),
+        ("priority = -7", none.clone(), -7, 9),
+        ("priority = 0x10", none.clone(), 16, 9),
     ] {
         assert_eq!(takes(execution), (expected, priority, Some(threads)), "{execution}");
     }
@@ -49,12 +62,19 @@ fn what_all_stages_together_may_take() {
         ("gpus = [3, 0]", Limits { gpus: Some(vec![0, 3]), ..none.clone() }),
         ("gpus = []", Limits { gpus: Some(vec![]), ..none.clone() }),
         ("memory = '1 TB'", Limits { memory: Some(1_000_000_000_000), ..none.clone() }),
+        (
+            "resources = { licence = 2 }",
+            Limits { resources: counted(&[("licence", 2)]), ..none.clone() },
+        ),
     ] {
         assert_eq!(limits(lines), expected, "{lines}");
     }
     let one = Limits { cpus: Some(1), ..none.clone() };
-    let two = Limits { cpus: Some(2), gpus: Some(vec![1]), memory: Some(5) };
-    assert_eq!(one.or(&two), Limits { cpus: Some(1), ..two.clone() });
+    let resources = counted(&[("a", 1), ("b", 2)]);
+    let two = Limits { cpus: Some(2), gpus: Some(vec![1]), memory: Some(5), resources };
+    assert_eq!(one.clone().or(&two), Limits { cpus: Some(1), ..two.clone() });
+    let one = Limits { resources: counted(&[("b", 9), ("c", 3)]), ..one };
+    assert_eq!(one.or(&two).resources, counted(&[("a", 1), ("b", 9), ("c", 3)]), "each by itself");
     assert_eq!(
         two.clone().at_most(1, Some(4)),
         Limits { cpus: Some(1), memory: Some(4), ..two.clone() }
@@ -104,6 +124,16 @@ fn amounts_that_are_none_are_mistakes() {
         ("memory = '8'", "'8' does not have a unit"),
         ("memory = '8 apples'", "'8 apples' is not a size"),
         ("memory = '0 GB'", "'memory' cannot be 0"),
+        ("resources = 1", "'resources' must be a table, but is a whole number"),
+        ("resources = { a = 0 }", "'a' must be at least 1, but is 0"),
+        ("resources = { a = 4294967296 }", "'a' must be at most 4294967295, but is 4294967296"),
+        ("resources = { a = 0.5 }", "'a' must be a whole number, but is a number with a fraction"),
+        ("resources = { a = '1' }", "'a' must be a whole number, but is text"),
+        ("resources = { 'a b' = 1 }", "\"a b\" cannot be the name of a resource: a name has only"),
+        (
+            "resources = { gpus = 1 }",
+            "\"gpus\" cannot be the name of a resource: 'gpus' is said beside",
+        ),
         ("priority = 1.0", "'priority' must be a whole number, but is a number with a fraction"),
         ("priority = 1000001", "'priority' must be from -1000000 to 1000000, but is 1000001"),
         ("attempts = 0", "'attempts' must be at least 1, but is 0"),
@@ -127,6 +157,8 @@ fn amounts_that_are_none_are_mistakes() {
         ("gpus = 1", "must be a list of the GPUs that a run may use, but is a whole number"),
         ("gpus = [-1]", "'gpus' must be a whole number from 0, but is -1"),
         ("memory = true", "'memory' must be a size, but is true"),
+        ("resources = { a = -1 }", "'a' must be a whole number from 1, but is -1"),
+        ("resources = [1]", "'resources' must be a table, but is a list"),
         ("priority = 1", "unknown key 'priority' in 'execution'"),
     ] {
         let found = shown_after_head(&format!("[execution]\n{lines}\n"));

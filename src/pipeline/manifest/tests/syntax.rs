@@ -307,7 +307,7 @@ error: unknown key '数据' in 'execution'
 12 | execution = { "数据" = 2, devise = "cpu" }
    |               ^^^^^^
    |
-   = help: 'execution' has device, threads, checkpoint-seconds, timeout-seconds, time, attempts, cpus, gpus, memory, priority and executor
+   = help: 'execution' has device, threads, checkpoint-seconds, timeout-seconds, time, attempts, cpus, gpus, memory, resources, priority and executor
 
 error: unknown key 'devise' in 'execution', did you mean 'device'?
   --> x.toml:12:25
