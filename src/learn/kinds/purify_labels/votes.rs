@@ -15,7 +15,7 @@
 //! Measured, as in docs/results.md, with one seed: features of a SimCLR encoder of 64 numbers, 4,500 images of Fashion-MNIST, and 8 epochs of `resnet8-fast`
 //! from that encoder by cross-entropy on the labels found. Test accuracy at 50, 80 and 90 % symmetric noise: WANN 77.2, 71.2 and
 //! 59.7 %; 100 nearest neighbours 74.8, 70.5 and 64.4; on the labels as given 80.1, 72.1 and 61.7.
-//! WANN has not been measured with more seeds.
+//! In 20 epochs at 80 %, three seeds: WANN 68.9 ± 2.5 from scratch and 70.5 ± 3.8 from SimCLR, linear regression 74.5 ± 1.1 and 73.7 ± 1.0.
 
 use super::found::Found;
 use super::neighbours::Neighbours;
