@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Listing, Place, Snapshot, StatIndex, Touch};
 use crate::difference::{Difference, How};
-use crate::digest::Digest;
+use crate::digest::{Digest, Encoder};
 use crate::manifest::{Stage, nearest};
 
 /// In a folder of more files than this, near names are not looked for.
@@ -266,7 +266,7 @@ impl Outside {
     pub(crate) fn digest(&self) -> Digest {
         match &self.content {
             Some((_, listing)) => listing.digest(),
-            None => Listing::digest_of_nothing(),
+            None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
         }
     }
 

@@ -404,35 +404,3 @@ fn everything_else_goes_with_age() {
     ");
     assert_snapshot!(project.pipeline("run experiment.toml").success(), @"data fresh, size fresh, fails fresh");
 }
-
-#[test]
-fn files_outside_the_cache_are_forgotten_with_the_records_that_were_made_from_them() {
-    let project = Sandbox::new(
-        r#"
-[experiment]
-name = "reads"
-
-[stages.words]
-kind = "command"
-files = ["words"]
-shell = 'wc -w < words > "$PIPELINE_OUTPUT/count"'
-"#,
-    );
-    let known = || project.read("cache/stat.idx").lines().skip(1).count();
-    let run_with = |words: &str| {
-        project.write("new", words);
-        fs::rename(project.path("new"), project.path("words")).expect("ours");
-        // Its digest is remembered once it has not changed for a while.
-        std::thread::sleep(std::time::Duration::from_millis(2_100));
-        project.pipeline("run experiment.toml").success()
-    };
-    assert_eq!(run_with("one"), "words ran");
-    assert_eq!(run_with("one two"), "words ran");
-    assert_eq!(known(), 2);
-    project.pipeline("gc").printed();
-    assert_eq!(known(), 2, "both have a record");
-    project.pipeline("gc --keep-days 0").printed();
-    assert_eq!(known(), 1);
-    assert_eq!(project.pipeline("run experiment.toml").success(), "words fresh");
-    assert_eq!(known(), 1);
-}

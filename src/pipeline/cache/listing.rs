@@ -127,11 +127,6 @@ impl Listing {
         encoder.finish()
     }
 
-    /// What stands for the digest of something outside of a cache that is missing, and may be.
-    pub(crate) fn digest_of_nothing() -> Digest {
-        Encoder::new("pipeline 2026-11 missing outside file").finish()
-    }
-
     /// Each entry: its path, what it is, and the digest of a file's bytes.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Path, &EntryKind, Option<&Digest>)> {
         self.0.iter().map(|line| (&*line.path, &line.kind, line.content.as_ref()))

@@ -3,7 +3,7 @@
 //!
 //! Disposable: what is missing, stale or damaged in it is hashed again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -53,17 +53,6 @@ impl StatIndex {
         durable::write_file(&self.path, memory.text().as_bytes())?;
         memory.is_new = false;
         Ok(())
-    }
-
-    /// Forgets the files in an index whose content is not `needed`.
-    pub(super) fn forget_but(path: &Path, needed: &HashSet<Digest>) -> anyhow::Result<()> {
-        let mut memory = Memory::read(path);
-        let before = memory.known.len();
-        memory.known.retain(|_, (_, digest)| needed.contains(digest));
-        if memory.known.len() == before {
-            return Ok(());
-        }
-        durable::write_file(path, memory.text().as_bytes())
     }
 
     /// The digest of a file with this stat.
@@ -239,36 +228,6 @@ mod tests {
         fs::remove_file(&path).expect("there");
         assert!(index.digest(&path, &Stat { size: 1, ..STAT }).is_err());
         assert!(index.digest(&path, &Stat { size: 2, ..STAT }).is_ok());
-    }
-
-    #[test]
-    fn files_with_other_content_than_is_needed_are_forgotten() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("stat.idx");
-        let digest = |number| Encoder::new("test").number(number).finish();
-        let known = [1, 2, 3].map(|inode| {
-            let stat = Stat { inode, ..STAT };
-            ((stat.device, stat.inode), (stat, digest(inode)))
-        });
-        let text = Memory { known: known.into(), is_new: true }.text();
-        fs::write(&path, &text).expect("writable");
-        let forget_but = |needed: &[u64]| {
-            let needed = needed.iter().map(|number| digest(*number)).collect();
-            StatIndex::forget_but(&path, &needed).expect("writable");
-            let mut left: Vec<u64> =
-                Memory::read(&path).known.into_keys().map(|(_, inode)| inode).collect();
-            left.sort_unstable();
-            left
-        };
-        assert_eq!(forget_but(&[3, 2, 1, 7]), [1, 2, 3]);
-        assert_eq!(fs::read_to_string(&path).expect("readable"), text);
-        assert_eq!(forget_but(&[2, 3]), [2, 3]);
-        assert_eq!(forget_but(&[]), [0; 0]);
-        fs::write(&path, "damaged").expect("writable");
-        assert_eq!(forget_but(&[2]), [0; 0]);
-        fs::remove_file(&path).expect("ours");
-        assert_eq!(forget_but(&[2]), [0; 0]);
-        assert!(!path.exists());
     }
 
     #[test]

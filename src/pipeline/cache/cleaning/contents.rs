@@ -153,13 +153,6 @@ impl Memory {
         self.records.values().any(|(_, record)| record.lazy.is_some())
     }
 
-    /// The content outside of the cache that records were made from which are still there.
-    pub(super) fn outside(&self, layout: &Layout) -> HashSet<Digest> {
-        let exists = |key: &StageKey| fs::symlink_metadata(layout.record(key)).is_ok();
-        let records = self.records.iter().filter(|(key, _)| exists(key));
-        records.flat_map(|(_, (_, record))| record.outside.iter().copied()).collect()
-    }
-
     /// The records that can be read, each with its key.
     fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
         let folder = cache.layout().bucket(Bucket::Records);

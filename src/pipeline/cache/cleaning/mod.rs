@@ -23,13 +23,11 @@ pub(crate) use contents::{Contents, Item, Memory, What};
 pub(super) use trash::sweep_trash;
 
 use super::layout::{Bucket, Layout};
-use super::listing::Listing;
 use super::lock::Lock;
 use super::lock::now;
 use super::opened::Cache;
 use super::own_pin::Pinned;
 use super::pins::{cleaner, cleaning_lock, pins_lock, read_pins};
-use super::stat_index::StatIndex;
 use super::{disk, durable, stamp, store};
 use crate::digest::Digest;
 use crate::format;
@@ -149,7 +147,6 @@ impl Cache {
         let trash = self.take_away(&mut cleaned)?;
         drop(alone);
         self.forget_what_is_gone();
-        let _ = self.forget_files(&memory.outside(layout));
         if let Some(trash) = trash {
             let kept = trash.empty(is_over);
             cleaned.left.extend(kept.why);
@@ -273,24 +270,6 @@ impl Cache {
             }
         }
         Ok(Some(trash))
-    }
-
-    /// Forgets the digests of files that no record was made from, also not by a part of a folder. They would only be hashed again.
-    fn forget_files(&self, made_from: &HashSet<Digest>) -> anyhow::Result<()> {
-        let layout = self.layout();
-        // What somebody reads now may not be recorded yet.
-        if !read_pins(layout, false)?.is_empty() {
-            return Ok(());
-        }
-        let mut needed = HashSet::new();
-        for digest in made_from.iter().filter(|digest| **digest != Listing::digest_of_nothing()) {
-            let Some(listing) = Listing::read(&layout.listing(digest), digest) else {
-                // Of what was recorded elsewhere it is not known which files it is.
-                return Ok(());
-            };
-            needed.extend(listing.entries().filter_map(|(_, _, content)| content.copied()));
-        }
-        StatIndex::forget_but(&layout.stat_index(), &needed)
     }
 
     /// Removes what leads to records and artifacts that are gone: heads and links for people.
