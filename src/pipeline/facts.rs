@@ -213,7 +213,10 @@ impl Facts for CacheFacts<'_> {
                 // Then none from elsewhere counts either.
                 Err(error) => {
                     let folder = self.cache.layout().withdrawn_records();
-                    NoResult::Withdrawn(format!("cannot look into {}: {error}", folder.display()))
+                    NoResult::WithdrawalUnknown(format!(
+                        "cannot look into {}: {error}",
+                        folder.display()
+                    ))
                 }
                 Ok(None) if self.shared.is_some_and(|shared| shared.is_out_of_reach(key)) => {
                     NoResult::OutOfReach

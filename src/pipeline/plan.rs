@@ -50,6 +50,8 @@ pub(crate) enum NoResult {
     RecordInaccessible,
     /// There was a record, which no longer counts for this reason.
     Withdrawn(String),
+    /// There may have been such a record: what was withdrawn cannot be seen now, for this reason.
+    WithdrawalUnknown(String),
     /// There is a record, but a power cut may have torn its artifact.
     Uncertain,
     /// There is a record on a remote, whose artifact did not come, as the remote is away.
@@ -288,7 +290,9 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
     let found = match facts.result(&key) {
         Ok(record) => Ok(PlanState::Fresh(Box::new(record))),
         // What was withdrawn here does not come back from elsewhere, and what may be torn is looked at first.
-        Err(why @ (NoResult::Withdrawn(_) | NoResult::Uncertain)) => Err(why),
+        Err(
+            why @ (NoResult::Withdrawn(_) | NoResult::WithdrawalUnknown(_) | NoResult::Uncertain),
+        ) => Err(why),
         Err(why) => facts.remote(&key).map(|record| PlanState::Remote(Box::new(record))).ok_or(why),
     };
     let reason = match found {
@@ -303,6 +307,7 @@ pub(crate) fn decide(name: &StageName, parts: Vec<KeyPart>, facts: &dyn Facts) -
         Err(NoResult::RecordOfOtherVersion) => Reason::RecordOfOtherVersion,
         Err(NoResult::RecordInaccessible) => Reason::RecordInaccessible,
         Err(NoResult::Withdrawn(because)) => Reason::Withdrawn { because },
+        Err(NoResult::WithdrawalUnknown(because)) => Reason::WithdrawalUnknown { because },
         Err(NoResult::Uncertain) => Reason::Uncertain,
         Err(NoResult::OutOfReach) => Reason::OutOfReach,
         Err(NoResult::NoRecord) => match facts.last(name).filter(|last| last.key != key) {

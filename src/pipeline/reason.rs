@@ -27,6 +27,8 @@ pub(crate) enum Reason {
     RecordInaccessible,
     /// There was a record, which no longer counts.
     Withdrawn { because: String },
+    /// There may have been one that was withdrawn: that cannot be seen now.
+    WithdrawalUnknown { because: String },
     /// There is a record, but its artifact was not flushed to the disk. It counts if that is whole.
     Uncertain,
     /// Its artifact is only on a remote, which was away when it was needed.
@@ -35,6 +37,13 @@ pub(crate) enum Reason {
     Forced,
     /// Something that enters its key changed.
     Changed { changes: Vec<Change> },
+}
+
+impl Reason {
+    /// Whether a record was withdrawn, or may have been: none from elsewhere counts then.
+    pub(crate) const fn is_withdrawal(&self) -> bool {
+        matches!(self, Self::Withdrawn { .. } | Self::WithdrawalUnknown { .. })
+    }
 }
 
 /// Each change; of instances that were added to a port or removed from it, only how many there are, where there are several.
@@ -70,6 +79,9 @@ impl fmt::Display for Reason {
             }
             Self::RecordInaccessible => f.write_str("its record cannot be read"),
             Self::Withdrawn { because } => write!(f, "its record was withdrawn: {because}"),
+            Self::WithdrawalUnknown { because } => {
+                write!(f, "whether its record was withdrawn is not known: {because}")
+            }
             Self::Uncertain => {
                 f.write_str("its artifact was not flushed to the disk (--durability=lazy)")
             }

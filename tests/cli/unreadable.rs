@@ -1,7 +1,7 @@
 //! Folders of a cache that this user cannot list: what is in them is not taken for what is not there.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::support::{Sandbox, names};
@@ -59,12 +59,19 @@ fn a_history_that_cannot_be_listed_is_not_an_empty_one() {
     let project = Sandbox::of_an_ordinary_user(ONE);
     project.pipeline("run experiment.toml").success();
     let runs = project.cache("history/runs/one");
-    for looks in ["history", "history experiment.toml", "results experiment.toml one", "gc"] {
+    for looks in ["history experiment.toml", "results experiment.toml one", "gc"] {
         let ended = with_mode(&runs, 0o300, || project.pipeline(looks));
         assert_eq!(ended.code(), Some(2), "{looks}: {ended}");
         let said = ["error: cannot ", "cache/history/runs/one", "Permission denied"];
         assert!(said.iter().all(|said| ended.stderr.contains(said)), "{ended}");
     }
+    // Those of other experiments are known.
+    project.write("other.toml", ONE.replace("\"one\"", "\"other\""));
+    project.pipeline("run other.toml").success();
+    let ended = with_mode(&runs, 0o300, || project.pipeline("history"));
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stderr.starts_with("warning: cannot list "), "{ended}");
+    assert!(ended.stdout.contains("other.toml"), "{ended}");
     // Nothing of what is to be done depends on it.
     let ended = with_mode(&runs, 0o300, || project.pipeline("status experiment.toml"));
     assert_eq!(ended.code(), Some(0), "{ended}");
@@ -109,4 +116,20 @@ fn what_people_have_among_the_links_stays_also_where_it_cannot_be_seen() {
     with_mode(&links, 0o300, || project.pipeline("run experiment.toml")).success();
     assert_eq!(names(&links), ["notes", "one"]);
     assert_eq!(names(&project.cache("latest")), ["one"]);
+}
+
+#[test]
+fn a_folder_whose_disk_is_not_mounted_is_not_an_empty_one() {
+    for folder in ["heads", "history", "pins", "records"] {
+        let project = Sandbox::new(ONE);
+        project.pipeline("run experiment.toml").success();
+        let (place, away) = (project.cache(folder), project.path("away"));
+        fs::rename(&place, &away).expect("ours");
+        symlink(project.path("disk"), &place).expect("a link");
+        let ended = project.pipeline("gc --keep-days 0");
+        assert_eq!(ended.code(), Some(2), "{folder}: {ended}");
+        assert!(ended.stderr.contains("is its disk mounted?"), "{folder}: {ended}");
+        fs::rename(&away, project.path("disk")).expect("ours");
+        assert!(project.pipeline("run experiment.toml").success().stdout.contains("fresh"));
+    }
 }

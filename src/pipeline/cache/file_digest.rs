@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -104,11 +104,17 @@ fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) 
     })
 }
 
-/// The threads that hash one file together. None of them waits for anything else. `None` where the system does not have them.
-fn pool() -> Option<&'static ThreadPool> {
-    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
-    POOL.get_or_init(|| ThreadPoolBuilder::new().num_threads(machine::threads()).build().ok())
-        .as_ref()
+/// The threads that hash one file together, as many as may compute now. None of them waits for anything else. `None` where the system
+/// does not have them.
+fn pool() -> Option<Arc<ThreadPool>> {
+    static POOL: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
+    let threads = machine::threads();
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    // The limit of a manifest is known only when that was read.
+    if pool.as_ref().is_none_or(|pool| pool.current_num_threads() != threads) {
+        *pool = ThreadPoolBuilder::new().num_threads(threads).build().ok().map(Arc::new);
+    }
+    pool.clone()
 }
 
 /// What another thread sees and does of a long reading.

@@ -80,7 +80,7 @@ impl Cache {
 
     /// A text of the history. `None` where it is missing or damaged.
     pub(crate) fn document(&self, kind: Document, digest: &Digest) -> Option<Vec<u8>> {
-        let text = disk::read(&self.layout().document(kind, digest), disk::LARGEST_TEXT).ok()?;
+        let text = disk::read(&self.layout().document(kind, digest), disk::LARGEST_LIST).ok()?;
         (Digest::from(blake3::hash(&text)) == *digest).then_some(text)
     }
 
@@ -122,7 +122,7 @@ impl Cache {
         let path = self.layout().run(experiment, id);
         // In this order: a run that ends meanwhile has its last line.
         let is_running = Lock::is_taken(&path);
-        Ok((disk::read(&path, disk::LARGEST_TEXT)?, is_running))
+        Ok((disk::read(&path, disk::LARGEST_LIST)?, is_running))
     }
 
     /// How long the record of a run is to which its process still adds. `None` for a run that has ended.

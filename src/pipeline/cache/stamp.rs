@@ -365,7 +365,7 @@ impl Cache {
 
     /// What was kept in an index. `None` where there is none, or something else is in its place.
     pub(crate) fn kept_index(&self, asked: &Digest) -> Option<Vec<u8>> {
-        disk::read(&self.layout().index(asked), disk::LARGEST_TEXT).ok()
+        disk::read(&self.layout().index(asked), disk::LARGEST_LIST).ok()
     }
 
     /// What every index of this cache was made with, until something is removed.

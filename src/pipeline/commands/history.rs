@@ -42,8 +42,17 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
         }
     };
     let mut runs: Vec<(String, &str)> = Vec::new();
+    let mut status = ExitCode::SUCCESS;
     for experiment in &experiments {
-        runs.extend(cache.runs(experiment)?.into_iter().map(|id| (id, experiment.as_str())));
+        match cache.runs(experiment) {
+            Ok(ids) => runs.extend(ids.into_iter().map(|id| (id, experiment.as_str()))),
+            // The runs of the others are known.
+            Err(error) if arguments.manifest.is_none() => {
+                note(&format!("warning: {error:#}"));
+                status = ExitCode::FAILURE;
+            }
+            Err(error) => return Err(error),
+        }
     }
     runs.sort_by(|one, other| other.cmp(one));
     let most = if arguments.all || arguments.json { usize::MAX } else { MOST_RUNS };
@@ -53,11 +62,11 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
     let read: Vec<Run> = read.collect();
     if arguments.json {
         print_json(&json!(read))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(status);
     }
     if read.is_empty() {
         note(&format!("no run is recorded in {}", cache.layout().root().display()));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(status);
     }
     let mut text = table(&read, experiments.len() > 1);
     if left_out > 0 {
@@ -70,7 +79,7 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
         text.push_str(&format!("\na run found nothing to do {}\n", format::ago(checked)));
     }
     print_coloured(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
 }
 
 fn cache_here(given: Option<&Path>) -> anyhow::Result<Cache> {
@@ -145,15 +154,23 @@ fn show(arguments: &HistoryShowArguments) -> anyhow::Result<ExitCode> {
 
 /// The run whose name begins so.
 fn find(cache: &Cache, name: &str) -> anyhow::Result<Run> {
-    let mut found = Vec::new();
+    let (mut found, mut trouble) = (Vec::new(), None);
     for experiment in cache.experiments()? {
-        let runs = cache.runs(&experiment)?.into_iter();
-        found.extend(runs.filter(|id| id.starts_with(name)).map(|id| (id, experiment.clone())));
+        match cache.runs(&experiment) {
+            Ok(runs) => {
+                let runs = runs.into_iter().filter(|id| id.starts_with(name));
+                found.extend(runs.map(|id| (id, experiment.clone())));
+            }
+            Err(error) => trouble = Some(error),
+        }
     }
     let exact: Vec<_> = found.iter().filter(|(id, _)| id == name).cloned().collect();
     let chosen = if exact.is_empty() { found } else { exact };
     match chosen.as_slice() {
-        [] => bail!("there is no run '{name}'; `pipeline history` lists all"),
+        [] => match trouble {
+            Some(error) => Err(error),
+            None => bail!("there is no run '{name}'; `pipeline history` lists all"),
+        },
         [(id, experiment)] => Run::read(cache, experiment, id)
             .ok_or_else(|| anyhow!("the record of run {id} is damaged")),
         several => {

@@ -56,10 +56,11 @@ impl Project {
             loop {
                 let plan = Plan::of(&self.manifest, &self.graph, selected, &facts);
                 let keys = plan.iter().filter_map(|(_, state)| match state {
-                    PlanState::Dirty {
-                        reason: Reason::Withdrawn { .. } | Reason::Uncertain,
-                        ..
-                    } => None,
+                    PlanState::Dirty { reason, .. }
+                        if reason.is_withdrawal() || *reason == Reason::Uncertain =>
+                    {
+                        None
+                    }
                     PlanState::Dirty { key, .. } => Some(*key),
                     // It may have been removed there since.
                     PlanState::Remote(record) => Some(record.key),

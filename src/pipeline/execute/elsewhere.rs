@@ -53,8 +53,7 @@ impl Executor for WithRemote {
         let missing: Vec<Digest> =
             inputs.filter(|digest| !self.cache.has_artifact(digest)).collect();
         let (key, reason) = (spec.work.key, &spec.work.reason);
-        let is_own =
-            matches!(reason, Reason::Forced | Reason::Withdrawn { .. } | Reason::Uncertain);
+        let is_own = matches!(reason, Reason::Forced | Reason::Uncertain) || reason.is_withdrawal();
         let may_ask = || !self.shared.has_answered(&key) && self.shared.trouble().is_none();
         let asks = !is_own && (may_ask() || self.shared.incomplete(&self.cache, &key).is_some());
         if missing.is_empty() && !asks {

@@ -78,7 +78,6 @@ impl UsesOfRuns {
     /// # Errors
     /// When something of the history exists and cannot be read.
     pub(crate) fn look(&mut self, cache: &Cache) -> anyhow::Result<Uses> {
-        check_readable(&cache.layout().all_runs())?;
         let mut uses = Uses::default();
         let mut known = HashMap::new();
         let mut has_result = |key: &StageKey| {
@@ -89,7 +88,6 @@ impl UsesOfRuns {
         let mut is_known = HashSet::new();
         let mut named: HashMap<(String, StageName), Need> = HashMap::new();
         for experiment in cache.experiments()? {
-            check_readable(&cache.layout().runs(&experiment))?;
             let mut has_plans = true;
             // When the run of a manifest began that was looked at last.
             let mut began: HashMap<PathBuf, u64> = HashMap::new();
@@ -225,16 +223,6 @@ impl UsesOfRuns {
         let used = Rc::new(used);
         self.runs.insert(place, (length, Rc::clone(&used)));
         Ok(Found::Run(used))
-    }
-}
-
-/// Whether what is in a folder can be known: where it is missing, there is nothing.
-fn check_readable(folder: &Path) -> anyhow::Result<()> {
-    match fs::read_dir(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot read {}", folder.display()))
-        }
-        _ => Ok(()),
     }
 }
 

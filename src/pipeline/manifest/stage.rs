@@ -352,6 +352,9 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
     for key in &unknown {
         let given: &str = key.as_ref();
         let mistake = Mistake::at(key.span(), format!("unknown key '{given}'"));
+        let kinds = kinds_with(given);
+        // What other kinds have is not misspelt, unless one letter tells it from a key of this one: `file` and `files`.
+        let is_meant = |name: &&str| kinds.is_none() || name.len().abs_diff(given.len()) <= 1;
         // What is not shown needs no hint.
         mistakes.push(if mistakes.len() >= MOST_SHOWN {
             mistake
@@ -359,15 +362,14 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
             Mistake::at(key.span(), format!("'{given}' belongs in the stage's 'execution'")).help(
                 format!("write execution = {{ {given} = ... }}, as it cannot change the result"),
             )
-        } else if let Some(kinds) = kinds_with(given) {
-            // It is not misspelt.
-            mistake.help(kinds).help(keys_of(kind, &ports, &parameters))
-        } else if let Some(name) = nearest(given, keys.iter().copied()) {
+        } else if let Some(name) = nearest(given, keys.iter().copied()).filter(is_meant) {
             meant.insert(name.to_owned());
             let field = fields.iter().find(|field| field.name == name);
             mistake
                 .and(&format!("did you mean '{name}'?"))
                 .help(field.map(about).unwrap_or_default())
+        } else if let Some(kinds) = kinds {
+            mistake.help(kinds).help(keys_of(kind, &ports, &parameters))
         } else if given == "with" {
             mistake.help(NO_MATRIX)
         } else {

@@ -13,7 +13,7 @@ use super::super::lazy_run::LazyRun;
 use super::super::opened::Cache;
 use super::super::record::{Record, Unreadable};
 use super::super::{disk, store};
-use super::names::{certain_names, names, numbered, sharded, stem};
+use super::names::{certain_folders, certain_names, names, numbered, sharded, stem};
 use super::rooms::{Identity, Room, Rooms, identity};
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -157,7 +157,7 @@ impl Memory {
     fn read_records(&mut self, cache: &Cache) -> anyhow::Result<Vec<(StageKey, KnownRecord)>> {
         let folder = cache.layout().bucket(Bucket::Records);
         let mut keys: Vec<StageKey> = Vec::new();
-        for shard in certain_names(&folder)?.into_iter().map(|shard| folder.join(shard)) {
+        for shard in certain_folders(&folder)?.into_iter().map(|shard| folder.join(shard)) {
             keys.extend(
                 certain_names(&shard)?.iter().filter_map(|name| stem::<StageKey>(name, ".json")),
             );

@@ -19,6 +19,13 @@ pub(super) fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
+/// The names of the folders in a folder. Files of others may be beside them.
+pub(super) fn certain_folders(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = disk::certain_entries(folder)?.into_iter();
+    let folders = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_file()));
+    Ok(folders.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
 /// What a name says that ends so.
 pub(super) fn stem<T: FromStr>(name: &str, extension: &str) -> Option<T> {
     name.strip_suffix(extension)?.parse().ok()
@@ -43,7 +50,7 @@ pub(super) fn numbered<T: FromStr>(name: &str) -> Option<T> {
 pub(super) fn heads(layout: &Layout) -> anyhow::Result<Vec<(String, String)>> {
     let folder = layout.bucket(Bucket::Heads);
     let mut heads = Vec::new();
-    for experiment in certain_names(&folder)? {
+    for experiment in certain_folders(&folder)? {
         let stages = certain_names(&folder.join(&experiment))?.into_iter();
         let stages = stages.filter(|name| !name.starts_with(durable::NEW));
         heads.extend(stages.map(|stage| (experiment.clone(), stage)));

@@ -67,6 +67,9 @@ pub(super) fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 /// A larger text is not one of a cache, in bytes.
 pub(crate) const LARGEST_TEXT: u64 = 256 << 20;
 
+/// The same of what has a line for each stage, of which there may be a million.
+pub(crate) const LARGEST_LIST: u64 = 2 << 30;
+
 /// Opens a file to read it, with its length. Nothing is waited for: where a pipe is in its place, it fails as
 /// [`io::ErrorKind::InvalidData`].
 pub(super) fn open_file(path: &Path) -> io::Result<(File, u64)> {
@@ -107,21 +110,34 @@ pub(super) fn list(path: &Path) -> io::Result<fs::ReadDir> {
 /// What is in a folder; nothing where it is missing.
 ///
 /// # Errors
-/// When it cannot be read, or not to its end: what is not seen is not to be taken for what is not there.
+/// When it cannot be read, or not to its end, or a link on its way leads nowhere, to a disk that is not mounted, say: what is not seen
+/// is not to be taken for what is not there.
 pub(super) fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match list(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match dead_link(folder) {
+            Some(link) => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "{} is a link to what does not exist: is its disk mounted?",
+                    link.display()
+                ),
+            )),
+            None => Ok(Vec::new()),
+        },
         listing => listing?.collect(),
     }
 }
 
-/// The same, also nothing where a file is in its place; with what is said where it cannot be read.
+/// The link that leads nowhere on the way to what is missing.
+fn dead_link(missing: &Path) -> Option<&Path> {
+    let nearest = missing.ancestors().find(|place| place.symlink_metadata().is_ok())?;
+    (nearest.is_symlink() && !nearest.exists()).then_some(nearest)
+}
+
+/// The same, with what is said where it cannot be read.
 pub(super) fn certain_entries(folder: &Path) -> anyhow::Result<Vec<fs::DirEntry>> {
-    match entries(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
-        entries => entries
-            .with_context(|| format!("cannot list {}, which must be readable", folder.display())),
-    }
+    let entries = entries(folder);
+    entries.with_context(|| format!("cannot list {}, which must be readable", folder.display()))
 }
 
 /// Reads a text.

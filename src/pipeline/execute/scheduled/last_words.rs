@@ -1,6 +1,6 @@
 //! What is left in words of a job that ended: what whoever followed it wrote into the log of its stage, and what it printed last.
 
-use crate::cache::{Cache, JobFolder, LARGEST_TEXT, Lock, create_folder, read_file};
+use crate::cache::{Cache, JobFolder, LARGEST_LIST, Lock, create_folder, read_file};
 use crate::key::StageKey;
 use crate::worker;
 
@@ -26,7 +26,7 @@ pub(super) fn last_words(cache: &Cache, key: &StageKey) -> Option<String> {
 
 /// The end of what the script of a job printed.
 pub(super) fn last_lines(folder: &JobFolder) -> Vec<String> {
-    let text = read_file(&folder.output(), LARGEST_TEXT).unwrap_or_default();
+    let text = read_file(&folder.output(), LARGEST_LIST).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));

@@ -709,6 +709,9 @@ fn a_key_of_other_kinds_is_shown_as_theirs() {
     assert!(shown.starts_with("error: unknown key 'rate'\n"), "{shown}");
     let kinds = "= help: 'rate' is a key of replace-images and corrupt-labels\n";
     assert!(shown.contains(kinds), "{shown}");
+    // One letter away from a key of this kind, it is misspelt, although other kinds have it.
+    let shown = shown_after_head("[stages.a]\nkind = 'command'\nrun = ['x']\nfile = ['a']\n");
+    assert!(shown.starts_with("error: unknown key 'file', did you mean 'files'?\n"), "{shown}");
 }
 
 #[test]
