@@ -25,7 +25,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A file is written at least this often, as a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// After this time without a sign of life, a process of another machine counts as gone.
+/// After this time without a sign of life, a process of another machine counts as gone. The clock of a file server may be ahead by as much.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// What is done for a key now.
@@ -91,12 +91,11 @@ impl Running {
         let path = layout.running(key);
         let running: Self = serde_json::from_slice(&read_file(&path, LARGEST_TEXT).ok()?).ok()?;
         let written = std::fs::metadata(&path).ok()?.modified().ok()?;
-        let is_alive = if running.owner.host == Owner::this_process().host {
-            // Not by its number, which could be that of another process now, or of one in another container.
-            Lock::is_taken(&layout.lock(&key.to_string()))
-        } else {
-            SystemTime::now().duration_since(written).is_ok_and(|silence| silence < SILENCE)
-        };
+        // Not by its number, which could be that of another process now, or of one in another container.
+        let has_lock = || Lock::is_taken(&layout.lock(&key.to_string()));
+        let is_elsewhere = running.owner.host != Owner::this_process().host;
+        // The locks of another machine are not seen everywhere.
+        let is_alive = has_lock() || is_elsewhere && is_recent(written, SystemTime::now());
         if is_alive && !running.stopped {
             return Some(Ok(running));
         }
@@ -123,6 +122,12 @@ impl Running {
             }
         }
     }
+}
+
+/// Whether a sign of life counts, by a clock that is another one than that of this machine.
+fn is_recent(written: SystemTime, now: SystemTime) -> bool {
+    let apart = now.duration_since(written).unwrap_or_else(|ahead| ahead.duration());
+    apart < SILENCE
 }
 
 /// Writes a file for each stage that runs.
@@ -252,5 +257,50 @@ impl Drop for RunningFiles {
         for name in self.stages.keys().cloned().collect::<Vec<_>>() {
             self.write(&name, true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_process_of_another_machine_is_alive_by_its_lock_or_by_any_clock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let layout = Layout::new(folder.path().to_owned());
+        let key = StageKey::of(&[]);
+        let path = layout.running(&key);
+        let lives = |host: &str, ahead: i64| {
+            let running = Running {
+                owner: Owner { pid: 1, host: host.to_owned(), since: 0 },
+                stage: "train".parse().expect("a name"),
+                experiment: "x".to_owned(),
+                progress: None,
+                measured: Metrics::default(),
+                rate: None,
+                stopped: false,
+            };
+            let text = serde_json::to_vec(&running).expect("plain data");
+            write_disposable(&path, &text).expect("writable");
+            let (now, by) = (SystemTime::now(), Duration::from_secs(ahead.unsigned_abs()));
+            let time = if ahead < 0 { now - by } else { now + by };
+            File::options()
+                .write(true)
+                .open(&path)
+                .expect("ours")
+                .set_modified(time)
+                .expect("ours");
+            Running::look(&layout, &key).expect("it is there").is_ok()
+        };
+        let here = Owner::this_process().host;
+        let clocks = [-86_400, -310, -290, 0, 2, 290, 310, 86_400];
+        let of = |host: &str| clocks.map(|ahead| lives(host, ahead));
+        assert_eq!(of("node3"), [false, false, true, true, true, true, false, false]);
+        assert_eq!(of(&here), [false; 8], "nobody here has its lock");
+        let lock = Lock::take(&layout.lock(&key.to_string())).expect("free");
+        assert_eq!([of("node3"), of(&here)], [[true; 8]; 2]);
+        drop(lock);
     }
 }
