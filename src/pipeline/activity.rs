@@ -141,6 +141,11 @@ impl<'a> Activities<'a> {
         self.running.contains_key(key)
     }
 
+    /// What runs for a key as a job of an executor.
+    pub(crate) fn running_job(&self, key: &StageKey) -> Option<&Running> {
+        self.running.get(key).filter(|_| self.cache.job(key).is_some())
+    }
+
     /// What runs of an experiment under a key that is not `known`: for a run with other values or inputs.
     pub(crate) fn others(
         &self,

@@ -7,6 +7,7 @@ use pipeline_stages::message::{Measured, Metrics, Progress, RanOn};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::cache::Owner;
 use crate::digest::Digest;
 use crate::key::StageKey;
 use crate::reason::Reason;
@@ -28,6 +29,9 @@ pub(crate) enum RunEvent {
         why: Reason,
         /// Whether it continues from the checkpoint of an interrupted run.
         resumes: bool,
+        /// Which process does it, where it is a job of an executor.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        owner: Option<Owner>,
         #[serde(skip)]
         setup: Setup,
     },

@@ -124,13 +124,13 @@ fn what_learns_runs_as_jobs_and_the_rest_here() {
           data (command) runs: no earlier run
     done  data in [time]
           simclr is job 1 of fake
-          simclr (pretrain-simclr) runs: no earlier run
+          simclr (pretrain-simclr) runs on [host]: no earlier run
     done  simclr in [time]
           train is job 1 of fake
-          train (train) runs: no earlier run
+          train (train) runs on [host]: no earlier run
     done  train in [time]
           evaluate is job 1 of fake
-          evaluate (evaluate) runs: no earlier run
+          evaluate (evaluate) runs on [host]: no earlier run
     done  evaluate in [time]
     ");
     assert_eq!(submitted(&project), 1, "it went on with what it made ready");

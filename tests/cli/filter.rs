@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Blanks what differs from run to run.
 #[derive(Clone)]
 pub struct Filter {
-    /// Paths, and what stands for each.
+    /// Paths and other texts, and what stands for each.
     pub paths: Vec<(PathBuf, &'static str)>,
 }
 
@@ -18,7 +18,7 @@ impl Filter {
             text.replace(&*path.to_string_lossy(), name)
         });
         let text = blank_memory(&blank_shares(&blank_shards(&blank_times(&blank_digests(
-            &blank_runs(&text),
+            &blank_runs(&blank_processes(&text)),
         )))));
         // The columns beside a time are as wide as the time was long.
         let timed = text.contains("[time]");
@@ -125,6 +125,16 @@ fn blank_shares(text: &str) -> String {
             Some(rest) if rest.len() + 2 < part.len() => format!("{text}last [share]{rest}"),
             _ => format!("{text}last {part}"),
         }
+    })
+}
+
+/// The number of a process: `(process 4711 on lab2)`.
+fn blank_processes(text: &str) -> String {
+    let mut parts = text.split("(process ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit());
+        format!("{text}(process [number]{rest}")
     })
 }
 

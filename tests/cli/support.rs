@@ -322,7 +322,13 @@ impl Sandbox {
 
     fn blanks(&self) -> Filter {
         let programs = [(fake_learn_path(), "[pipeline-learn]"), (pipeline(), "[pipeline]")];
-        Filter { paths: programs.into_iter().chain([(self.folder(), "[project]")]).collect() }
+        let paths = programs.into_iter().chain([(self.folder(), "[project]")]);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        // As it is named where a job begins, and where a process is.
+        let hosts =
+            [(format!(" on {host}:"), " on [host]:"), (format!(" on {host})"), " on [host])")];
+        let hosts = hosts.into_iter().map(|(text, name)| (PathBuf::from(text), name));
+        Filter { paths: paths.chain(hosts).collect() }
     }
 
     /// Leaves the folder behind, to be looked at.

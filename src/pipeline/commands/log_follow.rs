@@ -15,8 +15,9 @@ use super::newest_log::{LastOfKeys, note_earlier, places};
 use super::output::{note, print_raw_while_read};
 use super::planner::Planner;
 use super::project::Project;
-use super::status_sheet::{Known, queued_lines};
+use super::status_sheet::{Known, queued_lines, running_lines};
 use crate::activity::{Activities, Activity};
+use crate::cache::Owner;
 use crate::execute::QueuedJob;
 use crate::instances::{MOST_INSTANCES, names_in_words};
 use crate::key::StageKey;
@@ -36,6 +37,13 @@ const BLOCK: u64 = 1 << 20;
 /// Looks of which nothing may be to be followed before it ends: a run that has just been started is not the end.
 const QUIET_LOOKS: u32 = 4;
 
+/// What was said of the job of a stage.
+#[derive(Clone, PartialEq, Eq)]
+enum Said {
+    Queued(QueuedJob),
+    Runs(Owner),
+}
+
 pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result<ExitCode> {
     let requests = Requests::listen()?;
     let mut planner = Planner::new(project, chosen);
@@ -43,8 +51,7 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     let mut logs: BTreeMap<&StageName, Followed> = BTreeMap::new();
     let (mut quiet, mut waits_for, mut has_said) = (0, Vec::new(), false);
     let (mut is_first, mut runs_since) = (true, planner.runs_since());
-    // The jobs in queues that were said.
-    let mut said: BTreeMap<&StageName, QueuedJob> = BTreeMap::new();
+    let mut said: BTreeMap<&StageName, Said> = BTreeMap::new();
     // Those that will not do anything more in the runs that are in progress.
     let mut over: BTreeSet<&StageName> = BTreeSet::new();
     loop {
@@ -98,15 +105,21 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
             runs(name) || queued(name).is_some() || (planner.has_run() && !over.contains(name))
         });
         let open: Vec<&StageName> = open.collect();
-        said.retain(|name, _| queued(name).is_some());
+        let job = |name: &StageName| {
+            let runs = |key| activities.running_job(&key).map(|job| Said::Runs(job.owner.clone()));
+            let queued = queued(name).cloned().map(Said::Queued);
+            queued.or_else(|| plan.state(name).and_then(PlanState::key).and_then(runs))
+        };
+        said.retain(|name, _| job(name).is_some());
         // Also one that was put back, or is held now.
         let news = open.iter().filter_map(|name| {
-            let (state, job) = (plan.state(name)?, queued(name)?);
-            let is_news = said.insert(name, job.clone()).as_ref() != Some(job);
+            let (state, job) = (plan.state(name)?, job(name)?);
+            let is_news = said.insert(name, job.clone()).as_ref() != Some(&job);
             is_news.then(|| (*name, Known { state, activity: activities.of(state) }))
         });
         let news: Vec<_> = news.collect();
-        queued_lines(&news, MOST_INSTANCES).iter().for_each(|line| note(&line.to_string()));
+        let lines = [queued_lines, running_lines].map(|lines| lines(&news, MOST_INSTANCES));
+        lines.iter().flatten().for_each(|line| note(&line.to_string()));
         quiet = if open.is_empty() { quiet + 1 } else { 0 };
         if quiet >= QUIET_LOOKS {
             break;

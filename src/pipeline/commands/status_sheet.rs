@@ -109,6 +109,8 @@ impl Sheet {
         let header = header.map(str::to_owned).collect();
         let mut rows = vec![SheetRow { cells: header, shown: ShownState::Running, stages: 0 }];
         let queued = queued_lines(known, most);
+        // Each: there are not many, and they are what somebody looks for.
+        let running = running_lines(known, usize::MAX);
         let known = || known.iter().map(|(name, known)| (*name, known));
         for row in instances::rows(known(), most) {
             rows.push(match row {
@@ -132,8 +134,7 @@ impl Sheet {
         lines.extend(folded(are(ShownState::Failed), most, "", "failed", line));
         lines.extend(folded(are(ShownState::Interrupted), most, "", "were interrupted", line));
         lines.extend(queued);
-        // Each: there are not many, and they are what somebody looks for.
-        lines.extend(folded(are(ShownState::Running), usize::MAX, "", "are running", line));
+        lines.extend(running);
         lines.extend(others.iter().map(|running| SheetLine {
             name: running.stage.to_string(),
             text: format!(" with other values or inputs {}", running.line()),
@@ -158,8 +159,22 @@ pub(super) fn table(rows: &[Vec<String>]) -> Table {
 
 /// The lines about those of these stages that wait in the queue of a scheduler.
 pub(super) fn queued_lines(known: &[(&StageName, Known<'_>)], most: usize) -> Vec<SheetLine> {
-    let queued = known.iter().filter(|(_, known)| known.shown() == ShownState::Queued);
-    folded(queued.map(|(name, known)| (*name, known)), most, "", "are queued", |known| known.line())
+    lines_of(known, ShownState::Queued, most, "are queued")
+}
+
+/// The lines about those of these stages that run.
+pub(super) fn running_lines(known: &[(&StageName, Known<'_>)], most: usize) -> Vec<SheetLine> {
+    lines_of(known, ShownState::Running, most, "are running")
+}
+
+fn lines_of(
+    known: &[(&StageName, Known<'_>)],
+    shown: ShownState,
+    most: usize,
+    are: &str,
+) -> Vec<SheetLine> {
+    let of_it = known.iter().filter(|(_, known)| known.shown() == shown);
+    folded(of_it.map(|(name, known)| (*name, known)), most, "", are, |known| known.line())
 }
 
 /// A line for each of these stages; one for many instances, which shows the first one's.

@@ -16,7 +16,7 @@ use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
     Cache, Claim, Committed, Execution, InputFolder, KnownResult, Lock, Lookup, NotCommitted,
-    Record, StatIndex, Withdrawn, forget_file,
+    Owner, Record, StatIndex, Withdrawn, forget_file,
 };
 use crate::digest::Digest;
 use crate::events::{RunEvent, Setup};
@@ -61,6 +61,9 @@ pub(crate) enum JobEvent {
         why: Reason,
         /// Whether there is a checkpoint of an interrupted run.
         resumes: bool,
+        /// Whose worker that is, where it is not one of this run.
+        #[serde(skip)]
+        owner: Option<Owner>,
     },
     /// Its worker says something.
     Worker(Event),
@@ -82,13 +85,13 @@ impl JobEvent {
         Some(match self {
             Self::Queued { executor, job } => RunEvent::Queued { stage, executor, job },
             Self::Waits => RunEvent::Wait { stage },
-            Self::Starts { why, resumes } => {
+            Self::Starts { why, resumes, owner } => {
                 let setup = Setup {
                     output: declaration.stage.output(),
                     seed: info.seeded.then_some(declaration.seed),
                     parameters: declaration.stage.key_parameters(),
                 };
-                RunEvent::Start { stage, kind, key, why, resumes, setup }
+                RunEvent::Start { stage, kind, key, why, resumes, owner, setup }
             }
             Self::Worker(Event::Progress(progress)) => RunEvent::Progress { stage, progress },
             Self::Worker(Event::Measured(measured)) => RunEvent::Measured { stage, measured },
@@ -202,7 +205,7 @@ impl Job<'_> {
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
         let launch = self.launcher.launch(declaration.stage.info().worker, &request)?;
         let resumes = claim.resumes();
-        report(JobEvent::Starts { why: work.reason.clone(), resumes });
+        report(JobEvent::Starts { why: work.reason.clone(), resumes, owner: None });
         let log = claim.log();
         let mut advance = Advance::default();
         let end = worker::run(launch, &request, &log, self.worker, |event| match event {

@@ -300,7 +300,7 @@ struct Journal {
 impl Journal {
     fn begin(folder: &JobFolder, checkpoint: Option<Digest>) -> anyhow::Result<Self> {
         let mut journal = Self { file: folder.journal()?, advance: Advance::default(), said: None };
-        journal.add(&JobLine::Begins { host: Owner::this_process().host, checkpoint });
+        journal.add(&JobLine::Begins { owner: Owner::this_process(), checkpoint });
         let _ = folder.set_waits(None);
         Ok(journal)
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::course::Course;
 use super::plain;
 use super::reporter::Reporter;
+use crate::cache::now;
 use crate::events::RunEvent;
 use crate::screen::{self, Size};
 use crate::stage_name::StageName;
@@ -302,7 +303,16 @@ impl Reporter for Bars {
             }
             RunEvent::Start { stage, .. } | RunEvent::Again { stage, .. } => {
                 self.print(event);
-                let (began, course) = (Instant::now(), Course::default());
+                let owner = match event {
+                    RunEvent::Start { owner, .. } => owner.as_ref(),
+                    _ => None,
+                };
+                // A job may have begun long before this run has found it.
+                let began = owner.and_then(|owner| {
+                    let before = now().saturating_sub(owner.since);
+                    Instant::now().checked_sub(Duration::from_secs(before))
+                });
+                let (began, course) = (began.unwrap_or_else(Instant::now), Course::default());
                 let shown = Shown { began, course, is_queued: false };
                 self.stages.insert(stage.clone(), shown);
                 self.draw();
@@ -361,10 +371,15 @@ impl Drop for Bars {
 
 #[cfg(test)]
 mod tests {
+    use pipeline_stages::ArtifactType;
     use pipeline_stages::message::{Measured, Progress, Unit};
 
     use super::super::rate::Rate;
     use super::*;
+    use crate::cache::Owner;
+    use crate::events::Setup;
+    use crate::key::StageKey;
+    use crate::reason::Reason;
 
     /// Bars of these trainings, each at half of its work.
     fn bars(names: &[&str]) -> Bars {
@@ -457,6 +472,33 @@ mod tests {
         ");
         let one = shown(&bars, 60, 2);
         assert!(one.starts_with("  noise ╸──────── 0/12 stages, ") && !one.contains('\n'), "{one}");
+    }
+
+    #[test]
+    fn the_clock_of_a_job_counts_from_its_own_beginning() {
+        let mut bars = bars(&[]);
+        let owner = |since| Some(Owner { pid: 7, host: "node3".to_owned(), since });
+        let named = [("ahead", owner(now() + 3600)), ("found", owner(now() - 600)), ("own", None)];
+        for (name, owner) in named {
+            bars.event(&RunEvent::Start {
+                stage: name.parse().expect("a name"),
+                kind: "train",
+                key: StageKey::of(&[]),
+                why: Reason::NeverRan,
+                resumes: false,
+                owner,
+                setup: Setup {
+                    output: ArtifactType::Weights,
+                    seed: None,
+                    parameters: serde_json::Map::new(),
+                },
+            });
+        }
+        let clocks = bars.stages.values().map(|shown| elapsed(shown.began));
+        let clocks: Vec<String> = clocks.collect();
+        let [ahead, found, own] = &clocks[..] else { panic!("{clocks:?}") };
+        assert!(ahead.len() == 3 && own.len() == 3, "a few seconds: {clocks:?}");
+        assert!(found.starts_with("10 min 0"), "{found}");
     }
 
     #[test]

@@ -67,9 +67,10 @@ pub(crate) fn print(line: &str) {
 /// The line of an event, for all but progress; bars print the same.
 pub(crate) fn line(event: &RunEvent) -> Option<String> {
     match event {
-        RunEvent::Start { stage, kind, why, resumes, .. } => {
+        RunEvent::Start { stage, kind, why, resumes, owner, .. } => {
             let verb = if *resumes { "continues from its checkpoint" } else { "runs" };
-            Some(format!("      {stage} ({kind}) {verb}: {why}"))
+            let host = owner.as_ref().map_or(String::new(), |owner| format!(" on {}", owner.host));
+            Some(format!("      {stage} ({kind}) {verb}{host}: {why}"))
         }
         RunEvent::Again { stage, kind } => {
             Some(format!("      {stage} ({kind}) runs again in a scratch folder"))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use super::{RUN, jobs, process, project, steps, submitted, worker, works};
+use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
 use crate::support::{Ended, Sandbox, eventually};
 use crate::terminal::sized_terminal;
 
@@ -25,7 +25,7 @@ fn a_run_that_is_killed_leaves_its_job_and_the_next_one_follows_it() {
     assert_eq!(ended.success(), "data fresh, simclr ran");
     assert_snapshot!(project.filter(&ended.stderr), @r"
           simclr is job 1 of fake
-          simclr (pretrain-simclr) runs: no earlier run
+          simclr (pretrain-simclr) runs on [host]: no earlier run
     done  simclr in [time]
     ");
     assert_eq!((submitted(&project), steps(&project)), (1, 60));
@@ -140,6 +140,35 @@ fn a_job_that_is_held_is_shown_as_that() {
     assert_eq!(run.wait().success(), "data ran, simclr ran");
     let ended = log.wait();
     assert!(ended.status.success() && ended.stdout.ends_with("step 59\n"), "{ended}");
+}
+
+#[test]
+fn whoever_follows_a_job_is_told_where_it_runs_and_since_when() {
+    let project = two_stages();
+    let waits = "shell = 'echo begins; until [ -e go ]; do sleep 0.05; done; echo a";
+    project.edit("shell = 'echo a", waits);
+    project.write("hold", "");
+    let run = project.start("run experiment.toml a --progress json");
+    eventually("its place in the queue", || run.printed().contains("queued"));
+    let log = project.start("log experiment.toml a --follow");
+    log.wait_for("a is queued");
+    fs::remove_file(project.path("hold")).expect("ours");
+    log.wait_for("a is running");
+    project.write("go", "");
+    let log = log.wait();
+    // Beside other work, its process may take a moment to begin.
+    let said = log.stderr.lines().filter(|line| *line != "waits for a to start");
+    let said: String = said.map(|line| format!("{line}\n")).collect();
+    assert_snapshot!(project.filter(&said), @r"
+    a is queued as job 1 of fake, submitted just now
+    a is running; started just now (process [number] on [host])
+    ");
+    assert_eq!(log.stdout, "begins\n", "{log}");
+    let ended = run.wait();
+    let start = ended.stdout.lines().find(|line| line.contains("\"start\"")).expect("it started");
+    let start: serde_json::Value = serde_json::from_str(start).expect("an object");
+    let host = rustix::system::uname();
+    assert_eq!(start["owner"]["host"].as_str(), host.nodename().to_str().ok(), "{ended}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
           data (command) runs: no earlier run
     done  data in [time]
           simclr is job 1 of fake
-          simclr (pretrain-simclr) runs: no earlier run
+          simclr (pretrain-simclr) runs on [host]: no earlier run
           stopping: 1 job goes on elsewhere, and the same command comes back; what runs here writes a checkpoint and leaves (again within 3 s to cancel jobs, and to end the rest at once)
     left  simclr, which goes on elsewhere
     --- stdout

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::job::{JobEnd, JobEvent};
-use crate::cache::JobFolder;
+use crate::cache::{JobFolder, Owner};
 use crate::digest::Digest;
 use crate::manifest::Failing;
 
@@ -11,9 +11,10 @@ use crate::manifest::Failing;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum JobLine {
-    /// Its process has begun on this machine. Once more where the scheduler started it again.
+    /// Its process has begun. Once more where the scheduler started it again.
     Begins {
-        host: String,
+        #[serde(flatten)]
+        owner: Owner,
         /// What is in the checkpoint that it continues from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         checkpoint: Option<Digest>,

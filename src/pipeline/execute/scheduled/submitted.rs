@@ -12,7 +12,7 @@ use super::knowledge::Knowledge;
 use super::line::{JobEnding, JobLine};
 use super::scheduler::JobState;
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder};
+use crate::cache::{Cache, JobFolder, Owner};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;
@@ -30,6 +30,8 @@ pub(super) struct Submitted {
     waits: Option<Waits>,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     pub(super) was_seen: bool,
+    /// The processes that have begun and have not said that they ended; the last one works, if one does.
+    begun: Vec<Owner>,
     /// What was in the checkpoint that its process has begun with, and how far that has come since. `None` before the first one.
     work: Option<(Option<Digest>, Advance)>,
     /// How its process ended last.
@@ -147,6 +149,7 @@ impl Submitted {
             runs_since: None,
             waits: None,
             was_seen,
+            begun: Vec::new(),
             work: None,
             ending: None,
             is_over: false,
@@ -245,29 +248,95 @@ impl Submitted {
         let Ok(lines) = self.folder.events(self.read) else { return false };
         self.read += lines.len() as u64;
         let mut has_moved = false;
+        // Of a journal that is read late, only the last one says how far it is, and from when on its speed counts.
+        let mut progress = None;
         for line in lines.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
-                Ok(JobLine::Begins { checkpoint, .. }) => {
+                Ok(JobLine::Begins { owner, checkpoint }) => {
                     (self.ending, self.runs_since) = (None, Some(asked));
+                    self.begun.push(owner);
                     self.work = Some((checkpoint, Advance::default()));
                     has_moved = true;
                 }
-                Ok(JobLine::Event(event)) => {
-                    if let (JobEvent::Worker(Event::Progress(progress)), Some((_, advance))) =
-                        (&event, &mut self.work)
-                    {
-                        advance.progress(progress);
-                    }
-                    reporter.event(event);
+                Ok(JobLine::Event(JobEvent::Worker(Event::Progress(now)))) => {
+                    self.work.iter_mut().for_each(|(_, advance)| advance.progress(&now));
+                    progress = Some(now);
                 }
+                Ok(JobLine::Event(JobEvent::Starts { why, resumes, .. })) => {
+                    progress = None;
+                    let owner = self.begun.last().cloned();
+                    reporter.event(JobEvent::Starts { why, resumes, owner });
+                }
+                Ok(JobLine::Event(event)) => reporter.event(event),
                 Ok(JobLine::Ends(ending)) => {
                     self.ending = Some(ending);
+                    self.begun.pop();
                     has_moved = true;
                 }
                 // The part of a line of a process that was killed.
                 Err(_) => {}
             }
         }
+        let progress = progress.map(|now| JobEvent::Worker(Event::Progress(now)));
+        progress.into_iter().for_each(|progress| reporter.event(progress));
         has_moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use pipeline_stages::message::{Progress, Unit};
+
+    use super::super::super::executor::Report;
+    use super::super::super::handle::Waker;
+    use super::*;
+    use crate::reason::Reason;
+
+    fn owner(pid: u32) -> Owner {
+        Owner { pid, host: format!("node{pid}"), since: u64::from(pid) }
+    }
+
+    #[test]
+    fn a_journal_that_is_read_late_says_where_its_job_runs_and_how_far_it_is_now() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        let key = StageKey::of(&[]);
+        let job = cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new");
+        let journal = job.journal().expect("writable");
+        let begins = |pid| JobLine::Begins { owner: owner(pid), checkpoint: None };
+        let starts = |owner| JobEvent::Starts { why: Reason::NeverRan, resumes: false, owner };
+        let progress = |done| {
+            let progress = Progress { done, total: Some(9), unit: Unit::Images, phase: None };
+            JobEvent::Worker(Event::Progress(progress))
+        };
+        let note = |text: &str| JobEvent::Worker(Event::Note { text: text.to_owned() });
+        let say = |line: JobLine| journal.add(&line.to_line()).expect("writable");
+        let mut submitted = Submitted::new(job.clone(), None, false, 0);
+        let (sender, reports) = channel();
+        let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+        let mut hear = || {
+            submitted.hear(&reporter, 0);
+            let events = reports.try_iter().map(|report| match report {
+                Report::Event(event) => event,
+                Report::End(_) => panic!("it has not ended"),
+            });
+            events.collect::<Vec<_>>()
+        };
+        for line in [begins(3), JobLine::Event(starts(None)), JobLine::Event(progress(1))] {
+            say(line);
+        }
+        say(JobLine::Event(note("a note")));
+        say(JobLine::Event(progress(5)));
+        assert_eq!(hear(), [starts(Some(owner(3))), note("a note"), progress(5)]);
+        say(JobLine::Event(progress(6)));
+        // Its machine is gone, and its scheduler has started it on another one.
+        say(begins(4));
+        say(JobLine::Event(starts(None)));
+        assert_eq!(hear(), [starts(Some(owner(4)))]);
+        say(JobLine::Event(progress(7)));
+        assert_eq!(hear(), [progress(7)]);
     }
 }
