@@ -495,8 +495,18 @@ impl Followed {
             && !matches!(state, Some(JobState::Queued(_) | JobState::Held(_)));
         if is_known || is_unasked || works {
             job.gone = None;
+            let ended = match &state {
+                Some(JobState::Ended(ended)) => Some(ended),
+                _ => None,
+            };
+            if is_known || is_unasked {
+                job.locked = None;
+            } else if let Some(text) = job.is_locked(&key, ended, Instant::now()) {
+                self.reporter.note(text);
+            }
             return Ok(None);
         }
+        job.locked = None;
         let (asked, since) = *job.gone.get_or_insert((knowledge.asked, Instant::now()));
         // What it wrote last may be seen here later.
         let late = if cache.is_local() { Duration::ZERO } else { LATE };

@@ -1,6 +1,6 @@
 //! A job that its scheduler has taken: what is remembered of that, where it is, and what it says.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::Event;
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,16 @@ use super::super::job::JobEvent;
 use super::hold::Reporter;
 use super::knowledge::Knowledge;
 use super::line::{JobEnding, JobLine};
-use super::scheduler::JobState;
+use super::scheduler::{Ended, JobState};
 use super::terms::Terms;
 use crate::cache::{Cache, JobFolder, Owner};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;
+
+/// A key that is still locked so long after the end of its job, as its scheduler says, is worth a line: what is left of jobs is killed
+/// sooner.
+const LOCKED: Duration = Duration::from_secs(90);
 
 /// A job that its scheduler has taken.
 pub(super) struct Submitted {
@@ -42,6 +46,8 @@ pub(super) struct Submitted {
     pub(super) gone: Option<(u64, Instant)>,
     /// How often the scheduler was asked when it was submitted: no answer to that is about it.
     pub(super) since: u64,
+    /// Since when its scheduler does not know it any more while its key is locked, and whether that was said.
+    pub(super) locked: Option<(Instant, bool)>,
     /// Since when it is known that there is a record.
     pub(super) recorded: Option<Instant>,
     /// Since when its folder is gone.
@@ -155,6 +161,7 @@ impl Submitted {
             is_over: false,
             gone: None,
             since,
+            locked: None,
             recorded: None,
             removed: None,
         }
@@ -242,6 +249,28 @@ impl Submitted {
         self.waits = waits;
     }
 
+    /// Its scheduler says at this time that it has ended, and its key is locked. What a person can do, once that has been so for long: the
+    /// locks of a machine that is gone may stay.
+    pub(super) fn is_locked(
+        &mut self,
+        key: &StageKey,
+        ended: Option<&Ended>,
+        at: Instant,
+    ) -> Option<String> {
+        let (since, was_said) = self.locked.get_or_insert((at, false));
+        if at.duration_since(*since) < LOCKED || std::mem::replace(was_said, true) {
+            return None;
+        }
+        let (id, owner) = (self.id.as_ref()?, self.begun.last()?);
+        let words =
+            ended.map_or("is not known to its scheduler any more", |ended| ended.words.as_str());
+        Some(format!(
+            "its job {id} {words}, and its key stays locked: if {}, where it ran as process {}, has crashed and does not come back, and \
+             nothing runs there any more, docs/cluster.md says under 'What it needs' how to free {key}",
+            owner.host, owner.pid
+        ))
+    }
+
     /// Passes on what it says. Returns whether its process has begun or ended.
     pub(super) fn hear(&mut self, reporter: &Reporter, asked: u64) -> bool {
         // Where its folder is gone, that is looked at next.
@@ -291,7 +320,9 @@ mod tests {
 
     use super::super::super::executor::Report;
     use super::super::super::handle::Waker;
+    use super::super::scheduler::Cause;
     use super::*;
+    use crate::manifest::Failing;
     use crate::reason::Reason;
 
     fn owner(pid: u32) -> Owner {
@@ -338,5 +369,29 @@ mod tests {
         assert_eq!(hear(), [starts(Some(owner(4)))]);
         say(JobLine::Event(progress(7)));
         assert_eq!(hear(), [progress(7)]);
+    }
+
+    #[test]
+    fn a_key_that_stays_locked_after_the_end_of_its_job_says_where_that_ran() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        let key = StageKey::of(&[]);
+        let mut job = Submitted::new(cache.job_place(&key), Some("7".to_owned()), true, 0);
+        let failed = Ended {
+            words: "was lost: its node failed".to_owned(),
+            failing: Failing::Signal,
+            cause: Cause::Machine,
+        };
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        job.begun.push(owner(3));
+        assert!([0, 60, 89].iter().all(|time| job.is_locked(&key, None, after(*time)).is_none()));
+        let line = job.is_locked(&key, Some(&failed), after(90)).expect("it is long");
+        insta::assert_snapshot!(line.replace(&key.to_string(), "[key]"), @"its job 7 was lost: its node failed, and its key stays locked: if node3, where it ran as process 3, has crashed and does not come back, and nothing runs there any more, docs/cluster.md says under 'What it needs' how to free [key]");
+        assert_eq!(job.is_locked(&key, Some(&failed), after(200)), None, "once");
+        // Where none of its own has begun, another process has the key.
+        job.locked = None;
+        job.begun.clear();
+        assert!([0, 90].iter().all(|time| job.is_locked(&key, None, after(*time)).is_none()));
     }
 }
