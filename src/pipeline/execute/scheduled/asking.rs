@@ -24,11 +24,11 @@ impl Desk {
     pub(super) fn ask(&mut self) {
         if let Some(question) = self.question.take() {
             match question.answer.try_recv() {
-                Ok(answer) => self.hear(answer, question.is_about_several),
+                Ok(answer) => self.hear(answer, question.is_about_several, Instant::now()),
                 Err(TryRecvError::Empty) => self.question = Some(question),
                 Err(TryRecvError::Disconnected) => {
                     let words = "internal error: the thread that asks it panicked".to_owned();
-                    self.hear(Err(Trouble::Away(words)), false);
+                    self.hear(Err(Trouble::Away(words)), false, Instant::now());
                 }
             }
         }
@@ -42,19 +42,21 @@ impl Desk {
         self.knowledge.asked += 1;
         match spawn("ask", move || drop(sender.send(scheduler.states(&ids, &over)))) {
             Ok(()) => self.question = Some(Question { answer, is_about_several }),
-            Err(error) => self.hear(Err(Trouble::Away(error.to_string())), false),
+            Err(error) => self.hear(Err(Trouble::Away(error.to_string())), false, Instant::now()),
         }
     }
 
-    fn hear(&mut self, answer: Answer, is_about_several: bool) {
+    /// Hears what it answers at this time.
+    pub(super) fn hear(&mut self, answer: Answer, is_about_several: bool, at: Instant) {
         let knowledge = &mut self.knowledge;
         let may_be_mute = is_about_several && self.scheduler.may_be_mute();
-        let is_believed = |silent: Option<Instant>| silent.is_some_and(|at| at.elapsed() >= DOUBT);
+        let is_believed =
+            |silent: Option<Instant>| silent.is_some_and(|since| at.duration_since(since) >= DOUBT);
         let said = match answer {
             Ok(states) if may_be_mute && states.is_empty() && !is_believed(knowledge.silent) => {
                 // It is believed one day, and not much later than that. One that has just taken jobs may not name them at once.
-                knowledge.interval = (knowledge.interval * 2).min(LATEST);
                 let is_second = knowledge.silent.is_some();
+                knowledge.was_silent(at, LATEST);
                 is_second.then(|| {
                     let minutes = DOUBT.as_secs() / 60;
                     format!("its scheduler names none of its jobs, which is believed after {minutes} minutes")
@@ -69,20 +71,14 @@ impl Desk {
                 knowledge.states = states;
                 knowledge.answers = knowledge.asked;
                 (knowledge.silent, knowledge.has_said) = (None, false);
-                knowledge.next = Instant::now() + knowledge.interval;
+                knowledge.next = at + knowledge.interval;
                 return;
             }
-            Err(trouble) => {
-                knowledge.interval = (knowledge.interval * 2).min(LONGEST_PAUSE);
-                let is_long = knowledge.silent.is_some_and(|at| at.elapsed() >= SILENCE);
-                is_long.then(|| {
-                    let words = trouble.words();
-                    format!("its scheduler does not answer, and is asked again: {words}")
-                })
-            }
+            Err(trouble) => (knowledge.was_silent(at, LONGEST_PAUSE) >= SILENCE).then(|| {
+                let words = trouble.words();
+                format!("its scheduler does not answer, and is asked again: {words}")
+            }),
         };
-        knowledge.silent.get_or_insert_with(Instant::now);
-        knowledge.next = Instant::now() + knowledge.interval;
         if let Some(text) = said
             && !std::mem::replace(&mut knowledge.has_said, true)
         {

@@ -77,14 +77,22 @@ impl Knowledge {
         }
     }
 
+    /// It has not answered at this time, or has said nothing, and is asked again after a pause that is longer each time. Returns for how
+    /// long that has been so.
+    pub(super) fn was_silent(&mut self, at: Instant, longest: Duration) -> Duration {
+        self.interval = (self.interval * 2).min(longest);
+        self.next = at + self.interval;
+        at.duration_since(*self.silent.get_or_insert(at))
+    }
+
     /// Whether it is not asked to take a job now: each one that is asked in vain takes a minute.
     pub(super) fn takes_none(&self) -> bool {
         self.spared.is_some_and(|until| Instant::now() < until)
     }
 
-    /// It did not answer when it was to take a job, or has no room for it.
-    pub(super) fn took_none(&mut self) {
-        self.spared = Some(Instant::now() + self.pause);
+    /// It did not answer when it was to take a job, or has no room for it, at this time.
+    pub(super) fn took_none(&mut self, at: Instant) {
+        self.spared = Some(at + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
@@ -108,7 +116,7 @@ impl Knowledge {
         if is_second {
             self.answers_again();
         } else {
-            self.took_none();
+            self.took_none(Instant::now());
         }
         is_second
     }

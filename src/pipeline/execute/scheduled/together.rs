@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::bail;
 
@@ -121,7 +122,7 @@ impl Desk {
                     self.terms.name,
                     trouble.words()
                 ));
-                self.knowledge.took_none();
+                self.knowledge.took_none(Instant::now());
                 return ended;
             }
         };
@@ -198,7 +199,7 @@ impl Desk {
             Ok(Err(trouble @ Trouble::Away(_))) => {
                 let words = refused(&self.terms.name, &trouble);
                 self.jobs[members[0].place].reporter.note(format!("{words}; it is asked again"));
-                self.knowledge.took_none();
+                self.knowledge.took_none(Instant::now());
             }
             Err(error) => {
                 let message = format!("{error:#}");
@@ -217,7 +218,7 @@ impl Desk {
         // One that does not say it is asked again.
         let is_empty = may_be_full && self.scheduler.has_jobs().is_ok_and(|has_some| !has_some);
         if !may_be_full {
-            self.knowledge.took_none();
+            self.knowledge.took_none(Instant::now());
         } else if self.knowledge.may_be_full(Alike::of(job.stage()), job.key(), is_empty) {
             return false;
         }

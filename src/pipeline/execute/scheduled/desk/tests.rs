@@ -12,7 +12,7 @@ use super::super::super::handle::Waker;
 use super::super::super::job::{JobEnd, JobEvent};
 use super::super::super::spec::JobSpec;
 use super::super::hold::{Reporter, Wish};
-use super::super::knowledge::LATEST;
+use super::super::knowledge::{LATEST, SOONEST};
 use super::super::scheduler::{Arrays, JobState, Submission, Tasks, Trouble};
 use super::*;
 use crate::manifest::{CommandTemplates, ExecutorSettings, SchedulerSettings};
@@ -506,6 +506,45 @@ fn what_may_have_been_taken_is_looked_for_before_it_is_submitted_again() {
     is_away.store(false, Ordering::Relaxed);
     later(&mut desk);
     assert_eq!((count(), ids(&desk)), (1, vec!["1_0".to_owned(), "1_1".to_owned()]));
+}
+
+#[test]
+fn a_scheduler_that_is_away_is_asked_less_and_less_often_and_that_is_said_once() {
+    const PAUSES: [u64; 9] = [4, 8, 16, 32, 64, 128, 256, 300, 300];
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut desk, followers) = desk(Slow::default(), None, folder.path(), &["a@n=1", "b@n=1"]);
+    turn(&mut desk);
+    let away = || Err(Trouble::Away("the server is away".to_owned()));
+    let mut at = Instant::now();
+    for round in ['1', '2'] {
+        heard(&followers[0].1);
+        let notes = PAUSES.map(|pause| {
+            desk.hear(away(), true, at);
+            assert_eq!(desk.knowledge.next.duration_since(at).as_secs(), pause);
+            at = desk.knowledge.next;
+            heard(&followers[0].1).0
+        });
+        let said: Vec<usize> =
+            (0..PAUSES.len()).filter(|place| !notes[*place].is_empty()).collect();
+        // After 4, 8, 16, 32 and 64 s, two minutes without an answer are over.
+        assert_eq!(said, [5], "{notes:?}");
+        let words = "its scheduler does not answer, and is asked again: the server is away";
+        assert_eq!(notes[5], [words]);
+        assert_eq!(heard(&followers[1].1).0, [""; 0], "once for all of its jobs");
+        let states = [("1".to_owned(), JobState::Queued(Some(round.to_string())))];
+        desk.hear(Ok(states.into_iter().collect()), true, at);
+        assert_eq!(desk.knowledge.next.duration_since(at), SOONEST, "it has something new to say");
+    }
+}
+
+#[test]
+fn a_scheduler_that_takes_nothing_is_spared_for_longer_each_time() {
+    let mut knowledge = Knowledge::new();
+    let at = Instant::now();
+    for pause in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        knowledge.took_none(at);
+        assert_eq!(knowledge.spared, Some(at + Duration::from_secs(pause)));
+    }
 }
 
 /// What was said of a job so far, and how it ended.
