@@ -18,6 +18,7 @@ mod ending;
 mod examples;
 mod going_on;
 mod imitated;
+mod locks;
 
 /// A scheduler: jobs wait in its queue while there is a file `hold`.
 const SCHEDULER: &str = r#"#!/bin/sh

@@ -177,6 +177,8 @@ fn a_sweep_gives_the_same_as_here() {
     let Some(slurm) = slurm() else { return };
     let manifest = sweep(60, "true");
     let there = dressed(Sandbox::new(&manifest), &slurm);
+    let nodes = there.path("nodes").display().to_string();
+    there.edit("setup = \"", &format!("setup = \"echo $SLURMD_NODENAME >> {nodes}; "));
     let here = Sandbox::new(&manifest.replace("executor = \"slurm\"", "executor = \"local\""));
     let run = wait(there.start("run experiment.toml"));
     assert!(run.status.success(), "{run}");
@@ -187,6 +189,9 @@ fn a_sweep_gives_the_same_as_here() {
     let jobs = jobs(&run.stderr);
     assert_eq!(jobs.len(), 60);
     assert_eq!(arrays(&jobs).len(), 1, "{jobs:?}");
+    let nodes = there.read("nodes");
+    let all: BTreeSet<&str> = nodes.lines().collect();
+    assert_eq!((nodes.lines().count(), all), (60, BTreeSet::from(["n1", "n2"])), "both did some");
 }
 
 /// A manifest with so many instances of a stage, each of which does this first, with its number as `$0`.

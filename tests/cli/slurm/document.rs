@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::slurm;
-use crate::documents::{blocks, document};
+use crate::documents::{ClusterCommands, blocks, document};
 use crate::support::{Ended, Sandbox, fake_learn, names};
 
 /// What stands in the document for a site, and what is there in its place here. A folder is named here by `FOLDER`.
@@ -76,14 +76,12 @@ fn the_way_from_nothing_to_a_sweep_that_others_get_is_as_it_is_written() {
     let executor = blocks(&document, "# Executors: stages that run elsewhere", "toml").remove(0);
     let way = "## From nothing to a sweep that others get";
     let [shared] = &blocks(&document, way, "toml")[..] else { panic!("one block of settings") };
-    let [first, other] = &blocks(&document, way, "sh")[..] else {
-        panic!("two blocks of commands")
-    };
+    let commands = ClusterCommands::of(&document);
     // The worker of the tests learns nothing: the whole sweep would take long.
     let learn = fake_learn().display().to_string();
     let ann = user(&slurm, folder.path(), &format!("{shared}{executor}"));
     let ann = ann.set("PIPELINE_LEARN", learn);
-    let made = run(&ann, first);
+    let made = run(&ann, &commands.first_user);
     let counted = |ended: &Ended, what: &str| {
         let mut words =
             ended.stdout.rsplit(&format!(" {what} in ")).nth(1).unwrap_or_default().rsplit(' ');
@@ -95,17 +93,16 @@ fn the_way_from_nothing_to_a_sweep_that_others_get_is_as_it_is_written() {
     assert_eq!(as_jobs, 1 + 2 * 54, "{made}");
     assert_eq!(names(&ann.cache("jobs")), [""; 0]);
     let bob = user(&slurm, folder.path(), shared).set("PIPELINE_LEARN", "/nothing/learns/here");
-    let got = run(&bob, other);
+    let got = run(&bob, &commands.other_user);
     assert_eq!(counted(&got, "remote"), Some(all), "{got}");
+    assert_eq!(counted(&got, "ran"), None, "{got}");
+    assert_eq!(names(&bob.cache("logs")), [""; 0], "nothing has run: {got}");
     let table = ann.cache("latest/sweep-quickstart/accuracy/table.md");
     let table = fs::read_to_string(table).expect("a table");
     assert!(table.contains("simclr") && got.stdout.ends_with(&table), "{got}");
     // A short sweep that learns, there and here.
-    let [both] = &blocks(&document, "## `kind = \"slurm\"`", "sh")[..] else {
-        panic!("one block of commands")
-    };
     let carl = user(&slurm, folder.path(), &executor);
-    run(&carl, both);
+    run(&carl, &commands.there_and_here);
     let (there, here) = (carl.cache("store"), folder.path().join("elsewhere/store"));
     assert_eq!(names(&there), names(&here));
     let said = format!("All {} artifacts have the same digests", names(&there).len());
