@@ -846,3 +846,28 @@ fn an_ordinary_user_submits() {
     let ended = wait(project.start(RUN));
     assert_eq!(ended.success(), "data ran, simclr ran");
 }
+
+#[test]
+fn an_ordinary_user_submits_an_array_and_cancels_what_is_left_of_it() {
+    let Some(slurm) = slurm() else { return };
+    let manifest = sweep(3, "[ $0 = 0 ] || sleep 60");
+    let project = dressed(Sandbox::of_an_ordinary_user(&manifest), &slurm);
+    let run = project.start("run experiment.toml");
+    for said in ["done  draw@n=0", "draw@n=1 (command) runs", "draw@n=2 (command) runs"] {
+        wait_for(&run, said);
+    }
+    let jobs = jobs(&run.said());
+    let array = arrays(&jobs).into_iter().next().expect("one").to_owned();
+    let queued = |format: &str| {
+        let said = ask(&format!("squeue --noheader --jobs={array} --format={format}"));
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    assert_eq!((arrays(&jobs).len(), &*queued("%u")), (1, "nobody\nnobody\n"));
+    run.signal(Signal::INT);
+    run.wait_for("again within 3 s");
+    std::thread::sleep(Duration::from_millis(300));
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.results(), "draw@n=0 ran, draw@n=1 stopped, draw@n=2 stopped", "{ended}");
+    eventually("the end of the jobs", || queued("%T").is_empty());
+}
