@@ -26,7 +26,7 @@ impl SampleSet {
 pub struct StepSamples {
     /// Those that are trained on.
     pub train: SampleSet,
-    /// Whether these can be trained on in other steps of the epoch, too.
+    /// Whether the method can train on these in other steps of the epoch, too. That the order of the epoch has some more than once does not count.
     pub come_again: bool,
     /// Those that the method uses in other ways, a set for each.
     pub others: Vec<SampleSet>,
@@ -46,7 +46,7 @@ impl StepSamples {
     }
 }
 
-/// Samples that are trained on, once in the epoch, and no others.
+/// Samples that are trained on, as often as the order of the epoch has them, and no others.
 impl From<SampleSet> for StepSamples {
     fn from(train: SampleSet) -> Self {
         Self { train, come_again: false, others: Vec::new() }

@@ -1,5 +1,6 @@
-//! What names the random draws of augmentations: an image that comes again in an epoch looks different, and a resumed run draws
-//! the same.
+//! What names the random draws of augmentations: a sample that a method uses in several steps of an epoch, or in several sets of one, looks
+//! different in each, and a resumed run draws the same. What an epoch of `sampling = "class-balanced"` has more than once looks alike, as
+//! samples that are trained on are usually drawn by the epoch.
 
 use anyhow::Context as _;
 

@@ -17,7 +17,7 @@ pub enum SampleLoss {
     /// The sum over the classes of |p - onehot(y)|, which is 2 (1 - p_y) (Ghosh et al., 2017).
     ///
     /// Measured, as in docs/results.md (20 epochs of `resnet8-fast` on 4,500 images of Fashion-MNIST, at 0.1), with three seeds at 80 % symmetric noise: 34.1 ± 10.3 % from scratch and 52.1 ± 21.5 from SimCLR, where
-    /// cross-entropy has 57.1 ± 2.5 and 74.4 ± 6.5; at 90 %: 17.7 ± 15.5 and 27.6 ± 45.6. It learns too slowly for 20 epochs.
+    /// cross-entropy has 57.1 ± 2.5 and 74.4 ± 6.5; at 90 %: 17.7 ± 15.5 and 27.6 ± 45.6. A supposition: it learns too slowly for 20 epochs.
     MeanAbsoluteError,
     /// forward -ln p_y + reverse R (1 - p_y), with R = -ln 1e-4 (Wang et al., "Symmetric cross entropy for robust learning
     /// with noisy labels", 2019).

@@ -569,6 +569,11 @@ fn the_version_changes_with_the_output() {
         let point = format!("encoder=r34,init=simclr,method=ce,rate=0.9,seed={seed}");
         test.accuracy_at(&point, 0.7 + 0.01 * f64::from(seed));
     }
+    // A column of two, of which one is not a number.
+    for (init, value) in [("scratch", "0.5"), ("simclr", "NaN")] {
+        let point = format!("init={init},method=ce,rate=0.95,seed=0");
+        test.run_at(&[&point], &format!("{{\"test-accuracy\": {value}}}"));
+    }
     let (files, _) = test.summarize(grid_parameters()).unwrap();
     let mut hash = sha2::Sha256::new();
     for (name, text) in &files.0 {

@@ -109,7 +109,7 @@ choices! {
     pub enum Sampling {
         /// Each one once; with `samples-per-epoch`, this many of them.
         Uniform,
-        /// As many of each class (by the labels trained on), drawn again for every epoch: `samples-per-epoch` in total. Where that does not divide, the first classes have one more; where a class has too few, it has some more than once.
+        /// As many of each class (by the labels trained on), drawn again for every epoch: `samples-per-epoch` in total. Where that does not divide, the first classes have one more; where a class has too few, it has some more than once, augmented alike within an epoch.
         ClassBalanced,
     }
 }
