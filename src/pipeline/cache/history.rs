@@ -95,6 +95,12 @@ impl Cache {
         Ok(digests.collect())
     }
 
+    /// Whether something else is where the history would be, so that none is kept.
+    pub(crate) fn has_no_place_for_history(&self) -> bool {
+        let runs = fs::metadata(self.layout().all_runs());
+        runs.is_err_and(|error| error.kind() == io::ErrorKind::NotADirectory)
+    }
+
     /// The experiments of which runs are recorded, sorted.
     pub(crate) fn experiments(&self) -> anyhow::Result<Vec<String>> {
         let entries = disk::certain_entries(&self.layout().all_runs())?.into_iter();

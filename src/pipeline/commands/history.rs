@@ -37,7 +37,10 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
         }
         None => {
             let cache = cache_here(arguments.cache.as_deref())?;
-            let experiments = cache.experiments()?;
+            let experiments = match cache.has_no_place_for_history() {
+                true => Vec::new(),
+                false => cache.experiments()?,
+            };
             (cache, experiments)
         }
     };
