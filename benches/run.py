@@ -3,6 +3,8 @@
 
     python3 benches/run.py [--device cpu] [--threads 2] [--rounds 5] [--only PART ...] [--output table.md]
 
+`--output` has what is known after each round, so that a run that is stopped loses no lap.
+
 Needs cargo and libtorch (`cargo xtask setup`), and for `--python` an interpreter with the packages of
 `benches/README.md`. Both sides of a comparison are loaded and warm before the first lap; then they take turns, a lap each,
 for as many rounds, so that all suffer alike from what else the machine does. A rate is the median of the laps. Beside it
@@ -32,13 +34,19 @@ KEEP_MEMORY = [
     "glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1",
 ]
 
-# The aims of docs/performance.md: of which comparison, who, than whom, how many times as fast at least.
+# The aims of docs/performance.md: of which comparison, who, than whom, how many times as fast at least. Where it is than nobody, so
+# much a second.
 AIMS = {
     "cpu": [
         ("fine-tuning resnet18", "pipeline, f32", "PyTorch, channels-last", 1.0),
         ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, plain", 2.0),
+        ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, bf16", 1.0),
+        ("fine-tuning resnet50", "pipeline, f32", "PyTorch, channels-last", 1.0),
+        ("fine-tuning resnet50", "pipeline, bf16", "PyTorch, plain", 2.0),
+        ("fine-tuning resnet50", "pipeline, bf16", "PyTorch, bf16", 1.0),
         ("Meta-Weight-Net", "pipeline, f32", "PyTorch, higher", 1.6),
         ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher", 3.0),
+        ("augmentation", "pipeline", None, 20_000),
     ],
     "cuda": [
         ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, plain", 3.0),
@@ -60,18 +68,30 @@ class Missing(Exception):
 def main():
     settings = arguments()
     ours = [*KEEP_MEMORY, build("throughput", settings)]
-    rows, aims = [], []
+    facts, rows, aims = description(settings), [], []
     for title, unit, competitors in comparisons(settings, ours):
-        if settings.only and not any(part.lower() in title.lower() for part in settings.only):
+        competitors = {name: command for name, command in competitors.items() if is_chosen(name, settings.programs)}
+        if not competitors or not is_chosen(title, settings.only):
             continue
         print(f"# {title}", file=sys.stderr, flush=True)
-        laps_by_name = take_turns(competitors, settings.rounds)
-        rows += table_rows(title, unit, laps_by_name)
-        aims += verdicts(title, laps_by_name, settings.device)
-    text = "\n\n".join([table(rows, settings), *aims])
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n")
+        for rounds, laps_by_name in enumerate(take_turns(competitors, settings.rounds)):
+            known = rows + [*table_rows(title, unit, laps_by_name)], aims + [*verdicts(title, laps_by_name, settings)]
+            so_far = [f"UNFINISHED: {title}, {rounds} of {settings.rounds} rounds"] * (rounds < settings.rounds)
+            write(as_text(known[0], known[1] + so_far, facts), settings.output)
+        rows, aims = known
+    print(as_text(rows, aims, facts))
+
+
+def is_chosen(name, parts):
+    return not parts or any(part.lower() in name.lower() for part in parts)
+
+
+def write(text, output):
+    """Replaces the table as a whole: whoever stops this program finds the last one or this one."""
+    if output:
+        unfinished = output.with_name(output.name + ".new")
+        unfinished.write_text(text + "\n")
+        unfinished.replace(output)
 
 
 def arguments():
@@ -88,6 +108,7 @@ def arguments():
     parser.add_argument("--bf16", action="store_true", help="bf16 too; always on a GPU")
     parser.add_argument("--built", type=pathlib.Path, help="a folder with the benches of this project, to build nothing")
     parser.add_argument("--only", nargs="*", help="comparisons with this in their title")
+    parser.add_argument("--programs", nargs="*", help="programs with this in their name")
     parser.add_argument("--output", type=pathlib.Path)
     settings = parser.parse_args()
     settings.bf16 |= settings.device != "cpu"
@@ -209,12 +230,16 @@ class Competitor:
 
     def lap(self):
         before = core_seconds(self.process.pid)
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        outcome = json.loads(self.process.stdout.readline() or self.fail())
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            outcome = json.loads(self.process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            self.fail()
         used = core_seconds(self.process.pid) - before
         items = outcome["items"]
-        self.laps.append(Lap(items / outcome["seconds"], items / used if used > 0 else None))
+        all_items = items + outcome.get("before", 0)
+        self.laps.append(Lap(items / outcome["seconds"], all_items / used if used > 0 else None))
 
     def leave(self):
         self.process.stdin.close()
@@ -222,18 +247,19 @@ class Competitor:
 
 
 def take_turns(commands, rounds):
-    """The competitors that did all their laps, by name; where one could not, why."""
-    started = {}
+    """At the start, and after each round: the laps of all competitors, by name; where one has none, why."""
+    started = dict.fromkeys(commands, "no lap is done yet")
+    yield started
     for name, command in commands.items():
         started[name] = attempt(name, Competitor(command), Competitor.wait_until_warm)
     for _ in range(rounds):
         for name, competitor in started.items():
             started[name] = attempt(name, competitor, Competitor.lap)
+        yield {name: one if isinstance(one, str) else one.laps for name, one in started.items()}
     for name, competitor in started.items():
         if isinstance(competitor, Competitor):
             competitor.leave()
             print(f"  {name}: {[round(lap.per_second, 1) for lap in competitor.laps]}", file=sys.stderr)
-    return {name: one if isinstance(one, str) else one.laps for name, one in started.items()}
 
 
 def attempt(name, competitor, action):
@@ -242,7 +268,7 @@ def attempt(name, competitor, action):
         if isinstance(competitor, Competitor):
             action(competitor)
         return competitor
-    except (Missing, BrokenPipeError) as reason:
+    except Missing as reason:
         print(f"  {name}: {reason}", file=sys.stderr)
         return str(reason)
 
@@ -266,22 +292,28 @@ def table_rows(title, unit, laps_by_name):
         title = ""
 
 
-def verdicts(title, laps_by_name, device):
-    """A line for every aim of docs/performance.md that is about this comparison."""
-    for part, ours, other, least in AIMS[device.partition(":")[0]]:
-        if not title.startswith(part):
+def verdicts(title, laps_by_name, settings):
+    """A line for every aim of docs/performance.md that is about this comparison, and about the chosen programs alone."""
+    for part, ours, other, least in AIMS[settings.device.partition(":")[0]]:
+        names = [name for name in (ours, other) if name]
+        if not title.startswith(part) or not all(is_chosen(name, settings.programs) for name in names):
             continue
-        laps = [laps_by_name.get(name, "it is not compared") for name in (ours, other)]
-        said = f"{title}: {ours}, at least {least} times {other}: "
-        lacking = [f"{name}: {its}" for name, its in zip((ours, other), laps) if isinstance(its, str)]
+        of_each = [laps_by_name.get(name, "it is not compared") for name in names]
+        said = f"{title}: {ours}, at least " + (f"{least} times {other}: " if other else f"{least:,} a second: ")
+        shown = ".3f" if other else ",.0f"
+        lacking = [f"{name}: {its}" for name, its in zip(names, of_each) if isinstance(its, str)]
         if lacking:
             yield said + "NOT DECIDED (" + "; ".join(lacking) + ")"
             continue
+        rates = [[lap.per_second for lap in its] for its in of_each]
+        if other is None:
+            rates.append([1.0] * len(rates[0]))
         # Lap beside lap, as they took turns.
-        ratios = [mine.per_second / its.per_second for mine, its in zip(*laps)]
-        ratio = median([lap.per_second for lap in laps[0]]) / median([lap.per_second for lap in laps[1]])
+        ratios = [mine / its for mine, its in zip(*rates)]
+        ratio = median(rates[0]) / median(rates[1])
         reached = "reached" if ratio >= least else "NOT REACHED"
-        yield f"{said}{reached}, {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f} by round)"
+        rounds = "1 round" if len(ratios) == 1 else f"{len(ratios)} rounds"
+        yield f"{said}{reached}, {ratio:{shown}} ({min(ratios):{shown}} to {max(ratios):{shown}} in {rounds})"
 
 
 def median(numbers):
@@ -289,15 +321,20 @@ def median(numbers):
     return statistics.median(known) if known else None
 
 
-def table(rows, settings):
+def as_text(rows, aims, facts):
+    load = f"load {os.getloadavg()[0]:.1f} at the end"
+    command = "python3 benches/run.py " + " ".join(command_line())
+    return "\n\n".join([f"{facts}; {load}.", f"    {command}", table(rows), *aims])
+
+
+def table(rows):
     head = ["comparison", "program", "median", "slowest to fastest", "ratio", "per core-second", "ratio"]
     lines = [head, ["---"] * 2 + ["---:"] * 5, *rows]
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{description(settings)}\n\n{text}"
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def description(settings):
-    """The machine, the versions and the command."""
+    """The machine and the versions."""
 
     def output(*command):
         run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -312,10 +349,8 @@ def description(settings):
         f"device {settings.device}",
         f"PyTorch {output(settings.python, '-c', versions)}",
         f"commit {output('git', 'rev-parse', '--short', 'HEAD')}",
-        f"load {os.getloadavg()[0]:.1f} at the end",
     ]
-    command = "python3 benches/run.py " + " ".join(command_line())
-    return "; ".join(fact for fact in facts if fact) + f".\n\n    {command}"
+    return "; ".join(fact for fact in facts if fact)
 
 
 def command_line():

@@ -1,13 +1,12 @@
 """What the benches in PyTorch share: options, and laps on demand.
 
 A bench prints `ready` when it is warm; then every line on standard input starts a lap of about `--seconds`, whose
-outcome is a line {"items": images or views, "seconds": ...}. `src/learn/benches/throughput.rs` speaks the same way, so that
-`benches/run.py` can let two programs take turns.
+outcome is a line {"items": images or views, "seconds": ...}, and "before": how many more it did before the clock started.
+`src/learn/benches/throughput.rs` speaks the same way, so that `benches/run.py` can let two programs take turns.
 """
 
 import argparse
 import contextlib
-import itertools
 import json
 import math
 import sys
@@ -17,6 +16,8 @@ import torch
 
 IMAGES = 4096
 CLASSES = 10
+# Batches that each worker of a loader prepares ahead: what PyTorch does by itself.
+AHEAD = 2
 
 
 def options(description, *more):
@@ -28,27 +29,38 @@ def options(description, *more):
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a lap")
     found = parser.parse_args()
+    if found.batch > IMAGES:
+        parser.error(f"--batch {found.batch}: there are {IMAGES} images")
     torch.set_num_threads(found.threads)
     torch.manual_seed(1)
     return found
 
 
-def serve(step, items, settings):
-    """Laps of `step`, a function of nothing that works on `items` images or views."""
+def serve(step, items, settings, loaded=False):
+    """Laps of `step`, a function of nothing that works on `items` images or views. `loaded`: they come from a loader."""
+    on_gpu = settings.device != "cpu"
+    # What a loader has prepared while others had their turn is used up before the clock starts: a GPU would spend a whole lap on
+    # it. On a CPU a step takes as long as many batches of the loader, and a lap is hardly flattered.
+    ready = AHEAD * settings.threads if loaded and on_gpu else 0
 
     def lap(count):
         started = time.perf_counter()
         for _ in range(count):
             step()
-        if settings.device != "cpu":
+        if on_gpu:
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
-    lap(1)
-    count = max(1, math.ceil(settings.seconds / lap(1)))
+    # As in throughput.rs; and all workers alike, as their batches come at once.
+    few = ready or (10 if on_gpu else 1)
+    lap(few)
+    unit = ready or 1
+    count = unit * max(1, math.ceil(settings.seconds * few / lap(few) / unit))
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(json.dumps({"items": count * items, "seconds": lap(count)}), flush=True)
+        lap(ready)
+        outcome = {"items": count * items, "seconds": lap(count), "before": ready * items}
+        print(json.dumps(outcome), flush=True)
 
 
 def precision(settings):
@@ -63,11 +75,11 @@ def pixels(settings):
     return torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8, device=settings.device)
 
 
-def shuffled(settings):
+def shuffled(batch, device):
     """The indices of full batches, epoch after epoch, without end."""
     while True:
-        for chosen in torch.randperm(IMAGES, device=settings.device).split(settings.batch):
-            if len(chosen) == settings.batch:
+        for chosen in torch.randperm(IMAGES, device=device).split(batch):
+            if len(chosen) == batch:
                 yield chosen
 
 
@@ -94,18 +106,16 @@ class Transformed(torch.utils.data.Dataset):
 
 
 def batches(pairs, transform, settings):
-    """Batches without end, from a loader with as many workers as threads."""
-    workers = settings.threads
+    """Batches without end, from a loader with as many workers as threads. At the end of an epoch, which is a few large batches,
+    it would wait for its workers: so it has none."""
     loader = torch.utils.data.DataLoader(
         Transformed(pairs, transform),
-        settings.batch,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=True,
+        batch_sampler=(chosen.tolist() for chosen in shuffled(settings.batch, "cpu")),
+        num_workers=settings.threads,
+        prefetch_factor=AHEAD,
         pin_memory=settings.device != "cpu",
     )
-    return itertools.chain.from_iterable(itertools.repeat(loader))
+    return iter(loader)
 
 
 def resnet(name, classes):

@@ -20,7 +20,7 @@ def from_memory(settings):
     """Batches of images that lie on the device, half of them flipped."""
     pixels = common.pixels(settings)
     labels = torch.arange(common.IMAGES, device=settings.device) % common.CLASSES
-    for chosen in common.shuffled(settings):
+    for chosen in common.shuffled(settings.batch, settings.device):
         batch = pixels[chosen].float().div_(255)
         flipped = torch.rand(len(chosen), 1, 1, 1, device=settings.device) < 0.5
         batch = torch.where(flipped, batch.flip(3), batch)
@@ -64,7 +64,7 @@ def main():
         loss.backward()
         optimizer.step()
 
-    common.serve(step, settings.batch, settings)
+    common.serve(step, settings.batch, settings, loaded=plain)
 
 
 if __name__ == "__main__":

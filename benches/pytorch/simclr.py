@@ -69,7 +69,7 @@ def rescale_at_once(adapted, trust=0.001, decay=1e-6):
 def from_memory(settings):
     """Two views of each image of a batch, made on the device: [2 batch, 3, 32, 32]."""
     pixels, views = common.pixels(settings), common.kornia_views()
-    for chosen in common.shuffled(settings):
+    for chosen in common.shuffled(settings.batch, settings.device):
         batch = pixels[chosen].float().div_(255)
         with torch.no_grad():
             both = views(torch.cat([batch, batch])).clamp_(0, 1)
@@ -111,7 +111,7 @@ def main():
         adapt(adapted)
         optimizer.step()
 
-    common.serve(step, 2 * settings.batch, settings)
+    common.serve(step, 2 * settings.batch, settings, loaded=plain)
 
 
 if __name__ == "__main__":

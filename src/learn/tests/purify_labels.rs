@@ -5,21 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use pipeline_stages::KindConfig;
-use pipeline_stages::formats::{
-    DatasetInfo, FeaturesInfo, FeaturesWriter, Labels, NoiseReport, Purification, SplitIndices,
-    TensorFile,
-};
+use pipeline_stages::formats::{Labels, NoiseReport, Purification, SplitIndices, TensorFile};
 use pipeline_stages::message::{Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    learn_stage, purification, request, stage, training, with_input, write_inputs,
+    SAMPLES, TRAIN, learn_stage, purification, request, stage, training, with_input,
+    write_features, write_inputs,
 };
-
-/// As many as the fixture has.
-const SAMPLES: usize = 48;
-const TRAIN: std::ops::Range<usize> = 0..40;
 
 /// Every way to find labels.
 fn ways() -> [Value; 4] {
@@ -40,30 +34,14 @@ fn inputs() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
     let labels = Labels::read(&folder.path().join("labels")).unwrap().clean;
-    write_features(folder.path(), &labels);
+    write_features(folder.path(), &labels, feature);
     folder
 }
 
-/// Features of the fixture's classes, with these labels of the data set beside them.
-fn write_features(folder: &Path, labels: &[i64]) {
-    let value = |sample: usize, place: usize| {
-        let of_class = if sample % 3 == place { 1.0 } else { 0.0 };
-        of_class + ((sample * 7 + place * 3) % 11) as f32 / 110.0
-    };
-    let rows: Vec<u8> = (0..SAMPLES)
-        .flat_map(|sample| (0..4).flat_map(move |place| value(sample, place).to_le_bytes()))
-        .collect();
-    let info = FeaturesInfo {
-        dimension: 4,
-        data: DatasetInfo::read(&folder.join("data")).unwrap(),
-        ..FeaturesInfo::default()
-    };
-    let artifact = folder.join("features");
-    std::fs::create_dir_all(&artifact).unwrap();
-    let mut writer = FeaturesWriter::create(&artifact, &info, labels, labels).unwrap();
-    writer.push(&rows).unwrap();
-    writer.push(&rows).unwrap();
-    writer.finish().unwrap();
+/// A direction of its own for each class of the fixture.
+fn feature(sample: usize, place: usize) -> f32 {
+    let of_class = if sample % 3 == place { 1.0 } else { 0.0 };
+    of_class + ((sample * 7 + place * 3) % 11) as f32 / 110.0
 }
 
 fn of_features(folder: &Path, stage: &KindConfig, output: &str) -> Request {
@@ -129,7 +107,7 @@ fn clean_labels_of_samples_that_train_change_nothing_but_what_is_reported() {
     let before = found("before");
     let mut clean = given.clean.clone();
     clean[TRAIN].iter_mut().for_each(|label| *label = (*label + 1) % 3);
-    write_features(folder.path(), &clean);
+    write_features(folder.path(), &clean, feature);
     Labels { clean, ..given }.write(&folder.path().join("labels")).unwrap();
     assert!(before == found("after"));
 }
@@ -211,7 +189,7 @@ fn what_cannot_be_purified() {
     split(vec![3, 5], vec![]);
     let error = refused(json!({"method": "linear", "uses-clean": true}));
     assert!(error.contains("holds out no samples"), "{error}");
-    write_features(folder.path(), &[0; SAMPLES]);
+    write_features(folder.path(), &[0; SAMPLES], feature);
     let error = refused(json!({}));
     assert!(error.contains("the labels are those of another data set"), "{error}");
 }
