@@ -243,5 +243,8 @@ fn without_a_history_everything_works() {
     project.pipeline("run experiment.toml").success();
     project.pipeline("run experiment.toml").success();
     assert_eq!(project.read("history"), "not a folder");
-    assert_eq!(project.pipeline("history").code(), Some(0));
+    for looks in ["history", "history experiment.toml", "results experiment.toml twice"] {
+        let ended = project.pipeline(looks);
+        assert_eq!(ended.code(), Some(0), "{looks}: {ended}");
+    }
 }

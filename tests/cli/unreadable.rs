@@ -130,6 +130,6 @@ fn a_folder_whose_disk_is_not_mounted_is_not_an_empty_one() {
         assert_eq!(ended.code(), Some(2), "{folder}: {ended}");
         assert!(ended.stderr.contains("is its disk mounted?"), "{folder}: {ended}");
         fs::rename(&away, project.path("disk")).expect("ours");
-        project.pipeline("run experiment.toml").success();
+        assert_eq!(project.pipeline("run experiment.toml").success(), "one fresh");
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Does not depend on what is in them.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::bail;
@@ -89,7 +90,7 @@ impl Cache {
     /// # Errors
     /// When it is not known what there is, as for what follows.
     pub(crate) fn documents(&self, kind: Document) -> anyhow::Result<Vec<Digest>> {
-        let entries = disk::certain_entries(&self.layout().documents(kind))?.into_iter();
+        let entries = self.listed(&self.layout().documents(kind))?.into_iter();
         let digests = entries
             .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
         Ok(digests.collect())
@@ -97,13 +98,23 @@ impl Cache {
 
     /// Whether something else is where the history would be, so that none is kept.
     pub(crate) fn has_no_place_for_history(&self) -> bool {
-        let runs = fs::metadata(self.layout().all_runs());
-        runs.is_err_and(|error| error.kind() == io::ErrorKind::NotADirectory)
+        match fs::metadata(self.layout().all_runs()) {
+            Ok(found) => !found.is_dir(),
+            Err(error) => error.kind() == io::ErrorKind::NotADirectory,
+        }
+    }
+
+    /// What is in a folder of the history. Nothing depends on it: without one, there is nothing.
+    fn listed(&self, folder: &Path) -> anyhow::Result<Vec<DirEntry>> {
+        match self.has_no_place_for_history() {
+            true => Ok(Vec::new()),
+            false => disk::certain_entries(folder),
+        }
     }
 
     /// The experiments of which runs are recorded, sorted.
     pub(crate) fn experiments(&self) -> anyhow::Result<Vec<String>> {
-        let entries = disk::certain_entries(&self.layout().all_runs())?.into_iter();
+        let entries = self.listed(&self.layout().all_runs())?.into_iter();
         // Files of others may be beside them.
         let folders = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_file()));
         let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
@@ -114,7 +125,7 @@ impl Cache {
 
     /// The names of the recorded runs of an experiment, newest first.
     pub(crate) fn runs(&self, experiment: &str) -> anyhow::Result<Vec<String>> {
-        let entries = disk::certain_entries(&self.layout().runs(experiment))?.into_iter();
+        let entries = self.listed(&self.layout().runs(experiment))?.into_iter();
         let names = entries.filter_map(|entry| {
             Some(entry.file_name().to_str()?.strip_suffix(RUN_SUFFIX)?.to_owned())
         });

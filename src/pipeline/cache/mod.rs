@@ -52,7 +52,7 @@ use pipeline_stages::{ArtifactType, checkpoint};
 pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
 pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
 pub(crate) use damage::{InputFolder, Quarantined};
-pub(crate) use disk::{LARGEST_LIST, LARGEST_TEXT, read as read_file};
+pub(crate) use disk::{LARGEST_TEXT, read as read_file, read_end};
 pub(crate) use durability::{Durability, boot};
 pub(crate) use durable::{create_folder, forget_file, write_disposable};
 pub(crate) use entry::EntryKind;

@@ -37,10 +37,7 @@ pub(crate) fn run(arguments: &HistoryArguments) -> anyhow::Result<ExitCode> {
         }
         None => {
             let cache = cache_here(arguments.cache.as_deref())?;
-            let experiments = match cache.has_no_place_for_history() {
-                true => Vec::new(),
-                false => cache.experiments()?,
-            };
+            let experiments = cache.experiments()?;
             (cache, experiments)
         }
     };

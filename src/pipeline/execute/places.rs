@@ -136,12 +136,12 @@ impl Run<'_> {
                 _ => return None,
             };
             let executor = self.options.executor_of(self.manifest.stage(of)?)?;
-            let max_jobs = self.options.executors.get(executor)?.max_jobs?;
             // That of an earlier run, or of another stage with the same key.
-            let is_submitted =
-                self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some());
-            let waiting = || Outcome::Waiting { executor: executor.to_owned(), max_jobs };
-            Some((name.clone(), if is_submitted { Outcome::Left } else { waiting() }))
+            if self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some()) {
+                return Some((name.clone(), Outcome::Left));
+            }
+            let max_jobs = self.options.executors.get(executor)?.max_jobs?;
+            Some((name.clone(), Outcome::Waiting { executor: executor.to_owned(), max_jobs }))
         });
         states.collect()
     }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::run::{Run, planned};
 use crate::cache::{Cache, Document, Need, Uses, Why};
@@ -78,6 +78,12 @@ impl UsesOfRuns {
     /// # Errors
     /// When something of the history exists and cannot be read.
     pub(crate) fn look(&mut self, cache: &Cache) -> anyhow::Result<Uses> {
+        let runs = cache.layout().all_runs();
+        ensure!(
+            !cache.has_no_place_for_history(),
+            "cannot read {}: it is no folder",
+            runs.display()
+        );
         let mut uses = Uses::default();
         let mut known = HashMap::new();
         let mut has_result = |key: &StageKey| {

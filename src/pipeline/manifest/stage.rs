@@ -354,7 +354,7 @@ fn unknown_keys(kind: &KindInfo, table: &DeTable<'_>, mistakes: &mut Vec<Mistake
         let mistake = Mistake::at(key.span(), format!("unknown key '{given}'"));
         let kinds = kinds_with(given);
         // What other kinds have is not misspelt, unless one letter tells it from a key of this one: `file` and `files`.
-        let is_meant = |name: &&str| kinds.is_none() || name.len().abs_diff(given.len()) <= 1;
+        let is_meant = |name: &&str| kinds.is_none() || strsim::osa_distance(name, given) <= 1;
         // What is not shown needs no hint.
         mistakes.push(if mistakes.len() >= MOST_SHOWN {
             mistake

@@ -10,7 +10,7 @@ mod change;
 pub(super) mod faults;
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -68,7 +68,7 @@ pub(super) fn open_folder(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 pub(crate) const LARGEST_TEXT: u64 = 256 << 20;
 
 /// The same of what has a line for each stage, of which there may be a million.
-pub(crate) const LARGEST_LIST: u64 = 2 << 30;
+pub(super) const LARGEST_LIST: u64 = 2 << 30;
 
 /// Opens a file to read it, with its length. Nothing is waited for: where a pipe is in its place, it fails as
 /// [`io::ErrorKind::InvalidData`].
@@ -94,6 +94,15 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if length > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
         return Err(odd(format!("it has more than {most} bytes")));
     }
+    Ok(bytes)
+}
+
+/// The end of a file: at most so many bytes.
+pub(crate) fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (mut file, length) = open_file(path)?;
+    file.seek(io::SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

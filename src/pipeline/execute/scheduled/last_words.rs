@@ -1,11 +1,14 @@
 //! What is left in words of a job that ended: what whoever followed it wrote into the log of its stage, and what it printed last.
 
-use crate::cache::{Cache, JobFolder, LARGEST_LIST, Lock, create_folder, read_file};
+use crate::cache::{Cache, JobFolder, Lock, create_folder, read_end};
 use crate::key::StageKey;
 use crate::worker;
 
 /// How many lines of its output a message has of a job that said nothing else.
 const OUTPUT_LINES: usize = 10;
+
+/// In how many bytes at the end of its output they are looked for.
+const OUTPUT_BYTES: u64 = 1 << 20;
 
 /// Writes into the log of a key why its job failed, unless another process works on the key, or the log is that of a result.
 pub(super) fn write_failure(cache: &Cache, key: &StageKey, message: &str) {
@@ -26,7 +29,7 @@ pub(super) fn last_words(cache: &Cache, key: &StageKey) -> Option<String> {
 
 /// The end of what the script of a job printed.
 pub(super) fn last_lines(folder: &JobFolder) -> Vec<String> {
-    let text = read_file(&folder.output(), LARGEST_LIST).unwrap_or_default();
+    let text = read_end(&folder.output(), OUTPUT_BYTES).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));

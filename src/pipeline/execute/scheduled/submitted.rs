@@ -258,10 +258,11 @@ impl Submitted {
         at: Instant,
     ) -> Option<String> {
         let (since, was_said) = self.locked.get_or_insert((at, false));
-        if at.duration_since(*since) < LOCKED || std::mem::replace(was_said, true) {
+        if at.duration_since(*since) < LOCKED || *was_said {
             return None;
         }
         let (id, owner) = (self.id.as_ref()?, self.begun.last()?);
+        *was_said = true;
         let words =
             ended.map_or("is not known to its scheduler any more", |ended| ended.words.as_str());
         Some(format!(
