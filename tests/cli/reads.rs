@@ -83,10 +83,10 @@ fn a_manifest_adds_what_is_left_out() {
     status 2
     --- stderr
     error: '../runs' in 'ignore' cannot match anything: write a name ('*.log'), or a path from the folder ('runs/*.log') without '.', '..' and '**'; '*' stays within one name
-     --> experiment.toml:7:10
+     --> experiment.toml:7:11
       |
     7 | ignore = ["../runs"]
-      |          ^^^^^^^^^^^
+      |           ^^^^^^^^^
       |
       = help: ignore: What it does not read in the folders among `files`: names (`*.log`), or paths from the folder (`runs/*.log`). What editors, file managers and Python leave behind is left out in any case: docs/manifest.md has the list.
 
