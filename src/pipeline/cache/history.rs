@@ -114,11 +114,7 @@ impl Cache {
 
     /// The experiments of which runs are recorded, sorted.
     pub(crate) fn experiments(&self) -> anyhow::Result<Vec<String>> {
-        let entries = self.listed(&self.layout().all_runs())?.into_iter();
-        // Files of others may be beside them.
-        let folders = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_file()));
-        let names = folders.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names.collect();
+        let mut names = disk::folder_names(self.listed(&self.layout().all_runs())?);
         names.sort();
         Ok(names)
     }

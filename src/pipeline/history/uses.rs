@@ -81,7 +81,7 @@ impl UsesOfRuns {
         let runs = cache.layout().all_runs();
         ensure!(
             !cache.has_no_place_for_history(),
-            "cannot read {}: it is no folder",
+            "cannot read {}: it is not a folder",
             runs.display()
         );
         let mut uses = Uses::default();

@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 CLASSES = 10
 SAMPLES, META_SAMPLES, SIDE = 12, 8, 8
-# All numbers of so many steps, and of the last one; of those between the meta loss and the meta-gradient.
+# All numbers of this many steps, and of the last one; of those between the meta loss and the meta-gradient.
 STEPS = 3
 HIDDEN = 8
 MARGIN = 2e-5

@@ -19,11 +19,9 @@ pub(super) fn certain_names(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// The names of the folders in a folder. Files of others may be beside them.
+/// The names of the folders in a folder.
 pub(super) fn certain_folders(folder: &Path) -> anyhow::Result<Vec<String>> {
-    let entries = disk::certain_entries(folder)?.into_iter();
-    let folders = entries.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_file()));
-    Ok(folders.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    Ok(disk::folder_names(disk::certain_entries(folder)?))
 }
 
 /// What a name says that ends so.

@@ -149,6 +149,13 @@ pub(super) fn certain_entries(folder: &Path) -> anyhow::Result<Vec<fs::DirEntry>
     entries.with_context(|| format!("cannot list {}, which must be readable", folder.display()))
 }
 
+/// The names of those that are not files: files of others may be beside folders.
+pub(super) fn folder_names(entries: Vec<fs::DirEntry>) -> Vec<String> {
+    let folders = entries.into_iter();
+    let folders = folders.filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_file()));
+    folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Reads a text.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let bytes = read(path, LARGEST_TEXT)?;
