@@ -4,24 +4,23 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::Context;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 
+use super::parallel;
 use crate::digest::Digest;
 use crate::machine;
 
 /// A file with more bytes is hashed by several threads.
 const LARGE: u64 = 4 << 20;
 
-/// How much is hashed at once by them: enough for each.
-const BLOCK_BYTES: usize = 4 << 20;
+/// How much of a large file a thread hashes by itself: a subtree of BLAKE3's tree, so a power of two.
+const PART: u64 = 1 << 20;
 
-/// How many blocks there are: one that is hashed, and one that is read.
-const BLOCKS: usize = 2;
+/// How much of it is read at once: it stays in the cache of a core until it is hashed.
+const PIECE: usize = 128 << 10;
 
 /// The digest of a file's bytes.
 pub(crate) fn digest_file(path: &Path) -> anyhow::Result<Digest> {
@@ -56,65 +55,103 @@ fn digest_file_watched(path: &Path, watch: &Watch) -> anyhow::Result<Digest> {
 
 /// The digest of the bytes of a file that is open, with somebody who watches.
 pub(crate) fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> {
-    let is_large = file.metadata().is_ok_and(|metadata| metadata.len() > LARGE);
-    let mut file = Watched { file, watch };
-    let mut hasher = blake3::Hasher::new();
-    if is_large {
-        hash_in_blocks(&mut file, &mut hasher)?;
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    if bytes > LARGE
+        && let Some(digest) = digest_in_parts(&file, bytes, watch)?
+    {
+        return Ok(digest);
     }
-    // All of it, or what was added since.
-    hasher.update_reader(file)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(Watched { file, watch })?;
     Ok(hasher.finalize().into())
 }
 
-/// Hashes what a reader has with all cores, while a thread reads the next block. Where the system has no thread for it, nothing is read.
-fn hash_in_blocks(reader: &mut (impl Read + Send), hasher: &mut blake3::Hasher) -> io::Result<()> {
-    let (give_back, empty) = channel();
-    let (fill, full) = channel::<io::Result<Vec<u8>>>();
-    for _ in 0..BLOCKS {
-        let _ = give_back.send(Vec::with_capacity(BLOCK_BYTES));
-    }
-    let read = move || {
-        for mut block in empty {
-            let count = reader.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block);
-            let (block, is_last) = match count {
-                Ok(0) => return,
-                Ok(_) => (Ok(block), false),
-                Err(error) => (Err(error), true),
-            };
-            if fill.send(block).is_err() || is_last {
-                return;
-            }
-        }
+/// The digest of a file of this length, by several threads, of which each reads what it hashes. `None` if the file has another length by
+/// now. Not mapped into memory: whoever shortens a mapped file ends the program.
+fn digest_in_parts(file: &File, bytes: u64, watch: &Watch) -> io::Result<Option<Digest>> {
+    let parts: Vec<u64> = (0..bytes.div_ceil(PART)).map(|part| part * PART).collect();
+    let has_failed = AtomicBool::new(false);
+    let team = Team::gather();
+    let values = parallel::by_threads(
+        &parts,
+        team.0,
+        || vec![0; PIECE],
+        |piece, &from| {
+            let goes_on = !has_failed.load(Ordering::Relaxed);
+            let until = bytes.min(from + PART);
+            goes_on.then(|| {
+                chaining_value(file, from, until, piece, watch)
+                    .inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
+            })
+        },
+    );
+    let values: io::Result<Vec<ChainingValue>> = values.into_iter().flatten().collect();
+    let values = match values {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        values => values?,
     };
-    std::thread::scope(move |scope| {
-        if std::thread::Builder::new().spawn_scoped(scope, read).is_err() {
-            return Ok(());
-        }
-        for block in full {
-            let mut block = block?;
-            match pool() {
-                Some(pool) => drop(pool.install(|| hasher.update_rayon(&block))),
-                None => drop(hasher.update(&block)),
-            }
-            block.clear();
-            let _ = give_back.send(block);
-        }
-        Ok(())
-    })
+    let is_longer = file.read_at(&mut [0], bytes)? != 0;
+    let (left, right) = values.split_at(left_parts(values.len()));
+    let digest = hazmat::merge_subtrees_root(&merge(left), &merge(right), Mode::Hash);
+    Ok((!is_longer).then(|| digest.into()))
 }
 
-/// The threads that hash one file together, as many as may compute now. None of them waits for anything else. `None` where the system
-/// does not have them.
-fn pool() -> Option<Arc<ThreadPool>> {
-    static POOL: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
-    let threads = machine::threads();
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    // The limit of a manifest is known only when that was read.
-    if pool.as_ref().is_none_or(|pool| pool.current_num_threads() != threads) {
-        *pool = ThreadPoolBuilder::new().num_threads(threads).build().ok().map(Arc::new);
+/// The chaining value of the bytes of a part of a file.
+fn chaining_value(
+    file: &File,
+    from: u64,
+    until: u64,
+    piece: &mut [u8],
+    watch: &Watch,
+) -> io::Result<ChainingValue> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(from);
+    for place in (from..until).step_by(PIECE) {
+        let piece = &mut piece[..(until - place).min(PIECE as u64) as usize];
+        watch.goes_on()?;
+        file.read_exact_at(piece, place)?;
+        watch.has_read(piece.len());
+        hasher.update(piece);
     }
-    pool.clone()
+    Ok(hasher.finalize_non_root())
+}
+
+/// The chaining value of the tree above these parts, which are not all of the file.
+fn merge(parts: &[ChainingValue]) -> ChainingValue {
+    if let [part] = parts {
+        return *part;
+    }
+    let (left, right) = parts.split_at(left_parts(parts.len()));
+    hazmat::merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
+}
+
+/// How many of some parts, at least two, are in the left half of their tree: the largest power of two that leaves one for the right half
+/// (BLAKE3 paper, section 2.1).
+fn left_parts(parts: usize) -> usize {
+    parts.next_power_of_two() / 2
+}
+
+/// How many threads hash a large file together: this one, and those that may compute as well and do not hash another.
+struct Team(usize);
+
+/// How many threads are in a team.
+static IN_TEAMS: AtomicUsize = AtomicUsize::new(0);
+
+impl Team {
+    fn gather() -> Self {
+        let mut team = Self(1);
+        let _ = IN_TEAMS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_teams| {
+            team.0 = machine::threads().saturating_sub(in_teams).max(1);
+            Some(in_teams + team.0)
+        });
+        team
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        IN_TEAMS.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 /// What another thread sees and does of a long reading.
@@ -126,6 +163,19 @@ pub(crate) struct Watch {
     pub(crate) stop: AtomicBool,
 }
 
+impl Watch {
+    fn goes_on(&self) -> io::Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
+        Ok(())
+    }
+
+    fn has_read(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 struct Watched<'a> {
     file: File,
     watch: &'a Watch,
@@ -133,11 +183,9 @@ struct Watched<'a> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.watch.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other("stopped"));
-        }
+        self.watch.goes_on()?;
         let count = self.file.read(buffer)?;
-        self.watch.read.fetch_add(count as u64, Ordering::Relaxed);
+        self.watch.has_read(count);
         Ok(count)
     }
 }
@@ -180,33 +228,47 @@ mod tests {
 
     #[test]
     fn a_large_file_has_the_digest_of_its_bytes() {
-        for bytes in [LARGE, LARGE + 1, 2 * BLOCK_BYTES as u64, 5 * BLOCK_BYTES as u64 + 12_345] {
-            let mut file = tempfile::tempfile().expect("a file");
-            let content: Vec<u8> = (0..bytes).map(|place| (place * 7 / 3) as u8).collect();
-            file.write_all(&content).expect("writable");
-            std::io::Seek::rewind(&mut file).expect("seekable");
+        let most = 3 * LARGE + 12_345;
+        let content: Vec<u8> = (0..most).map(|place| (place * 7 / 3) as u8).collect();
+        let lengths = [LARGE, LARGE + 1, LARGE + PIECE as u64, 2 * LARGE, 3 * LARGE - 1, most];
+        for bytes in lengths.into_iter().chain((5..=9).map(|parts| parts * PART)) {
+            let content = &content[..bytes as usize];
             let watch = Watch::default();
-            let digest = digest_open_file(file, &watch).expect("readable");
-            assert_eq!(digest, Digest::from(blake3::hash(&content)), "{bytes}");
+            let digest = digest_open_file(file_of(content), &watch).expect("readable");
+            assert_eq!(digest, Digest::from(blake3::hash(content)), "{bytes}");
             assert_eq!(watch.read.into_inner(), bytes);
         }
     }
 
-    /// Reads some blocks, and then fails.
-    struct Failing(usize);
-
-    impl Read for Failing {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            self.0 = self.0.checked_sub(buffer.len()).ok_or(io::ErrorKind::TimedOut)?;
-            Ok(buffer.len())
+    #[test]
+    fn a_file_whose_length_has_changed_has_no_digest_of_parts() {
+        let content = vec![7; 9 * PART as usize];
+        let file = file_of(&content);
+        let bytes = content.len() as u64;
+        for (then, is_known) in [(bytes - 1, false), (bytes, true), (bytes + PART, false)] {
+            let digest = digest_in_parts(&file, then, &Watch::default()).expect("readable");
+            assert_eq!(digest, is_known.then(|| blake3::hash(&content).into()), "{then}");
         }
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_to_its_end_does_not_have_a_digest() {
-        for bytes in [0, BLOCK_BYTES, 5 * BLOCK_BYTES / 2] {
-            let read = hash_in_blocks(&mut Failing(bytes), &mut blake3::Hasher::new());
-            assert_eq!(read.expect_err("it fails").kind(), io::ErrorKind::TimedOut, "{bytes}");
-        }
+    fn what_cannot_be_read_or_shall_stop_has_no_digest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let only_written = File::create(folder.path().join("a")).expect("writable");
+        only_written.set_len(2 * LARGE).expect("writable");
+        let unreadable = digest_open_file(only_written, &Watch::default());
+        assert_eq!(unreadable.expect_err("not readable").raw_os_error(), Some(libc::EBADF));
+
+        let watch = Watch { stop: true.into(), ..Watch::default() };
+        let stopped = digest_open_file(file_of(&vec![7; 2 * LARGE as usize]), &watch);
+        assert_eq!(stopped.expect_err("stopped").to_string(), "stopped");
+        assert_eq!(watch.read.into_inner(), 0);
+    }
+
+    fn file_of(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(content).expect("writable");
+        std::io::Seek::rewind(&mut file).expect("seekable");
+        file
     }
 }
