@@ -24,12 +24,12 @@ pub(crate) enum Activity {
     Queued(QueuedJob),
     /// A run of it was stopped or killed. `None` where nobody knows how far it was.
     Interrupted(Option<Box<Interrupted>>),
-    Failed(Failure),
+    Failed(FailedRun),
 }
 
 /// How the last run of a stage failed, under the key that it has now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Failure {
+pub(crate) struct FailedRun {
     pub(crate) message: String,
     /// Seconds since 1970, UTC.
     pub(crate) at: u64,
@@ -45,7 +45,7 @@ impl Activity {
             Self::Interrupted(None) => {
                 "was interrupted; the next run continues from its checkpoint".to_owned()
             }
-            Self::Failed(Failure { message, at }) => {
+            Self::Failed(FailedRun { message, at }) => {
                 let mut lines = message.lines();
                 let first = lines.next().unwrap_or_default();
                 let more = if lines.next().is_some() { " …" } else { "" };
@@ -197,10 +197,10 @@ impl<'a> Activities<'a> {
     }
 
     /// What the log of a key ends with, if that is a failure.
-    fn failure(&self, key: &StageKey) -> Option<Failure> {
+    fn failure(&self, key: &StageKey) -> Option<FailedRun> {
         let log = self.cache.layout().log(key);
         let written = std::fs::metadata(&log).ok()?.modified().ok()?;
         let at = written.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Some(Failure { message: worker::last_words(&log)?, at })
+        Some(FailedRun { message: worker::last_words(&log)?, at })
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct MetricPair {
 
 /// The metrics of one run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Measured {
+pub(crate) struct RunMetrics {
     /// Those that the worker reported.
     pub(crate) reported: Metrics,
     /// The numbers in `metrics.json` of the artifact.
@@ -72,7 +72,7 @@ fn same(one: f64, other: f64) -> bool {
 }
 
 /// Every metric, once. Those of the file are left out where the record has the same.
-pub(crate) fn pairs(recorded: &Measured, rerun: &Measured) -> Vec<MetricPair> {
+pub(crate) fn pairs(recorded: &RunMetrics, rerun: &RunMetrics) -> Vec<MetricPair> {
     let reported = pairs_of(MetricSource::Record, &recorded.reported, &rerun.reported);
     let mut file = pairs_of(MetricSource::File, &recorded.file, &rerun.file);
     file.retain(|pair| {
@@ -146,8 +146,8 @@ mod tests {
         values.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
     }
 
-    fn reported(values: &[(&str, f64)]) -> Measured {
-        Measured { reported: metrics(values), file: Metrics::new() }
+    fn reported(values: &[(&str, f64)]) -> RunMetrics {
+        RunMetrics { reported: metrics(values), file: Metrics::new() }
     }
 
     const INFINITE: f64 = f64::INFINITY;
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_metric_in_both_places_is_reported_once() {
-        let both = |value| Measured {
+        let both = |value| RunMetrics {
             reported: metrics(&[("a", value)]),
             file: metrics(&[("a", value), ("b", 1.0)]),
         };
@@ -202,7 +202,7 @@ mod tests {
         );
         assert_eq!(names(pairs(&both(f64::NAN), &both(f64::NAN))).len(), 2);
         // Where the two places disagree, both are listed.
-        let other = Measured { reported: metrics(&[("a", 0.5)]), file: metrics(&[("a", 0.7)]) };
+        let other = RunMetrics { reported: metrics(&[("a", 0.5)]), file: metrics(&[("a", 0.7)]) };
         assert_eq!(names(pairs(&both(0.5), &other)).len(), 3);
     }
 

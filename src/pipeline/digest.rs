@@ -125,10 +125,10 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Hashes a sequence of fields, each with its length before it, under a domain of its own.
-pub(crate) struct Encoder(blake3::Hasher);
+pub(crate) struct FieldHasher(blake3::Hasher);
 
-impl Encoder {
-    /// An encoder for one purpose. The domain is a sentence that no other purpose uses.
+impl FieldHasher {
+    /// A hasher for one purpose. The domain is a sentence that no other purpose uses.
     pub(crate) fn new(domain: &str) -> Self {
         Self(blake3::Hasher::new_derive_key(domain))
     }
@@ -163,18 +163,18 @@ mod tests {
     use super::*;
 
     fn hash(fields: &[&str]) -> Digest {
-        let mut encoder = Encoder::new("test");
+        let mut hasher = FieldHasher::new("test");
         for field in fields {
-            encoder.text(field);
+            hasher.text(field);
         }
-        encoder.finish()
+        hasher.finish()
     }
 
     #[test]
     fn fields_keep_their_boundaries() {
         assert_ne!(hash(&["ab", "c"]), hash(&["a", "bc"]));
         assert_ne!(hash(&["a", ""]), hash(&["a"]));
-        assert_ne!(Encoder::new("one").finish(), Encoder::new("two").finish());
+        assert_ne!(FieldHasher::new("one").finish(), FieldHasher::new("two").finish());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::cache::Record;
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::key::{self, InputResult, KeyPart};
 use crate::manifest::Stage;
 use crate::stage_name::StageName;
@@ -27,13 +27,13 @@ pub(crate) struct Runs {
 }
 
 /// The most memory that a run had at once, in bytes, where it is known: of the machine, and of a GPU.
-pub(crate) type Memory = [Option<u64>; 2];
+pub(crate) type PeakMemory = [Option<u64>; 2];
 
 /// The most memory of all runs of a stage in the manifest, and of a kind.
 #[derive(Debug, Default)]
 struct Memories {
-    stage: HashMap<String, Memory>,
-    kind: HashMap<String, Memory>,
+    stage: HashMap<String, PeakMemory>,
+    kind: HashMap<String, PeakMemory>,
 }
 
 /// How long stages may take: the median of the most similar runs.
@@ -106,7 +106,7 @@ impl Expected {
     }
 
     /// The most memory that runs of a stage had, at any point, or else those of its kind. With other parameters it may be more.
-    pub(crate) fn memory(&self, stage: &Stage) -> Memory {
+    pub(crate) fn memory(&self, stage: &Stage) -> PeakMemory {
         let Memories { stage: of_stage, kind } = &self.memory;
         let known = of_stage.get(stage.name.template());
         known.or_else(|| kind.get(stage.stage.info().name)).copied().unwrap_or_default()
@@ -125,7 +125,7 @@ fn push(all: &mut HashMap<String, Vec<f64>>, name: &str, seconds: f64) {
     change(all, name, |known| known.push(seconds));
 }
 
-fn keep_larger(all: &mut HashMap<String, Memory>, name: &str, memory: Memory) {
+fn keep_larger(all: &mut HashMap<String, PeakMemory>, name: &str, memory: PeakMemory) {
     change(all, name, |most| {
         most.iter_mut().zip(memory).for_each(|(most, had)| *most = had.max(*most));
     });
@@ -154,16 +154,16 @@ struct Work<'p> {
 
 impl<'p> Work<'p> {
     fn of(parts: &'p [KeyPart]) -> Self {
-        let mut encoder = Encoder::new("pipeline 2026-11 like work");
+        let mut hasher = FieldHasher::new("pipeline 2026-11 like work");
         let (mut kind, mut epochs) = ("", 1.0);
         for part in parts {
             match part {
                 KeyPart::Kind { name, .. } => {
-                    encoder.text(name);
+                    hasher.text(name);
                     kind = name.as_str();
                 }
                 KeyPart::Parameter { name, value } => {
-                    encoder.text(name).text(&value.to_string());
+                    hasher.text(name).text(&value.to_string());
                     if name == EPOCHS {
                         epochs = value.as_f64().filter(|epochs| *epochs >= 1.0).unwrap_or(1.0);
                     }
@@ -175,7 +175,7 @@ impl<'p> Work<'p> {
                 | KeyPart::Outside { .. } => {}
             }
         }
-        Self { kind, parameters: encoder.finish(), epochs }
+        Self { kind, parameters: hasher.finish(), epochs }
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
             let name: StageName = name.parse().expect("a name");
             let stage = manifest.stage(&name).expect("a stage");
             let parts = key::parts(stage, &[], |_| InputResult::Unknown);
-            let output = Encoder::new("test").finish();
+            let output = FieldHasher::new("test").finish();
             let record = Record { seconds: *seconds, ..Record::for_test("a", parts, output) };
             runs.add(&name, &record);
         }
@@ -297,7 +297,7 @@ mod tests {
             let parts =
                 key::parts(manifest.stage(&name).expect("a stage"), &[], |_| InputResult::Unknown);
             let usage = Usage { share, ..Usage::default() };
-            let record = Record::for_test("a", parts, Encoder::new("test").finish());
+            let record = Record::for_test("a", parts, FieldHasher::new("test").finish());
             let mut runs = Runs::default();
             runs.add(&name, &Record { usage, seconds: 3.0, ..record });
             runs.expected()
@@ -323,7 +323,7 @@ mod tests {
             let stage = manifest.stage(&name).expect("a stage");
             let parts = key::parts(stage, &[], |_| InputResult::Unknown);
             let usage = Usage { peak_memory, gpu_memory, ..Usage::default() };
-            let record = Record::for_test("a", parts, Encoder::new("test").finish());
+            let record = Record::for_test("a", parts, FieldHasher::new("test").finish());
             runs.add(&name, &Record { usage, ..record });
         }
         let expected = runs.expected();

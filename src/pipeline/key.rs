@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::difference::Differences;
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::manifest::{Connection, Stage};
 use crate::stage_name::StageName;
 
@@ -137,7 +137,7 @@ pub(crate) fn parts(
         InputResult::Made { key, .. } => Some(key),
         InputResult::Missing | InputResult::Unknown => None,
     };
-    for Input { port, from, .. } in inputs(declaration, key_of) {
+    for KeyInput { port, from, .. } in inputs(declaration, key_of) {
         let from = &from[0].from;
         match result_of(from) {
             InputResult::Made { digest, .. } => {
@@ -154,7 +154,7 @@ pub(crate) fn parts(
 }
 
 /// What a stage reads as one input.
-pub(crate) struct Input<'m> {
+pub(crate) struct KeyInput<'m> {
     /// The port.
     pub(crate) at: &'m str,
     /// The port, with the name or the number of the input where the port takes several, and with its points where it
@@ -168,8 +168,8 @@ pub(crate) struct Input<'m> {
 pub(crate) fn inputs<'m>(
     declaration: &'m Stage,
     key_of: impl Fn(&StageName) -> Option<StageKey>,
-) -> Vec<Input<'m>> {
-    let mut inputs: Vec<Input<'m>> = Vec::new();
+) -> Vec<KeyInput<'m>> {
+    let mut inputs: Vec<KeyInput<'m>> = Vec::new();
     for (at, connections) in &declaration.inputs {
         let mut runs: HashMap<(Option<&str>, StageKey), usize> = HashMap::new();
         for (index, connection) in connections.iter().enumerate() {
@@ -180,7 +180,7 @@ pub(crate) fn inputs<'m>(
                 None => at.clone(),
             };
             if !connection.among_all {
-                inputs.push(Input { at, port, from: vec![connection] });
+                inputs.push(KeyInput { at, port, from: vec![connection] });
                 continue;
             }
             let place = inputs.len();
@@ -194,7 +194,7 @@ pub(crate) fn inputs<'m>(
                 }
                 None => {
                     let port = format!("{port}@{point}");
-                    inputs.push(Input { at, port, from: vec![connection] });
+                    inputs.push(KeyInput { at, port, from: vec![connection] });
                 }
             }
         }
@@ -226,54 +226,54 @@ impl StageKey {
 
     /// The key that these parts make.
     pub(crate) fn of(parts: &[KeyPart]) -> Self {
-        let mut encoder = Encoder::new(DOMAIN);
+        let mut hasher = FieldHasher::new(DOMAIN);
         for part in parts {
             match part {
-                KeyPart::Schema { version } => encoder.text("schema").number((*version).into()),
+                KeyPart::Schema { version } => hasher.text("schema").number((*version).into()),
                 KeyPart::Kind { name, version } => {
-                    encoder.text("kind").text(name).number((*version).into())
+                    hasher.text("kind").text(name).number((*version).into())
                 }
-                KeyPart::Seed { seed } => encoder.text("seed").number(*seed),
+                KeyPart::Seed { seed } => hasher.text("seed").number(*seed),
                 KeyPart::Parameter { name, value } => {
-                    encode_value(encoder.text("parameter").text(name), value)
+                    hash_value(hasher.text("parameter").text(name), value)
                 }
                 KeyPart::Input { port, from: _, digest } => {
-                    encoder.text("input").text(port).digest(digest)
+                    hasher.text("input").text(port).digest(digest)
                 }
-                KeyPart::Missing { port } => encoder.text("missing").text(port),
+                KeyPart::Missing { port } => hasher.text("missing").text(port),
                 KeyPart::Outside { index, path: _, digest } => {
-                    encoder.text("outside").number(*index as u64).digest(digest)
+                    hasher.text("outside").number(*index as u64).digest(digest)
                 }
             };
         }
-        Self(encoder.finish())
+        Self(hasher.finish())
     }
 }
 
-fn encode_value<'e>(encoder: &'e mut Encoder, value: &Value) -> &'e mut Encoder {
+fn hash_value<'e>(hasher: &'e mut FieldHasher, value: &Value) -> &'e mut FieldHasher {
     match value {
-        Value::Null => encoder.text("null"),
-        Value::Bool(value) => encoder.text("bool").number((*value).into()),
+        Value::Null => hasher.text("null"),
+        Value::Bool(value) => hasher.text("bool").number((*value).into()),
         Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-            (Some(number), _, _) => encoder.text("natural").number(number),
-            (None, Some(number), _) => encoder.text("integer").bytes(&number.to_le_bytes()),
+            (Some(number), _, _) => hasher.text("natural").number(number),
+            (None, Some(number), _) => hasher.text("integer").bytes(&number.to_le_bytes()),
             // A zero below zero is the same number as the one above.
             (None, None, number) => {
-                encoder.text("real").number((number.unwrap_or(f64::NAN) + 0.0).to_bits())
+                hasher.text("real").number((number.unwrap_or(f64::NAN) + 0.0).to_bits())
             }
         },
-        Value::String(text) => encoder.text("text").text(text),
+        Value::String(text) => hasher.text("text").text(text),
         Value::Array(items) => {
-            encoder.text("list").number(items.len() as u64);
-            items.iter().fold(encoder, encode_value)
+            hasher.text("list").number(items.len() as u64);
+            items.iter().fold(hasher, hash_value)
         }
         Value::Object(table) => {
-            encoder.text("table").number(table.len() as u64);
+            hasher.text("table").number(table.len() as u64);
             let mut sorted: Vec<_> = table.iter().collect();
             sorted.sort_by_key(|(name, _)| *name);
             sorted
                 .into_iter()
-                .fold(encoder, |encoder, (name, value)| encode_value(encoder.text(name), value))
+                .fold(hasher, |hasher, (name, value)| hash_value(hasher.text(name), value))
         }
     }
 }
@@ -552,7 +552,7 @@ mod tests {
     "#;
 
     fn digest(text: &str) -> Digest {
-        Encoder::new("test").text(text).finish()
+        FieldHasher::new("test").text(text).finish()
     }
 
     /// The parts of a stage, every input having the content of its own name.

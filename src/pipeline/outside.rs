@@ -10,9 +10,9 @@ use pipeline_stages::left_out::LeftOut;
 use pipeline_stages::matrix_file;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Listing, Place, Snapshot, StatIndex, Touch};
+use crate::cache::{Cache, Listing, ReadPath, Snapshot, StatIndex, Touch};
 use crate::difference::{Difference, How};
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::manifest::{Stage, nearest};
 
 /// In a folder of more files than this, near names are not looked for.
@@ -182,7 +182,7 @@ impl OutsidePlace {
         }
         named.check(&path, &whole)?;
         let left_out = LeftOut::with(ignore);
-        let place = Place { path: &whole, left_out, cache: cache.layout().root() };
+        let place = ReadPath { path: &whole, left_out, cache: cache.layout().root() };
         let content = Snapshot::of_outside(&place).and_then(|snapshot| {
             let listing = snapshot.listing(&place, *counts, index)?;
             Ok((snapshot, listing))
@@ -266,7 +266,7 @@ impl Outside {
     pub(crate) fn digest(&self) -> Digest {
         match &self.content {
             Some((_, listing)) => listing.digest(),
-            None => Encoder::new("pipeline 2026-11 missing outside file").finish(),
+            None => FieldHasher::new("pipeline 2026-11 missing outside file").finish(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::diagnostic::Span;
 use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::key::{self, Change, Input, InputResult, KeyPart, OutsideDigest, StageKey};
+use crate::key::{self, Change, InputResult, KeyInput, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -240,7 +240,7 @@ fn known_reason(
 ) -> Option<Reason> {
     let on: HashSet<&StageName> = on.iter().collect();
     let inputs = key::inputs(declaration, |_| None).into_iter();
-    let inputs = inputs.map(|Input { port, from, .. }| (port, &from[0].from));
+    let inputs = inputs.map(|KeyInput { port, from, .. }| (port, &from[0].from));
     let waiting: Vec<_> = inputs.filter(|(_, from)| on.contains(from)).collect();
     let is_waiting: HashSet<&str> = waiting.iter().map(|(port, _)| port.as_str()).collect();
     let mut changes = changes(&last.parts, parts, facts);
@@ -326,7 +326,7 @@ mod tests {
 
     use super::*;
 
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
     use crate::manifest;
 
     const CHAIN: &str = r#"
@@ -408,7 +408,7 @@ mod tests {
                     assert!(plan.is_all_fresh(), "nothing waits for nothing");
                     return ran;
                 };
-                let digest = Encoder::new("test").text(&output(name.as_str(), key)).finish();
+                let digest = FieldHasher::new("test").text(&output(name.as_str(), key)).finish();
                 let record = Record::for_test(name.as_str(), parts.clone(), digest);
                 self.records.borrow_mut().insert(*key, record);
                 self.gone.borrow_mut().retain(|gone| gone != key);

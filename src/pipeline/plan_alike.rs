@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::digest::Encoder;
+use crate::digest::FieldHasher;
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::manifest::Manifest;
@@ -37,7 +37,7 @@ pub(crate) fn alike<'p>(
             _ => continue,
         };
         // In place of the content of its result, which nobody knows yet.
-        let digest = Encoder::new("pipeline 2026-11 to come").text(&key.to_string()).finish();
+        let digest = FieldHasher::new("pipeline 2026-11 to come").text(&key.to_string()).finish();
         to_come.insert(name, InputResult::Made { key, digest });
         if !keys.insert(key) {
             alike.insert(name);

@@ -16,10 +16,10 @@ use pipeline_stages::message::{Metrics, VERSION};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{
-    self, Cache, Expected, ExpectedResult, KnownResult, Links, ResultFiles, Stamp, StatIndex,
-    at_once, forget_file, on_threads,
+    self, Cache, ExpectedResult, ExpectedResults, KnownResult, Links, ResultFiles, Stamp,
+    StatIndex, at_once, forget_file, on_threads,
 };
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::events::Outcome;
 use crate::graph::Graph;
 use crate::key::{self, StageKey};
@@ -42,36 +42,36 @@ const STAGE: usize = 192;
 
 /// What a run was asked to do: all that decides which stages there are, beside the text of the manifest.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct IndexKey {
     digest: Digest,
     /// The folder of the manifest.
     folder: PathBuf,
 }
 
-impl Asked {
+impl IndexKey {
     /// To run the stages that these words select and change, of the manifest in this folder.
     pub(crate) fn new<'w>(
         manifest: &Path,
         folder: &Path,
         words: impl IntoIterator<Item = &'w str>,
     ) -> Self {
-        let mut encoder = Encoder::new("pipeline 2026-11 plan index");
-        encoder.text(VERSION).text(FINGERPRINT).number(key::SCHEMA.into());
+        let mut hasher = FieldHasher::new("pipeline 2026-11 plan index");
+        hasher.text(VERSION).text(FINGERPRINT).number(key::SCHEMA.into());
         // After another start of the machine, what was not flushed to the disk does not count before it is checked.
-        encoder.text(cache::boot().unwrap_or_default());
+        hasher.text(cache::boot().unwrap_or_default());
         for path in [manifest, folder] {
-            encoder.bytes(path.as_os_str().as_encoded_bytes());
+            hasher.bytes(path.as_os_str().as_encoded_bytes());
         }
         // Another build may understand a manifest differently.
         let build = std::env::current_exe().and_then(fs::metadata);
         if let Ok(build) = build {
-            encoder.number(build.dev()).number(build.ino()).number(build.size());
-            encoder.number(build.mtime() as u64).number(build.mtime_nsec() as u64);
+            hasher.number(build.dev()).number(build.ino()).number(build.size());
+            hasher.number(build.mtime() as u64).number(build.mtime_nsec() as u64);
         }
         for word in words {
-            encoder.text(word);
+            hasher.text(word);
         }
-        Self { digest: encoder.finish(), folder: folder.to_owned() }
+        Self { digest: hasher.finish(), folder: folder.to_owned() }
     }
 }
 
@@ -161,19 +161,19 @@ pub(crate) enum Found<R> {
     /// It would find everything as the last one did.
     Unchanged(PlanIndex),
     /// It would, but for a part of its stages, which was read.
-    Part(PlanIndex, Part, R),
+    Part(PlanIndex, AffectedStages, R),
     /// Nothing is known.
     Nothing,
 }
 
 /// The stages that read something else outside the cache than before, with all that needs them or is needed by these.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct AffectedStages {
     /// By the place of a stage, whether it is one of them.
     has: Vec<bool>,
 }
 
-impl Part {
+impl AffectedStages {
     /// The part of stages with these inputs, each after those, of which these have `changed`.
     fn of(inputs: &[&[usize]], changed: impl IntoIterator<Item = usize>) -> Self {
         let mut has = vec![false; inputs.len()];
@@ -205,14 +205,14 @@ impl PlanIndex {
     /// heads and links, at most what is outside the cache has changed. `read` reads a part while the cache is still looked at.
     pub(crate) fn look<R>(
         cache: &Cache,
-        asked: &Asked,
-        read: impl FnOnce(&Self, &Part) -> R,
+        index_key: &IndexKey,
+        read: impl FnOnce(&Self, &AffectedStages) -> R,
     ) -> Found<R> {
         let is_same = |(path, text): &(PathBuf, Digest)| digest_of_file(path) == Some(*text);
-        let index = Self::read(cache, asked).filter(|index| index.texts.iter().all(is_same));
+        let index = Self::read(cache, index_key).filter(|index| index.texts.iter().all(is_same));
         let Some(mut index) = index else { return Found::Nothing };
         let outside = || {
-            let changed = index.changed_outside(cache, asked);
+            let changed = index.changed_outside(cache, index_key);
             let part = (!changed.is_empty()).then(|| index.part(changed));
             part.map(|part| part.map(|part| (read(&index, &part), part)))
         };
@@ -256,9 +256,9 @@ impl PlanIndex {
     }
 
     /// The part of its stages that is to be looked at once these have `changed`. `None` where that is no less than a whole run.
-    fn part(&self, changed: Vec<usize>) -> Option<Part> {
+    fn part(&self, changed: Vec<usize>) -> Option<AffectedStages> {
         let inputs: Vec<&[usize]> = self.stages.iter().map(|stage| &*stage.inputs).collect();
-        let part = Part::of(&inputs, changed);
+        let part = AffectedStages::of(&inputs, changed);
         // Of some stages, the links of others would have to follow.
         (self.are_all && !part.is_most()).then_some(part)
     }
@@ -267,7 +267,7 @@ impl PlanIndex {
     /// cache. Nothing is kept where something else changed the cache meanwhile, or where it cannot be written.
     pub(crate) fn keep(
         cache: &Cache,
-        asked: &Asked,
+        index_key: &IndexKey,
         manifest: &Manifest,
         graph: &Graph,
         results: Vec<(StageName, KnownResult)>,
@@ -304,7 +304,7 @@ impl PlanIndex {
         });
         let stages = stages.collect();
         let index = Self {
-            asked: asked.digest,
+            asked: index_key.digest,
             texts,
             experiment,
             stages,
@@ -312,7 +312,7 @@ impl PlanIndex {
             stamp: Stamp::default(),
         };
         // Another path to one of its files may lead elsewhere tomorrow.
-        let is_known = manifest.folder == asked.folder
+        let is_known = manifest.folder == index_key.folder
             && index.texts.len() == manifest.files.len()
             && manifest.aliases.is_empty();
         if is_known {
@@ -348,17 +348,21 @@ impl PlanIndex {
         }
     }
 
-    fn expected(&self, has_record: impl Fn(&IndexedStage) -> bool) -> Expected<'_> {
+    fn expected(&self, has_record: impl Fn(&IndexedStage) -> bool) -> ExpectedResults<'_> {
         let results = self.stages.iter().map(|stage| stage.expected(has_record(stage)));
-        Expected { experiment: &self.experiment, results: results.collect(), are_all: self.are_all }
+        ExpectedResults {
+            experiment: &self.experiment,
+            results: results.collect(),
+            are_all: self.are_all,
+        }
     }
 
     /// The places of the stages that read something else outside the cache than before, or cannot read it.
-    fn changed_outside(&self, cache: &Cache, asked: &Asked) -> Vec<usize> {
+    fn changed_outside(&self, cache: &Cache, index_key: &IndexKey) -> Vec<usize> {
         let index = StatIndex::at(cache.layout().stat_index());
         let looked = Looked::default();
         let is_same = |stage: &IndexedStage| {
-            let folder = stage.folder.as_ref().unwrap_or(&asked.folder);
+            let folder = stage.folder.as_ref().unwrap_or(&index_key.folder);
             let now = stage.outside.look_once(folder, cache, &index, &looked);
             let digests = now.map(|now| now.iter().map(|one| one.digest()).collect::<Vec<_>>());
             digests.is_ok_and(|digests| digests == stage.content)
@@ -376,7 +380,7 @@ impl PlanIndex {
     /// Its stages that are in a part, or those that are not.
     pub(crate) fn part_of(
         &self,
-        part: &Part,
+        part: &AffectedStages,
         in_part: bool,
     ) -> impl Iterator<Item = &IndexedStage> {
         let stages = self.stages.iter().enumerate();
@@ -404,12 +408,12 @@ impl PlanIndex {
     }
 
     /// Removes what was kept for this question.
-    pub(crate) fn forget(cache: &Cache, asked: &Asked) {
-        forget_file(&cache.layout().index(&asked.digest));
+    pub(crate) fn forget(cache: &Cache, index_key: &IndexKey) {
+        forget_file(&cache.layout().index(&index_key.digest));
     }
 
-    fn read(cache: &Cache, asked: &Asked) -> Option<Self> {
-        let text = cache.kept_index(&asked.digest)?;
+    fn read(cache: &Cache, index_key: &IndexKey) -> Option<Self> {
+        let text = cache.kept_index(&index_key.digest)?;
         let (checksum, rest) = text.strip_prefix(HEADER.as_bytes())?.split_at_checked(DIGITS)?;
         let rest = rest.strip_prefix(b"\n")?;
         let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
@@ -418,7 +422,7 @@ impl PlanIndex {
         let mut stages = index.stages.iter().enumerate();
         let are_in_order =
             stages.all(|(place, stage)| stage.inputs.iter().all(|&input| input < place));
-        (index.asked == asked.digest && are_in_order).then_some(index)
+        (index.asked == index_key.digest && are_in_order).then_some(index)
     }
 
     fn write(&self, cache: &Cache) -> anyhow::Result<()> {
@@ -455,7 +459,7 @@ mod tests {
 
     #[test]
     fn an_index_is_read_as_it_was_written() {
-        let digest = Encoder::new("test").finish();
+        let digest = FieldHasher::new("test").finish();
         let mut metrics: Metrics = [("loss".to_owned(), f64::NAN)].into();
         metrics.insert_count("images", 3);
         let stage = |name: &str, metrics| IndexedStage {
@@ -508,7 +512,7 @@ mod tests {
             let may_run = closure(&changed, &readers);
             let expected = closure(&may_run, &|stage| inputs[stage].clone());
             let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
-            let part = Part::of(&slices, changed);
+            let part = AffectedStages::of(&slices, changed);
             let found: BTreeSet<usize> = (0..12).filter(|&place| part.has(place)).collect();
             prop_assert_eq!(part.is_most(), expected.len() > 6);
             prop_assert_eq!(found, expected);

@@ -18,13 +18,13 @@ use pipeline_learn::data::image_store::ImageStore;
 use pipeline_learn::data::preprocess::Preprocess;
 use pipeline_learn::device;
 use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
-use pipeline_learn::network::{Classifier, Mode, Projector, State};
+use pipeline_learn::network::{Classifier, Mode, NetworkState, Projector};
 use pipeline_learn::random::{Purpose, Stream};
 use pipeline_learn::training::batch::{Batch, StepBatch};
 use pipeline_learn::training::captured_step::{CapturedStep, StepInput};
 use pipeline_learn::training::loss::{SampleLoss, nt_xent};
-use pipeline_learn::training::method::{Method as _, Setup};
-use pipeline_learn::training::optimizer::{Optimizer, Rule};
+use pipeline_learn::training::method::{Setup, TrainingMethod as _};
+use pipeline_learn::training::optimizer::{NetworkOptimizer, Rule};
 use pipeline_learn::training::prefetch::prefetch;
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{self, RunLength, StepPosition};
@@ -153,7 +153,7 @@ struct Steps<B> {
 }
 
 impl<B: StepInput> Steps<B> {
-    fn new(arguments: &Arguments, state: &State, device: Device) -> anyhow::Result<Self> {
+    fn new(arguments: &Arguments, state: &NetworkState, device: Device) -> anyhow::Result<Self> {
         Self::of(arguments, state.tensors().iter().map(|named| &named.tensor), device)
     }
 
@@ -183,7 +183,7 @@ struct FineTune {
     images: ImageStore,
     preprocess: Preprocess,
     network: Classifier,
-    optimizer: Optimizer,
+    optimizer: NetworkOptimizer,
     steps: Steps<Labelled>,
     batch: usize,
     device: Device,
@@ -201,7 +201,7 @@ impl FineTune {
         Ok(Self {
             images: preprocess.store(samples, device, |note| eprintln!("{note}"))?,
             preprocess,
-            optimizer: Optimizer::new(rule, 1e-4, network.state(), decays)?
+            optimizer: NetworkOptimizer::new(rule, 1e-4, network.state(), decays)?
                 .with_precision(arguments.precision)?,
             steps: Steps::new(arguments, network.state(), device)?,
             network,
@@ -336,7 +336,7 @@ impl Views {
 /// What learns from views; as in `pretrain-simclr`.
 struct Learner {
     network: Projector,
-    optimizer: Optimizer,
+    optimizer: NetworkOptimizer,
     steps: Steps<Tensor>,
 }
 
@@ -346,7 +346,7 @@ impl Learner {
         let network = Projector::new(arguments.architecture, channels, 128, SEED, device)?
             .with_precision(arguments.precision);
         let decays = |name: &str| !name.contains("bn") && !name.contains("bias");
-        let optimizer = Optimizer::new(Rule::LARS, 1e-6, network.state(), decays)?
+        let optimizer = NetworkOptimizer::new(Rule::LARS, 1e-6, network.state(), decays)?
             .with_precision(arguments.precision)?;
         let steps = Steps::new(arguments, network.state(), device)?;
         Ok(Self { network, optimizer, steps })

@@ -27,11 +27,11 @@ use crate::network::{Mode, Projector, bytes_of, feature_count};
 use crate::random::{Purpose, Stream};
 use crate::training::captured_step::CapturedStep;
 use crate::training::decay;
-use crate::training::epoch_log::Values;
+use crate::training::epoch_log::EpochValues;
 use crate::training::loss;
 use crate::training::loss_curve::{LossCurve, Row};
-use crate::training::optimizer::{Optimizer, Rule};
-use crate::training::schedule::Schedule;
+use crate::training::optimizer::{NetworkOptimizer, Rule};
+use crate::training::schedule::LearningRateSchedule;
 use crate::training::training_loop::{self, BatchSource, RunLength, StepPosition, Trainer};
 use crate::{Body, device, training_record};
 
@@ -166,7 +166,7 @@ struct Run<'a> {
     context: &'a Context,
     views: &'a Views,
     network: Projector,
-    optimizer: Optimizer,
+    optimizer: NetworkOptimizer,
     /// With the contrastive accuracy.
     curve: LossCurve,
     steps: CapturedStep<'a, Tensor>,
@@ -191,9 +191,13 @@ impl<'a> Run<'a> {
             PretrainOptimizer::Sgd => SGD,
             PretrainOptimizer::Adam => Rule::ADAM,
         };
-        let optimizer =
-            Optimizer::new(rule, parameters.weight_decay, network.state(), decay::contrastive)?
-                .with_precision(parameters.precision)?;
+        let optimizer = NetworkOptimizer::new(
+            rule,
+            parameters.weight_decay,
+            network.state(),
+            decay::contrastive,
+        )?
+        .with_precision(parameters.precision)?;
         let curve = LossCurve::new(ACCURACY, parameters.learning_rate, views.device)?;
         let tensors = network.state().tensors().iter().map(|named| &named.tensor);
         let steps = CapturedStep::of(context, views.device, tensors)?;
@@ -201,7 +205,7 @@ impl<'a> Run<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        let schedule = Schedule::WarmupCosine { warmup: self.parameters.warmup };
+        let schedule = LearningRateSchedule::WarmupCosine { warmup: self.parameters.warmup };
         self.parameters.learning_rate * schedule.factor(at.time(), at.length.steps)
     }
 
@@ -240,7 +244,7 @@ impl<'a> Run<'a> {
 
 impl Trainer for Run<'_> {
     type Batch = Tensor;
-    type Progress = Vec<Row>;
+    type Curves = Vec<Row>;
 
     fn device(&self) -> Device {
         self.views.device
@@ -255,12 +259,12 @@ impl Trainer for Run<'_> {
         tensors
     }
 
-    fn progress(&self) -> &Vec<Row> {
+    fn curves(&self) -> &Vec<Row> {
         self.curve.rows()
     }
 
-    fn resume(&mut self, progress: Vec<Row>) {
-        self.curve.resume(progress);
+    fn resume(&mut self, curves: Vec<Row>) {
+        self.curve.resume(curves);
     }
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
@@ -292,7 +296,7 @@ impl Trainer for Run<'_> {
         self.curve.after_step(at, self.learning_rate(at))
     }
 
-    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+    fn epoch_values(&self, epoch: u64) -> Option<EpochValues> {
         self.curve.epoch_values(epoch)
     }
 

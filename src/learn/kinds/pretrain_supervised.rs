@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::methods::finetune::Finetune;
 use crate::training::decay;
-use crate::training::method::{Method, Setup};
+use crate::training::method::{Setup, TrainingMethod};
 use crate::training::recipe::{Chosen, EarlyEnd, Length, Recipe};
 use crate::training::supervised_trainer::SupervisedTrainer;
 use crate::training::training_data::TrainingData;
@@ -23,7 +23,8 @@ impl Body for PretrainSupervised {
         let device = device::prepare(&context.execution, self.precision)?;
         let recipe = recipe(self);
         let data = TrainingData::read(&recipe.parameters, "init", context, device)?;
-        let method = |setup: &mut Setup<'_>| Ok(Box::new(Finetune::new(setup)?) as Box<dyn Method>);
+        let method =
+            |setup: &mut Setup<'_>| Ok(Box::new(Finetune::new(setup)?) as Box<dyn TrainingMethod>);
         let mut trainer = SupervisedTrainer::new(&recipe, context, &data, method)?;
         trainer.run(self)?;
         trainer.write_encoder(self)?;

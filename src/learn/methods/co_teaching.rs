@@ -30,7 +30,7 @@ use crate::network::mean_prediction;
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 use crate::training::training_loop::StepPosition;
 
 /// Products of rates and sizes are this much beside the numbers that they stand for, at most.
@@ -99,7 +99,7 @@ fn seen(learner: &Learner, batch: &Batch) -> anyhow::Result<Tensor> {
     }
 }
 
-impl Method for CoTeaching {
+impl TrainingMethod for CoTeaching {
     fn learners(&self) -> Vec<&Learner> {
         self.learners.iter().collect()
     }

@@ -24,7 +24,7 @@ use tch::{Kind, Tensor};
 use super::early_learning::{Targets, probabilities, regularizers};
 use crate::training::batch::Batch;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 
 /// The method.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Elr {
     }
 }
 
-impl Method for Elr {
+impl TrainingMethod for Elr {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }

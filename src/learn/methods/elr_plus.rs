@@ -26,10 +26,10 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use super::early_learning::{Targets, probabilities, regularizers};
-use crate::network::{Mode, State, mean_prediction};
+use crate::network::{Mode, NetworkState, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -55,7 +55,7 @@ pub struct ElrPlus {
 #[derive(Debug)]
 struct Side {
     learner: Learner,
-    average: State,
+    average: NetworkState,
     targets: Targets,
 }
 
@@ -108,7 +108,7 @@ impl ElrPlus {
     }
 
     /// Their averages over the steps.
-    pub fn averages(&self) -> [&State; 2] {
+    pub fn averages(&self) -> [&NetworkState; 2] {
         let [first, second] = &self.sides;
         [&first.average, &second.average]
     }
@@ -126,7 +126,7 @@ fn risen(at: StepPosition, ramp_up: f64) -> f64 {
     (-5.0 * left * left).exp()
 }
 
-impl Method for ElrPlus {
+impl TrainingMethod for ElrPlus {
     fn learners(&self) -> Vec<&Learner> {
         self.sides.iter().map(|side| &side.learner).collect()
     }

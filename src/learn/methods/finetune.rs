@@ -27,7 +27,7 @@ use tch::Kind;
 use crate::data::batches::{SampleSet, StepSamples};
 use crate::training::batch::Batch;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 
 /// The method.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Finetune {
     }
 }
 
-impl Method for Finetune {
+impl TrainingMethod for Finetune {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }

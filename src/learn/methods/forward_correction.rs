@@ -26,7 +26,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::training::batch::Batch;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 
 /// The share of samples that are surer of a class than the one that stands for it.
 const SURER: f64 = 0.03;
@@ -114,7 +114,7 @@ fn estimated(predictions: &Tensor) -> anyhow::Result<Tensor> {
     Ok(predictions.f_index_select(0, &surest.f_select(0, -1)?)?)
 }
 
-impl Method for ForwardCorrection {
+impl TrainingMethod for ForwardCorrection {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }

@@ -14,26 +14,24 @@ pub mod meta_weight_net;
 pub mod sop;
 pub mod truncated_loss;
 
-use pipeline_stages::kinds;
+use pipeline_stages::kinds::Method;
 
-use crate::training::method::{Method, Setup};
+use crate::training::method::{Setup, TrainingMethod};
 
 /// The method that a stage asks for, at its beginning.
 ///
 /// # Errors
 /// Those of the method: samples that it needs are missing, or libtorch cannot make its tensors.
-pub fn of(setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn Method>> {
+pub fn of(setup: &mut Setup<'_>) -> anyhow::Result<Box<dyn TrainingMethod>> {
     Ok(match setup.recipe.parameters.method {
-        kinds::Method::Finetune => Box::new(finetune::Finetune::new(setup)?),
-        kinds::Method::MetaWeightNet => Box::new(meta_weight_net::MetaWeightNet::new(setup)?),
-        kinds::Method::ForwardCorrection => {
-            Box::new(forward_correction::ForwardCorrection::new(setup)?)
-        }
-        kinds::Method::Elr => Box::new(elr::Elr::new(setup)?),
-        kinds::Method::Sop => Box::new(sop::Sop::new(setup)?),
-        kinds::Method::CoTeaching => Box::new(co_teaching::CoTeaching::new(setup)?),
-        kinds::Method::DivideMix => Box::new(divide_mix::DivideMix::new(setup)?),
-        kinds::Method::ElrPlus => Box::new(elr_plus::ElrPlus::new(setup)?),
-        kinds::Method::TruncatedLoss => Box::new(truncated_loss::TruncatedLoss::new(setup)?),
+        Method::Finetune => Box::new(finetune::Finetune::new(setup)?),
+        Method::MetaWeightNet => Box::new(meta_weight_net::MetaWeightNet::new(setup)?),
+        Method::ForwardCorrection => Box::new(forward_correction::ForwardCorrection::new(setup)?),
+        Method::Elr => Box::new(elr::Elr::new(setup)?),
+        Method::Sop => Box::new(sop::Sop::new(setup)?),
+        Method::CoTeaching => Box::new(co_teaching::CoTeaching::new(setup)?),
+        Method::DivideMix => Box::new(divide_mix::DivideMix::new(setup)?),
+        Method::ElrPlus => Box::new(elr_plus::ElrPlus::new(setup)?),
+        Method::TruncatedLoss => Box::new(truncated_loss::TruncatedLoss::new(setup)?),
     })
 }

@@ -41,7 +41,7 @@ use crate::data::batches::{SampleSet, StepSamples};
 use crate::random::{Purpose, Stream};
 use crate::training::batch::Batch;
 use crate::training::loss::{SampleLoss, row_sums};
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 
 /// No corrected probability is smaller.
 const MARGIN: f64 = 1e-4;
@@ -136,7 +136,7 @@ fn initial(setup: &Setup<'_>) -> anyhow::Result<Tensor> {
     Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?.f_to_device(setup.device)?)
 }
 
-impl Method for Sop {
+impl TrainingMethod for Sop {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }

@@ -25,7 +25,7 @@ use crate::data::augment::batched::upload;
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 
 /// The method.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl TruncatedLoss {
     }
 }
 
-impl Method for TruncatedLoss {
+impl TrainingMethod for TruncatedLoss {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }

@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use super::pass::{Mode, Pass};
 use super::resnet::Encoder;
-use super::state::{Builder, State};
+use super::state::{Builder, NetworkState};
 use super::vit::VisionTransformer;
 use crate::random::Purpose;
 
@@ -14,7 +14,7 @@ use crate::random::Purpose;
 #[derive(Debug)]
 pub struct FrozenEncoder {
     layers: Layers,
-    state: State,
+    state: NetworkState,
     precision: Precision,
 }
 
@@ -62,7 +62,7 @@ impl FrozenEncoder {
     }
 
     /// All tensors.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &NetworkState {
         &self.state
     }
 }

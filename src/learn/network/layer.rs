@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use tch::{Kind, Tensor};
 
 use super::pass::{Mode, Pass};
-use super::state::{Builder, Initial, Role, Slot};
+use super::state::{Builder, Initial, Slot, TensorRole};
 use crate::network::forward_mode;
 
 /// A convolution without bias, padded so that stride 1 keeps the size.
@@ -28,7 +28,7 @@ impl Convolution {
         initial: Initial,
     ) -> anyhow::Result<Self> {
         let shape = [outputs, inputs, kernel, kernel];
-        let weight = builder.float("weight", &shape, initial, Role::Trained)?;
+        let weight = builder.float("weight", &shape, initial, TensorRole::Trained)?;
         Ok(Self { weight, stride, padding: kernel / 2 })
     }
 
@@ -100,17 +100,17 @@ impl BatchNorm {
     /// When libtorch cannot make the tensors.
     pub fn new(builder: &mut Builder, channels: i64, bias: Bias) -> anyhow::Result<Self> {
         let bias_role = match bias {
-            Bias::Trained => Role::Trained,
-            Bias::Fixed => Role::Kept,
+            Bias::Trained => TensorRole::Trained,
+            Bias::Fixed => TensorRole::Kept,
         };
-        let mut float = |name: &str, value: f64, role: Role| {
+        let mut float = |name: &str, value: f64, role: TensorRole| {
             builder.float(name, &[channels], Initial::Constant(value), role)
         };
         Ok(Self {
-            weight: float("weight", 1.0, Role::Trained)?,
+            weight: float("weight", 1.0, TensorRole::Trained)?,
             bias: float("bias", 0.0, bias_role)?,
-            running_mean: float("running_mean", 0.0, Role::Kept)?,
-            running_var: float("running_var", 1.0, Role::Kept)?,
+            running_mean: float("running_mean", 0.0, TensorRole::Kept)?,
+            running_var: float("running_var", 1.0, TensorRole::Kept)?,
             num_batches_tracked: builder.counter("num_batches_tracked")?,
         })
     }
@@ -199,8 +199,8 @@ impl Linear {
     /// When libtorch cannot make the tensors.
     pub fn zero(builder: &mut Builder, [inputs, outputs]: [i64; 2]) -> anyhow::Result<Self> {
         let zero = Initial::Constant(0.0);
-        let weight = builder.float("weight", &[outputs, inputs], zero, Role::Trained)?;
-        let bias = builder.float("bias", &[outputs], zero, Role::Trained)?;
+        let weight = builder.float("weight", &[outputs, inputs], zero, TensorRole::Trained)?;
+        let bias = builder.float("bias", &[outputs], zero, TensorRole::Trained)?;
         Ok(Self { weight, bias: Some(bias) })
     }
 
@@ -210,8 +210,8 @@ impl Linear {
     /// When libtorch cannot make the tensors.
     pub fn uniform(builder: &mut Builder, [inputs, outputs]: [i64; 2]) -> anyhow::Result<Self> {
         let initial = Initial::Within(1.0 / (inputs as f64).sqrt());
-        let weight = builder.float("weight", &[outputs, inputs], initial, Role::Trained)?;
-        let bias = builder.float("bias", &[outputs], initial, Role::Trained)?;
+        let weight = builder.float("weight", &[outputs, inputs], initial, TensorRole::Trained)?;
+        let bias = builder.float("bias", &[outputs], initial, TensorRole::Trained)?;
         Ok(Self { weight, bias: Some(bias) })
     }
 
@@ -224,7 +224,7 @@ impl Linear {
         [inputs, outputs]: [i64; 2],
     ) -> anyhow::Result<Self> {
         let shape = [outputs, inputs];
-        let weight = builder.float("weight", &shape, Initial::UniformFanIn, Role::Trained)?;
+        let weight = builder.float("weight", &shape, Initial::UniformFanIn, TensorRole::Trained)?;
         Ok(Self { weight, bias: None })
     }
 

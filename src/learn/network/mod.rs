@@ -21,9 +21,11 @@ use tch::{Device, Kind, Tensor};
 
 pub use frozen::FrozenEncoder;
 pub use layer::{BatchNorm, Bias, Convolution, Linear};
-pub use pass::{Mode, Pass, Record};
+pub use pass::{ConvolutionOutputs, Mode, Pass};
 pub use resnet::{Encoder, feature_count};
-pub use state::{Builder, Initial, NamedTensor, Role, Slot, State, Values, bytes_of};
+pub use state::{
+    Builder, Initial, NetworkState, NetworkTensor, Slot, TensorRole, Values, bytes_of,
+};
 pub use weighting::Weighting;
 
 use crate::random::Purpose;
@@ -33,7 +35,7 @@ use crate::random::Purpose;
 pub struct Classifier {
     encoder: Encoder,
     fc: Linear,
-    state: State,
+    state: NetworkState,
     precision: Precision,
 }
 
@@ -101,23 +103,23 @@ impl Classifier {
         self.logits(&Pass::new(values, mode, self.precision), images)
     }
 
-    /// [`Classifier::forward`], with a record for [`Classifier::forward_dual`].
+    /// [`Classifier::forward`], and what its convolutions returned, for [`Classifier::forward_dual`].
     ///
     /// # Errors
     /// When the images have another number of channels.
-    pub fn forward_recorded(
+    pub fn forward_with_outputs(
         &self,
         images: &Tensor,
         mode: Mode,
-    ) -> anyhow::Result<(Tensor, Record)> {
-        let record = Record::default();
+    ) -> anyhow::Result<(Tensor, ConvolutionOutputs)> {
+        let outputs = ConvolutionOutputs::default();
         let pass = Pass::new(self.state.values(), mode, self.precision);
-        let logits = self.logits(&pass.with_record(record.clone()), images)?;
-        Ok((logits, record))
+        let logits = self.logits(&pass.with_outputs(outputs.clone()), images)?;
+        Ok((logits, outputs))
     }
 
     /// Images [N,C,H,W] -> logits as dual numbers, float [N,K]. The values of `duals` and the images are
-    /// those of the pass on record.
+    /// those of the pass that `outputs` are from.
     ///
     /// # Errors
     /// When they cannot be.
@@ -125,10 +127,10 @@ impl Classifier {
         &self,
         duals: Values,
         images: &Tensor,
-        record: &Record,
+        outputs: &ConvolutionOutputs,
     ) -> anyhow::Result<Tensor> {
         let pass = Pass::new(duals, Mode::Derivative, self.precision);
-        self.logits(&pass.with_record(record.clone()), images)
+        self.logits(&pass.with_outputs(outputs.clone()), images)
     }
 
     fn logits(&self, pass: &Pass, images: &Tensor) -> anyhow::Result<Tensor> {
@@ -138,7 +140,7 @@ impl Classifier {
     }
 
     /// All tensors: those of the encoder, then `fc`.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &NetworkState {
         &self.state
     }
 
@@ -171,7 +173,7 @@ pub struct Projector {
     bn1: BatchNorm,
     fc2: Linear,
     bn2: BatchNorm,
-    state: State,
+    state: NetworkState,
     precision: Precision,
 }
 
@@ -237,7 +239,7 @@ impl Projector {
     }
 
     /// All tensors: those of the encoder, then `projection.*`.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &NetworkState {
         &self.state
     }
 

@@ -20,7 +20,7 @@ pub enum Mode {
     Train,
     /// Of the batch; nothing moves.
     LookAhead,
-    /// Of the batch, in dual numbers; nothing moves. Goes along the [`Record`] of a pass with the same values.
+    /// Of the batch, in dual numbers; nothing moves. Uses the [`ConvolutionOutputs`] of a pass with the same values.
     Derivative,
     /// Kept before; nothing moves.
     Evaluate,
@@ -29,7 +29,7 @@ pub enum Mode {
 /// What the convolutions of one pass returned, by the slot of their weight: the values are a third of the work of a pass in
 /// dual numbers, and the graph of that pass holds them anyway.
 #[derive(Debug, Clone, Default)]
-pub struct Record(Rc<RefCell<BTreeMap<usize, Tensor>>>);
+pub struct ConvolutionOutputs(Rc<RefCell<BTreeMap<usize, Tensor>>>);
 
 /// A forward pass through a network.
 #[derive(Debug)]
@@ -38,39 +38,40 @@ pub struct Pass {
     /// Which statistics batch norm uses.
     pub mode: Mode,
     precision: Precision,
-    record: Option<Record>,
+    outputs: Option<ConvolutionOutputs>,
 }
 
 impl Pass {
     /// A pass with these values.
     pub fn new(values: Values, mode: Mode, precision: Precision) -> Self {
-        Self { values, mode, precision, record: None }
+        Self { values, mode, precision, outputs: None }
     }
 
-    /// The same pass with a record: to be written, or in [`Mode::Derivative`] to be read.
-    pub fn with_record(self, record: Record) -> Self {
-        Self { record: Some(record), ..self }
+    /// The same pass with the outputs of convolutions: to be filled, or in [`Mode::Derivative`] to be read.
+    pub fn with_outputs(self, outputs: ConvolutionOutputs) -> Self {
+        Self { outputs: Some(outputs), ..self }
     }
 
-    /// Writes what the convolution with this weight returned, where there is a record.
+    /// Writes what the convolution with this weight returned, where they are kept.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn keep(&self, weight: Slot, output: &Tensor) -> anyhow::Result<()> {
-        if let Some(Record(outputs)) = &self.record {
+        if let Some(ConvolutionOutputs(outputs)) = &self.outputs {
             outputs.borrow_mut().insert(weight.0, output.f_detach()?);
         }
         Ok(())
     }
 
-    /// What the convolution with this weight returned in the pass that is on record.
+    /// What the convolution with this weight returned in the pass whose outputs were kept.
     ///
     /// # Errors
     /// When none is.
     pub fn kept(&self, weight: Slot) -> anyhow::Result<Tensor> {
-        let Record(outputs) = self.record.as_ref().context("no pass is recorded")?;
+        let ConvolutionOutputs(outputs) =
+            self.outputs.as_ref().context("no outputs of a pass were kept")?;
         let output = outputs.borrow().get(&weight.0).map(Tensor::shallow_clone);
-        output.context("the recorded pass is of another network")
+        output.context("the kept outputs are of another network")
     }
 
     /// The value of a tensor, as it is.

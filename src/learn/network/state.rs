@@ -11,7 +11,7 @@ use crate::random::{Purpose, Stream};
 
 /// What a tensor is to training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum TensorRole {
     /// Moved by the optimizer.
     Trained,
     /// Kept up by the forward pass (running statistics), or fixed.
@@ -24,30 +24,30 @@ pub struct Slot(pub(super) usize);
 
 /// A tensor with its name.
 #[derive(Debug)]
-pub struct NamedTensor {
+pub struct NetworkTensor {
     /// The name in a state dict: `layer1.0.conv1.weight`.
     pub name: String,
     /// The values.
     pub tensor: Tensor,
     /// What it is to training.
-    pub role: Role,
+    pub role: TensorRole,
 }
 
 /// The named tensors of a network.
 #[derive(Debug, Default)]
-pub struct State {
-    tensors: Vec<NamedTensor>,
+pub struct NetworkState {
+    tensors: Vec<NetworkTensor>,
 }
 
-impl State {
+impl NetworkState {
     /// All tensors, in order.
-    pub fn tensors(&self) -> &[NamedTensor] {
+    pub fn tensors(&self) -> &[NetworkTensor] {
         &self.tensors
     }
 
     /// Those that the optimizer moves, in order.
-    pub fn trained(&self) -> impl Iterator<Item = &NamedTensor> {
-        self.tensors.iter().filter(|named| named.role == Role::Trained)
+    pub fn trained(&self) -> impl Iterator<Item = &NetworkTensor> {
+        self.tensors.iter().filter(|named| named.role == TensorRole::Trained)
     }
 
     /// A state with the values that this one has now, whatever happens to them later.
@@ -55,11 +55,11 @@ impl State {
     /// # Errors
     /// When libtorch cannot copy them.
     pub fn copy(&self) -> anyhow::Result<Self> {
-        let copy = |named: &NamedTensor| {
+        let copy = |named: &NetworkTensor| {
             let now = named.tensor.f_detach()?;
             let mut tensor = now.f_empty_like()?;
             tensor.f_copy_(&now)?;
-            Ok(NamedTensor { name: named.name.clone(), tensor, role: named.role })
+            Ok(NetworkTensor { name: named.name.clone(), tensor, role: named.role })
         };
         let tensors = self.tensors.iter().map(copy).collect::<anyhow::Result<_>>()?;
         Ok(Self { tensors })
@@ -101,7 +101,7 @@ impl State {
     }
 
     /// The tensors, with others in the place of the trained ones: `trained` are in the order of
-    /// [`State::trained`]. What the others are made of stays as it is.
+    /// [`NetworkState::trained`]. What the others are made of stays as it is.
     ///
     /// # Errors
     /// When there are not as many as trained tensors.
@@ -109,9 +109,9 @@ impl State {
         let count = self.trained().count();
         ensure!(trained.len() == count, "{} tensors for {count} parameters", trained.len());
         let mut replacements = trained.iter();
-        let value = |named: &NamedTensor| match named.role {
-            Role::Trained => replacements.next().unwrap_or(&named.tensor).shallow_clone(),
-            Role::Kept => named.tensor.shallow_clone(),
+        let value = |named: &NetworkTensor| match named.role {
+            TensorRole::Trained => replacements.next().unwrap_or(&named.tensor).shallow_clone(),
+            TensorRole::Kept => named.tensor.shallow_clone(),
         };
         Ok(Values(self.tensors.iter().map(value).collect()))
     }
@@ -156,7 +156,7 @@ pub struct Builder {
     number: u32,
     device: Device,
     prefix: Vec<String>,
-    state: State,
+    state: NetworkState,
 }
 
 impl Builder {
@@ -169,7 +169,7 @@ impl Builder {
             number: 0,
             device,
             prefix: Vec::new(),
-            state: State::default(),
+            state: NetworkState::default(),
         }
     }
 
@@ -202,7 +202,7 @@ impl Builder {
         name: &str,
         shape: &[i64],
         initial: Initial,
-        role: Role,
+        role: TensorRole,
     ) -> anyhow::Result<Slot> {
         let values = self.values(shape, initial);
         let tensor = Tensor::f_from_slice(&values)?.f_reshape(shape)?;
@@ -213,30 +213,30 @@ impl Builder {
     /// than telling a GPU to.
     pub fn counter(&mut self, name: &str) -> anyhow::Result<Slot> {
         let tensor = Tensor::f_zeros([0i64; 0].as_slice(), (Kind::Int64, Device::Cpu))?;
-        Ok(self.push(name, tensor, Role::Kept))
+        Ok(self.push(name, tensor, TensorRole::Kept))
     }
 
     /// All that was built.
-    pub fn finish(self) -> State {
+    pub fn finish(self) -> NetworkState {
         self.state
     }
 
-    fn add(&mut self, name: &str, tensor: Tensor, role: Role) -> anyhow::Result<Slot> {
+    fn add(&mut self, name: &str, tensor: Tensor, role: TensorRole) -> anyhow::Result<Slot> {
         let mut tensor = tensor.f_to_device(self.device)?;
-        if role == Role::Trained {
+        if role == TensorRole::Trained {
             tensor = tensor.f_set_requires_grad(true)?;
         }
         Ok(self.push(name, tensor, role))
     }
 
-    fn push(&mut self, name: &str, tensor: Tensor, role: Role) -> Slot {
+    fn push(&mut self, name: &str, tensor: Tensor, role: TensorRole) -> Slot {
         let mut path = self.prefix.join(".");
         if !path.is_empty() {
             path.push('.');
         }
         path.push_str(name);
         let slot = Slot(self.state.tensors.len());
-        self.state.tensors.push(NamedTensor { name: path, tensor, role });
+        self.state.tensors.push(NetworkTensor { name: path, tensor, role });
         slot
     }
 

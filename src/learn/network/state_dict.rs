@@ -6,7 +6,7 @@ use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::state_dict::{self, ElementType, TensorSpec};
 use tch::{Device, Kind};
 
-use super::{Classifier, FrozenEncoder, NamedTensor, feature_count};
+use super::{Classifier, FrozenEncoder, NetworkTensor, feature_count};
 
 #[test]
 fn every_network_has_the_tensors_of_its_state_dict() {
@@ -25,8 +25,8 @@ fn every_network_has_the_tensors_of_its_state_dict() {
     }
 }
 
-fn specs<'a>(tensors: impl Iterator<Item = &'a NamedTensor>) -> Vec<TensorSpec> {
-    let spec = |named: &NamedTensor| TensorSpec {
+fn specs<'a>(tensors: impl Iterator<Item = &'a NetworkTensor>) -> Vec<TensorSpec> {
+    let spec = |named: &NetworkTensor| TensorSpec {
         name: named.name.clone(),
         shape: named.tensor.size().into_iter().map(|size| size as usize).collect(),
         element: match named.tensor.kind() {

@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 
 use super::layer::Linear;
 use super::pass::Pass;
-use super::state::{Builder, Initial, Role, Slot};
+use super::state::{Builder, Initial, Slot, TensorRole};
 
 /// A vision transformer.
 #[derive(Debug)]
@@ -240,5 +240,5 @@ impl LayerNorm {
 }
 
 fn zero(builder: &mut Builder, name: &str, shape: &[i64]) -> anyhow::Result<Slot> {
-    builder.float(name, shape, Initial::Constant(0.0), Role::Kept)
+    builder.float(name, shape, Initial::Constant(0.0), TensorRole::Kept)
 }

@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use super::layer::Linear;
 use super::pass::{Mode, Pass};
-use super::state::{Builder, State};
+use super::state::{Builder, NetworkState};
 use crate::random::Purpose;
 
 /// A function from the loss of a sample to its weight between 0 and 1.
@@ -14,7 +14,7 @@ use crate::random::Purpose;
 pub struct Weighting {
     hidden: Linear,
     output: Linear,
-    state: State,
+    state: NetworkState,
 }
 
 impl Weighting {
@@ -43,7 +43,7 @@ impl Weighting {
     }
 
     /// `weighting.hidden` [H,1], then `weighting.output` [1,H], each with its bias.
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &NetworkState {
         &self.state
     }
 }

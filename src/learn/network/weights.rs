@@ -13,7 +13,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
-use crate::network::{NamedTensor, bytes_of};
+use crate::network::{NetworkTensor, bytes_of};
 
 /// The architecture of an encoder on disk.
 ///
@@ -32,7 +32,7 @@ pub fn architecture(info: &ModelInfo) -> anyhow::Result<EncoderArchitecture> {
 pub fn write<'a>(
     path: &Path,
     artifact: &str,
-    tensors: impl IntoIterator<Item = &'a NamedTensor>,
+    tensors: impl IntoIterator<Item = &'a NetworkTensor>,
 ) -> anyhow::Result<()> {
     let mut entries = Vec::new();
     for named in tensors {
@@ -51,7 +51,7 @@ pub fn write<'a>(
 ///
 /// # Errors
 /// With the names of the tensors, and what to try.
-pub fn check_finite(tensors: &[NamedTensor]) -> anyhow::Result<()> {
+pub fn check_finite(tensors: &[NetworkTensor]) -> anyhow::Result<()> {
     let mut wrong = Vec::new();
     for named in tensors {
         let floating = named.tensor.f_is_floating_point()?;
@@ -76,7 +76,7 @@ pub fn check_finite(tensors: &[NamedTensor]) -> anyhow::Result<()> {
 /// changed then.
 pub fn read_into<'a>(
     path: &Path,
-    tensors: impl IntoIterator<Item = &'a NamedTensor>,
+    tensors: impl IntoIterator<Item = &'a NetworkTensor>,
     ignored: fn(&str) -> bool,
 ) -> anyhow::Result<()> {
     let file = TensorFile::open(path)?;

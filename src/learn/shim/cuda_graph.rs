@@ -10,12 +10,12 @@ use super::checked;
 
 /// A stream of a GPU: work that is done in the order in which it is given.
 #[derive(Debug)]
-pub struct Stream {
+pub struct CudaStream {
     gpu: i8,
     id: i64,
 }
 
-impl Stream {
+impl CudaStream {
     /// One of libtorch's own, beside the default one.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Stream {
 
 /// A stream as that of the thread, until it is dropped.
 struct InUse<'a> {
-    stream: &'a Stream,
+    stream: &'a CudaStream,
     own: i64,
 }
 
@@ -104,20 +104,20 @@ impl Room {
 ///
 /// The graph has the memory of everything between. It has to be dropped before the process ends.
 #[derive(Debug)]
-pub struct Graph {
+pub struct CudaGraph {
     graph: NonNull<c_void>,
     gpu: i8,
     /// Of the thread that recorded it.
     _not_send: PhantomData<*const ()>,
 }
 
-impl Graph {
+impl CudaGraph {
     /// Records what a function gives to a stream. Nothing of it is done yet.
     ///
     /// # Errors
     /// Those of the function; when it did what cannot be recorded, as waiting for the GPU; when this libtorch has no graphs.
     pub fn record(
-        stream: &Stream,
+        stream: &CudaStream,
         work: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let mut graph = std::ptr::null_mut();
@@ -164,7 +164,7 @@ impl Graph {
     }
 }
 
-impl Drop for Graph {
+impl Drop for CudaGraph {
     fn drop(&mut self) {
         // SAFETY: it lives, and this is its end.
         unsafe { pipeline_graph_free(self.graph.as_ptr()) }
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn without_a_gpu_each_call_is_an_error_and_nothing_more() {
-        let stream = Stream { gpu: NONE as i8, id: 0 };
+        let stream = CudaStream { gpu: NONE as i8, id: 0 };
         let never = || -> anyhow::Result<()> { panic!("there is nothing to give it to") };
         for error in [
-            Stream::new(NONE).map(drop).unwrap_err(),
-            Stream::new(1000).map(drop).unwrap_err(),
+            CudaStream::new(NONE).map(drop).unwrap_err(),
+            CudaStream::new(1000).map(drop).unwrap_err(),
             stream.run(never).unwrap_err(),
-            Graph::record(&stream, never).map(drop).unwrap_err(),
+            CudaGraph::record(&stream, never).map(drop).unwrap_err(),
             Room::of(NONE).map(drop).unwrap_err(),
         ] {
             eprintln!("{error:#}");

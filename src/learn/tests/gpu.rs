@@ -19,7 +19,7 @@ use pipeline_learn::network::{Classifier, Mode, weights};
 use pipeline_learn::training::batch::Batch;
 use pipeline_learn::training::captured_step;
 use pipeline_learn::training::loss::SampleLoss;
-use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
+use pipeline_learn::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
@@ -689,7 +689,7 @@ fn a_run_that_was_stopped_while_steps_were_replayed_ends_as_one_that_was_not() {
 /// Fine-tuning that says that its steps can be replayed, and waits for the GPU in each.
 struct Waiting(Finetune);
 
-impl Method for Waiting {
+impl TrainingMethod for Waiting {
     fn learners(&self) -> Vec<&Learner> {
         self.0.learners()
     }
@@ -733,7 +733,7 @@ fn a_step_that_cannot_be_recorded_is_done_all_the_same() {
     let data =
         TrainingData::read(parameters, "init", &context, device.expect("a GPU")).expect("data");
     let method = |setup: &mut Setup<'_>| {
-        let method: Box<dyn Method> = Box::new(Waiting(Finetune::new(setup)?));
+        let method: Box<dyn TrainingMethod> = Box::new(Waiting(Finetune::new(setup)?));
         Ok(method)
     };
     let trainer = SupervisedTrainer::new(&recipe, &context, &data, method);

@@ -5,12 +5,12 @@
 
 use crate::fixture::{learn_stage, meta_training, request, write_inputs};
 use crate::formula::{fill, fill_state, flat, numbers};
-use pipeline_learn::data::mixing;
+use pipeline_learn::data::mixing::Mixing;
 use pipeline_learn::methods::meta_weight_net::MetaWeightNet;
-use pipeline_learn::network::{Classifier, Mode, State};
-use pipeline_learn::training::batch::{Batch, Mixing};
+use pipeline_learn::network::{Classifier, Mode, NetworkState};
+use pipeline_learn::training::batch::{Batch, MixingTensors};
 use pipeline_learn::training::loss::SampleLoss;
-use pipeline_learn::training::method::{Method, Setup, StepOutput};
+use pipeline_learn::training::method::{Setup, StepOutput, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::formats::SplitIndices;
@@ -44,10 +44,10 @@ fn batch(step: i64, stream: usize) -> [Batch; 2] {
 }
 
 /// How the script mixes the batch of a step.
-fn mixing(step: i64) -> Mixing {
+fn mixing(step: i64) -> MixingTensors {
     let share = flat(&fill(&[3], 3100, 0.5, 1.0))[step as usize];
     let partners = (0..12).map(|row| (row * 5 + 2 + step) % 12).collect();
-    Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits")
+    MixingTensors::new(&Mixing { share, partners }, Device::Cpu).expect("it fits")
 }
 
 /// The method, with the numbers of the script.
@@ -101,7 +101,7 @@ impl Trial {
     }
 }
 
-fn all(state: &State) -> Vec<f64> {
+fn all(state: &NetworkState) -> Vec<f64> {
     state.trained().flat_map(|named| flat(&named.tensor)).collect()
 }
 

@@ -7,16 +7,16 @@ use std::rc::Rc;
 
 use pipeline_learn::data::batches::{SampleSet, StepSamples};
 use pipeline_learn::device;
-use pipeline_learn::network::{Mode, State, mean_prediction};
+use pipeline_learn::network::{Mode, NetworkState, mean_prediction};
 use pipeline_learn::training::batch::{Batch, StepBatch};
 use pipeline_learn::training::loss::SampleLoss;
-use pipeline_learn::training::method::{Learner, Method, Setup, StepOutput};
+use pipeline_learn::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::supervised_trainer::SupervisedTrainer;
 use pipeline_learn::training::training_data::TrainingData;
 use pipeline_learn::training::training_loop::{BatchSource as _, RunLength, StepPosition};
 use pipeline_stages::formats::{Evaluations, ImageShape, Part, weights_file, write_samples};
-use pipeline_stages::kinds;
+use pipeline_stages::kinds::Method;
 use pipeline_stages::kinds::precision::Precision;
 use pipeline_stages::message::Request;
 use pipeline_stages::worker::{Context, Stopped};
@@ -33,7 +33,7 @@ use crate::fixture::{
 /// network and its average over the steps.
 struct Averaging {
     learner: Learner,
-    average: State,
+    average: NetworkState,
     /// float [N,K].
     targets: Tensor,
     /// The share of the samples whose loss was below the mean when the epoch began: float [1].
@@ -64,7 +64,7 @@ where
     Vec::try_from(tensor.flatten(0, -1)).unwrap()
 }
 
-impl Method for Averaging {
+impl TrainingMethod for Averaging {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }
@@ -73,7 +73,7 @@ impl Method for Averaging {
         vec![&mut self.learner]
     }
 
-    fn networks(&self) -> Vec<&State> {
+    fn networks(&self) -> Vec<&NetworkState> {
         vec![self.learner.network.state(), &self.average]
     }
 
@@ -153,7 +153,7 @@ impl Method for Averaging {
 /// Two networks that learn side by side.
 struct Pair([Learner; 2]);
 
-impl Method for Pair {
+impl TrainingMethod for Pair {
     fn learners(&self) -> Vec<&Learner> {
         self.0.iter().collect()
     }
@@ -179,7 +179,7 @@ impl Method for Pair {
 fn train_by(
     request: &Request,
     stop_after: Option<usize>,
-    method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn Method>>,
+    method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn TrainingMethod>>,
 ) -> bool {
     let KindConfig::Learn(LearnStage::Train(parameters)) = &request.stage else {
         panic!("not a training")
@@ -394,7 +394,7 @@ fn a_model_of_two_networks_is_the_mean_of_both() {
 fn every_method_learns_something_else_from_mixed_images() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path());
-    for &method in kinds::Method::ALL {
+    for &method in Method::ALL {
         let weights = |mixup: Option<f64>, output: &str| {
             // DivideMix mixes images after its first epochs.
             let mut changes = json!({"method": method, "warmup-epochs": 1, "estimation-epochs": 1});

@@ -4,7 +4,7 @@ use tch::{Device, Tensor};
 
 use super::captured_step::StepInput;
 use crate::data::augment::batched::upload;
-use crate::data::mixing;
+use crate::data::mixing::Mixing;
 
 /// Samples as one step uses them.
 pub struct Batch {
@@ -19,7 +19,7 @@ pub struct Batch {
     /// Their places in the training part of the data set, int64 [B].
     pub samples: Tensor,
     /// With what the images are to be mixed.
-    pub mixing: Option<Mixing>,
+    pub mixing: Option<MixingTensors>,
 }
 
 impl Batch {
@@ -57,7 +57,7 @@ impl Batch {
         of: impl Fn(&Tensor, &Tensor) -> anyhow::Result<Tensor>,
     ) -> anyhow::Result<Tensor> {
         let own = of(&self.labels, &self.samples)?;
-        let Some(Mixing { share, partners }) = &self.mixing else { return Ok(own) };
+        let Some(MixingTensors { share, partners }) = &self.mixing else { return Ok(own) };
         let of_partner = |rows: &Tensor| rows.f_index_select(0, partners);
         let partners = of(&of_partner(&self.labels)?, &of_partner(&self.samples)?)?;
         Ok(partners.f_lerp_tensor(&own, share)?)
@@ -74,7 +74,7 @@ impl Batch {
         of: impl Fn(&Tensor) -> anyhow::Result<Tensor>,
     ) -> anyhow::Result<Tensor> {
         let own = of(&self.labels)?;
-        let Some(Mixing { share, partners }) = &self.mixing else { return Ok(own) };
+        let Some(MixingTensors { share, partners }) = &self.mixing else { return Ok(own) };
         let of_partners = of(&self.labels.f_index_select(0, partners)?)?;
         // The row whose partner a sample is.
         let rows = partners.f_argsort(0, false)?;
@@ -87,13 +87,14 @@ impl Batch {
     /// When libtorch fails.
     pub fn rows(&self, rows: &Tensor) -> anyhow::Result<Self> {
         let of = |tensor: &Tensor| tensor.f_index_select(0, rows);
-        let mixing = self.mixing.as_ref().map(|Mixing { share, partners }| -> anyhow::Result<_> {
-            // They are ordered by numbers in random order.
-            Ok(Mixing {
-                share: share.shallow_clone(),
-                partners: of(partners)?.f_argsort(0, false)?,
-            })
-        });
+        let mixing =
+            self.mixing.as_ref().map(|MixingTensors { share, partners }| -> anyhow::Result<_> {
+                // They are ordered by numbers in random order.
+                Ok(MixingTensors {
+                    share: share.shallow_clone(),
+                    partners: of(partners)?.f_argsort(0, false)?,
+                })
+            });
         Ok(Self {
             images: of(&self.images)?,
             other_views: self.other_views.iter().map(of).collect::<Result<_, _>>()?,
@@ -107,19 +108,19 @@ impl Batch {
 
 /// With what rows are mixed.
 #[derive(Debug)]
-pub struct Mixing {
+pub struct MixingTensors {
     /// The share of a row's own, a float without dimensions.
     pub share: Tensor,
     /// The partner of each row, int64 [B].
     pub partners: Tensor,
 }
 
-impl Mixing {
+impl MixingTensors {
     /// As it was drawn.
     ///
     /// # Errors
     /// When libtorch cannot make the tensors.
-    pub fn new(drawn: &mixing::Mixing, device: Device) -> anyhow::Result<Self> {
+    pub fn new(drawn: &Mixing, device: Device) -> anyhow::Result<Self> {
         let share = upload(&[drawn.share as f32], device)?.f_squeeze()?;
         Ok(Self { share, partners: upload(&drawn.partners, device)? })
     }
@@ -153,7 +154,7 @@ impl StepInput for Batch {
     }
 }
 
-impl StepInput for Mixing {
+impl StepInput for MixingTensors {
     fn map(
         &self,
         change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,

@@ -11,7 +11,7 @@ use anyhow::{bail, ensure};
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
-use crate::shim::cuda_graph::{Graph, Room, Stream};
+use crate::shim::cuda_graph::{CudaGraph, CudaStream, Room};
 use crate::torch_error;
 
 /// The variable of the environment that switches it `on`, or `off`, as it is without.
@@ -292,12 +292,12 @@ impl Counters {
 /// A GPU, which records what it is given on a stream of its own.
 struct Gpu {
     number: usize,
-    stream: Stream,
+    stream: CudaStream,
 }
 
 impl Gpu {
     fn new(number: usize) -> anyhow::Result<Self> {
-        Ok(Self { number, stream: Stream::new(number)? })
+        Ok(Self { number, stream: CudaStream::new(number)? })
     }
 }
 
@@ -316,7 +316,7 @@ impl Capture for Gpu {
             free >> 20,
             needed >> 20,
         );
-        let graph = Graph::record(&self.stream, work)?;
+        let graph = CudaGraph::record(&self.stream, work)?;
         Ok(Box::new(move || graph.replay()))
     }
 }

@@ -8,7 +8,7 @@ use pipeline_stages::formats::{CurveTable, Evaluations};
 use pipeline_stages::message::Metrics;
 use serde::{Deserialize, Serialize};
 
-use super::epoch_log::Values;
+use super::epoch_log::EpochValues;
 use super::epoch_sums::Sums;
 
 /// The names of the sums of every method.
@@ -85,7 +85,7 @@ impl Curves {
         epoch: u64,
         columns: &[&'static str],
         steps_per_epoch: u64,
-    ) -> Option<Values> {
+    ) -> Option<EpochValues> {
         let row = self.epochs.get(usize::try_from(epoch).ok()?)?;
         let mut values =
             vec![("train-loss", row.loss), ("train-accuracy", row.accuracy_on_given_labels)];

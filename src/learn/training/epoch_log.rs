@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pipeline_stages::worker::Context;
 
 /// Measured values, each with its name in the curves.
-pub type Values = Vec<(&'static str, f64)>;
+pub type EpochValues = Vec<(&'static str, f64)>;
 
 /// The lines of one training.
 pub struct EpochLog<'a> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use pipeline_stages::formats::CurveTable;
 use tch::{Device, Tensor};
 
-use super::epoch_log::Values;
+use super::epoch_log::EpochValues;
 use super::epoch_sums::EpochSums;
 use super::training_loop::{StepPosition, check_finite};
 
@@ -81,7 +81,7 @@ impl LossCurve {
     }
 
     /// What was measured in an epoch, counted from 0. `None` for one that is not over.
-    pub fn epoch_values(&self, epoch: u64) -> Option<Values> {
+    pub fn epoch_values(&self, epoch: u64) -> Option<EpochValues> {
         let [_, loss, accuracy, _] = *self.rows.get(usize::try_from(epoch).ok()?)?;
         Some(vec![("loss", loss), (self.accuracy, accuracy)])
     }

@@ -13,15 +13,15 @@ use tch::{Device, Kind, Tensor};
 
 use super::batch::Batch;
 use super::epoch_sums::Sums;
-use super::optimizer::{Optimizer, Rule};
+use super::optimizer::{NetworkOptimizer, Rule};
 use super::recipe::Recipe;
 use super::state_tensors::StateTensors;
 use super::training_loop::StepPosition;
 use crate::data::batches::StepSamples;
-use crate::network::{Classifier, Mode, State, mean_prediction, weights};
+use crate::network::{Classifier, Mode, NetworkState, mean_prediction, weights};
 
 /// A method of training a classifier: what it learns with, and what happens in one step.
-pub trait Method {
+pub trait TrainingMethod {
     /// What it learns with, one or more.
     fn learners(&self) -> Vec<&Learner>;
 
@@ -29,7 +29,7 @@ pub trait Method {
     fn learners_mut(&mut self) -> Vec<&mut Learner>;
 
     /// The networks that become the model: those of the learners. What starts from the model takes the first.
-    fn networks(&self) -> Vec<&State> {
+    fn networks(&self) -> Vec<&NetworkState> {
         self.learners().into_iter().map(|learner| learner.network.state()).collect()
     }
 
@@ -44,7 +44,7 @@ pub trait Method {
         mean_prediction(&logits.collect::<anyhow::Result<Vec<_>>>()?)
     }
 
-    /// Whether the method wants to [`measure`](Method::measure) all samples that train before an epoch, counted from 0.
+    /// Whether the method wants to [`measure`](TrainingMethod::measure) all samples that train before an epoch, counted from 0.
     fn measures(&self, _epoch: u32) -> bool {
         false
     }
@@ -87,16 +87,16 @@ pub trait Method {
         learners.try_for_each(|one| one.optimizer.begin_step(learning_rate, at.steps_before))
     }
 
-    /// Whether the rest of the step that has begun may be a replay: all that [`Method::compute`] did for other batches of the
+    /// Whether the rest of the step that has begun may be a replay: all that [`TrainingMethod::compute`] did for other batches of the
     /// same shapes, done again on these. So it has to be the same operations on the same tensors in each step for which this
-    /// is true, and wait for nothing. What differs between steps and epochs is in tensors that [`Method::begin_epoch`] and
-    /// [`Method::begin_step`] change in place (`fill_`, `copy_`): numbers of the host would stay what they were. The counters
+    /// is true, and wait for nothing. What differs between steps and epochs is in tensors that [`TrainingMethod::begin_epoch`] and
+    /// [`TrainingMethod::begin_step`] change in place (`fill_`, `copy_`): numbers of the host would stay what they were. The counters
     /// that batch norm has on the host are taken care of.
     fn is_replayable(&self) -> bool {
         false
     }
 
-    /// The rest of the step: forward, loss, backward, move. `others` are the batches that [`Method::select`] added.
+    /// The rest of the step: forward, loss, backward, move. `others` are the batches that [`TrainingMethod::select`] added.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -139,7 +139,7 @@ pub struct StepOutput {
     pub logits: Tensor,
     /// The weight of every sample, float \[B\] from 0 to 1, where the method has weights.
     pub weights: Option<Tensor>,
-    /// A scalar for each of [`Method::sums`].
+    /// A scalar for each of [`TrainingMethod::sums`].
     pub extra: BTreeMap<&'static str, Tensor>,
 }
 
@@ -232,14 +232,14 @@ impl<'a> Setup<'a> {
                 .context("the initial weights do not fit")?;
         }
         let (rule, decay) = (Rule::of(parameters), parameters.weight_decay);
-        let optimizer = Optimizer::new(rule, decay, network.state(), *decays)?
+        let optimizer = NetworkOptimizer::new(rule, decay, network.state(), *decays)?
             .with_precision(parameters.precision)?;
         self.state.add_learner(&before_names(number as usize), network.state(), &optimizer)?;
         self.learners += 1;
         Ok(Learner { network, optimizer })
     }
 
-    /// An optimizer of all trained tensors of a state, as [`Optimizer::new`] makes it.
+    /// An optimizer of all trained tensors of a state, as [`NetworkOptimizer::new`] makes it.
     ///
     /// # Errors
     /// When libtorch cannot make its tensors, or the state is in the checkpoints already.
@@ -247,10 +247,10 @@ impl<'a> Setup<'a> {
         &mut self,
         rule: Rule,
         weight_decay: f64,
-        state: &State,
+        state: &NetworkState,
         decays: fn(&str) -> bool,
-    ) -> anyhow::Result<Optimizer> {
-        let optimizer = Optimizer::new(rule, weight_decay, state, decays)?;
+    ) -> anyhow::Result<NetworkOptimizer> {
+        let optimizer = NetworkOptimizer::new(rule, weight_decay, state, decays)?;
         self.state.add_learner("", state, &optimizer)?;
         Ok(optimizer)
     }
@@ -260,7 +260,7 @@ impl<'a> Setup<'a> {
     ///
     /// # Errors
     /// When libtorch cannot copy the tensors, or there is a copy of this name.
-    pub fn copy_of(&mut self, name: &str, state: &State) -> anyhow::Result<State> {
+    pub fn copy_of(&mut self, name: &str, state: &NetworkState) -> anyhow::Result<NetworkState> {
         let copy = state.copy()?;
         self.state.add_state(&format!("copy.{name}."), &copy)?;
         Ok(copy)
@@ -303,7 +303,7 @@ pub struct Learner {
     /// The classifier.
     pub network: Classifier,
     /// What moves it.
-    pub optimizer: Optimizer,
+    pub optimizer: NetworkOptimizer,
 }
 
 impl Learner {
@@ -335,7 +335,7 @@ mod tests {
 
     use super::*;
 
-    fn weights(network: &State) -> Vec<f32> {
+    fn weights(network: &NetworkState) -> Vec<f32> {
         let first = network.tensors().first().unwrap();
         Vec::try_from(first.tensor.detach().contiguous().flatten(0, -1)).unwrap()
     }

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use anyhow::ensure;
 use pipeline_stages::kinds::precision::Precision;
-use pipeline_stages::kinds::{self, Train};
+use pipeline_stages::kinds::{Optimizer, Train};
 use tch::Tensor;
 
 use super::weight_storage::{WeightStorage, aligned, part, view};
-use crate::network::{NamedTensor, State, Values};
+use crate::network::{NetworkState, NetworkTensor, Values};
 
 /// An optimizer's rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,8 +56,8 @@ impl Rule {
     /// The rule that a stage asks for.
     pub fn of(parameters: &Train) -> Self {
         match parameters.optimizer {
-            kinds::Optimizer::Sgd => Self::Sgd { momentum: parameters.momentum },
-            kinds::Optimizer::Adam => Self::ADAM,
+            Optimizer::Sgd => Self::Sgd { momentum: parameters.momentum },
+            Optimizer::Adam => Self::ADAM,
         }
     }
 
@@ -77,7 +77,7 @@ struct Parameter {
     tensor: Tensor,
     /// Its place among the trained tensors of the network.
     place: usize,
-    /// A weight in bf16, where the network computes in it: what [`Optimizer::values`] has in the place of `tensor`.
+    /// A weight in bf16, where the network computes in it: what [`NetworkOptimizer::values`] has in the place of `tensor`.
     rounded: Option<Tensor>,
     decayed: bool,
     /// Of the storage.
@@ -87,13 +87,13 @@ struct Parameter {
 
 /// A rule at work on the parameters of a network.
 #[derive(Debug)]
-pub struct Optimizer {
+pub struct NetworkOptimizer {
     rule: Rule,
     weight_decay: f64,
     /// Those that are decayed first, and of these the weights of large products.
     parameters: Vec<Parameter>,
     storage: WeightStorage,
-    /// The gradients of [`Optimizer::backward`], one a parameter, until the step that uses them.
+    /// The gradients of [`NetworkOptimizer::backward`], one a parameter, until the step that uses them.
     fresh: Option<Vec<Tensor>>,
     scalars: Scalars,
 }
@@ -131,7 +131,7 @@ impl Scalars {
     }
 }
 
-impl Optimizer {
+impl NetworkOptimizer {
     /// An optimizer of all trained tensors. `decays` says by its name whether one is decayed.
     ///
     /// The tensors keep their values and get other storage, so one optimizer at a time can move them.
@@ -141,11 +141,11 @@ impl Optimizer {
     pub fn new(
         rule: Rule,
         weight_decay: f64,
-        state: &State,
+        state: &NetworkState,
         decays: fn(&str) -> bool,
     ) -> anyhow::Result<Self> {
         let _no_gradients = tch::no_grad_guard();
-        let mut trained: Vec<(usize, &NamedTensor)> = state.trained().enumerate().collect();
+        let mut trained: Vec<(usize, &NetworkTensor)> = state.trained().enumerate().collect();
         trained.sort_by_key(|(_, named)| (!decays(&named.name), !is_factor(&named.tensor)));
         let tensors: Vec<&Tensor> = trained.iter().map(|(_, named)| &named.tensor).collect();
         let storage = WeightStorage::of(&tensors, rule.slots().len())?;
@@ -184,11 +184,11 @@ impl Optimizer {
     }
 
     /// What a network computes with in a step: its state, of which this optimizer moves the trained tensors. In bf16 with the
-    /// weights rounded as they are now; the results are those of [`State::values`].
+    /// weights rounded as they are now; the results are those of [`NetworkState::values`].
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn values(&self, state: &State) -> anyhow::Result<Values> {
+    pub fn values(&self, state: &NetworkState) -> anyhow::Result<Values> {
         if !self.storage.round()? {
             return Ok(state.values());
         }
@@ -198,7 +198,7 @@ impl Optimizer {
         state.values_with(&trained.into_iter().map(value).collect::<Vec<_>>())
     }
 
-    /// The gradients of a loss, a scalar, for the next step. It may depend on [`Optimizer::values`] and on the network's own
+    /// The gradients of a loss, a scalar, for the next step. It may depend on [`NetworkOptimizer::values`] and on the network's own
     /// tensors. Gradients that libtorch accumulated before do not matter then.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Sets to zero what libtorch's own `backward` accumulates. Not needed with [`Optimizer::backward`].
+    /// Sets to zero what libtorch's own `backward` accumulates. Not needed with [`NetworkOptimizer::backward`].
     ///
     /// # Errors
     /// When libtorch fails.
@@ -255,7 +255,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Moves every parameter that has a gradient along it, after [`Optimizer::begin_step`].
+    /// Moves every parameter that has a gradient along it, after [`NetworkOptimizer::begin_step`].
     ///
     /// # Errors
     /// When libtorch fails, or another optimizer has taken over the parameters.
@@ -268,7 +268,7 @@ impl Optimizer {
                 let rounded = self.parameters.iter().filter_map(|one| one.rounded.as_ref());
                 let lost =
                     rounded.map(Tensor::f_grad).any(|grad| grad.is_ok_and(|it| it.defined()));
-                ensure!(!lost, "gradients of weights in bf16 come from Optimizer::backward");
+                ensure!(!lost, "gradients of weights in bf16 come from NetworkOptimizer::backward");
                 let accumulated = self.parameters.iter().map(|one| one.tensor.f_grad());
                 accumulated.collect::<Result<Vec<_>, _>>()?
             }
@@ -413,17 +413,17 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::network::{Builder, Classifier, Initial, Mode, Role};
+    use crate::network::{Builder, Classifier, Initial, Mode, TensorRole};
     use crate::random::Purpose;
     use crate::training::decay;
 
     const SGD: Rule = Rule::Sgd { momentum: 0.9 };
 
-    fn state() -> State {
+    fn state() -> NetworkState {
         let mut builder = Builder::new(1, Purpose::InitialEncoder, Device::Cpu);
         let drawn = Initial::UniformFanIn;
         for (name, shape) in [("conv", vec![2, 3, 2, 2]), ("bn", vec![4]), ("fc", vec![2, 5])] {
-            let _ = builder.float(name, &shape, drawn, Role::Trained).unwrap();
+            let _ = builder.float(name, &shape, drawn, TensorRole::Trained).unwrap();
         }
         builder.finish()
     }
@@ -432,7 +432,7 @@ mod tests {
         Vec::try_from(tensor.detach().contiguous().flatten(0, -1)).unwrap()
     }
 
-    fn loss(state: &State, names: &[&str]) -> Tensor {
+    fn loss(state: &NetworkState, names: &[&str]) -> Tensor {
         let named = state.tensors().iter().filter(|named| names.contains(&named.name.as_str()));
         named.map(|named| named.tensor.square().sum(Kind::Float)).sum()
     }
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn taking_over_a_state_keeps_its_values_and_its_shapes() {
         let (plain, taken) = (state(), state());
-        let _optimizer = Optimizer::new(SGD, 0.0, &taken, |_| true).unwrap();
+        let _optimizer = NetworkOptimizer::new(SGD, 0.0, &taken, |_| true).unwrap();
         for (plain, taken) in plain.tensors().iter().zip(taken.tensors()) {
             assert_eq!(plain.tensor.size(), taken.tensor.size());
             assert_eq!(values(&plain.tensor), values(&taken.tensor));
@@ -454,7 +454,7 @@ mod tests {
         let states = [state(), state()];
         for (accumulates, state) in states.iter().enumerate() {
             let decays = |name: &str| name != "bn";
-            let mut optimizer = Optimizer::new(Rule::LARS, 0.1, state, decays).unwrap();
+            let mut optimizer = NetworkOptimizer::new(Rule::LARS, 0.1, state, decays).unwrap();
             for step in 0..3 {
                 let loss = loss(state, &["conv", "bn", "fc"]);
                 if accumulates == 1 {
@@ -476,7 +476,7 @@ mod tests {
     fn nesterov_looks_ahead_along_its_momentum() {
         let (state, before) = (state(), state());
         let rule = Rule::Nesterov { momentum: 0.9 };
-        let mut optimizer = Optimizer::new(rule, 0.0, &state, |_| true).unwrap();
+        let mut optimizer = NetworkOptimizer::new(rule, 0.0, &state, |_| true).unwrap();
         for step in 0..2 {
             let gradients_of_one = state.tensors()[2].tensor.sum(Kind::Float);
             optimizer.backward(&gradients_of_one).unwrap();
@@ -491,7 +491,7 @@ mod tests {
     #[test]
     fn what_has_no_gradient_stays() {
         let (state, before) = (state(), state());
-        let mut optimizer = Optimizer::new(SGD, 0.1, &state, |_| true).unwrap();
+        let mut optimizer = NetworkOptimizer::new(SGD, 0.1, &state, |_| true).unwrap();
         optimizer.backward(&loss(&state, &["conv", "fc"])).unwrap();
         optimizer.begin_step(0.1, 0).unwrap();
         optimizer.step().unwrap();
@@ -507,10 +507,10 @@ mod tests {
         rule: Rule,
         decays: fn(&str) -> bool,
         loss: fn([Tensor; 2]) -> Tensor,
-    ) -> (Classifier, Optimizer) {
+    ) -> (Classifier, NetworkOptimizer) {
         let network = Classifier::new(Architecture::Resnet18, 3, 7, 5, Device::Cpu).unwrap();
         let network = network.with_precision(Precision::Bf16);
-        let optimizer = Optimizer::new(rule, 0.01, network.state(), decays).unwrap();
+        let optimizer = NetworkOptimizer::new(rule, 0.01, network.state(), decays).unwrap();
         let mut optimizer = optimizer.with_precision(Precision::Bf16).unwrap();
         let images = Tensor::arange(3 * 3 * 8 * 8, (Kind::Float, Device::Cpu)).sin();
         let (images, labels) = (images.view([3, 3, 8, 8]), Tensor::from_slice(&[0i64, 3, 6]));
@@ -527,7 +527,10 @@ mod tests {
         (network, optimizer)
     }
 
-    fn are_equal(one: &(Classifier, Optimizer), other: &(Classifier, Optimizer)) -> bool {
+    fn are_equal(
+        one: &(Classifier, NetworkOptimizer),
+        other: &(Classifier, NetworkOptimizer),
+    ) -> bool {
         let [one, other] = [one, other].map(|(network, optimizer)| {
             let trained = network.state().trained().map(|named| named.tensor.detach());
             let kept = optimizer.state_tensors().into_iter().map(|(_, kept)| kept.detach());
@@ -561,8 +564,8 @@ mod tests {
     #[test]
     fn two_optimizers_of_the_same_parameters_are_an_error() {
         let state = state();
-        let mut first = Optimizer::new(SGD, 0.0, &state, |_| true).unwrap();
-        let mut second = Optimizer::new(SGD, 0.0, &state, |_| true).unwrap();
+        let mut first = NetworkOptimizer::new(SGD, 0.0, &state, |_| true).unwrap();
+        let mut second = NetworkOptimizer::new(SGD, 0.0, &state, |_| true).unwrap();
         for (optimizer, works) in [(&mut first, false), (&mut second, true)] {
             optimizer.backward(&loss(&state, &["fc"])).unwrap();
             optimizer.begin_step(0.1, 0).unwrap();

@@ -2,11 +2,11 @@
 //!
 //! Does not depend on any optimizer: a schedule is a function from the step to a number.
 
-use pipeline_stages::kinds::{self, Train};
+use pipeline_stages::kinds::{Schedule, Train};
 
 /// How the learning rate goes over the steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Schedule {
+pub enum LearningRateSchedule {
     /// A linear rise over the first `warmup` of the steps, then half a cosine to zero.
     WarmupCosine {
         /// The share of the steps that rise.
@@ -25,14 +25,14 @@ pub enum Schedule {
     },
 }
 
-impl Schedule {
+impl LearningRateSchedule {
     /// The schedule that a stage asks for.
     pub fn of(parameters: &Train) -> Self {
         match parameters.schedule {
-            kinds::Schedule::WarmupCosine => Self::WarmupCosine { warmup: parameters.warmup },
-            kinds::Schedule::Linear => Self::Linear,
-            kinds::Schedule::Constant => Self::Constant,
-            kinds::Schedule::Step => {
+            Schedule::WarmupCosine => Self::WarmupCosine { warmup: parameters.warmup },
+            Schedule::Linear => Self::Linear,
+            Schedule::Constant => Self::Constant,
+            Schedule::Step => {
                 Self::Step { every: parameters.step_every, factor: parameters.step_factor }
             }
         }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(schedule: Schedule, total: u64, expected: &[(u64, f64)]) {
+    fn check(schedule: LearningRateSchedule, total: u64, expected: &[(u64, f64)]) {
         for &(step, factor) in expected {
             let found = schedule.factor(step, total);
             assert!((found - factor).abs() < 1e-12, "step {step}: {found}, expected {factor}");
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn warm_up_rises_to_the_peak_and_the_cosine_falls_from_it() {
-        let schedule = Schedule::WarmupCosine { warmup: 0.1 };
+        let schedule = LearningRateSchedule::WarmupCosine { warmup: 0.1 };
         let expected = [
             (0, 1.0 / 11.0),
             (9, 10.0 / 11.0),
@@ -89,15 +89,15 @@ mod tests {
 
     #[test]
     fn without_warm_up_the_cosine_starts_at_the_peak() {
-        check(Schedule::WarmupCosine { warmup: 0.0 }, 10, &[(0, 1.0), (5, 0.5)]);
-        check(Schedule::WarmupCosine { warmup: 0.01 }, 10, &[(0, 1.0)]);
+        check(LearningRateSchedule::WarmupCosine { warmup: 0.0 }, 10, &[(0, 1.0), (5, 0.5)]);
+        check(LearningRateSchedule::WarmupCosine { warmup: 0.01 }, 10, &[(0, 1.0)]);
     }
 
     #[test]
     fn the_other_schedules() {
-        check(Schedule::Linear, 4, &[(0, 1.0), (1, 0.75), (3, 0.25)]);
-        check(Schedule::Constant, 4, &[(0, 1.0), (3, 1.0)]);
-        let step = Schedule::Step { every: 40_000, factor: 0.5 };
+        check(LearningRateSchedule::Linear, 4, &[(0, 1.0), (1, 0.75), (3, 0.25)]);
+        check(LearningRateSchedule::Constant, 4, &[(0, 1.0), (3, 1.0)]);
+        let step = LearningRateSchedule::Step { every: 40_000, factor: 0.5 };
         check(step, 240_000, &[(0, 1.0), (39_999, 1.0), (40_000, 0.5), (120_000, 0.125)]);
     }
 }

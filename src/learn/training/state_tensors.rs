@@ -3,8 +3,8 @@
 use anyhow::ensure;
 use tch::Tensor;
 
-use super::optimizer::Optimizer;
-use crate::network::State;
+use super::optimizer::NetworkOptimizer;
+use crate::network::NetworkState;
 
 /// Handles of all tensors that a step or an epoch changes.
 ///
@@ -31,7 +31,7 @@ impl StateTensors {
     ///
     /// # Errors
     /// As [`StateTensors::add`].
-    pub(super) fn add_state(&mut self, before: &str, state: &State) -> anyhow::Result<()> {
+    pub(super) fn add_state(&mut self, before: &str, state: &NetworkState) -> anyhow::Result<()> {
         let mut tensors = state.tensors().iter();
         tensors.try_for_each(|named| self.add(format!("{before}{}", named.name), &named.tensor))
     }
@@ -43,8 +43,8 @@ impl StateTensors {
     pub(super) fn add_learner(
         &mut self,
         before: &str,
-        state: &State,
-        optimizer: &Optimizer,
+        state: &NetworkState,
+        optimizer: &NetworkOptimizer,
     ) -> anyhow::Result<()> {
         self.add_state(before, state)?;
         let mut tensors = optimizer.state_tensors().into_iter();

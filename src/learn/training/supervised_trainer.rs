@@ -13,18 +13,18 @@ use tch::{Device, Tensor};
 use super::batch::{Batch, StepBatch};
 use super::captured_step::CapturedStep;
 use super::curve::{Curves, EpochRow, EvaluationRow, SUMS};
-use super::epoch_log::Values;
+use super::epoch_log::EpochValues;
 use super::epoch_sums::EpochSums;
 use super::loss::SampleLoss;
-use super::method::{Method, Setup, StepOutput, before_names};
+use super::method::{Setup, StepOutput, TrainingMethod, before_names};
 use super::recipe::{Chosen, Length, Recipe};
 use super::recorder::Recorder;
-use super::schedule::Schedule;
+use super::schedule::LearningRateSchedule;
 use super::state_tensors::StateTensors;
 use super::training_data::TrainingData;
 use super::training_loop::{self, RunLength, StepPosition, Trainer, check_finite};
 use crate::data::batches::{StepSamples, mix};
-use crate::network::{Classifier, State, weights};
+use crate::network::{Classifier, NetworkState, weights};
 use crate::training_record;
 
 /// The classifier of an encoder that was pre-trained with labels: its last layer.
@@ -33,16 +33,16 @@ const CLASSIFIER_FILE: &str = "classifier.safetensors";
 /// A training by a method.
 pub struct SupervisedTrainer<'a> {
     recipe: &'a Recipe,
-    schedule: Schedule,
+    schedule: LearningRateSchedule,
     context: &'a Context,
     data: &'a TrainingData,
-    method: Box<dyn Method>,
+    method: Box<dyn TrainingMethod>,
     /// What the method is made of.
     state: StateTensors,
     sums: EpochSums,
     curves: Curves,
     /// The networks at their best, or their mean, where that is what is chosen.
-    kept: Vec<State>,
+    kept: Vec<NetworkState>,
     /// The evaluation of the mean, after the last step.
     of_mean: Option<EvaluationRow>,
     /// The losses of every sample, where they are wanted.
@@ -59,7 +59,7 @@ impl<'a> SupervisedTrainer<'a> {
         recipe: &'a Recipe,
         context: &'a Context,
         data: &'a TrainingData,
-        method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn Method>>,
+        method: impl FnOnce(&mut Setup<'_>) -> anyhow::Result<Box<dyn TrainingMethod>>,
     ) -> anyhow::Result<Self> {
         data.note_small_batches(context);
         let mut setup = data.setup(recipe, context);
@@ -76,7 +76,7 @@ impl<'a> SupervisedTrainer<'a> {
         let kept = match recipe.chosen {
             Chosen::BestOnValidation | Chosen::BestOnTest | Chosen::MeanOfLast(_) => {
                 let networks = method.networks().into_iter();
-                networks.map(State::copy).collect::<anyhow::Result<_>>()?
+                networks.map(NetworkState::copy).collect::<anyhow::Result<_>>()?
             }
             Chosen::Last => Vec::new(),
         };
@@ -89,7 +89,7 @@ impl<'a> SupervisedTrainer<'a> {
         let tensors = state.list();
         let tensors = tensors.iter().map(|(_, tensor)| *tensor);
         let steps = CapturedStep::of(context, data.device, tensors)?;
-        let schedule = Schedule::of(&recipe.parameters);
+        let schedule = LearningRateSchedule::of(&recipe.parameters);
         Ok(Self {
             recipe,
             schedule,
@@ -225,7 +225,7 @@ impl<'a> SupervisedTrainer<'a> {
     }
 
     /// What becomes the artifact.
-    fn chosen(&self) -> Vec<&State> {
+    fn chosen(&self) -> Vec<&NetworkState> {
         match self.best_evaluation() {
             Some(_) => self.kept.iter().collect(),
             None => self.method.networks(),
@@ -285,7 +285,7 @@ impl<'a> SupervisedTrainer<'a> {
 
 impl Trainer for SupervisedTrainer<'_> {
     type Batch = StepBatch;
-    type Progress = Curves;
+    type Curves = Curves;
 
     fn device(&self) -> Device {
         self.data.device
@@ -304,12 +304,12 @@ impl Trainer for SupervisedTrainer<'_> {
         tensors
     }
 
-    fn progress(&self) -> &Curves {
+    fn curves(&self) -> &Curves {
         &self.curves
     }
 
-    fn resume(&mut self, progress: Curves) {
-        self.curves = progress;
+    fn resume(&mut self, curves: Curves) {
+        self.curves = curves;
     }
 
     fn begin_epoch(
@@ -386,7 +386,7 @@ impl Trainer for SupervisedTrainer<'_> {
         Ok(())
     }
 
-    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+    fn epoch_values(&self, epoch: u64) -> Option<EpochValues> {
         self.curves.epoch_values(epoch, self.method.columns(), self.data.steps_per_epoch())
     }
 

@@ -15,7 +15,7 @@ use pipeline_stages::kinds::{
 use pipeline_stages::worker::Context;
 use tch::{Device, Tensor};
 
-use super::batch::{Batch, Mixing, StepBatch};
+use super::batch::{Batch, MixingTensors, StepBatch};
 use super::draws::Draws;
 use super::method::Setup;
 use super::recipe::Recipe;
@@ -286,7 +286,10 @@ impl TrainingData {
             samples: upload(&samples, self.device)?,
             labels: gather(&self.given, indices, self.device)?,
             clean_labels: gather(&self.clean, indices, self.device)?,
-            mixing: mixing.as_ref().map(|drawn| Mixing::new(drawn, self.device)).transpose()?,
+            mixing: mixing
+                .as_ref()
+                .map(|drawn| MixingTensors::new(drawn, self.device))
+                .transpose()?,
         })
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::checkpoint::{Checkpoints, Due};
-use super::epoch_log::{EpochLog, Values};
+use super::epoch_log::{EpochLog, EpochValues};
 use super::prefetch::prefetch;
 use crate::data::batches::StepSamples;
 
@@ -130,8 +130,8 @@ pub trait BatchSource: Sync {
 pub trait Trainer {
     /// A prepared batch.
     type Batch: Send;
-    /// What has to outlive an interruption beside tensors.
-    type Progress: Serialize + DeserializeOwned;
+    /// The curves of the epochs so far: what has to outlive an interruption beside tensors.
+    type Curves: Serialize + DeserializeOwned;
 
     /// Where it computes.
     fn device(&self) -> Device;
@@ -139,11 +139,11 @@ pub trait Trainer {
     /// Every tensor that a step changes, each under a name of its own.
     fn state_tensors(&self) -> Vec<(String, &Tensor)>;
 
-    /// What has to outlive an interruption beside tensors.
-    fn progress(&self) -> &Self::Progress;
+    /// The curves of the epochs so far: what has to outlive an interruption beside tensors.
+    fn curves(&self) -> &Self::Curves;
 
-    /// Takes over the progress of an interrupted run, whose tensors are back already.
-    fn resume(&mut self, progress: Self::Progress);
+    /// Takes over the curves of an interrupted run, whose tensors are back already.
+    fn resume(&mut self, curves: Self::Curves);
 
     /// Before an epoch, from 0. It calls `pause` between its parts with itself as it was before; after an interruption
     /// within it, it is called again.
@@ -188,7 +188,7 @@ pub trait Trainer {
     fn report(&self, at: StepPosition) -> anyhow::Result<()>;
 
     /// What was measured in an epoch, counted from 0, for the log. `None` for one that is not over.
-    fn epoch_values(&self, epoch: u64) -> Option<Values>;
+    fn epoch_values(&self, epoch: u64) -> Option<EpochValues>;
 
     /// Whether it ends before its length is reached.
     fn finished(&self) -> bool {
@@ -253,7 +253,7 @@ pub fn run<T: Trainer>(
 ) -> anyhow::Result<()> {
     ensure!(length.steps_per_epoch > 0, "there are no samples to train on");
     let mut checkpoints = Checkpoints::new(context, parameters, trainer.device())?;
-    let reached = checkpoints.restore::<Reached<T::Progress>>(&trainer.state_tensors())?;
+    let reached = checkpoints.restore::<Reached<T::Curves>>(&trainer.state_tensors())?;
     let log = EpochLog::new(context, length.epochs());
     let mut run = Run { place: Place::default(), length, checkpoints, context, log };
     if let Some(reached) = reached {
@@ -369,7 +369,7 @@ impl Run<'_> {
     }
 
     fn save(&mut self, trainer: &impl Trainer) -> anyhow::Result<()> {
-        let reached = Reached { place: self.place, trainer: trainer.progress() };
+        let reached = Reached { place: self.place, trainer: trainer.curves() };
         self.checkpoints.save(&reached, &trainer.state_tensors())
     }
 }

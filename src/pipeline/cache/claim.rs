@@ -66,7 +66,7 @@ pub(crate) struct NotCommitted {
 
 /// What is to be recorded of an execution, beside what the cache itself sees.
 #[derive(Debug, Clone)]
-pub(crate) struct Execution {
+pub(crate) struct ExecutionFacts {
     /// What the key was made of.
     pub(crate) parts: Vec<KeyPart>,
     /// What the stage is called.
@@ -220,7 +220,7 @@ impl Claim {
     /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then, and the claim stays.
     pub(crate) fn commit(
         self,
-        execution: Execution,
+        execution: ExecutionFacts,
         inputs: &[InputFolder],
         hashed: &dyn Fn(),
     ) -> Result<Committed, Box<NotCommitted>> {
@@ -230,7 +230,7 @@ impl Claim {
 
     fn record(
         &self,
-        execution: Execution,
+        execution: ExecutionFacts,
         inputs: &[InputFolder],
         hashed: &dyn Fn(),
     ) -> anyhow::Result<Committed> {
@@ -252,7 +252,7 @@ impl Claim {
             withdrawn = all;
             Ok(withdrawal)
         })?;
-        let Execution { parts, stage, experiment, reason, artifact, metrics, ran_on, usage } =
+        let ExecutionFacts { parts, stage, experiment, reason, artifact, metrics, ran_on, usage } =
             execution;
         let record = Record {
             key,

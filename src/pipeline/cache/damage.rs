@@ -147,14 +147,14 @@ impl Cache {
 mod tests {
     use super::*;
     use crate::cache::Snapshot;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     #[test]
     fn a_result_can_be_recorded_while_its_inputs_are_the_folders_that_were_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("a cache");
         cache.prepare().expect("writable");
-        let digest = Encoder::new("test").finish();
+        let digest = FieldHasher::new("test").finish();
         let place = cache.artifact(&digest);
         fs::create_dir(&place).expect("writable");
         let top = Snapshot::of_artifact(&place).expect("a folder").top().expect("a folder");

@@ -29,7 +29,7 @@ use super::lock::Lock;
 use super::opened::Cache;
 use super::own_pin::Pinned;
 use super::{disk, durable};
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
 
 /// How the names begin of what jobs have in common.
@@ -118,7 +118,7 @@ impl Cache {
     /// Keeps what is left to jobs, once for all of them; its name. It goes some days after it was kept last, when no job has that name
     /// in its spec.
     pub(crate) fn keep_left(&self, content: &[u8]) -> anyhow::Result<Digest> {
-        let name = Encoder::new("left to jobs").bytes(content).finish();
+        let name = FieldHasher::new("left to jobs").bytes(content).finish();
         durable::write_file(&self.left_place(&name), content)?;
         Ok(name)
     }
@@ -487,7 +487,7 @@ mod tests {
         let (_folder, cache) = cache();
         let key = StageKey::of(&[]);
         let job = cache.begin_job(&key, b"{}", std::iter::empty()).expect("writable").expect("new");
-        let left = Encoder::new("test").finish();
+        let left = FieldHasher::new("test").finish();
         let files =
             ["waits", "handed-over", "submitted", "events"].map(|name| job.place.join(name));
         for file in files.iter().chain([&cache.left_place(&left)]) {

@@ -14,7 +14,7 @@ use super::layout::{Bucket, Layout};
 use super::lock::Lock;
 use super::opened::Cache;
 use super::{disk, durable};
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 
 /// The names of links, each with the artifact behind it.
 pub(crate) type Links = BTreeMap<String, Digest>;
@@ -153,7 +153,7 @@ impl Cache {
 
     fn lock_links(&self, experiment: &str) -> anyhow::Result<Lock> {
         // A name of an experiment may be too long for that of a lock.
-        let name = Encoder::new("pipeline 2026-11 links").text(experiment).finish().short();
+        let name = FieldHasher::new("pipeline 2026-11 links").text(experiment).finish().short();
         Lock::take(&self.layout().lock(&format!("latest-{name}")))
     }
 }

@@ -17,7 +17,7 @@ use super::file_digest::{Watch, digest_open_file};
 use super::folder::Folder;
 use super::{disk, durable, parallel};
 use crate::difference::{Difference, How};
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 
 /// A larger file is not a listing, in bytes: that of some ten million files.
 const LARGEST: u64 = 2 << 30;
@@ -104,27 +104,27 @@ impl Listing {
 
     /// A Merkle hash over path, kind, executable bit, size and content.
     pub(crate) fn digest(&self) -> Digest {
-        let mut encoder = Encoder::new(DOMAIN);
+        let mut hasher = FieldHasher::new(DOMAIN);
         for Line { path, through, kind, content } in &self.0 {
-            encoder.bytes(path_bytes(path));
+            hasher.bytes(path_bytes(path));
             if let Some(text) = through {
-                encoder.text("through").bytes(path_bytes(text));
+                hasher.text("through").bytes(path_bytes(text));
             }
             match kind {
-                EntryKind::Folder => encoder.text("folder"),
-                EntryKind::Link { target } => encoder.text("link").bytes(path_bytes(target)),
+                EntryKind::Folder => hasher.text("folder"),
+                EntryKind::Link { target } => hasher.text("link").bytes(path_bytes(target)),
                 EntryKind::File { executable, bytes } => {
                     let tag = if *executable { "program" } else { "file" };
-                    encoder.text(tag).number(*bytes);
+                    hasher.text(tag).number(*bytes);
                     // One that was read from a damaged listing may have none: then the digest is another.
                     if let Some(content) = content {
-                        encoder.digest(content);
+                        hasher.digest(content);
                     }
-                    &mut encoder
+                    &mut hasher
                 }
             };
         }
-        encoder.finish()
+        hasher.finish()
     }
 
     /// Each entry: its path, what it is, and the digest of a file's bytes.

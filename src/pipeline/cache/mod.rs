@@ -49,8 +49,10 @@ use anyhow::{Context, bail};
 use pipeline_stages::known::Known;
 use pipeline_stages::{ArtifactType, checkpoint};
 
-pub(crate) use claim::{Claim, Committed, Execution, Lookup, NotCommitted};
-pub(crate) use cleaning::{Cleaned, Contents, Fate, Item, Memory, Need, Uses, What, Why, Wish};
+pub(crate) use claim::{Claim, Committed, ExecutionFacts, Lookup, NotCommitted};
+pub(crate) use cleaning::{
+    Cleaned, Contents, EarlierLook, Fate, Item, Need, Uses, What, Why, Wish,
+};
 pub(crate) use damage::{InputFolder, Quarantined};
 pub(crate) use disk::{LARGEST_TEXT, read as read_file, read_end};
 pub(crate) use durability::{Durability, boot};
@@ -71,15 +73,15 @@ pub(crate) use opened::Cache;
 pub(crate) use own_pin::Pinned;
 pub(crate) use parallel::{at_once, on_threads};
 pub(crate) use record::{KnownResult, Record, Unreadable};
-pub(crate) use snapshot::{Place, Snapshot, Touch};
-pub(crate) use stamp::{Expected, ExpectedResult, ResultFiles, Stamp};
+pub(crate) use snapshot::{ReadPath, Snapshot, Touch};
+pub(crate) use stamp::{ExpectedResult, ExpectedResults, ResultFiles, Stamp};
 pub(crate) use stat_index::StatIndex;
 pub(crate) use stored::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};
 pub(crate) use withdrawal::{Restored, Withdrawn};
 pub(crate) use work::WorkFolder;
 
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
 use work::RERUN_PREFIX;
 
@@ -215,15 +217,15 @@ impl Cache {
         let (top, mut files) = checkpoint::files(&self.layout.checkpoint(key))?;
         // What was being written when its process was killed is nothing to continue from.
         files.retain(|file| file.extension().is_none_or(|extension| extension != "partial"));
-        let mut encoder = Encoder::new("pipeline 2026-11 checkpoint");
+        let mut hasher = FieldHasher::new("pipeline 2026-11 checkpoint");
         for file in &files {
             let name = file.strip_prefix(&top).unwrap_or(file);
-            encoder.bytes(name.as_os_str().as_encoded_bytes());
+            hasher.bytes(name.as_os_str().as_encoded_bytes());
             // One that is removed meanwhile is a change, too.
             let sample = file_digest::sample_file(file).ok();
-            encoder.bytes(sample.as_ref().map_or(&[], |digest| digest.as_bytes()));
+            hasher.bytes(sample.as_ref().map_or(&[], |digest| digest.as_bytes()));
         }
-        (!files.is_empty()).then(|| encoder.finish())
+        (!files.is_empty()).then(|| hasher.finish())
     }
 
     /// What an artifact says of itself, where its type says something.
@@ -258,7 +260,7 @@ impl Cache {
 
     /// The lock of the heads of an experiment, whose name may be too long for that of a lock.
     fn heads_lock(&self, experiment: &str) -> PathBuf {
-        let name = Encoder::new("pipeline 2026-11 heads").text(experiment).finish().short();
+        let name = FieldHasher::new("pipeline 2026-11 heads").text(experiment).finish().short();
         self.layout.lock(&format!("heads-{name}"))
     }
 

@@ -172,7 +172,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_pin_counts_until_its_process_is_done() {
         let (_folder, cache) = cache();
-        let digest = Encoder::new("test").finish();
+        let digest = FieldHasher::new("test").finish();
         let (key, artifact) = (Pinned::Key(StageKey::of(&[])), Pinned::Artifact(digest));
         cache.pin([key], |_| {}).expect("writable");
         // Clones share it.

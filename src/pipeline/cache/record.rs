@@ -218,12 +218,12 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     fn record() -> Record {
         let parts = vec![KeyPart::Kind { name: "command".to_owned(), version: 1 }];
         let metrics = [("accuracy".to_owned(), 0.15)].into();
-        Record { metrics, ..Record::for_test("a", parts, Encoder::new("test").finish()) }
+        Record { metrics, ..Record::for_test("a", parts, FieldHasher::new("test").finish()) }
     }
 
     #[test]

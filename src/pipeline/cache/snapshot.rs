@@ -24,7 +24,7 @@ use crate::difference::{Difference, How};
 
 /// A file or folder outside the cache that a stage reads.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ReadPath<'a> {
     /// Where it is.
     pub(crate) path: &'a Path,
     /// What of a folder is left out.
@@ -106,8 +106,8 @@ impl Snapshot {
     }
 
     /// What is in a place outside the cache.
-    pub(crate) fn of_outside(place: &Place<'_>) -> anyhow::Result<Self> {
-        let Place { path, left_out, cache } = *place;
+    pub(crate) fn of_outside(place: &ReadPath<'_>) -> anyhow::Result<Self> {
+        let ReadPath { path, left_out, cache } = *place;
         let cache =
             LazyCell::new(Box::new(|| fs::metadata(cache).ok().as_ref().map(identity)) as Box<_>);
         Walk { path, outside: Some((left_out, cache)), met: HashMap::new() }.take()
@@ -207,7 +207,7 @@ impl Snapshot {
     /// What is in a place outside the cache, each file with the digest of its bytes.
     pub(crate) fn listing(
         &self,
-        place: &Place<'_>,
+        place: &ReadPath<'_>,
         counts: Counts,
         index: &StatIndex,
     ) -> anyhow::Result<Listing> {
@@ -498,10 +498,10 @@ mod tests {
             fs::set_permissions(self.at(path), fs::Permissions::from_mode(mode)).expect("ours");
         }
 
-        fn place<T>(&self, name: &str, with: impl FnOnce(&Place<'_>) -> T) -> T {
+        fn place<T>(&self, name: &str, with: impl FnOnce(&ReadPath<'_>) -> T) -> T {
             let (path, cache) = (self.at(name), self.at("top/cache"));
             let left_out = LeftOut::with(&self.ignore);
-            with(&Place { path: &path, left_out, cache: &cache })
+            with(&ReadPath { path: &path, left_out, cache: &cache })
         }
 
         fn snapshot(&self) -> Snapshot {

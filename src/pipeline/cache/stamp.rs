@@ -193,7 +193,7 @@ fn beside_records(experiment: &str) -> [PathBuf; SHARDS] {
 }
 
 /// What a run knows of the results of its stages.
-pub(crate) struct Expected<'a> {
+pub(crate) struct ExpectedResults<'a> {
     pub(crate) experiment: &'a str,
     pub(crate) results: Vec<ExpectedResult<'a>>,
     /// Whether the links for people are exactly theirs.
@@ -267,7 +267,12 @@ impl Cache {
 
     /// Whether everything is there that is expected. `then` is the stamp of a moment at which it was; what has not changed
     /// until `now` is not looked at again.
-    pub(crate) fn still_has(&self, expected: &Expected<'_>, then: &Stamp, now: &Stamp) -> bool {
+    pub(crate) fn still_has(
+        &self,
+        expected: &ExpectedResults<'_>,
+        then: &Stamp,
+        now: &Stamp,
+    ) -> bool {
         let is_same = |place| then.is_same(now, place);
         let (is_same_store, are_same_heads) = (is_same(STORE), is_same(HEADS));
         let are_same_links = is_same(LATEST);
@@ -307,7 +312,7 @@ impl Cache {
     }
 
     /// Whether there are no links beside those that are expected, which exist.
-    fn are_all_links(&self, expected: &Expected<'_>) -> bool {
+    fn are_all_links(&self, expected: &ExpectedResults<'_>) -> bool {
         let folder = self.layout().links(expected.experiment);
         let names = fs::read_dir(&folder).map(Iterator::count);
         let is_alike = names.ok() == Some(expected.results.len()) && !folder.is_symlink();
@@ -507,7 +512,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
         cache.prepare().expect("writable");
-        let digest = crate::digest::Encoder::new("test").finish();
+        let digest = crate::digest::FieldHasher::new("test").finish();
         let record = Record::for_test("a", Vec::new(), digest);
         record.write(&cache.layout().record(&record.key)).expect("writable");
         fs::create_dir(cache.artifact(&digest)).expect("writable");
@@ -522,7 +527,7 @@ mod tests {
             files: cache.result_files("test", [("a", &record.key)].into_iter())[0],
             has_record: false,
         };
-        let expected = Expected { experiment: "test", results: vec![result], are_all: true };
+        let expected = ExpectedResults { experiment: "test", results: vec![result], are_all: true };
         // As if all folders had been settled.
         let root = cache.layout().root();
         let all = stamped("test").map(|at| FolderStamp::of(CWD, &root.join(at)));
@@ -554,7 +559,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(&folder.path().join("cache")).expect("a cache");
         cache.prepare().expect("writable");
-        let digest = |number: u64| crate::digest::Encoder::new("test").number(number).finish();
+        let digest = |number: u64| crate::digest::FieldHasher::new("test").number(number).finish();
         let wanted: Vec<_> = (0..20).map(digest).collect();
         // The store is much larger than what is asked for in the end.
         for others in [0..20, 100..120, 200..500] {

@@ -152,7 +152,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     #[test]
     fn a_fresh_file_is_not_remembered_because_it_could_change_unseen() {
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_file_that_was_fresh_before_it_was_read_for_seconds_is_not_remembered() {
         let index = StatIndex::at(PathBuf::from("nowhere"));
-        let digest = Encoder::new("test").finish();
+        let digest = FieldHasher::new("test").finish();
         let changed = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
         let changed = changed.as_nanos() as i128;
         let stat = Stat { modified_nanoseconds: changed, changed_nanoseconds: changed, ..STAT };
@@ -195,7 +195,7 @@ mod tests {
     };
 
     fn memory_of(stats: &[Stat]) -> Memory {
-        let digest = Encoder::new("test").finish();
+        let digest = FieldHasher::new("test").finish();
         let known = stats.iter().map(|stat| ((stat.device, stat.inode), (*stat, digest)));
         Memory { known: known.collect(), is_new: true }
     }
@@ -210,7 +210,7 @@ mod tests {
         index.write().expect("writable");
         let nowhere = folder.path().join("nowhere");
         let again = StatIndex::at(path);
-        let digest = Encoder::new("test").finish();
+        let digest = FieldHasher::new("test").finish();
         assert_eq!(again.digest(&nowhere, &STAT).expect("remembered"), digest);
         assert!(again.digest(&nowhere, &Stat { size: 4, ..STAT }).is_err(), "it has changed");
     }

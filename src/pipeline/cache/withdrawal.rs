@@ -216,10 +216,10 @@ mod tests {
     use super::*;
 
     use crate::cache::Bucket;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     fn digest(text: &str) -> Digest {
-        Encoder::new("test").text(text).finish()
+        FieldHasher::new("test").text(text).finish()
     }
 
     /// `b<a`: a record named b of an artifact b, made from a. `c:b<a`: named c, of an artifact b.

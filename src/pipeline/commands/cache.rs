@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::output::{print, print_json};
 use super::{gc, settings};
-use crate::cache::{Cache, Contents, Memory, What};
+use crate::cache::{Cache, Contents, EarlierLook, What};
 use crate::cli::{CacheArguments, CacheCommand, CacheLimitArguments, CacheSizeArguments};
 use crate::execute::with_advice;
 use crate::format;
@@ -43,7 +43,7 @@ fn size(arguments: &CacheSizeArguments) -> anyhow::Result<ExitCode> {
     let cache = gc::existing(&arguments.cache)?;
     let mut runs = UsesOfRuns::default();
     let uses = runs.look(&cache)?;
-    let contents = Memory::default().look(&cache, &uses.documents)?;
+    let contents = EarlierLook::default().look(&cache, &uses.documents)?;
     let by_key = runs.experiments();
     let mut groups: BTreeMap<Group, Sum> = BTreeMap::new();
     for item in &contents.items {

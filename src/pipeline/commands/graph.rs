@@ -15,7 +15,7 @@ use crate::drawing::{self, Drawing, Links, Node};
 use crate::instances::{self, Row, names_in_words};
 use crate::manifest::Stage;
 use crate::plan::{Plan, PlanState};
-use crate::report::Extent;
+use crate::report::ReportScope;
 use crate::screen;
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &GraphArguments) -> anyhow::Result<ExitCode> {
         GraphFormat::Mermaid => print_raw(mermaid(&project, &plan, most).as_bytes())?,
         GraphFormat::Svg => print_raw(svg(&project, &plan, arguments.all).as_bytes())?,
         GraphFormat::Html => {
-            let page = report::page_of(&project, &plan, &arguments.manifest, Extent::Graph)?;
+            let page = report::page_of(&project, &plan, &arguments.manifest, ReportScope::Graph)?;
             print_raw(page.as_bytes())?;
         }
         GraphFormat::Json => print_json(&json(&project, &plan))?,

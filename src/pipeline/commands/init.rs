@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 
-use super::init_data::Images;
+use super::init_data::ImageFolder;
 use super::output::{note, print};
 use crate::cli::InitArguments;
 use crate::table;
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
 /// Writes a manifest for the images in `data`.
 fn for_images(data: &Path, folder: &Path, manifest: &Path) -> anyhow::Result<ExitCode> {
     look(manifest, &[])?;
-    let images = Images::look(data, folder)?;
+    let images = ImageFolder::look(data, folder)?;
     write(manifest, images.manifest().as_bytes(), false)?;
     let manifest = manifest.display();
     let rows = [

@@ -23,7 +23,7 @@ const PARTS: [&str; 3] = ["train", "test", "val"];
 
 /// What is in a folder of images.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Images {
+pub(super) struct ImageFolder {
     /// The folder, as it is written in the manifest.
     pub(super) path: String,
     /// The name of the folder.
@@ -36,7 +36,7 @@ pub(super) struct Images {
     pub(super) validation: usize,
 }
 
-impl Images {
+impl ImageFolder {
     /// Looks into `folder`; the manifest will be in `manifest_folder`.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use crate::manifest::{
 };
 use crate::pattern::Pattern;
 use crate::plan::{Plan, PlanState};
-use crate::plan_index::Asked;
+use crate::plan_index::IndexKey;
 use crate::remote::SharedCache;
 use crate::signing::Signing;
 use crate::stage_name::StageName;
@@ -341,7 +341,7 @@ impl<'a> Located<'a> {
     }
 
     /// What a run of these stages depends on, beside the text of the manifest.
-    pub(crate) fn asked(&self, stages: &[String], executor: Option<&str>) -> Asked {
+    pub(crate) fn index_key(&self, stages: &[String], executor: Option<&str>) -> IndexKey {
         let changes = self.changes.iter().map(|change| format!("{change:?}"));
         let only = self.with.only.iter().map(|only| format!("--only {only}"));
         // What was pushed to one remote is not at another one.
@@ -354,7 +354,7 @@ impl<'a> Located<'a> {
         ];
         let words: Vec<String> =
             stages.iter().cloned().chain(only).chain(changes).chain(settings).collect();
-        Asked::new(&self.path, &self.folder(), words.iter().map(String::as_str))
+        IndexKey::new(&self.path, &self.folder(), words.iter().map(String::as_str))
     }
 
     /// Reads it. Nothing is written.

@@ -15,7 +15,7 @@ use crate::cli::{ManifestArguments, ReportArguments};
 use crate::drawing::{self, Drawing, Links};
 use crate::format;
 use crate::plan::Plan;
-use crate::report::{self, Extent, MOST_STAGES, Report, Subject};
+use crate::report::{self, MOST_STAGES, Report, ReportScope, Subject};
 use crate::state_words::ShownState;
 
 /// What opens a file as a click on it does.
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let selected = project.select(&manifest.stages())?;
     // Data is large, and a page without its images has everything else.
     let plan = project.plan_here(&selected, |_, record| !is_data(record.artifact))?;
-    let page = page_of(&project, &plan, manifest, Extent::All)?;
+    let page = page_of(&project, &plan, manifest, ReportScope::All)?;
     if is_printed {
         print_raw(page.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
@@ -72,7 +72,7 @@ pub(super) fn page_of(
     project: &Project,
     plan: &Plan,
     arguments: &ManifestArguments,
-    extent: Extent,
+    scope: ReportScope,
 ) -> anyhow::Result<String> {
     let count = plan.iter().count();
     ensure!(
@@ -93,7 +93,7 @@ pub(super) fn page_of(
     let title = format!("The stages of {}", project.manifest.experiment.name);
     let graph = drawing::svg(&drawing, &title, Links::WithinPage);
     let made = now();
-    Ok(report::page(&Report::of(&subject, &activities, extent)?, &graph, made))
+    Ok(report::page(&Report::of(&subject, &activities, scope)?, &graph, made))
 }
 
 /// Opens a file, as far as the machine can. It is written already: a failure is not an error.

@@ -22,7 +22,7 @@ use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
 use crate::machine;
 use crate::manifest::PushPolicy;
-use crate::plan_index::{Asked, Found, PlanIndex};
+use crate::plan_index::{Found, IndexKey, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::remote::LivePush;
 use crate::stage_name::StageName;
@@ -50,14 +50,16 @@ fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow
     machine::limit_threads(arguments.machine.cpus);
     let config = settings::config()?;
     let located = Located::of(&arguments.manifest, &config)?;
-    let asked = located.asked(&arguments.manifest.stages(), arguments.machine.executor.as_deref());
+    let index_key =
+        located.index_key(&arguments.manifest.stages(), arguments.machine.executor.as_deref());
     let started = Instant::now();
     let cache = located.cache().ok();
     // What is just being removed is still there, although it is as good as gone.
     cache.iter().for_each(|cache| cache.wait_for_cleaning(note));
     let cache = cache.filter(|_| arguments.force.is_empty());
     let read = |index: &_, part: &_| read_part(&located, index, part);
-    let found = cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &asked, read));
+    let found =
+        cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &index_key, read));
     let part = match (found, &cache) {
         (Found::Unchanged(index), Some(cache)) => {
             return nothing_to_do(cache, index, arguments, started);
@@ -66,9 +68,9 @@ fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow
         _ => None,
     };
     let Some((part, project)) = part else {
-        return run_stages(arguments, &located.read()?, None, &asked, supervisor);
+        return run_stages(arguments, &located.read()?, None, &index_key, supervisor);
     };
-    run_stages(arguments, &project, Some(part), &asked, supervisor)
+    run_stages(arguments, &project, Some(part), &index_key, supervisor)
 }
 
 /// Runs the selected stages of a manifest, or of one of which an index vouches for the others.
@@ -76,7 +78,7 @@ fn run_stages(
     arguments: &RunArguments,
     project: &Project,
     part: Option<PartialRun>,
-    asked: &Asked,
+    index_key: &IndexKey,
     supervisor: &mut RunSupervisor,
 ) -> anyhow::Result<ExitCode> {
     let selected = match &part {
@@ -159,7 +161,7 @@ fn run_stages(
         && !summary.stopped
         && part.is_outdated(&cache, &results)
     {
-        PlanIndex::forget(&project.cache, asked);
+        PlanIndex::forget(&project.cache, index_key);
         drop(reporters);
         return run_whole(arguments, supervisor);
     }
@@ -174,7 +176,7 @@ fn run_stages(
         Some(part) => part.index.renew(&project.cache, results),
         None => {
             let Project { manifest, graph, cache, .. } = project;
-            PlanIndex::keep(cache, asked, manifest, graph, results, before.unwrap_or_default());
+            PlanIndex::keep(cache, index_key, manifest, graph, results, before.unwrap_or_default());
         }
     };
     let is_shown = arguments.progress != Style::Json;

@@ -6,18 +6,22 @@ use super::project::{Located, Project};
 use crate::cache::{Cache, KnownResult};
 use crate::events::RunEvent;
 use crate::execute::Summary;
-use crate::plan_index::{IndexedStage, Part, PlanIndex};
+use crate::plan_index::{AffectedStages, IndexedStage, PlanIndex};
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
 
 /// The stages that an index vouches for, and the part that it does not.
 pub(super) struct PartialRun {
     pub(super) index: PlanIndex,
-    pub(super) part: Part,
+    pub(super) part: AffectedStages,
 }
 
 /// The part of a manifest that may have to run. `None` where it cannot be read alone.
-pub(super) fn read_part(located: &Located<'_>, index: &PlanIndex, part: &Part) -> Option<Project> {
+pub(super) fn read_part(
+    located: &Located<'_>,
+    index: &PlanIndex,
+    part: &AffectedStages,
+) -> Option<Project> {
     let selected: Vec<&StageName> = index.part_of(part, true).map(|stage| &stage.name).collect();
     let templates = selected.iter().map(|name| name.template()).collect();
     let project = located.read_part(&templates)?;

@@ -15,7 +15,7 @@ use super::output::{note, print, print_json};
 use super::project::Project;
 use crate::cache::{Check, Checked, Damage, Listing, Record, Verdict, WorkFolder};
 use crate::cli::{GpuNumbers, ManifestArguments, VerifyArguments};
-use crate::compare::{self, Comparison, Measured, MetricPair, MetricSource, RerunVerdict};
+use crate::compare::{self, Comparison, MetricPair, MetricSource, RerunVerdict, RunMetrics};
 use crate::diagnostic::Mistakes;
 use crate::digest::Digest;
 use crate::execute::{Outputs, Rerun, RerunEnd, Share, as_recorded, set_threads};
@@ -190,8 +190,8 @@ fn compare(
     let numbers = |folder: &std::path::Path| {
         compare::numbers(&std::fs::read(folder.join("metrics.json")).unwrap_or_default())
     };
-    let before = Measured { reported: record.metrics.clone(), file: numbers(&artifact) };
-    let now = Measured { reported: outputs.metrics.clone(), file: numbers(&scratch.output()) };
+    let before = RunMetrics { reported: record.metrics.clone(), file: numbers(&artifact) };
+    let now = RunMetrics { reported: outputs.metrics.clone(), file: numbers(&scratch.output()) };
     let metrics = compare::pairs(&before, &now);
     let files = match same_bytes {
         true => Some(Vec::new()),

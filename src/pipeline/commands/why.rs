@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::nearest::{Near, Nearest};
 use super::output::print;
 use super::project::Project;
-use crate::activity::{Activities, Activity, Failure};
+use crate::activity::{Activities, Activity, FailedRun};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
 use crate::instances::{MOST_NAMES, names_in_words};
@@ -77,7 +77,7 @@ impl Explanation {
             Activity::Queued(_) => "queued",
             Activity::Interrupted(_) => "interrupted",
             // After the command, which may have values of the instance.
-            Activity::Failed(Failure { message, .. }) => {
+            Activity::Failed(FailedRun { message, .. }) => {
                 message.rsplit_once("' ").map_or(message, |(_, end)| end)
             }
         });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pipeline_stages::message::Event;
 
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::handle::{Handle, Kill, Thread, Waker};
 use super::job::{JobEnd, JobEvent, with_advice, withdrawn_note};
 use super::options::Options;
@@ -30,7 +30,7 @@ pub(super) fn with_remote(
     executor: Rc<dyn Executor>,
     options: &Options,
     cache: &Arc<Cache>,
-    supervisor: &Supervisor<Report>,
+    supervisor: &Supervisor<JobReport>,
 ) -> Rc<dyn Executor> {
     let Some(shared) = &options.shared else { return executor };
     let (shared, cache) = (Arc::clone(shared), Arc::clone(cache));
@@ -48,7 +48,7 @@ struct WithRemote {
 }
 
 impl Executor for WithRemote {
-    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
+    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<JobReport>>> {
         let inputs = spec.inputs.iter().map(|(_, _, stored)| stored.digest);
         let missing: Vec<Digest> =
             inputs.filter(|digest| !self.cache.has_artifact(digest)).collect();
@@ -180,29 +180,29 @@ struct Looking {
 
 enum State {
     Looking { thread: Thread<Found>, spec: Box<JobSpec> },
-    Runs(Box<dyn Handle<Report>>),
+    Runs(Box<dyn Handle<JobReport>>),
     Over,
 }
 
 impl Looking {
     /// Starts the job, now that it has its inputs.
-    fn begin(&mut self) -> Option<Report> {
+    fn begin(&mut self) -> Option<JobReport> {
         let State::Looking { spec, .. } = std::mem::replace(&mut self.state, State::Over) else {
             return None;
         };
         if self.watch.stop.load(Ordering::Relaxed) {
-            return Some(Report::End(JobEnd::Stopped));
+            return Some(JobReport::End(JobEnd::Stopped));
         }
         match self.executor.start(*spec) {
             Ok(handle) => {
                 self.state = State::Runs(handle);
                 None
             }
-            Err(error) => Some(Report::End(JobEnd::failed(format!("{error:#}")))),
+            Err(error) => Some(JobReport::End(JobEnd::failed(format!("{error:#}")))),
         }
     }
 
-    fn running(&self) -> Option<&dyn Handle<Report>> {
+    fn running(&self) -> Option<&dyn Handle<JobReport>> {
         match &self.state {
             State::Runs(handle) => Some(&**handle),
             State::Looking { .. } | State::Over => None,
@@ -210,20 +210,20 @@ impl Looking {
     }
 }
 
-impl Handle<Report> for Looking {
-    fn poll(&mut self) -> Option<Report> {
+impl Handle<JobReport> for Looking {
+    fn poll(&mut self) -> Option<JobReport> {
         match &mut self.state {
             State::Looking { thread, .. } => match thread.poll() {
-                Some(Found::Event(event)) => Some(Report::Event(event)),
+                Some(Found::Event(event)) => Some(JobReport::Event(event)),
                 Some(Found::End(end)) => {
                     self.state = State::Over;
-                    Some(Report::End(end))
+                    Some(JobReport::End(end))
                 }
                 Some(Found::Inputs) => self.begin(),
                 // What it wrote is in a work folder, which a later run removes.
                 None if self.leaves_at.get().is_some_and(|time| time <= Instant::now()) => {
                     self.state = State::Over;
-                    Some(Report::End(JobEnd::Stopped))
+                    Some(JobReport::End(JobEnd::Stopped))
                 }
                 None => None,
             },

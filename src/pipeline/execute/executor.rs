@@ -7,7 +7,7 @@ use super::job::{JobEnd, JobEvent};
 use super::spec::JobSpec;
 
 /// What a job reports.
-pub(crate) enum Report {
+pub(crate) enum JobReport {
     /// Something on its way.
     Event(JobEvent),
     End(JobEnd),
@@ -16,5 +16,5 @@ pub(crate) enum Report {
 /// Runs jobs.
 pub(crate) trait Executor {
     /// Starts a job.
-    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>>;
+    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<JobReport>>>;
 }

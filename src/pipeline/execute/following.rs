@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::handle::Waker;
 use super::job::JobEnd;
 use super::run::Run;
 use super::scheduled::{Scheduled, Terms, fits_into, keeps_to_most};
 use super::share::set_threads;
-use super::spec::{Following, JobSpec, Left, Place, Work};
+use super::spec::{Following, JobPlace, JobSpec, Left, Work};
 use super::states::StageState;
 use crate::cache::{Cache, KnownResult, Lock, Pinned, StatIndex};
 use crate::digest::Digest;
@@ -335,7 +335,7 @@ fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result
     let Some(place) = &before.place else { return Ok(Along::Cannot) };
     // Whoever follows it asks the scheduler for the same job.
     let Some(receipt) = receipt(cache, &before.work.key) else { return Ok(Along::Cannot) };
-    let place = Place { inherits: true, ..Place::new(&place.executor, None) };
+    let place = JobPlace { inherits: true, ..JobPlace::new(&place.executor, None) };
     let spec = JobSpec { place: Some(place), ..spec.clone() };
     let key = spec.work.key;
     let Some(_lock) = cache.lock_job(&key)? else { return Ok(Along::Cannot) };
@@ -394,16 +394,16 @@ fn submit(
         handles.retain_mut(|handle| {
             loop {
                 match handle.poll() {
-                    Some(Report::Event(_)) => {}
-                    Some(Report::End(JobEnd::Failed { message, .. })) => {
+                    Some(JobReport::Event(_)) => {}
+                    Some(JobReport::End(JobEnd::Failed { message, .. })) => {
                         say(left(&message));
                         return false;
                     }
-                    Some(Report::End(JobEnd::Stopped)) => {
+                    Some(JobReport::End(JobEnd::Stopped)) => {
                         say(left("it could not be submitted within a minute"));
                         return false;
                     }
-                    Some(Report::End(_)) => return false,
+                    Some(JobReport::End(_)) => return false,
                     None => return true,
                 }
             }
@@ -444,7 +444,7 @@ mod tests {
         let (cache, [mut before, spec]) = two_jobs(folder.path());
         let along = || take_along(&before, &spec, &cache).expect("writable");
         assert!(matches!(along(), Along::Cannot), "it is not a job");
-        before.place = Some(Place::new("e", None));
+        before.place = Some(JobPlace::new("e", None));
         let along = || take_along(&before, &spec, &cache).expect("writable");
         let own = cache.begin_job(&before.work.key, b"{}", std::iter::empty());
         let own = own.expect("writable").expect("the first");

@@ -15,7 +15,7 @@ use super::advance::Advance;
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
-    Cache, Claim, Committed, Execution, InputFolder, KnownResult, Lock, Lookup, NotCommitted,
+    Cache, Claim, Committed, ExecutionFacts, InputFolder, KnownResult, Lock, Lookup, NotCommitted,
     Owner, Record, StatIndex, Withdrawn, forget_file,
 };
 use crate::digest::Digest;
@@ -357,7 +357,7 @@ impl Job<'_> {
     ) -> anyhow::Result<JobEnd> {
         let JobSpec { declaration, work, experiment, .. } = self.spec;
         let bytes_in = self.spec.inputs.iter().map(|(_, _, stored)| stored.extent.bytes).sum();
-        let execution = Execution {
+        let execution = ExecutionFacts {
             parts: work.parts.clone(),
             stage: declaration.name.to_string(),
             experiment: experiment.clone(),

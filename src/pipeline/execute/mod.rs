@@ -53,7 +53,7 @@ use crate::reason::Reason;
 use crate::stage_name::StageName;
 use attempts::Lack;
 use elsewhere::with_remote;
-use executor::Report;
+use executor::JobReport;
 use job::{JobEnd, JobEvent};
 use run::Run;
 use states::{StageState, StageStates};
@@ -104,7 +104,7 @@ impl Summary {
 
 /// What a run hears of its stages, and of who asks it to stop. One serves a run and the one that follows it, so that no
 /// request between them is lost.
-pub(crate) struct RunSupervisor(Supervisor<Report>);
+pub(crate) struct RunSupervisor(Supervisor<JobReport>);
 
 impl RunSupervisor {
     pub(crate) fn new() -> Self {
@@ -216,8 +216,8 @@ impl Run<'_> {
                 continue;
             }
             match self.supervisor.next(self.reporter) {
-                Heard::Report(stage, Report::Event(event)) => self.report_event(&stage, event),
-                Heard::Report(stage, Report::End(end)) => self.job_ended(&stage, end),
+                Heard::Report(stage, JobReport::Event(event)) => self.report_event(&stage, event),
+                Heard::Report(stage, JobReport::End(end)) => self.job_ended(&stage, end),
                 Heard::StopWanted => {
                     let jobs = self.jobs_elsewhere();
                     self.report(RunEvent::Stopping { jobs });

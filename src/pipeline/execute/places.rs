@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::elsewhere::with_remote;
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::handle::Handle;
 use super::options::Options;
 use super::pools::{Depths, Needs, Pool};
@@ -101,7 +101,7 @@ impl Run<'_> {
         &mut self,
         executor: &str,
         mut spec: JobSpec,
-    ) -> anyhow::Result<Box<dyn Handle<Report>>> {
+    ) -> anyhow::Result<Box<dyn Handle<JobReport>>> {
         let jobs = self.scheduled(executor)?;
         spec.submits = self.submits()?;
         if spec.submits.is_none() {

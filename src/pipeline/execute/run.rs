@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use pipeline_stages::known::Known;
 
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::options::Options;
 use super::share::Share;
 use super::states::{StageState, StageStates};
@@ -35,7 +35,7 @@ pub(super) struct Run<'a> {
     pub(super) states: StageStates,
     /// What there is of the machine, once something starts.
     pub(super) share: Option<Share>,
-    pub(super) supervisor: &'a mut Supervisor<Report>,
+    pub(super) supervisor: &'a mut Supervisor<JobReport>,
     /// Starts the workers of stages that run here.
     pub(super) launcher: Arc<Many>,
     /// Runs stages here.

@@ -12,11 +12,11 @@ use pipeline_stages::message::Event;
 use signal_hook::consts::SIGUSR1;
 
 use super::advance::Advance;
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::following;
 use super::job::{self, JobEnd, JobEvent};
 use super::scheduled::{JobEnding, JobLine};
-use super::spec::{JobSpec, Place};
+use super::spec::{JobPlace, JobSpec};
 use super::supervisor::{Heard, Supervisor};
 use super::threads::Threads;
 use crate::cache::{Cache, JobFolder, JobJournal, KnownResult, Owner, StatIndex};
@@ -69,7 +69,7 @@ pub(crate) fn run_job(spec: JobSpec, reporter: &mut dyn Reporter) -> anyhow::Res
 struct Process<'r> {
     cache: Arc<Cache>,
     index: Arc<StatIndex>,
-    supervisor: Supervisor<Report>,
+    supervisor: Supervisor<JobReport>,
     reporter: &'r mut dyn Reporter,
 }
 
@@ -140,7 +140,7 @@ impl Process<'_> {
             // Before its last word: after that, the folder may be the one of another job, as it may where this one had lost its lock.
             let token = place.as_ref().map(|place| &place.token);
             let is_own = |folder: &JobFolder| {
-                let there = Place::of_job(&folder.spec()).ok().flatten();
+                let there = JobPlace::of_job(&folder.spec()).ok().flatten();
                 there.as_ref().map(|place| &place.token) == token
             };
             let folder = cache.job(&key).filter(is_own);
@@ -191,13 +191,13 @@ impl Process<'_> {
     fn wait(&mut self, stage: &Stage, key: StageKey, journal: &mut Option<Journal>) -> JobEnd {
         loop {
             match self.supervisor.next(self.reporter) {
-                Heard::Report(name, Report::Event(event)) => {
+                Heard::Report(name, JobReport::Event(event)) => {
                     if let JobEvent::Starts { .. } = event {
                         self.supervisor.starts(&name);
                     }
                     self.pass_on(event, stage, key, journal);
                 }
-                Heard::Report(_, Report::End(end)) => return end,
+                Heard::Report(_, JobReport::End(end)) => return end,
                 Heard::StopWanted => self.reporter.event(&RunEvent::Stopping { jobs: 0 }),
                 Heard::Nothing => {}
             }

@@ -12,7 +12,7 @@ use pipeline_stages::point::Point;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, KnownResult, LARGEST_TEXT, Owner, Pinned, Stored, read_file};
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::gpus::Gpu;
 use crate::key::{self, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{Executors, Manifest, Stage};
@@ -54,7 +54,7 @@ pub(crate) struct JobSpec {
     pub(crate) gpus: Vec<Gpu>,
     /// Where it runs, if that is not in the process that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<JobPlace>,
     /// What its job goes on with, one after the other, behind its own stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) next: Vec<Following>,
@@ -99,7 +99,7 @@ impl Following {
 
 /// Where a job runs that nobody needs to wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct JobPlace {
     /// The name of its executor.
     pub(crate) executor: String,
     /// What no other job has, also none of another cache.
@@ -113,12 +113,12 @@ pub(crate) struct Place {
     pub(crate) inherits: bool,
 }
 
-impl Place {
+impl JobPlace {
     /// For a new job of this executor.
     pub(crate) fn new(executor: &str, requeue: Option<&str>) -> Self {
         let Owner { pid, host, .. } = Owner::this_process();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let token = Encoder::new("job").text(&format!("{pid} {host} {now}")).finish();
+        let token = FieldHasher::new("job").text(&format!("{pid} {host} {now}")).finish();
         let requeue = requeue.map(str::to_owned);
         Self { executor: executor.to_owned(), token: token.short(), requeue, inherits: false }
     }
@@ -127,7 +127,7 @@ impl Place {
     pub(crate) fn of_job(spec: &Path) -> io::Result<Option<Self>> {
         #[derive(Deserialize)]
         struct Placed {
-            place: Option<Place>,
+            place: Option<JobPlace>,
         }
         match read_file(spec, LARGEST_TEXT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -286,7 +286,7 @@ pub(crate) fn inputs(
 ) -> anyhow::Result<Inputs> {
     let key_of = |from: &StageName| result_of(from).map(|result| result.key);
     let mut found = Inputs { inputs: Vec::new(), missing: BTreeMap::new() };
-    for key::Input { at, from, .. } in key::inputs(declaration, key_of) {
+    for key::KeyInput { at, from, .. } in key::inputs(declaration, key_of) {
         let connection = from[0];
         let points = from.iter().filter(|one| one.among_all).map(|one| one.point());
         let Some(result) = result_of(&connection.from) else {

@@ -364,7 +364,7 @@ mod tests {
 
     use crate::cache::Record;
 
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
     use crate::reason::Reason;
 
     fn name(number: usize) -> StageName {
@@ -395,7 +395,7 @@ mod tests {
 
     fn ended(result: bool) -> StageState {
         let parts = Vec::new();
-        let digest = Encoder::new("test").text("output").finish();
+        let digest = FieldHasher::new("test").text("output").finish();
         let record = Record::for_test("stage", parts, digest);
         StageState::Ended {
             outcome: Outcome::Stopped,

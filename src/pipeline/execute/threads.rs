@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pipeline_stages::message::Event;
 
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::handle::{Handle, Thread, Waker};
 use super::job::{Job, JobEnd, JobEvent};
 use super::scheduled::withdraw;
@@ -31,7 +31,7 @@ pub(crate) struct Threads {
 }
 
 impl Executor for Threads {
-    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
+    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<JobReport>>> {
         let (cache, index) = (Arc::clone(&self.cache), Arc::clone(&self.index));
         let (launcher, patience) = (Arc::clone(&self.launcher), self.patience);
         let elsewhere = self.elsewhere.clone();
@@ -41,15 +41,15 @@ impl Executor for Threads {
             self.waker.clone(),
             move |report, worker, stopping| {
                 let (cache, index, launcher) = (&*cache, &*index, &*launcher);
-                let report = |event| report(Report::Event(event));
+                let report = |event| report(JobReport::Event(event));
                 let withdrawn = elsewhere.and_then(|all| withdraw(cache, &all, &spec.work.key));
                 if let Some(text) = withdrawn {
                     report(JobEvent::Worker(Event::Note { text }));
                 }
                 let job = Job { spec: &spec, cache, index, launcher, worker, stopping, patience };
-                Report::End(job.run(&report))
+                JobReport::End(job.run(&report))
             },
-            || Report::End(JobEnd::failed("internal error: its thread panicked")),
+            || JobReport::End(JobEnd::failed("internal error: its thread panicked")),
         )?;
         Ok(Box::new(handle))
     }

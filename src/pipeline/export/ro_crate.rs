@@ -369,11 +369,11 @@ mod tests {
     use pipeline_stages::ArtifactType;
 
     use super::*;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     #[test]
     fn every_reference_is_described_and_nothing_twice() {
-        let digest = |text: &str| Encoder::new(text).finish();
+        let digest = |text: &str| FieldHasher::new(text).finish();
         let kind = |name: &str| KeyPart::Kind { name: name.to_owned(), version: 1 };
         let input = KeyPart::Input {
             port: "data".to_owned(),

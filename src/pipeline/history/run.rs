@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     fn header() -> String {
-        let digest = crate::digest::Encoder::new("test").finish();
+        let digest = crate::digest::FieldHasher::new("test").finish();
         let header = Header {
             by: pipeline_stages::message::Hello::of("pipeline"),
             experiment: "test".to_owned(),

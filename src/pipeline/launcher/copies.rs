@@ -30,10 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts workers as copies. The original is started with the first of them, or before.
 #[derive(Debug, Default)]
-pub(crate) struct Copies(Mutex<State>);
+pub(crate) struct Copies(Mutex<OriginalState>);
 
 #[derive(Debug, Default)]
-pub(super) enum State {
+pub(super) enum OriginalState {
     #[default]
     NotStarted,
     Waits(Original),
@@ -58,10 +58,10 @@ impl Copies {
         log: &File,
     ) -> Option<Pid> {
         let mut state = self.begin(program);
-        let State::Waits(original) = &*state else { return None };
+        let OriginalState::Waits(original) = &*state else { return None };
         let copy = original.copy(streams, log);
         if copy.is_err() {
-            *state = State::Gone;
+            *state = OriginalState::Gone;
         }
         copy.ok()
     }
@@ -70,11 +70,11 @@ impl Copies {
     pub(super) fn begin(
         &self,
         program: impl FnOnce() -> io::Result<Command>,
-    ) -> MutexGuard<'_, State> {
+    ) -> MutexGuard<'_, OriginalState> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::NotStarted = *state {
+        if let OriginalState::NotStarted = *state {
             let original = program().and_then(Original::start);
-            *state = original.map_or(State::Gone, State::Waits);
+            *state = original.map_or(OriginalState::Gone, OriginalState::Waits);
         }
         state
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::execution::StageExecution;
 use super::executors::LOCAL;
-use super::places::Places;
+use super::places::ValuePlaces;
 use crate::stage_name::StageName;
 
 /// A stage.
@@ -37,7 +37,7 @@ pub(crate) struct Stage {
     pub(crate) file: Option<StageFile>,
     /// Where its values are.
     #[serde(skip)]
-    pub(crate) places: Places,
+    pub(crate) places: ValuePlaces,
 }
 
 /// A file that a manifest includes.

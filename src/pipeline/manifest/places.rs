@@ -6,7 +6,7 @@ use crate::diagnostic::{Sources, Span};
 
 /// The places of a stage's values. They are not part of what a stage is: all places are equal.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Places {
+pub(crate) struct ValuePlaces {
     header: Span,
     /// By the keys.
     values: Vec<(String, Place)>,
@@ -18,13 +18,13 @@ struct Place {
     items: Vec<Span>,
 }
 
-impl PartialEq for Places {
+impl PartialEq for ValuePlaces {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Places {
+impl ValuePlaces {
     pub(super) fn new(header: Span, table: Option<&DeTable<'_>>) -> Self {
         let place = |value: &super::values::Value<'_>| {
             let items = match value.get_ref() {

@@ -21,7 +21,7 @@ use super::execution::{STAGE_EXECUTION_KEYS, StageExecution, kind_mistake, read_
 use super::hint::{did_you_mean, listed, nearest};
 use super::include::Included;
 use super::matrix::{Instance, no_axis};
-use super::places::Places;
+use super::places::ValuePlaces;
 use super::ports::{Ports, Wire};
 use super::secrets::has_password;
 use super::settings::Settings;
@@ -54,7 +54,7 @@ pub(super) struct Draft<'t> {
     stage: Option<KindConfig>,
     seed: Option<u64>,
     execution: StageExecution,
-    places: Places,
+    places: ValuePlaces,
     /// Mistakes about the points of the instances that it takes together.
     pub(super) about_points: Vec<Mistake>,
 }
@@ -146,7 +146,7 @@ pub(super) fn read<'t>(
         text,
         template,
         name,
-        places: Places::new(span.clone(), value.get_ref().as_table()),
+        places: ValuePlaces::new(span.clone(), value.get_ref().as_table()),
         span,
         output: None,
         wires: Vec::new(),
@@ -235,7 +235,7 @@ impl Default for Axes {
 fn correct_axes(
     stage: &mut KindConfig,
     table: &DeTable<'_>,
-    places: &Places,
+    places: &ValuePlaces,
     names: &[&str],
 ) -> Axes {
     let mut axes = Axes::default();
@@ -493,7 +493,7 @@ fn line_mistake(value: &Value<'_>, line: &str) -> Mistake {
 /// The mistakes that the kind's own rules report. Each points at the value that it is about, or at the stage's name.
 fn rule_mistakes(
     stage: &KindConfig,
-    places: &Places,
+    places: &ValuePlaces,
     table: &DeTable<'_>,
     settings: Settings<'_>,
 ) -> Vec<Mistake> {
@@ -553,7 +553,7 @@ fn points(draft: &Draft<'_>, lists: &[Span]) -> Vec<Point> {
 }
 
 /// The mistakes of a stage that takes all instances of another one, which are about their points.
-fn point_mistakes(stage: &KindConfig, points: &[Point], places: &Places) -> Vec<Mistake> {
+fn point_mistakes(stage: &KindConfig, points: &[Point], places: &ValuePlaces) -> Vec<Mistake> {
     if points.is_empty() {
         return Vec::new();
     }
@@ -561,7 +561,7 @@ fn point_mistakes(stage: &KindConfig, points: &[Point], places: &Places) -> Vec<
     problems.map(|problem| problem_mistake(stage.info(), problem, places)).collect()
 }
 
-pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &Places) -> Mistake {
+pub(super) fn problem_mistake(kind: &KindInfo, problem: Problem, places: &ValuePlaces) -> Mistake {
     let field = (kind.fields)().iter().find(|field| field.name == problem.field);
     Mistake::at(places.find(&problem.field, problem.item), problem.message)
         .help(field.map(about).unwrap_or_default())

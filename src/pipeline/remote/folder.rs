@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::name::{NEW, Name, new_name};
-use super::transport::{Content, Extent, Failure, Put, Remote};
+use super::transport::{Content, ContentTotals, Failure, Put, Remote};
 
 /// A file that is not final and was not written for this long was left by a push that was killed.
 const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -132,8 +132,8 @@ impl Remote for Folder {
         }
     }
 
-    fn count(&self, folder: &str) -> Result<Extent, Failure> {
-        let mut extent = Extent::default();
+    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+        let mut totals = ContentTotals::default();
         let mut open = vec![self.top.join(folder)];
         while let Some(folder) = open.pop() {
             let entries = match fs::read_dir(&folder) {
@@ -150,14 +150,14 @@ impl Remote for Folder {
                     }
                     Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
                     Ok(metadata) if !entry.file_name().to_string_lossy().starts_with(NEW) => {
-                        extent.count += 1;
-                        extent.bytes += metadata.len();
+                        totals.count += 1;
+                        totals.bytes += metadata.len();
                     }
                     _ => {}
                 }
             }
         }
-        Ok(extent)
+        Ok(totals)
     }
 }
 
@@ -295,13 +295,13 @@ mod tests {
         let top = tempfile::tempdir().expect("a folder");
         fs::set_permissions(top.path(), fs::Permissions::from_mode(0o2770)).expect("ours");
         let remote = Folder::new(top.path().to_owned());
-        let name = Name::index(&crate::digest::Encoder::new("test").finish());
+        let name = Name::index(&crate::digest::FieldHasher::new("test").finish());
         remote.put(&name, &Content::Bytes(b"1")).expect("writable");
         let path = top.path().join(name.as_str());
         let mode = |path: &Path| fs::metadata(path).expect("it exists").mode() & 0o7777;
         assert_eq!(mode(&path), 0o440);
         assert_eq!(mode(path.parent().expect("a folder")), 0o2770);
-        assert_eq!(remote.count("artifacts"), Ok(Extent { count: 1, bytes: 1 }));
-        assert_eq!(remote.count("packs"), Ok(Extent::default()));
+        assert_eq!(remote.count("artifacts"), Ok(ContentTotals { count: 1, bytes: 1 }));
+        assert_eq!(remote.count("packs"), Ok(ContentTotals::default()));
     }
 }

@@ -12,7 +12,7 @@ use pipeline_stages::url::WebUrl;
 use ureq::http::{HeaderValue, Request, Response};
 use ureq::{Agent, AsSendBody, Body, RequestExt, SendBody};
 
-use super::transport::{Failure, Pace, Part, SILENCE};
+use super::transport::{ContentReader, Failure, Pace, SILENCE};
 
 /// How long a connection may take, an answer to a question without a body, and another one.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -114,7 +114,7 @@ impl Server {
     pub(super) fn put(
         &self,
         url: &str,
-        mut content: Part<'_>,
+        mut content: ContentReader<'_>,
         bytes: u64,
         headers: Headers<'_>,
     ) -> Result<Response<Body>, ureq::Error> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts what is sent of a file, perhaps compressed, in bytes of the file.
 #[derive(Debug)]
-pub(super) struct Progress<'a> {
+pub(super) struct UploadProgress<'a> {
     /// The bytes of all files.
     total: &'a AtomicU64,
     /// How many bytes the file has, and how many of them were counted.
@@ -12,7 +12,7 @@ pub(super) struct Progress<'a> {
     counted: AtomicU64,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> UploadProgress<'a> {
     /// Of a file that has so many bytes.
     pub(super) fn new(total: &'a AtomicU64, bytes: u64) -> Self {
         Self { total, bytes, counted: AtomicU64::new(0) }
@@ -40,7 +40,7 @@ mod tests {
     fn a_file_counts_once_however_it_is_sent() {
         let total = AtomicU64::new(5);
         let seen = || total.load(Ordering::Relaxed);
-        let progress = Progress::new(&total, 100);
+        let progress = UploadProgress::new(&total, 100);
         progress.add(10, 50);
         assert_eq!(seen(), 25);
         progress.add(30, 50);
@@ -50,8 +50,8 @@ mod tests {
         assert_eq!(seen(), 105);
         progress.finish();
         assert_eq!(seen(), 105);
-        Progress::new(&total, 7).finish();
-        let empty = Progress::new(&total, 0);
+        UploadProgress::new(&total, 7).finish();
+        let empty = UploadProgress::new(&total, 0);
         empty.add(0, 0);
         empty.finish();
         assert_eq!(seen(), 112);

@@ -11,7 +11,7 @@ use anyhow::Context;
 use super::blobs::{Compressed, decoded, encoding_of};
 use super::index::{Bytes, Index, MOST_BYTES, large_files, small_files};
 use super::name::{Encoding, MOST_RECORD_BYTES, Name};
-use super::progress::Progress;
+use super::progress::UploadProgress;
 use super::pull::NotPulled;
 use super::transport::{Content, Download, Failure, Put, Remote, Sent, get_all, in_part};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
@@ -184,7 +184,7 @@ impl Pusher<'_> {
         if there.is_some() && encoding == Encoding::Zstd && known.is_none() {
             self.check_whole(&name, std::slice::from_ref(bytes))?;
         }
-        let progress = Progress::new(&self.watch.read, bytes.bytes);
+        let progress = UploadProgress::new(&self.watch.read, bytes.bytes);
         if there.is_none() {
             is_new.store(true, Ordering::Relaxed);
             match encoding {
@@ -238,7 +238,7 @@ impl Pusher<'_> {
         }
         let (file, length) = compressed.finish().context(NO_ROOM)?;
         let bytes = small.iter().map(|bytes| bytes.bytes).sum();
-        let progress = Progress::new(&self.watch.read, bytes);
+        let progress = UploadProgress::new(&self.watch.read, bytes);
         let sent = Sent { file: &file, bytes: length, progress: &progress };
         self.remote.put(&name, &Content::File(sent))?;
         progress.finish();

@@ -12,9 +12,9 @@ use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
 use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
-use super::transport::{Content, Extent, Failure, FailureKind, Remote, get_all};
+use super::transport::{Content, ContentTotals, Failure, FailureKind, Remote, get_all};
 use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
-use crate::digest::{Digest, Encoder};
+use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
 use crate::remote_address::Address;
 use crate::signing::{MOST_SIGNATURE_BYTES, Signing, Statement};
@@ -120,7 +120,7 @@ impl SharedCache {
     }
 
     fn place_of(&self, what: &str) -> Digest {
-        let mut place = Encoder::new(what);
+        let mut place = FieldHasher::new(what);
         place.text(&self.address.to_string());
         // What was believed once is asked for again by whoever believes less.
         if let Trust::Signed(keys) = &self.signing.trust {
@@ -565,7 +565,7 @@ impl SharedCache {
     }
 
     /// How many results it has, and how many bytes they take.
-    pub(crate) fn count(&self) -> Result<(Extent, u64), Failure> {
+    pub(crate) fn count(&self) -> Result<(ContentTotals, u64), Failure> {
         let remote = self.remote()?;
         let records = self.note(remote.count(RECORDS))?;
         let others = [SIGNATURES, "artifacts", "packs", "blobs"];

@@ -14,8 +14,8 @@ use super::name::Name;
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
 use super::shared::SharedCache;
-use super::transport::{Content, Extent, Failure, FailureKind, Put, Remote};
-use crate::cache::{Cache, Execution, Lookup, Record, Watch};
+use super::transport::{Content, ContentTotals, Failure, FailureKind, Put, Remote};
+use crate::cache::{Cache, ExecutionFacts, Lookup, Record, Watch};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
 use crate::signing::{Signer, Signing};
@@ -98,8 +98,8 @@ impl Remote for Memory {
         Ok(self.contents.lock().expect("ours").get(name.as_str()).map(|bytes| bytes.len() as u64))
     }
 
-    fn count(&self, _: &str) -> Result<Extent, Failure> {
-        Ok(Extent::default())
+    fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+        Ok(ContentTotals::default())
     }
 }
 
@@ -121,7 +121,7 @@ impl Remote for Arc<Memory> {
         (**self).size(name)
     }
 
-    fn count(&self, folder: &str) -> Result<Extent, Failure> {
+    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
         (**self).count(folder)
     }
 }
@@ -170,7 +170,7 @@ pub(super) fn make(cache: &Cache, stage: &str, write: impl FnOnce(&Path)) -> Rec
         panic!("nobody has it");
     };
     write(&claim.output());
-    let execution = Execution {
+    let execution = ExecutionFacts {
         parts,
         stage: stage.to_owned(),
         experiment: "test".to_owned(),

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::name::Name;
-use super::progress::Progress;
+use super::progress::UploadProgress;
 
 /// A place with immutable contents under names.
 pub(super) trait Remote: Send + Sync {
@@ -35,7 +35,7 @@ pub(super) trait Remote: Send + Sync {
     }
 
     /// How many contents there are below a folder of names, and how many bytes they have.
-    fn count(&self, folder: &str) -> Result<Extent, Failure>;
+    fn count(&self, folder: &str) -> Result<ContentTotals, Failure>;
 }
 
 /// What became of a content.
@@ -48,7 +48,7 @@ pub(super) enum Put {
 
 /// How much there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Extent {
+pub(crate) struct ContentTotals {
     pub(crate) count: u64,
     pub(crate) bytes: u64,
 }
@@ -68,7 +68,7 @@ pub(super) struct Sent<'a> {
     pub(super) file: &'a File,
     pub(super) bytes: u64,
     /// How much of it was read.
-    pub(super) progress: &'a Progress<'a>,
+    pub(super) progress: &'a UploadProgress<'a>,
 }
 
 impl<'a> Content<'a> {
@@ -86,24 +86,28 @@ impl<'a> Content<'a> {
     }
 
     /// A part of it. Several can be read at once.
-    pub(super) fn part(&self, from: u64, bytes: u64) -> Part<'a> {
-        Part { content: *self, next: from, end: from.saturating_add(bytes).min(self.bytes()) }
+    pub(super) fn part(&self, from: u64, bytes: u64) -> ContentReader<'a> {
+        ContentReader {
+            content: *self,
+            next: from,
+            end: from.saturating_add(bytes).min(self.bytes()),
+        }
     }
 
     /// All of it.
-    pub(super) fn reader(&self) -> Part<'a> {
+    pub(super) fn reader(&self) -> ContentReader<'a> {
         self.part(0, self.bytes())
     }
 }
 
 /// A part of a content, to read.
-pub(super) struct Part<'a> {
+pub(super) struct ContentReader<'a> {
     content: Content<'a>,
     next: u64,
     end: u64,
 }
 
-impl Read for Part<'_> {
+impl Read for ContentReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end.saturating_sub(self.next)).unwrap_or(usize::MAX);
         let most = buffer.len().min(left);
@@ -354,8 +358,8 @@ mod tests {
         fn size(&self, _: &Name) -> Result<Option<u64>, Failure> {
             Ok(Some(10))
         }
-        fn count(&self, _: &str) -> Result<Extent, Failure> {
-            Ok(Extent::default())
+        fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+            Ok(ContentTotals::default())
         }
     }
 
@@ -387,8 +391,8 @@ mod tests {
         fn size(&self, _: &Name) -> Result<Option<u64>, Failure> {
             Ok(None)
         }
-        fn count(&self, _: &str) -> Result<Extent, Failure> {
-            Ok(Extent::default())
+        fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+            Ok(ContentTotals::default())
         }
     }
 
@@ -425,7 +429,7 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"0123456789").expect("writable");
         let total = AtomicU64::new(0);
-        let progress = Progress::new(&total, 20);
+        let progress = UploadProgress::new(&total, 20);
         let sent = Sent { file: &file, bytes: 10, progress: &progress };
         for content in
             [Content::Bytes(b"0123456789"), Content::File(sent), Content::NamedFile(sent)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::contents::{Contents, Room};
 use super::runs::{self, RunLine};
 use super::stage::StageReport;
-use super::subject::{Extent, Subject};
+use super::subject::{ReportScope, Subject};
 use crate::activity::Activities;
 use crate::instances::MOST_NAMES;
 use crate::state_words::ShownState;
@@ -83,7 +83,7 @@ impl Report {
     pub(crate) fn of(
         subject: &Subject<'_>,
         activities: &Activities<'_>,
-        extent: Extent,
+        scope: ReportScope,
     ) -> anyhow::Result<Self> {
         let Subject { manifest, plan, cache, .. } = subject;
         let (mut templates, mut stages): (Vec<Template>, Vec<Entry>) = (Vec::new(), Vec::new());
@@ -91,9 +91,9 @@ impl Report {
         for (name, state) in plan.iter() {
             let Some(declaration) = manifest.stage(name) else { continue };
             let stage = StageReport::of(subject, activities, declaration, state);
-            let contents = match extent {
-                Extent::Graph => Contents::default(),
-                Extent::All => Contents::read(cache, &stage, &mut room),
+            let contents = match scope {
+                ReportScope::Graph => Contents::default(),
+                ReportScope::All => Contents::read(cache, &stage, &mut room),
             };
             let axes: BTreeSet<&str> = name.point().map(|(axis, _)| axis).collect();
             match templates.iter_mut().find(|template| template.name == name.template()) {
@@ -123,13 +123,13 @@ impl Report {
             command: subject.command.clone(),
             changes: subject.changes.clone(),
             cache: cache.layout().root().display().to_string(),
-            only_graph: extent == Extent::Graph,
+            only_graph: scope == ReportScope::Graph,
             files: files
                 .map(|(name, text)| File { name: name.to_owned(), text: text.into() })
                 .collect(),
-            runs: match extent {
-                Extent::Graph => Vec::new(),
-                Extent::All => runs::newest(cache, &manifest.experiment.name)?,
+            runs: match scope {
+                ReportScope::Graph => Vec::new(),
+                ReportScope::All => runs::newest(cache, &manifest.experiment.name)?,
             },
             states: ShownState::ALL
                 .map(|state| StateWords {

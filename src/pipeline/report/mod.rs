@@ -13,4 +13,4 @@ mod subject;
 
 pub(crate) use data::Report;
 pub(crate) use page::page;
-pub(crate) use subject::{Extent, MOST_STAGES, Subject};
+pub(crate) use subject::{MOST_STAGES, ReportScope, Subject};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::subject::Subject;
-use crate::activity::{Activities, Activity, Failure};
+use crate::activity::{Activities, Activity, FailedRun};
 use crate::cache::Record;
 use crate::digest::Digest;
 use crate::key::{KeyPart, StageKey};
@@ -58,7 +58,7 @@ pub(crate) struct StageReport {
     pub(crate) running: Option<Box<Running>>,
     /// How its last run failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) failed: Option<Failure>,
+    pub(crate) failed: Option<FailedRun>,
     /// How its last run was interrupted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interrupted: Option<InterruptedReport>,
@@ -148,7 +148,7 @@ impl StageReport {
         let status = ShownState::of(state, activity.as_ref()).name();
         let (running, failed, interrupted) = match activity {
             Some(Activity::Running(running)) => (Some(running), None, None),
-            Some(Activity::Failed(failure)) => (None, Some(failure), None),
+            Some(Activity::Failed(failed)) => (None, Some(failed), None),
             Some(Activity::Interrupted(known)) => (None, None, Some(InterruptedReport::of(known))),
             Some(Activity::Queued(_)) | None => (None, None, None),
         };

@@ -20,7 +20,7 @@ pub(crate) struct Subject<'p> {
 
 /// How much is in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum ReportScope {
     /// The stages, and what records know of them.
     Graph,
     /// Also what is in their artifacts and logs.

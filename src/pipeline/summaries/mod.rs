@@ -94,14 +94,14 @@ fn block(name: &StageName, section: &Section, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Encoder;
+    use crate::digest::FieldHasher;
 
     #[test]
     fn of_all_tables_together_only_some_rows_are_shown() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache::open(folder.path()).expect("a new cache");
         let artifact = |name: &str, text: &str| {
-            let digest = Encoder::new(name).finish();
+            let digest = FieldHasher::new(name).finish();
             let path = cache.artifact(&digest);
             fs::create_dir_all(&path).expect("writable");
             fs::write(path.join("table.md"), text).expect("writable");
@@ -109,7 +109,7 @@ mod tests {
         };
         let first = "## loss\n\n| rate | value |\n| ---- | ----: |\n| 1 | **2** ± 1 |\n| 2 | 3 |\n\nn = 3\n";
         let stages = [artifact("one@x=1", first), artifact("two", &first.replace("loss", "b"))];
-        let gone = ("three".parse().expect("a name"), Encoder::new("three").finish());
+        let gone = ("three".parse().expect("a name"), FieldHasher::new("three").finish());
         let read = |most| {
             let stages = stages.iter().chain([&gone]).map(|(name, digest)| (name, *digest));
             Tables::read(&cache, stages, most)

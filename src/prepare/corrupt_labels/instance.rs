@@ -18,7 +18,7 @@ const SPREAD: f64 = 0.1;
 const BLOCK: usize = 256;
 
 /// The labelled samples of a data set.
-pub(super) struct Images<'d> {
+pub(super) struct LabelledImages<'d> {
     /// u8 [N,P], with the P pixels of all channels of a sample.
     pub(super) pixels: &'d [u8],
     /// P.
@@ -34,7 +34,7 @@ pub(super) struct Images<'d> {
 /// # Errors
 /// With too many classes for a projection, with one class, or when it was asked to stop.
 pub(super) fn draw(
-    images: &Images<'_>,
+    images: &LabelledImages<'_>,
     order: &[usize],
     rate: f64,
     random: &mut LegacyRandom,
@@ -49,14 +49,14 @@ pub(super) fn draw(
 
 /// What the class of each place in `order` is drawn from, and the uniform number that draws it; class by class.
 fn each_draw(
-    images: &Images<'_>,
+    images: &LabelledImages<'_>,
     order: &[usize],
     rate: f64,
     random: &mut LegacyRandom,
     context: &Context,
     mut take: impl FnMut(usize, &Cumulative, f64),
 ) -> anyhow::Result<()> {
-    let &Images { pixels, size, classes, class_count } = images;
+    let &LabelledImages { pixels, size, classes, class_count } = images;
     if let Some(problem) = CorruptLabels::instance_problem(size as u64, class_count as u64) {
         bail!(problem);
     }
@@ -231,7 +231,7 @@ mod tests {
         let samples = Samples::open(&data, Part::Train).unwrap();
         let classes: Vec<usize> = samples.labels.iter().map(|&label| label as usize).collect();
         let (pixels, size) = (samples.pixels(), samples.image.bytes());
-        let images = Images { pixels, size, classes: &classes, class_count: 10 };
+        let images = LabelledImages { pixels, size, classes: &classes, class_count: 10 };
         let order: Vec<usize> = (0..classes.len()).collect();
         let context = test.context("corrupt-labels", &json!({"noise": "instance", "rate": 0.1}));
         let widths = [1e-6, 1e-4, 1e-2];
@@ -260,7 +260,7 @@ mod tests {
                 .map(move |place| ((sample * 31 + place * 17 + sample * place * 7) % 11 / 9) as u8)
         });
         let pixels: Vec<u8> = pixels.collect();
-        let images = Images { pixels: &pixels, size: 105, classes: &clean, class_count: 3 };
+        let images = LabelledImages { pixels: &pixels, size: 105, classes: &clean, class_count: 3 };
         let test = Fixture::new();
         let context = test.context("corrupt-labels", &json!({"noise": "instance", "rate": 0.1}));
         for case in cases {
@@ -312,7 +312,7 @@ mod tests {
         for (class_count, size, words) in
             [(1, 4, "at least two classes"), (1000, 3 << 20, "fewer classes")]
         {
-            let images = Images { pixels: &[], size, classes: &[], class_count };
+            let images = LabelledImages { pixels: &[], size, classes: &[], class_count };
             let mut random = LegacyRandom::new(1).unwrap();
             let error = draw(&images, &[], 0.5, &mut random, &context).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
@@ -332,7 +332,8 @@ mod tests {
     fn it_stops_before_it_draws_and_from_class_to_class() {
         let test = Fixture::new();
         let parameters = json!({"noise": "instance", "rate": 0.1});
-        let images = Images { pixels: &[0; 6], size: 2, classes: &[0, 1, 2], class_count: 3 };
+        let images =
+            LabelledImages { pixels: &[0; 6], size: 2, classes: &[0, 1, 2], class_count: 3 };
         let stops_at = |reports, order: &[usize]| {
             let context = test.context_that_stops("corrupt-labels", &parameters, reports);
             context.stop_flag().store(reports == 0, Ordering::Relaxed);

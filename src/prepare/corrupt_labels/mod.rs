@@ -126,7 +126,7 @@ fn instance_dependent(
     let rate = stage.rate.context("the stage has no 'rate'")?;
     let samples = Samples::open(context.input("data")?, Part::Train)?;
     let (pixels, size) = (samples.pixels(), samples.image.bytes());
-    let images = instance::Images { pixels, size, classes: clean, class_count };
+    let images = instance::LabelledImages { pixels, size, classes: clean, class_count };
     let mut random = LegacyRandom::new(context.seed)?;
     let drawn = instance::draw(&images, order, rate, &mut random, context)?;
     Ok(Corrupted { classes: replaced(clean, order, drawn), matrix: None })

@@ -10,7 +10,7 @@ use pipeline_stages::worker::Context;
 
 use super::cifar::{IMAGE, note_unusual_length};
 use super::classes::class_names;
-use super::pickled::{Batch, names, with_batch};
+use super::pickled::{PickledBatch, names, with_batch};
 use super::raw::{RawDataset, RawSamples};
 use super::source::SourceFolders;
 use super::work::{report_images, sample_limit};
@@ -105,7 +105,7 @@ fn read_part(
     let mut samples = RawSamples { pixels: Vec::new(), labels: Vec::new() };
     for path in files {
         context.stop_point()?;
-        with_batch(path, format.labels_key, IMAGE, |Batch { pixels, labels }| {
+        with_batch(path, format.labels_key, IMAGE, |PickledBatch { pixels, labels }| {
             if let Some(index) =
                 labels.iter().position(|label| !(0..classes as i64).contains(label))
             {

@@ -14,7 +14,7 @@ use crate::pickle::{self, Array, Limits, Value};
 const MOST_BYTES: u64 = 1 << 30;
 
 /// Images and their labels, in memory.
-pub(super) struct Batch<'file> {
+pub(super) struct PickledBatch<'file> {
     /// u8 [N,C,H,W].
     pub(super) pixels: &'file [u8],
     /// As in the file, one per image.
@@ -29,7 +29,7 @@ pub(super) fn with_batch<T>(
     path: &Path,
     labels_key: &str,
     image: ImageShape,
-    take: impl FnOnce(Batch<'_>) -> anyhow::Result<T>,
+    take: impl FnOnce(PickledBatch<'_>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     with_dictionary(path, &["data", labels_key], |values| {
         let [data, labels] = values else { unreachable!("as many values as keys") };
@@ -49,7 +49,7 @@ pub(super) fn with_batch<T>(
             labels.len(),
             image.bytes()
         );
-        take(Batch { pixels: &pixels, labels })
+        take(PickledBatch { pixels: &pixels, labels })
     })
 }
 

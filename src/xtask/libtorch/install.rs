@@ -3,7 +3,7 @@
 
 use crate::checkout::Checkout;
 use crate::libtorch::pip;
-use crate::libtorch::state::{RECIPE_FILE, State, recipe};
+use crate::libtorch::state::{LibtorchState, RECIPE_FILE, recipe};
 use crate::needs::{Compiler, Python, check_glibc, check_space, last_line, megabytes, remove};
 use crate::platform::{LIBTORCH_VERSION, Platform, Tried, Umbrella};
 use anyhow::{Context, Result, bail};
@@ -20,16 +20,18 @@ pub fn install(checkout: &Checkout, platform: &'static Platform) -> Result<()> {
     let _lock = lock(checkout)?;
     let folder = checkout.libtorch();
     let shown = folder.display();
-    match State::of(&folder, platform) {
-        State::Complete => {
+    match LibtorchState::of(&folder, platform) {
+        LibtorchState::Complete => {
             eprintln!("libtorch {LIBTORCH_VERSION}: ready in {shown}");
             return Ok(());
         }
-        State::Absent => {}
-        State::OtherRecipe => {
+        LibtorchState::Absent => {}
+        LibtorchState::OtherRecipe => {
             eprintln!("libtorch: {shown} was made by another version of this project, replacing it")
         }
-        State::Damaged(library) => eprintln!("libtorch: {shown} has lost {library}, replacing it"),
+        LibtorchState::Damaged(library) => {
+            eprintln!("libtorch: {shown} has lost {library}, replacing it")
+        }
     }
     for leftover in checkout.leftovers() {
         remove(&leftover)?;
@@ -229,7 +231,7 @@ mod tests {
         let story = story();
         story.put_together(INSTALLS).unwrap();
         let libtorch = story.checkout.libtorch();
-        assert_eq!(State::of(&libtorch, TINY), State::Complete);
+        assert_eq!(LibtorchState::of(&libtorch, TINY), LibtorchState::Complete);
         assert_eq!(fs::read_to_string(libtorch.join("lib/libtiny.so")).unwrap(), "library");
         assert_eq!(fs::read_to_string(libtorch.join("build-version")).unwrap(), "2.11.0\n");
         assert_eq!(story.names(), [".libtorch"]);
@@ -256,7 +258,7 @@ mod tests {
         fs::create_dir(&target).unwrap();
         std::os::unix::fs::symlink(&target, story.checkout.libtorch()).unwrap();
         story.put_together(INSTALLS).unwrap();
-        assert_eq!(State::of(&story.checkout.libtorch(), TINY), State::Complete);
+        assert_eq!(LibtorchState::of(&story.checkout.libtorch(), TINY), LibtorchState::Complete);
         assert!(target.is_dir());
     }
 

@@ -10,7 +10,7 @@ use crate::checkout::Checkout;
 use crate::platform::{LIBTORCH_VERSION, Platform};
 use anyhow::Result;
 use own::Choice;
-use state::State;
+use state::LibtorchState;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -46,7 +46,7 @@ impl Libtorch {
             Choice::Checkout => {
                 let platform = Platform::here()?;
                 let folder = checkout.libtorch();
-                if State::of(&folder, platform) != State::Complete {
+                if LibtorchState::of(&folder, platform) != LibtorchState::Complete {
                     install::install(checkout, platform)?;
                     return Ok(Self::Checkout(platform));
                 }

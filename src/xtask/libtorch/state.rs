@@ -12,7 +12,7 @@ const RECIPE_VERSION: u32 = 1;
 
 /// What is in the place where libtorch belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum LibtorchState {
     /// Nothing.
     Absent,
     /// Something that was not made by this version of the recipe.
@@ -23,7 +23,7 @@ pub enum State {
     Complete,
 }
 
-impl State {
+impl LibtorchState {
     /// Looks at a folder. Costs a few file lookups, so that it can be asked before every build.
     pub fn of(folder: &Path, platform: &'static Platform) -> Self {
         if folder.symlink_metadata().is_err() {
@@ -71,18 +71,21 @@ mod tests {
     fn a_libtorch_is_complete_only_with_this_recipe_and_all_its_libraries() {
         let folder = tempfile::tempdir().unwrap();
         let (libtorch, platform) = (folder.path().join(".libtorch"), &PLATFORMS[0]);
-        assert_eq!(State::of(&libtorch, platform), State::Absent);
+        assert_eq!(LibtorchState::of(&libtorch, platform), LibtorchState::Absent);
         std::fs::create_dir_all(libtorch.join("lib")).unwrap();
-        assert_eq!(State::of(&libtorch, platform), State::OtherRecipe);
+        assert_eq!(LibtorchState::of(&libtorch, platform), LibtorchState::OtherRecipe);
         std::fs::write(libtorch.join(RECIPE_FILE), recipe(platform)).unwrap();
-        assert_eq!(State::of(&libtorch, platform), State::Damaged(platform.libraries[0]));
+        assert_eq!(
+            LibtorchState::of(&libtorch, platform),
+            LibtorchState::Damaged(platform.libraries[0])
+        );
         for library in platform.libraries {
             std::fs::write(libtorch.join("lib").join(library), "x").unwrap();
         }
-        assert_eq!(State::of(&libtorch, platform), State::Complete);
+        assert_eq!(LibtorchState::of(&libtorch, platform), LibtorchState::Complete);
         std::fs::write(libtorch.join("lib/libc10.so"), "").unwrap();
-        assert_eq!(State::of(&libtorch, platform), State::Damaged("libc10.so"));
+        assert_eq!(LibtorchState::of(&libtorch, platform), LibtorchState::Damaged("libc10.so"));
         std::fs::write(libtorch.join(RECIPE_FILE), recipe(&PLATFORMS[1])).unwrap();
-        assert_eq!(State::of(&libtorch, platform), State::OtherRecipe);
+        assert_eq!(LibtorchState::of(&libtorch, platform), LibtorchState::OtherRecipe);
     }
 }

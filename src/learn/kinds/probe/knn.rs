@@ -13,19 +13,19 @@ use crate::training::loss::unit_rows;
 pub(super) fn run(parameters: &Probe, source: &FeatureSource<'_>) -> anyhow::Result<Metrics> {
     let data = source.data;
     let _no_gradients = tch::no_grad_guard();
-    let neighbours = Neighbours {
+    let voters = VotingSamples {
         features: unit_rows(&source.of_training_samples()?)?,
         labels: data.labels_of(&data.train)?,
         classes: i64::try_from(data.classes.len())?,
         k: i64::try_from(parameters.k)?,
         temperature: parameters.temperature,
     };
-    measure(source, "knn", |features| neighbours.votes(features))
+    measure(source, "knn", |features| voters.votes(features))
 }
 
 /// The samples that vote.
 #[derive(Debug)]
-pub struct Neighbours {
+pub struct VotingSamples {
     /// float [n,F], each of length 1.
     pub features: Tensor,
     /// int64 [n].
@@ -38,7 +38,7 @@ pub struct Neighbours {
     pub temperature: f64,
 }
 
-impl Neighbours {
+impl VotingSamples {
     /// Features, float [B,F] -> the votes for every class, float [B,K], in a unit of their own per row.
     ///
     /// # Errors

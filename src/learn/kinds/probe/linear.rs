@@ -17,15 +17,15 @@ use super::measure::measure;
 use crate::data::augment::batched::upload;
 use crate::data::batches::StepSamples;
 use crate::kinds::features::source::FeatureSource;
-use crate::network::{Builder, Linear, Mode, Pass, State};
+use crate::network::{Builder, Linear, Mode, NetworkState, Pass};
 use crate::random::Purpose;
 use crate::training::captured_step::{CapturedStep, StepInput};
 use crate::training::decay;
-use crate::training::epoch_log::Values;
+use crate::training::epoch_log::EpochValues;
 use crate::training::loss::SampleLoss;
 use crate::training::loss_curve::{LossCurve, Row};
-use crate::training::optimizer::{Optimizer, Rule};
-use crate::training::schedule::Schedule;
+use crate::training::optimizer::{NetworkOptimizer, Rule};
+use crate::training::schedule::LearningRateSchedule;
 use crate::training::training_data::TrainingData;
 use crate::training::training_loop::{self, BatchSource, RunLength, StepPosition, Trainer};
 
@@ -47,13 +47,13 @@ pub(super) fn run(parameters: &Probe, source: &FeatureSource<'_>) -> anyhow::Res
 }
 
 /// What one step learns from.
-struct Batch {
+struct ProbeBatch {
     inputs: Inputs,
     /// int64 [B].
     labels: Tensor,
 }
 
-impl StepInput for Batch {
+impl StepInput for ProbeBatch {
     fn map(
         &self,
         change: &mut dyn FnMut(&Tensor) -> anyhow::Result<Tensor>,
@@ -111,25 +111,25 @@ impl<'a> Batches<'a> {
 }
 
 impl BatchSource for Batches<'_> {
-    type Batch = Batch;
+    type Batch = ProbeBatch;
 
-    fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<Batch> {
+    fn prepare(&self, at: StepPosition, samples: StepSamples) -> anyhow::Result<ProbeBatch> {
         let Some(rows) = &self.rows else {
             let batch = self.data.prepare(at, samples)?.train;
-            return Ok(Batch { inputs: Inputs::Images(batch.images), labels: batch.labels });
+            return Ok(ProbeBatch { inputs: Inputs::Images(batch.images), labels: batch.labels });
         };
         let samples = samples.train.indices;
         let labels = self.data.labels_of(&samples)?;
         let rows: Vec<i64> =
             samples.iter().filter_map(|&sample| rows.get(sample as usize).copied()).collect();
-        Ok(Batch { inputs: Inputs::Rows(upload(&rows, self.data.device)?), labels })
+        Ok(ProbeBatch { inputs: Inputs::Rows(upload(&rows, self.data.device)?), labels })
     }
 }
 
 /// The layer with its tensors.
 struct Layer {
     linear: Linear,
-    state: State,
+    state: NetworkState,
 }
 
 impl Layer {
@@ -147,10 +147,10 @@ struct LinearProbe<'a> {
     /// float [n,F], where they were computed once.
     features: Option<Tensor>,
     layer: Layer,
-    optimizer: Optimizer,
+    optimizer: NetworkOptimizer,
     /// With the accuracy on the labels learned from.
     curve: LossCurve,
-    steps: CapturedStep<'a, Batch>,
+    steps: CapturedStep<'a, ProbeBatch>,
 }
 
 impl<'a> LinearProbe<'a> {
@@ -165,7 +165,8 @@ impl<'a> LinearProbe<'a> {
         let shape = [source.dimension(), i64::try_from(data.classes.len())?];
         let linear = Linear::zero(&mut builder, shape)?;
         let layer = Layer { linear, state: builder.finish() };
-        let optimizer = Optimizer::new(SGD, parameters.weight_decay, &layer.state, decay::all)?;
+        let optimizer =
+            NetworkOptimizer::new(SGD, parameters.weight_decay, &layer.state, decay::all)?;
         let curve = LossCurve::new("train-accuracy", parameters.learning_rate, data.device)?;
         let tensors = layer.state.tensors().iter().map(|named| &named.tensor);
         let steps = CapturedStep::of(source.context, data.device, tensors)?;
@@ -173,13 +174,14 @@ impl<'a> LinearProbe<'a> {
     }
 
     fn learning_rate(&self, at: StepPosition) -> f64 {
-        self.parameters.learning_rate * Schedule::Linear.factor(at.time(), at.length.steps)
+        self.parameters.learning_rate
+            * LearningRateSchedule::Linear.factor(at.time(), at.length.steps)
     }
 }
 
 impl Trainer for LinearProbe<'_> {
-    type Batch = Batch;
-    type Progress = Vec<Row>;
+    type Batch = ProbeBatch;
+    type Curves = Vec<Row>;
 
     /// The evaluation of the test set.
     fn more_follows(&self) -> bool {
@@ -198,12 +200,12 @@ impl Trainer for LinearProbe<'_> {
         tensors
     }
 
-    fn progress(&self) -> &Vec<Row> {
+    fn curves(&self) -> &Vec<Row> {
         self.curve.rows()
     }
 
-    fn resume(&mut self, progress: Vec<Row>) {
-        self.curve.resume(progress);
+    fn resume(&mut self, curves: Vec<Row>) {
+        self.curve.resume(curves);
     }
 
     fn samples(&self, epoch: u32) -> anyhow::Result<Vec<StepSamples>> {
@@ -211,10 +213,10 @@ impl Trainer for LinearProbe<'_> {
         Ok(batches.into_iter().map(StepSamples::from).collect())
     }
 
-    fn step(&mut self, batch: Batch, at: StepPosition) -> anyhow::Result<()> {
+    fn step(&mut self, batch: ProbeBatch, at: StepPosition) -> anyhow::Result<()> {
         self.optimizer.begin_step(self.learning_rate(at), at.steps_before)?;
         let Self { source, features, layer, optimizer, curve, steps, .. } = self;
-        steps.run(&batch, true, |Batch { inputs, labels }| {
+        steps.run(&batch, true, |ProbeBatch { inputs, labels }| {
             let logits = layer.logits(&inputs.features(source, features.as_ref())?)?;
             let losses = SampleLoss::CrossEntropy.of_samples(&logits, labels)?;
             optimizer.backward(&losses.f_mean(tch::Kind::Float)?)?;
@@ -235,7 +237,7 @@ impl Trainer for LinearProbe<'_> {
         self.curve.after_step(at, self.learning_rate(at))
     }
 
-    fn epoch_values(&self, epoch: u64) -> Option<Values> {
+    fn epoch_values(&self, epoch: u64) -> Option<EpochValues> {
         self.curve.epoch_values(epoch)
     }
 

@@ -43,7 +43,7 @@ use crate::network::{Classifier, Mode, mean_prediction};
 use crate::training::batch::Batch;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::{SampleLoss, row_sums};
-use crate::training::method::{Learner, Method, Setup, StepOutput};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
 use crate::training::training_loop::StepPosition;
 
 /// The method.
@@ -235,7 +235,7 @@ fn scaled(numbers: &[f64]) -> Vec<f64> {
     numbers.iter().map(|number| (number - least) / range).collect()
 }
 
-impl Method for DivideMix {
+impl TrainingMethod for DivideMix {
     fn learners(&self) -> Vec<&Learner> {
         self.learners.iter().collect()
     }

@@ -37,19 +37,19 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::formats::CurveTable;
-use pipeline_stages::kinds::{self, InnerRate, MetaLoss, MetaSamples};
+use pipeline_stages::kinds::{InnerRate, MetaLoss, MetaSamples, Optimizer, Train};
 use tch::{Device, Kind, Tensor};
 
 use self::meta_set::MetaSet;
 use crate::data::batches::StepSamples;
 use crate::network::forward_mode::derivative_along;
-use crate::network::{Mode, Record, Weighting};
+use crate::network::{ConvolutionOutputs, Mode, Weighting};
 use crate::training::batch::Batch;
 use crate::training::decay;
 use crate::training::epoch_sums::Sums;
 use crate::training::loss::SampleLoss;
-use crate::training::method::{Learner, Method, Setup, StepOutput};
-use crate::training::optimizer::{Optimizer, Rule};
+use crate::training::method::{Learner, Setup, StepOutput, TrainingMethod};
+use crate::training::optimizer::{NetworkOptimizer, Rule};
 use crate::training::training_data::small_batch_note;
 use crate::training::training_loop::StepPosition;
 
@@ -74,7 +74,7 @@ pub struct MetaWeightNet {
     loss: SampleLoss,
     weighting: Weighting,
     /// What moves the weighting net.
-    optimizer: Optimizer,
+    optimizer: NetworkOptimizer,
     /// That of the weighting net.
     learning_rate: f64,
     inner_rate: InnerRate,
@@ -90,7 +90,7 @@ pub struct MetaWeightNet {
 }
 
 /// What to say of meta samples whose labels may be wrong, and a loss that is not robust to these.
-fn unsuited_loss_note(parameters: &kinds::Train) -> Option<String> {
+fn unsuited_loss_note(parameters: &Train) -> Option<String> {
     let is_unsuited = parameters.meta_samples == MetaSamples::Training
         && parameters.meta_loss == MetaLoss::CrossEntropy;
     is_unsuited.then(|| {
@@ -124,8 +124,8 @@ impl MetaWeightNet {
         let learner = setup.learner()?;
         let weighting = Weighting::new(parameters.meta_hidden, setup.seed, setup.device)?;
         let rule = match parameters.meta_optimizer {
-            kinds::Optimizer::Sgd => Rule::Nesterov { momentum: MOMENTUM },
-            kinds::Optimizer::Adam => Rule::ADAM,
+            Optimizer::Sgd => Rule::Nesterov { momentum: MOMENTUM },
+            Optimizer::Adam => Rule::ADAM,
         };
         let decay = parameters.meta_weight_decay;
         let loss = SampleLoss::of(parameters);
@@ -211,13 +211,13 @@ impl MetaWeightNet {
         &self,
         direction: &[Tensor],
         batch: &Batch,
-        record: Record,
+        outputs: ConvolutionOutputs,
     ) -> anyhow::Result<Tensor> {
         let parameters: Vec<Tensor> = self.trained().map(Tensor::shallow_clone).collect();
         let network = &self.learner.network;
         derivative_along(&parameters, direction, |duals| {
             let values = network.state().values_with(duals)?;
-            let logits = network.forward_dual(values, &batch.all_views()?, &record)?;
+            let logits = network.forward_dual(values, &batch.all_views()?, &outputs)?;
             batch.losses_of_samples(|labels| self.loss.of_samples(&logits, labels))
         })
     }
@@ -227,7 +227,7 @@ impl MetaWeightNet {
     }
 }
 
-impl Method for MetaWeightNet {
+impl TrainingMethod for MetaWeightNet {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }
@@ -263,7 +263,7 @@ impl Method for MetaWeightNet {
 
         // l, and v as a function of phi.
         let network = &self.learner.network;
-        let (logits, record) = network.forward_recorded(&batch.all_views()?, Mode::Train)?;
+        let (logits, outputs) = network.forward_with_outputs(&batch.all_views()?, Mode::Train)?;
         let losses = batch.losses_of_samples(|labels| self.loss.of_samples(&logits, labels))?;
         let known_losses = losses.f_detach()?;
         let shares = self.shares(&self.weighting.forward(&known_losses)?)?;
@@ -271,7 +271,7 @@ impl Method for MetaWeightNet {
         // theta', h and t.
         let ahead = self.look_ahead(&losses, &shares.f_detach()?)?;
         let (meta_loss, direction) = self.meta_gradient(&ahead, meta)?;
-        let slopes = self.slopes_along(&direction, batch, record)?;
+        let slopes = self.slopes_along(&direction, batch, outputs)?;
 
         // phi: the gradient of this sum is the one above.
         let along = slopes.f_mul(&shares)?.f_sum(Kind::Float)?;
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn a_loss_that_wrong_labels_mislead_is_noted() {
         let is_noted = |meta_samples, meta_loss| {
-            let stage = kinds::Train { meta_samples, meta_loss, ..kinds::Train::default() };
+            let stage = Train { meta_samples, meta_loss, ..Train::default() };
             unsuited_loss_note(&stage).is_some()
         };
         assert!(is_noted(MetaSamples::Training, MetaLoss::CrossEntropy));

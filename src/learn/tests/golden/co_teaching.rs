@@ -2,10 +2,10 @@
 
 use std::sync::{LazyLock, PoisonError};
 
-use pipeline_learn::data::mixing;
+use pipeline_learn::data::mixing::Mixing;
 use pipeline_learn::methods::co_teaching::CoTeaching;
-use pipeline_learn::training::batch::{Batch, Mixing};
-use pipeline_learn::training::method::{Method, Setup};
+use pipeline_learn::training::batch::{Batch, MixingTensors};
+use pipeline_learn::training::method::{Setup, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;
@@ -30,7 +30,7 @@ fn batch(step: i64, first_images: i64, mixes: bool) -> Batch {
     let mixing = || {
         let share = flat(&fill(&[BATCHES], 3100, 0.5, 1.0))[stream as usize];
         let partners = (0..BATCH).map(|row| (row * 7 + 3 + stream) % BATCH).collect();
-        Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits")
+        MixingTensors::new(&Mixing { share, partners }, Device::Cpu).expect("it fits")
     };
     let labels: Vec<i64> = (0..BATCH).map(|index| (index * 3 + stream) % CLASSES).collect();
     let labels = Tensor::from_slice(&labels);

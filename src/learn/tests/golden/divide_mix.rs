@@ -3,11 +3,11 @@
 
 use std::sync::{LazyLock, PoisonError};
 
-use pipeline_learn::data::mixing;
+use pipeline_learn::data::mixing::Mixing;
 use pipeline_learn::methods::divide_mix::DivideMix;
 use pipeline_learn::methods::divide_mix::mixture::probability_of_lower;
-use pipeline_learn::training::batch::{Batch, Mixing};
-use pipeline_learn::training::method::{Method, Setup};
+use pipeline_learn::training::batch::{Batch, MixingTensors};
+use pipeline_learn::training::method::{Setup, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;
@@ -52,7 +52,7 @@ fn sides(step: i64, number: i64) -> [Batch; 2] {
     let rows = 4 * SIDE;
     let share = flat(&fill(&[2], 3200 + stream as usize, 0.5, 1.0))[number as usize];
     let partners = (0..rows).map(|row| (row * 7 + 3 + stream + number) % rows).collect();
-    let mixing = Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits");
+    let mixing = MixingTensors::new(&Mixing { share, partners }, Device::Cpu).expect("it fits");
     let labelled = Batch { mixing: Some(mixing), ..batch(step, first, SIDE) };
     [labelled, batch(step, first + SIDE, SIDE)]
 }

@@ -2,11 +2,11 @@
 
 use std::sync::{LazyLock, PoisonError};
 
-use pipeline_learn::data::mixing;
+use pipeline_learn::data::mixing::Mixing;
 use pipeline_learn::methods::elr_plus::ElrPlus;
-use pipeline_learn::network::State;
-use pipeline_learn::training::batch::{Batch, Mixing};
-use pipeline_learn::training::method::{Method, Setup};
+use pipeline_learn::network::NetworkState;
+use pipeline_learn::training::batch::{Batch, MixingTensors};
+use pipeline_learn::training::method::{Setup, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::Train;
@@ -34,7 +34,7 @@ fn batch(step: i64) -> Batch {
     let labels = Tensor::from_slice(&labels);
     let share = flat(&fill(&[BATCHES], 3100, 0.5, 1.0))[stream as usize];
     let partners = (0..BATCH).map(|row| (row * 7 + 3 + stream) % BATCH).collect();
-    let mixing = Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu);
+    let mixing = MixingTensors::new(&Mixing { share, partners }, Device::Cpu);
     Batch {
         images: fill(&[BATCH, 3, 16, 16], (2000 + stream) as usize, 0.0, 1.0),
         other_views: Vec::new(),
@@ -46,7 +46,7 @@ fn batch(step: i64) -> Batch {
 }
 
 /// The weight of the last layer.
-fn last_weight(state: &State) -> Vec<f64> {
+fn last_weight(state: &NetworkState) -> Vec<f64> {
     let weight = state.tensors().iter().find(|named| named.name == "fc.weight");
     flat(&weight.expect("a classifier").tensor)
 }

@@ -3,7 +3,7 @@
 // Every test uses its part.
 #![allow(dead_code)]
 
-use pipeline_learn::network::State;
+use pipeline_learn::network::NetworkState;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -21,7 +21,7 @@ pub fn fill(shape: &[i64], stream: usize, low: f64, high: f64) -> Tensor {
 }
 
 /// Sets every tensor, in the order of the state dict; the first one by this stream.
-pub fn fill_state(state: &State, first_stream: usize) {
+pub fn fill_state(state: &NetworkState, first_stream: usize) {
     let _no_gradients = tch::no_grad_guard();
     for (index, named) in state.tensors().iter().enumerate() {
         let (name, shape, stream) = (&named.name, named.tensor.size(), first_stream + index);

@@ -2,15 +2,15 @@
 
 use std::sync::{LazyLock, PoisonError};
 
-use pipeline_learn::data::mixing;
+use pipeline_learn::data::mixing::Mixing;
 use pipeline_learn::methods::elr::Elr;
 use pipeline_learn::methods::finetune::Finetune;
 use pipeline_learn::methods::forward_correction::ForwardCorrection;
 use pipeline_learn::methods::sop::Sop;
 use pipeline_learn::methods::truncated_loss::TruncatedLoss;
-use pipeline_learn::training::batch::{Batch, Mixing};
+use pipeline_learn::training::batch::{Batch, MixingTensors};
 use pipeline_learn::training::loss::SampleLoss;
-use pipeline_learn::training::method::{Method, Setup};
+use pipeline_learn::training::method::{Setup, TrainingMethod};
 use pipeline_learn::training::recipe::Recipe;
 use pipeline_learn::training::training_loop::{RunLength, StepPosition};
 use pipeline_stages::kinds::{Loss, Train};
@@ -43,11 +43,11 @@ const TWO_VIEWS: Shown = Shown { two_views: true, mixed: false };
 const MIXED: Shown = Shown { two_views: false, mixed: true };
 
 /// How the batch of a step is mixed in the script.
-fn mixing(step: i64) -> Mixing {
+fn mixing(step: i64) -> MixingTensors {
     let stream = step % BATCHES;
     let share = flat(&fill(&[BATCHES], 3100, 0.5, 1.0))[stream as usize];
     let partners = (0..BATCH).map(|row| (row * 7 + 3 + stream) % BATCH).collect();
-    Mixing::new(&mixing::Mixing { share, partners }, Device::Cpu).expect("it fits")
+    MixingTensors::new(&Mixing { share, partners }, Device::Cpu).expect("it fits")
 }
 
 /// The batch of a step as the script has it.
@@ -81,7 +81,7 @@ fn setup(recipe: &Recipe) -> Setup<'_> {
 }
 
 /// What the method measures of all samples, which come in the order of their batches.
-fn measure_all(method: &impl Method) -> Tensor {
+fn measure_all(method: &impl TrainingMethod) -> Tensor {
     let _no_gradients = tch::no_grad_guard();
     let measured = (0..BATCHES).map(|step| method.measure(&batch(step)).expect("it works"));
     Tensor::cat(&measured.collect::<Vec<_>>(), 0)
@@ -89,7 +89,7 @@ fn measure_all(method: &impl Method) -> Tensor {
 
 /// Trains by the method, and compares it with PyTorch: the cross-entropy and what the method measures in every step, and the
 /// gradients of the last layer in the first one, which are the momentum after it.
-fn follows(expected: &Value, what: &str, shown: Shown, method: &mut impl Method) {
+fn follows(expected: &Value, what: &str, shown: Shown, method: &mut impl TrainingMethod) {
     fill_state(method.learners()[0].network.state(), 0);
     let length = RunLength { steps: 20, steps_per_epoch: BATCHES as u64 };
     for (step, measured) in (0..20).zip(expected["losses"].as_array().expect("a list")) {

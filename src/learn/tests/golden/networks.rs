@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use pipeline_learn::network::{Classifier, Mode, Projector, Role};
+use pipeline_learn::network::{Classifier, Mode, Projector, TensorRole};
 use pipeline_learn::training::decay;
 use pipeline_learn::training::loss::nt_xent;
 use pipeline_stages::kinds::architecture::Architecture;
@@ -167,7 +167,7 @@ fn the_projection_head_is_that_of_the_reference() {
     assert_eq!(json!(shapes), expected["shapes"]);
     assert_eq!(json!(trained), expected["trained"]);
     let fixed = state.tensors().iter().find(|named| named.name == "projection.bn2.bias");
-    assert_eq!(fixed.expect("it is there").role, Role::Kept);
+    assert_eq!(fixed.expect("it is there").role, TensorRole::Kept);
 
     fill_state(state, 0);
     let images = fill(&[8, 3, 16, 16], 1000, 0.0, 1.0);

@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 
-use pipeline_learn::kinds::probe::knn::Neighbours;
-use pipeline_learn::network::{Builder, Classifier, Initial, Linear, Mode, Pass, Role};
+use pipeline_learn::kinds::probe::knn::VotingSamples;
+use pipeline_learn::network::{Builder, Classifier, Initial, Linear, Mode, Pass, TensorRole};
 use pipeline_learn::random::Purpose;
 use pipeline_learn::training::decay;
 use pipeline_learn::training::loss::{SampleLoss, nt_xent, unit_rows};
-use pipeline_learn::training::optimizer::{Optimizer, Rule};
-use pipeline_learn::training::schedule::Schedule;
+use pipeline_learn::training::optimizer::{NetworkOptimizer, Rule};
+use pipeline_learn::training::schedule::LearningRateSchedule;
 use pipeline_stages::kinds::architecture::Architecture;
 use pipeline_stages::kinds::precision::Precision;
 use tch::{Device, Kind, Tensor};
@@ -84,8 +84,8 @@ fn five_steps_of_every_optimizer() {
     for (name, rule) in [("sgd", sgd), ("lars", Rule::LARS), ("adam", Rule::ADAM)] {
         let mut builder = Builder::new(0, Purpose::InitialEncoder, Device::Cpu);
         let zero = Initial::Constant(0.0);
-        let _ = builder.float("weight", &[2, 3], zero, Role::Trained).expect("a tensor");
-        let _ = builder.float("bn.weight", &[3], zero, Role::Trained).expect("a tensor");
+        let _ = builder.float("weight", &[2, 3], zero, TensorRole::Trained).expect("a tensor");
+        let _ = builder.float("bn.weight", &[3], zero, TensorRole::Trained).expect("a tensor");
         let state = builder.finish();
         let tensors: Vec<&Tensor> = state.trained().map(|named| &named.tensor).collect();
         tch::no_grad(|| {
@@ -94,7 +94,7 @@ fn five_steps_of_every_optimizer() {
             }
         });
         let mut optimizer =
-            Optimizer::new(rule, 1e-2, &state, decay::supervised).expect("an optimizer");
+            NetworkOptimizer::new(rule, 1e-2, &state, decay::supervised).expect("an optimizer");
         for step in 0..5 {
             optimizer.zero_gradients().expect("they are there");
             for (index, tensor) in tensors.iter().enumerate() {
@@ -116,10 +116,13 @@ fn schedules_over_whole_runs() {
     for case in TRAINING["schedules"].as_array().expect("a list") {
         let number = |name: &str| case[name].as_f64().expect("a number");
         let schedule = match case["schedule"].as_str().expect("a text") {
-            "warmup-cosine" => Schedule::WarmupCosine { warmup: number("warmup") },
-            "linear" => Schedule::Linear,
-            "constant" => Schedule::Constant,
-            _ => Schedule::Step { every: number("every") as u64, factor: number("factor") },
+            "warmup-cosine" => LearningRateSchedule::WarmupCosine { warmup: number("warmup") },
+            "linear" => LearningRateSchedule::Linear,
+            "constant" => LearningRateSchedule::Constant,
+            _ => LearningRateSchedule::Step {
+                every: number("every") as u64,
+                factor: number("factor"),
+            },
         };
         let expected = numbers(&case["rates"]);
         let steps = expected.len() as u64;
@@ -135,7 +138,7 @@ fn trajectory() -> Vec<f64> {
     fill_state(network.state(), 0);
     let rule = Rule::Sgd { momentum: 0.9 };
     let mut optimizer =
-        Optimizer::new(rule, 1e-3, network.state(), decay::supervised).expect("builds");
+        NetworkOptimizer::new(rule, 1e-3, network.state(), decay::supervised).expect("builds");
     let batch = |stream: usize| {
         let labels: Vec<i64> = (0..64).map(|index| (index * 3 + stream as i64) % 10).collect();
         (fill(&[64, 3, 16, 16], 2000 + stream, 0.0, 1.0), Tensor::from_slice(&labels))
@@ -199,7 +202,7 @@ fn a_linear_probe_learns_as_pytorch_does() {
     let layer = Linear::zero(&mut builder, [6, 3]).expect("builds");
     let state = builder.finish();
     let rule = Rule::Sgd { momentum: 0.9 };
-    let mut optimizer = Optimizer::new(rule, 1e-2, &state, decay::all).expect("builds");
+    let mut optimizer = NetworkOptimizer::new(rule, 1e-2, &state, decay::all).expect("builds");
     let mut losses = Vec::new();
     for step in 0..30 {
         let rows = |tensor: &Tensor| tensor.narrow(0, 8 * (step % 3), 8);
@@ -207,7 +210,7 @@ fn a_linear_probe_learns_as_pytorch_does() {
         let logits = layer.forward(&pass, &rows(&features)).expect("the shapes match");
         let loss = SampleLoss::CrossEntropy.mean(&logits, &rows(&labels)).expect("they match");
         optimizer.backward(&loss).expect("a scalar");
-        let factor = Schedule::Linear.factor(step as u64, 30);
+        let factor = LearningRateSchedule::Linear.factor(step as u64, 30);
         optimizer.begin_step(0.1 * factor, step as u64).unwrap();
         optimizer.step().expect("it moves");
         losses.extend(flat(&loss));
@@ -222,14 +225,14 @@ fn a_linear_probe_learns_as_pytorch_does() {
 fn neighbours_vote_by_the_exponent_of_their_cosine() {
     let labels: Vec<i64> = (0..40).map(|index| index * 7 % 4).collect();
     for case in TRAINING["nearest_neighbours"].as_array().expect("a list") {
-        let neighbours = Neighbours {
+        let voters = VotingSamples {
             features: unit_rows(&fill(&[40, 5], 70, -1.0, 1.0)).expect("a matrix"),
             labels: Tensor::from_slice(&labels),
             classes: 4,
             k: case["k"].as_i64().expect("a number"),
             temperature: case["temperature"].as_f64().expect("a number"),
         };
-        let votes = neighbours.votes(&fill(&[6, 5], 71, -1.0, 1.0)).expect("the shapes match");
+        let votes = voters.votes(&fill(&[6, 5], 71, -1.0, 1.0)).expect("the shapes match");
         let shares = &votes / votes.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
         assert_close(&flat(&shares), &numbers(&case["shares"]), 1e-5, &format!("{case}"));
     }
@@ -237,14 +240,14 @@ fn neighbours_vote_by_the_exponent_of_their_cosine() {
 
 #[test]
 fn more_neighbours_than_there_are_and_a_tiny_temperature() {
-    let neighbours = Neighbours {
+    let voters = VotingSamples {
         features: unit_rows(&fill(&[3, 5], 70, -1.0, 1.0)).expect("a matrix"),
         labels: Tensor::from_slice(&[0i64, 1, 1]),
         classes: 2,
         k: 200,
         temperature: 1e-4,
     };
-    let votes = neighbours.votes(&neighbours.features).expect("the shapes match");
+    let votes = voters.votes(&voters.features).expect("the shapes match");
     assert_eq!(Vec::<i64>::try_from(votes.argmax(1, false)).expect("a list"), [0, 1, 1]);
     assert!(flat(&votes).iter().all(|vote| vote.is_finite()));
 }

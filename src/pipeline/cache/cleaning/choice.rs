@@ -43,14 +43,14 @@ pub(crate) struct Need {
 
 /// What must stay.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Needs {
+pub(crate) struct NeededResults {
     pub(crate) keys: HashMap<StageKey, Need>,
     pub(crate) artifacts: HashMap<Digest, Need>,
     /// Whatever there is.
     pub(crate) everything: Option<Need>,
 }
 
-impl Needs {
+impl NeededResults {
     /// Adds a key, unless it is needed for a better reason.
     pub(crate) fn add_key(&mut self, key: StageKey, need: &Need) {
         let known = self.keys.entry(key).or_insert_with(|| need.clone());
@@ -104,7 +104,7 @@ impl Fate {
 /// whole cache takes. `can_go` says whether an item that is to have this fate can: it is asked late, as it looks at the disk.
 pub(super) fn choose(
     items: &[Item],
-    needs: &Needs,
+    needs: &NeededResults,
     last: &HashMap<StageKey, u64>,
     wish: Wish,
     total: u64,
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    fn fates(items: &[Item], needs: &Needs, last: &[(u64, u64)], wish: Wish) -> String {
+    fn fates(items: &[Item], needs: &NeededResults, last: &[(u64, u64)], wish: Wish) -> String {
         let last = last.iter().map(|(number, days)| (key(*number), NOW - days * DAY_SECONDS));
         let total = items.iter().map(|item| item.bytes).sum();
         // These stand for what others have: all of it, and what could only be moved away.
@@ -229,7 +229,7 @@ mod tests {
             item(What::Document, &[], 10, 0),
             item(What::Log, &[], 10, 0),
         ];
-        let mut needs = Needs::default();
+        let mut needs = NeededResults::default();
         needs.add_key(key(5), &need(Why::Latest));
         let days = |keep_days| Wish { keep_days, max_bytes: None };
         let fates = |wish| fates(&items, &needs, &[(4, 3)], wish);
@@ -266,7 +266,7 @@ mod tests {
             item(What::Artifact, &[4], 10, 9),
             item(What::Artifact, &[5], 10, 50),
         ];
-        let mut needs = Needs::default();
+        let mut needs = NeededResults::default();
         needs.add_key(key(4), &need(Why::Kept));
         for (keep_days, max_bytes, expected) in [
             (None, 45, "recent recent recent needed recent"),
@@ -302,13 +302,13 @@ mod tests {
             (Some(30), 40, "others recent moved recent room room"),
         ] {
             let wish = Wish { keep_days, max_bytes: Some(max_bytes) };
-            assert_eq!(fates(&items, &Needs::default(), &[], wish), expected, "{wish:?}");
+            assert_eq!(fates(&items, &NeededResults::default(), &[], wish), expected, "{wish:?}");
         }
     }
 
     #[test]
     fn the_best_reason_counts() {
-        let mut needs = Needs::default();
+        let mut needs = NeededResults::default();
         for why in [Why::Kept, Why::InUse, Why::Latest] {
             needs.add_key(key(1), &need(why));
         }
@@ -339,7 +339,7 @@ mod tests {
             keep_days in prop::option::of(0..60_u64),
             max_bytes in prop::option::of(0..800_u64),
         ) {
-            let mut needs = Needs::default();
+            let mut needs = NeededResults::default();
             for number in &needed {
                 needs.add_key(key(*number), &need(Why::Latest));
             }

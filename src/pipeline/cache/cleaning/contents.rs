@@ -107,7 +107,7 @@ impl Contents {
 
 /// What is known from an earlier look.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct EarlierLook {
     records: HashMap<StageKey, (Identity, KnownRecord)>,
     rooms: Rooms,
     rest: Option<Vec<(&'static str, u64)>>,
@@ -147,7 +147,7 @@ fn not_known(record: &Path) -> String {
     format!("cannot read the record {}: what it needs is not known", record.display())
 }
 
-impl Memory {
+impl EarlierLook {
     /// Whether something was recorded without waiting for the disk.
     pub(super) fn has_lazy(&self) -> bool {
         self.records.values().any(|(_, record)| record.lazy.is_some())

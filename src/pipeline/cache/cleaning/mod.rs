@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 
-pub(crate) use choice::{Fate, Need, Needs, Why, Wish};
-pub(crate) use contents::{Contents, Item, Memory, What};
+pub(crate) use choice::{Fate, Need, NeededResults, Why, Wish};
+pub(crate) use contents::{Contents, EarlierLook, Item, What};
 pub(super) use trash::sweep_trash;
 
 use super::layout::{Bucket, Layout};
@@ -38,7 +38,7 @@ use trash::Trash;
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
     /// What must stay.
-    pub(crate) needs: Needs,
+    pub(crate) needs: NeededResults,
     /// When each key was used last: seconds since 1970, UTC.
     pub(crate) last: HashMap<StageKey, u64>,
     /// The texts that the history has.
@@ -95,7 +95,7 @@ impl Cache {
         wish: Wish,
         look_up: &mut LookUp<'_>,
     ) -> anyhow::Result<Cleaned> {
-        self.choose(wish, look_up, &mut Memory::default(), false, now())
+        self.choose(wish, look_up, &mut EarlierLook::default(), false, now())
     }
 
     /// Removes what nothing needs.
@@ -129,21 +129,21 @@ impl Cache {
         cleaning.name_owner();
         trash::empty_old(layout, true);
         // The long look, while others work.
-        let mut memory = Memory::default();
-        memory.look(self, &look_up()?.documents)?;
+        let mut earlier = EarlierLook::default();
+        earlier.look(self, &look_up()?.documents)?;
         let is_over = || stop.load(Ordering::Relaxed);
         if is_over() {
             return Ok(Cleaned { items: Vec::new(), before: 0, left: Vec::new(), stopped: true });
         }
         // After a power cut, a record may be an older one, which has another artifact. This takes long.
-        if memory.has_lazy() {
+        if earlier.has_lazy() {
             let store = layout.bucket(Bucket::Store);
             let sync = || disk::sync_file_system(&fs::File::open(&store)?);
             sync().with_context(|| format!("cannot flush {} to disk", store.display()))?;
         }
         // The short one, while nobody can pin.
         let alone = Lock::take(&pins_lock(layout))?;
-        let mut cleaned = self.choose(wish, look_up, &mut memory, true, now)?;
+        let mut cleaned = self.choose(wish, look_up, &mut earlier, true, now)?;
         let trash = self.take_away(&mut cleaned)?;
         drop(alone);
         self.forget_what_is_gone();
@@ -183,7 +183,7 @@ impl Cache {
         &self,
         wish: Wish,
         look_up: &mut LookUp<'_>,
-        memory: &mut Memory,
+        earlier: &mut EarlierLook,
         sweeps: bool,
         now: u64,
     ) -> anyhow::Result<Cleaned> {
@@ -202,7 +202,7 @@ impl Cache {
                 }
             }
         }
-        let contents = memory.look(self, &uses.documents)?;
+        let contents = earlier.look(self, &uses.documents)?;
         let before = contents.bytes();
         let items = contents.items;
         // Whoever only looks may look at a cache that cannot be written.

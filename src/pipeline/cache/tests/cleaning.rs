@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
-use crate::cache::cleaning::{Fate, Needs};
+use crate::cache::cleaning::{Fate, NeededResults};
 
 /// A moment this many days after everything in these tests: seconds since 1970, UTC.
 fn long_after(days: u64) -> u64 {
@@ -22,7 +22,7 @@ fn key(stage: &str) -> StageKey {
 /// Removes everything but what these keys need.
 pub(super) fn clean_but(cache: &Cache, kept: &[StageKey]) -> anyhow::Result<Cleaned> {
     let mut look_up = || {
-        let mut needs = Needs::default();
+        let mut needs = NeededResults::default();
         let need = Need { why: Why::Kept, by: "a test".into() };
         kept.iter().for_each(|key| needs.add_key(*key, &need));
         Ok(Uses { needs, ..Uses::default() })
@@ -59,7 +59,7 @@ pub(super) fn put_what_goes_and_what_stays(cache: &Cache) {
     write_files(&layout.checkpoint(&key("begun")), &[("0/state", "1")]).expect("writable");
     write_files(&layout.checkpoint(&key("waits")), &[("0/state", "1"), ("0.lock", "")])
         .expect("writable");
-    let digest = crate::digest::Encoder::new("test").finish();
+    let digest = crate::digest::FieldHasher::new("test").finish();
     let quarantine = layout.bucket(Bucket::Quarantine);
     write_files(&quarantine.join(format!("{digest}-0")), &[("data", "x")]).expect("writable");
     let rerun = layout.bucket(Bucket::Reruns).join(format!("{}-0", key("kept")));
@@ -73,7 +73,7 @@ pub(super) fn put_what_goes_and_what_stays(cache: &Cache) {
 
 pub(super) fn is_clean(cache: &Cache) -> bool {
     let layout = cache.layout();
-    let digest = crate::digest::Encoder::new("test").finish();
+    let digest = crate::digest::FieldHasher::new("test").finish();
     let is_empty = |folder: PathBuf| {
         fs::read_dir(folder)
             .is_ok_and(|listing| listing.flatten().all(|entry| entry.file_name() == "records"))
@@ -270,7 +270,7 @@ fn a_link_in_the_place_of_what_goes_is_removed_and_not_followed() {
     fs::write(outside.path().join("mine"), "mine").expect("writable");
     fs::create_dir_all(cache.layout().bucket(Bucket::Failed)).expect("writable");
     symlink(outside.path(), cache.layout().failed(&key("a"))).expect("writable");
-    symlink(outside.path(), cache.artifact(&crate::digest::Encoder::new("x").finish()))
+    symlink(outside.path(), cache.artifact(&crate::digest::FieldHasher::new("x").finish()))
         .expect("writable");
     clean(&cache, &[]).expect("writable");
     assert!(fs::symlink_metadata(cache.layout().failed(&key("a"))).is_err());
@@ -283,7 +283,7 @@ fn files_of_people_behind_a_bucket_stay() {
     let root = Root::new();
     let cache = root.cache();
     let outside = tempfile::tempdir().expect("a folder");
-    let digest = crate::digest::Encoder::new("x").finish();
+    let digest = crate::digest::FieldHasher::new("x").finish();
     let ours = [
         (Bucket::Quarantine, format!("{digest}-12")),
         (Bucket::Quarantine, format!("records/{}.json", key("a"))),

@@ -104,7 +104,7 @@ fn try_commit(
     });
     let tops = tops.collect::<anyhow::Result<Vec<_>>>()?;
     write(&claim.output(), &folders)?;
-    let execution = Execution {
+    let execution = ExecutionFacts {
         parts: parts(stage, inputs),
         stage: stage.to_owned(),
         experiment: "test".to_owned(),

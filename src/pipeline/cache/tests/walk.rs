@@ -107,7 +107,7 @@ fn some_links() -> Links {
 }
 
 fn some_digest(text: &str) -> Digest {
-    crate::digest::Encoder::new("test").text(text).finish()
+    crate::digest::FieldHasher::new("test").text(text).finish()
 }
 
 /// What is known of the file that says the version, as if it had been written long ago.
@@ -153,7 +153,7 @@ fn kept_reruns(cache: &Cache) -> Vec<Digest> {
 
 /// The name under which `left` is kept.
 fn left() -> Digest {
-    crate::digest::Encoder::new("left to jobs").bytes(b"left").finish()
+    crate::digest::FieldHasher::new("left to jobs").bytes(b"left").finish()
 }
 
 const COMMIT: Operation = Operation {

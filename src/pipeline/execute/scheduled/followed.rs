@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::super::job::{JobEnd, JobEvent};
-use super::super::spec::{JobSpec, Place};
+use super::super::spec::{JobPlace, JobSpec};
 use super::handed_over::HandedOver;
 use super::hold::{Reporter, Wish};
 use super::knowledge::{Knowledge, SOONEST};
@@ -149,7 +149,7 @@ impl Followed {
 
     /// The same, for whoever has that right.
     fn remove(&self, folder: &JobFolder) -> anyhow::Result<()> {
-        let place = Place::of_job(&folder.spec())?;
+        let place = JobPlace::of_job(&folder.spec())?;
         if place.is_some_and(|place| place.token == self.token()) {
             folder.remove()
         } else {
@@ -273,7 +273,7 @@ impl Followed {
             return Ok(None);
         }
         let Some(_lock) = cache.lock_job(&key)? else { return Ok(None) };
-        self.spec.place = Some(Place::new(&terms.name, requeue));
+        self.spec.place = Some(JobPlace::new(&terms.name, requeue));
         let spec = serde_json::to_vec(&self.spec)?;
         let Some(folder) = cache.begin_job(&key, &spec, self.spec.pins())? else {
             return Ok(None);
@@ -293,7 +293,7 @@ impl Followed {
     ) -> anyhow::Result<Option<JobEnd>> {
         // Whoever has this submits it right now.
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
-        let Some(place) = Place::of_job(&folder.spec())? else { return Ok(None) };
+        let Some(place) = JobPlace::of_job(&folder.spec())? else { return Ok(None) };
         let last = JobEnding::last(folder).filter(JobEnding::is_final);
         let spec = JobSpec::read(&folder.spec());
         let what = match (&spec, &last) {
@@ -389,7 +389,7 @@ impl Followed {
         let At::Made { folder } = &self.at else { return Ok(None) };
         let folder = folder.clone();
         let Some(lock) = cache.lock_job(&self.key())? else { return Ok(None) };
-        let place = Place::of_job(&folder.spec())?;
+        let place = JobPlace::of_job(&folder.spec())?;
         let is_ours = place.is_some_and(|place| place.token == self.token());
         // Another run has submitted it meanwhile, or has seen its end.
         if !is_ours || folder.submitted().is_some() {
@@ -455,7 +455,7 @@ impl Followed {
     ) -> anyhow::Result<Option<JobEnd>> {
         let (key, token, inherits) = (self.key(), self.token(), self.inherits());
         let At::Submitted(job) = &mut self.at else { return Ok(None) };
-        match Place::of_job(&job.folder.spec()) {
+        match JobPlace::of_job(&job.folder.spec()) {
             Ok(Some(place)) if place.token == token => job.removed = None,
             // Another run has seen its end, and made another one.
             Ok(Some(_)) => {

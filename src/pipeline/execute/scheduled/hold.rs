@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 use pipeline_stages::message::Event;
 
-use super::super::executor::Report;
+use super::super::executor::JobReport;
 use super::super::handle::{Handle, Kill, Waker};
 use super::super::job::{JobEnd, JobEvent};
 
@@ -31,19 +31,19 @@ impl Wish {
 
 /// A hold on a job.
 pub(super) struct Remote {
-    pub(super) reports: Receiver<Report>,
+    pub(super) reports: Receiver<JobReport>,
     pub(super) wish: Wish,
 }
 
-impl Handle<Report> for Remote {
-    fn poll(&mut self) -> Option<Report> {
+impl Handle<JobReport> for Remote {
+    fn poll(&mut self) -> Option<JobReport> {
         match self.reports.try_recv() {
             Ok(report) => Some(report),
             Err(TryRecvError::Empty) => None,
             // Its end was the last one; there is nobody who could report another.
             Err(TryRecvError::Disconnected) => {
                 let message = "internal error: the thread of its executor panicked";
-                Some(Report::End(JobEnd::failed(message)))
+                Some(JobReport::End(JobEnd::failed(message)))
             }
         }
     }
@@ -59,13 +59,13 @@ impl Handle<Report> for Remote {
 
 /// Whom a job is reported to.
 pub(super) struct Reporter {
-    pub(super) sender: Sender<Report>,
+    pub(super) sender: Sender<JobReport>,
     pub(super) waker: Waker,
 }
 
 impl Reporter {
     pub(super) fn event(&self, event: JobEvent) {
-        let _ = self.sender.send(Report::Event(event));
+        let _ = self.sender.send(JobReport::Event(event));
         self.waker.wake();
     }
 
@@ -74,7 +74,7 @@ impl Reporter {
     }
 
     pub(super) fn end(&self, end: JobEnd) {
-        let _ = self.sender.send(Report::End(end));
+        let _ = self.sender.send(JobReport::End(end));
         self.waker.wake();
     }
 }

@@ -30,7 +30,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use anyhow::{anyhow, bail};
 
-use super::executor::{Executor, Report};
+use super::executor::{Executor, JobReport};
 use super::handle::{Handle, Waker, spawn};
 use super::spec::JobSpec;
 use crate::cache::Cache;
@@ -91,7 +91,7 @@ impl Scheduled {
 }
 
 impl Executor for Scheduled {
-    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<Report>>> {
+    fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<JobReport>>> {
         let (sender, reports) = channel();
         let wish = Wish::default();
         let reporter = Reporter { sender, waker: self.waker.clone() };

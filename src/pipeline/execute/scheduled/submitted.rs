@@ -319,7 +319,7 @@ mod tests {
 
     use pipeline_stages::message::{Progress, Unit};
 
-    use super::super::super::executor::Report;
+    use super::super::super::executor::JobReport;
     use super::super::super::handle::Waker;
     use super::super::scheduler::Cause;
     use super::*;
@@ -352,8 +352,8 @@ mod tests {
         let mut hear = || {
             submitted.hear(&reporter, 0);
             let events = reports.try_iter().map(|report| match report {
-                Report::Event(event) => event,
-                Report::End(_) => panic!("it has not ended"),
+                JobReport::Event(event) => event,
+                JobReport::End(_) => panic!("it has not ended"),
             });
             events.collect::<Vec<_>>()
         };

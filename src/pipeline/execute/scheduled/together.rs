@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use super::super::job::JobEnd;
-use super::super::spec::Place;
+use super::super::spec::JobPlace;
 use super::alike::Alike;
 use super::desk::{Desk, Width};
 use super::followed::Followed;
@@ -236,7 +236,7 @@ impl Desk {
         let (first, scheduler) = (&self.jobs[members[0].place], &self.scheduler);
         let array = scheduler.arrays().filter(|_| members.len() > 1);
         let token = match array {
-            Some(_) => Place::new(name, None).token,
+            Some(_) => JobPlace::new(name, None).token,
             None => first.token(),
         };
         let jobs = members.iter().map(|Member { place, folder, .. }| {

@@ -45,14 +45,14 @@ pub(super) struct Axis<'t, 'i> {
     pub(super) name: &'t str,
     /// Where its name is.
     pub(super) span: Span,
-    pub(super) values: Vec<AxisValue<'t, 'i>>,
+    pub(super) values: Vec<AxisEntry<'t, 'i>>,
     /// Whether it is from the command line: then an exclude may be about values that it does not have now.
     is_set: bool,
     places: HashMap<String, u32>,
 }
 
 /// A value of an axis.
-pub(super) struct AxisValue<'t, 'i> {
+pub(super) struct AxisEntry<'t, 'i> {
     /// As it is written in the name of an instance.
     pub(super) text: String,
     /// The value itself; of a named point, its name.
@@ -262,7 +262,7 @@ pub(super) fn read<'t, 'i>(
             continue;
         }
         let values = read_values(name, value, mistakes);
-        let place = |(place, value): (usize, &AxisValue<'_, '_>)| {
+        let place = |(place, value): (usize, &AxisEntry<'_, '_>)| {
             (canonical(&value.text).into_owned(), place as u32)
         };
         let places = values.iter().enumerate().map(place).collect();
@@ -321,8 +321,8 @@ fn read_values<'t, 'i>(
     name: &str,
     value: &'t Value<'i>,
     mistakes: &mut Vec<Mistake>,
-) -> Vec<AxisValue<'t, 'i>> {
-    let mut values: Vec<AxisValue<'t, 'i>> = Vec::new();
+) -> Vec<AxisEntry<'t, 'i>> {
+    let mut values: Vec<AxisEntry<'t, 'i>> = Vec::new();
     match value.get_ref() {
         DeValue::Array(items) => {
             for item in items {
@@ -341,7 +341,7 @@ fn read_values<'t, 'i>(
                 match scalar_text(item.get_ref()).ok_or_else(String::new).and_then(checked) {
                     Ok(text) => {
                         let (value, span) = (item.get_ref().clone(), item.span());
-                        values.push(AxisValue { text, value, span, fields: None });
+                        values.push(AxisEntry { text, value, span, fields: None });
                     }
                     Err(reason) => {
                         let title = match reason.as_str() {
@@ -383,7 +383,7 @@ fn read_values<'t, 'i>(
                             mistakes.push(Mistake::at(rest.span(), title).help(help));
                         }
                         let span = key.span();
-                        values.push(AxisValue { text, value, span, fields: Some(fields) });
+                        values.push(AxisEntry { text, value, span, fields: Some(fields) });
                     }
                     None => {
                         let title = format!(

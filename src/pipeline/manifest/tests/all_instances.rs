@@ -60,7 +60,7 @@ fn inputs_in_key(key_of: impl Fn(&str) -> &'static str) -> Vec<String> {
     let stage = manifest.stage(&"all".parse().expect("a name")).expect("a stage");
     let keys = keys(&text);
     let any: Vec<StageKey> = keys.values().copied().collect();
-    let digest = crate::digest::Encoder::new("test").finish();
+    let digest = crate::digest::FieldHasher::new("test").finish();
     let parts = key::parts(stage, &[], |input| match key_of(input.as_str()) {
         "missing" => InputResult::Missing,
         "unknown" => InputResult::Unknown,

@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 
 use super::super::Manifest;
 use super::{right, shown};
-use crate::digest::Encoder;
+use crate::digest::FieldHasher;
 use crate::graph::Graph;
 use crate::key::{self, InputResult, StageKey};
 use crate::stage_name::StageName;
@@ -119,7 +119,7 @@ pub(super) fn keys_of(manifest: &Manifest, graph: &Graph) -> BTreeMap<StageName,
         let result = |input: &StageName| match keys.get(input) {
             None => InputResult::Unknown,
             Some(key) => {
-                let digest = Encoder::new("test").text(&key.to_string()).finish();
+                let digest = FieldHasher::new("test").text(&key.to_string()).finish();
                 InputResult::Made { key: *key, digest }
             }
         };

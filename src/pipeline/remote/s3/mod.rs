@@ -21,7 +21,7 @@ use ureq::http::Response;
 
 use super::http::{SHORT_ANSWER, if_new, longest};
 use super::name::Name;
-use super::transport::{Content, Extent, Failure, Put, Remote};
+use super::transport::{Content, ContentTotals, Failure, Put, Remote};
 use crate::cache::on_threads;
 use crate::remote_address::S3Address;
 use client::{Client, Does, LONGEST_READ, Sent};
@@ -312,8 +312,8 @@ impl Remote for S3 {
         self.size_of(&self.key(name))
     }
 
-    fn count(&self, folder: &str) -> Result<Extent, Failure> {
-        let (mut extent, mut next) = (Extent::default(), None::<String>);
+    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+        let (mut totals, mut next) = (ContentTotals::default(), None::<String>);
         loop {
             let sent = self.client.send(Does::List, |client, credentials| {
                 let mut action = client.bucket().list_objects_v2(credentials);
@@ -327,13 +327,13 @@ impl Remote for S3 {
             let text = answer.text(MOST_ANSWER_BYTES)?;
             let listed = ListObjectsV2::parse_response(&text)
                 .map_err(|_| Failure::refused("its list of contents cannot be read"))?;
-            extent.count += listed.contents.len() as u64;
+            totals.count += listed.contents.len() as u64;
             // However much the server says.
             let sizes = listed.contents.iter().filter_map(|one| one.size);
-            extent.bytes = sizes.fold(extent.bytes, u64::saturating_add);
+            totals.bytes = sizes.fold(totals.bytes, u64::saturating_add);
             match listed.next_continuation_token.filter(|token| Some(token) != next.as_ref()) {
                 Some(token) => next = Some(token),
-                None => return Ok(extent),
+                None => return Ok(totals),
             }
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::name::{NEW, Name, new_name};
-use super::transport::{Content, Extent, Failure, Put, Remote};
+use super::transport::{Content, ContentTotals, Failure, Put, Remote};
 use crate::remote_address::SshAddress;
 use sftp::{Broken, Handle, Problem, Sftp};
 
@@ -225,8 +225,8 @@ impl Remote for Ssh {
         self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.stat(&path))))
     }
 
-    fn count(&self, folder: &str) -> Result<Extent, Failure> {
-        let mut extent = Extent::default();
+    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+        let mut totals = ContentTotals::default();
         let mut open = vec![self.path(folder)];
         while let Some(folder) = open.pop() {
             let entries = self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.list(&folder))))?;
@@ -235,13 +235,13 @@ impl Remote for Ssh {
                     true => open.push(format!("{folder}/{}", entry.name)),
                     false if entry.name.starts_with(NEW) => {}
                     false => {
-                        extent.count += 1;
-                        extent.bytes += entry.bytes;
+                        totals.count += 1;
+                        totals.bytes += entry.bytes;
                     }
                 }
             }
         }
-        Ok(extent)
+        Ok(totals)
     }
 }
 

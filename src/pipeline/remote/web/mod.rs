@@ -17,7 +17,7 @@ use ureq::http::HeaderValue;
 
 use super::http::{Answer, Headers, SHORT_ANSWER, Server, if_new, longest, longest_copy};
 use super::name::{Name, RECORDS, new_name};
-use super::transport::{Content, Download, Extent, Failure, Put, Remote, in_part};
+use super::transport::{Content, ContentTotals, Download, Failure, Put, Remote, in_part};
 use crate::remote_address::WebAddress;
 use client::Client;
 
@@ -295,7 +295,7 @@ impl Remote for Web {
         Ok(!self.moves_files()?)
     }
 
-    fn count(&self, _: &str) -> Result<Extent, Failure> {
+    fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
         Err(Failure::refused(
             "a server on the web has no list of its files: leave out --size".to_owned(),
         ))

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::digest::Encoder;
+use crate::digest::FieldHasher;
 
 /// The most entries of a request (MAX_METRICS_PER_BATCH and MAX_PARAMS_TAGS_PER_BATCH in mlflow/utils/validation.py).
 const MOST_METRICS: usize = 1000;
@@ -75,7 +75,7 @@ pub(super) fn names<'t>(texts: impl IntoIterator<Item = &'t str>) -> HashMap<&'t
         if plain == text || uses.get(&plain) == Some(&1) {
             return (text, plain);
         }
-        let hash = &Encoder::new("mlflow name").text(text).finish().to_string()[..8];
+        let hash = &FieldHasher::new("mlflow name").text(text).finish().to_string()[..8];
         (text, format!("{}-{hash}", shortened_name(&plain, LONGEST_NAME - hash.len() - 1)))
     };
     texts.into_iter().map(distinct).collect()

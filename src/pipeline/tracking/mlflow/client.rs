@@ -41,8 +41,8 @@ pub(super) struct Client {
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) kind: FailureKind,
+pub(super) struct RequestFailure {
+    pub(super) kind: RequestFailureKind,
     /// In words.
     pub(super) reason: String,
     /// MLflow's name for it: `RESOURCE_ALREADY_EXISTS`.
@@ -50,7 +50,7 @@ pub(super) struct Failure {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FailureKind {
+pub(super) enum RequestFailureKind {
     /// The server does not answer. Another try may succeed.
     Unreachable,
     /// The server has no time for it. Another try may succeed.
@@ -65,27 +65,27 @@ pub(super) enum FailureKind {
     ForAll,
 }
 
-impl Failure {
+impl RequestFailure {
     /// Whether other requests to the server may succeed now.
     pub(super) fn is_of_one_request(&self) -> bool {
         match self.kind {
-            FailureKind::Busy
-            | FailureKind::Faulty
-            | FailureKind::Content
-            | FailureKind::Lasting => true,
-            FailureKind::Unreachable | FailureKind::ForAll => false,
+            RequestFailureKind::Busy
+            | RequestFailureKind::Faulty
+            | RequestFailureKind::Content
+            | RequestFailureKind::Lasting => true,
+            RequestFailureKind::Unreachable | RequestFailureKind::ForAll => false,
         }
     }
 
-    pub(super) fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+    pub(super) fn new(kind: RequestFailureKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), code: String::new() }
     }
 }
 
 impl Client {
     /// A client of this server, with the login of the environment.
-    pub(super) fn new(server: &WebUrl) -> Result<Self, Failure> {
-        let for_all = |reason: String| Failure::new(FailureKind::ForAll, reason);
+    pub(super) fn new(server: &WebUrl) -> Result<Self, RequestFailure> {
+        let for_all = |reason: String| RequestFailure::new(RequestFailureKind::ForAll, reason);
         let tls = tls_config().map_err(|error| for_all(format!("{error:#}")))?;
         let proxy = proxy_for(server).map_err(|error| for_all(format!("{error:#}")))?;
         let config = Agent::config_builder()
@@ -109,7 +109,7 @@ impl Client {
         path: &str,
         query: (&str, &str),
         limit: Duration,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, RequestFailure> {
         let request = self.agent.get(self.url(path)).query(query.0, query.1);
         let request = match &self.login {
             Some(login) => request.header("authorization", login),
@@ -120,7 +120,12 @@ impl Client {
     }
 
     /// Sends an object, and returns what the server answers.
-    pub(super) fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Value, Failure> {
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<Value, RequestFailure> {
         let request = ureq::http::Request::post(self.url(path))
             .header("content-type", "application/json")
             .body(body.to_string().into_bytes());
@@ -128,7 +133,12 @@ impl Client {
     }
 
     /// Stores a file.
-    pub(super) fn put(&self, path: &str, bytes: Vec<u8>, limit: Duration) -> Result<(), Failure> {
+    pub(super) fn put(
+        &self,
+        path: &str,
+        bytes: Vec<u8>,
+        limit: Duration,
+    ) -> Result<(), RequestFailure> {
         let request = ureq::http::Request::put(self.url(path))
             .header("content-type", "application/octet-stream")
             // A server that fails before it has read a file closes the connection: the next request must not use it.
@@ -145,9 +155,9 @@ impl Client {
         &self,
         request: ureq::http::Result<ureq::http::Request<Vec<u8>>>,
         limit: Duration,
-    ) -> Result<Value, Failure> {
-        let mut request =
-            request.map_err(|error| Failure::new(FailureKind::Lasting, error.to_string()))?;
+    ) -> Result<Value, RequestFailure> {
+        let mut request = request
+            .map_err(|error| RequestFailure::new(RequestFailureKind::Lasting, error.to_string()))?;
         if let Some(login) = &self.login {
             request.headers_mut().insert("authorization", login.clone());
         }
@@ -155,7 +165,10 @@ impl Client {
         self.answer(request.run())
     }
 
-    fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
+    fn answer(
+        &self,
+        response: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Value, RequestFailure> {
         let mut response = response.map_err(|error| self.describe_start(&error))?;
         let status = response.status().as_u16();
         if matches!(status, 300..=399) {
@@ -165,7 +178,7 @@ impl Client {
                 "the server redirects to '{}': write the address that it really has",
                 masked(&location)
             );
-            return Err(Failure::new(FailureKind::ForAll, reason));
+            return Err(RequestFailure::new(RequestFailureKind::ForAll, reason));
         }
         let body = response.body_mut().with_config().limit(MOST_BYTES).lossy_utf8(true);
         let text = body.read_to_string().map_err(|error| describe(&error))?;
@@ -173,12 +186,12 @@ impl Client {
     }
 
     /// What a failure before the answer means.
-    fn describe_start(&self, error: &ureq::Error) -> Failure {
+    fn describe_start(&self, error: &ureq::Error) -> RequestFailure {
         match self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
             Some(failure) if failure.is_lasting => {
-                Failure::new(FailureKind::ForAll, failure.reason)
+                RequestFailure::new(RequestFailureKind::ForAll, failure.reason)
             }
-            Some(failure) => Failure::new(FailureKind::Unreachable, failure.reason),
+            Some(failure) => RequestFailure::new(RequestFailureKind::Unreachable, failure.reason),
             None => describe(error),
         }
     }
@@ -218,14 +231,19 @@ fn login(
 }
 
 /// What an answer means.
-fn read_answer(status: u16, text: &str, has_login: bool, hint: &str) -> Result<Value, Failure> {
+fn read_answer(
+    status: u16,
+    text: &str,
+    has_login: bool,
+    hint: &str,
+) -> Result<Value, RequestFailure> {
     let value: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
     if matches!(status, 200..=299) {
         // An artifact is answered with an object, too; an empty answer is one.
         let empty = text.trim().is_empty().then(|| Value::Object(Default::default()));
         return value.or(empty).ok_or_else(|| {
-            Failure::new(
-                FailureKind::ForAll,
+            RequestFailure::new(
+                RequestFailureKind::ForAll,
                 "the answer is not that of MLflow: is the address right?",
             )
         });
@@ -236,7 +254,7 @@ fn read_answer(status: u16, text: &str, has_login: bool, hint: &str) -> Result<V
     let message = if message.is_empty() { message } else { format!(": {message}") };
     let code = of_error("error_code").unwrap_or_default().to_owned();
     let (kind, reason) = match status {
-        401 => (FailureKind::ForAll, format!("access denied (status 401{message}); {hint}")),
+        401 => (RequestFailureKind::ForAll, format!("access denied (status 401{message}); {hint}")),
         403 => {
             let hint = match has_login {
                 true => "may this user write to the experiment?",
@@ -244,46 +262,53 @@ fn read_answer(status: u16, text: &str, has_login: bool, hint: &str) -> Result<V
                     "does it need a login, or does it not know this host name (--allowed-hosts)?"
                 }
             };
-            (FailureKind::ForAll, format!("access denied (status 403{message}); {hint}"))
+            (RequestFailureKind::ForAll, format!("access denied (status 403{message}); {hint}"))
         }
         404 if value.is_none() => (
-            FailureKind::ForAll,
+            RequestFailureKind::ForAll,
             "status 404: MLflow is not at this address, or it is too old".to_owned(),
         ),
-        408 | 425 | 429 | 502 | 503 | 504 => {
-            (FailureKind::Busy, format!("the server is not available (status {status}{message})"))
+        408 | 425 | 429 | 502 | 503 | 504 => (
+            RequestFailureKind::Busy,
+            format!("the server is not available (status {status}{message})"),
+        ),
+        500..=599 => {
+            (RequestFailureKind::Faulty, format!("the server failed (status {status}{message})"))
         }
-        500..=599 => (FailureKind::Faulty, format!("the server failed (status {status}{message})")),
-        400 | 413 | 414 | 415 | 422 => {
-            (FailureKind::Content, format!("the server refused it (status {status}{message})"))
-        }
-        _ => (FailureKind::Lasting, format!("the server refused it (status {status}{message})")),
+        400 | 413 | 414 | 415 | 422 => (
+            RequestFailureKind::Content,
+            format!("the server refused it (status {status}{message})"),
+        ),
+        _ => (
+            RequestFailureKind::Lasting,
+            format!("the server refused it (status {status}{message})"),
+        ),
     };
-    Err(Failure { kind, reason, code })
+    Err(RequestFailure { kind, reason, code })
 }
 
-fn describe(error: &ureq::Error) -> Failure {
+fn describe(error: &ureq::Error) -> RequestFailure {
     let (kind, reason) = match error {
         // An invalid certificate: another try does not help.
         ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-            (FailureKind::ForAll, format!("no secure connection: {error}"))
+            (RequestFailureKind::ForAll, format!("no secure connection: {error}"))
         }
         ureq::Error::Io(error) => {
-            (FailureKind::Unreachable, format!("the connection failed: {error}"))
+            (RequestFailureKind::Unreachable, format!("the connection failed: {error}"))
         }
         ureq::Error::Timeout(_) => {
-            (FailureKind::Unreachable, "the server did not answer in time".to_owned())
+            (RequestFailureKind::Unreachable, "the server did not answer in time".to_owned())
         }
         ureq::Error::HostNotFound => (
-            FailureKind::Unreachable,
+            RequestFailureKind::Unreachable,
             "the host was not found, or the network is not available".to_owned(),
         ),
         error @ (ureq::Error::ConnectionFailed
         | ureq::Error::Protocol(_)
-        | ureq::Error::BodyStalled) => (FailureKind::Unreachable, error.to_string()),
-        error => (FailureKind::Lasting, error.to_string()),
+        | ureq::Error::BodyStalled) => (RequestFailureKind::Unreachable, error.to_string()),
+        error => (RequestFailureKind::Lasting, error.to_string()),
     };
-    Failure::new(kind, reason)
+    RequestFailure::new(kind, reason)
 }
 
 #[cfg(test)]
@@ -321,18 +346,18 @@ mod tests {
     fn what_answers_mean() {
         let exists = r#"{"error_code": "RESOURCE_ALREADY_EXISTS", "message": "It exists\nmore"}"#;
         for (status, text, kind, words) in [
-            (400, exists, FailureKind::Content, "(status 400: It exists)"),
-            (404, exists, FailureKind::Lasting, "status 404"),
-            (405, "", FailureKind::Lasting, "status 405"),
-            (413, "", FailureKind::Content, "status 413"),
-            (404, "<html>", FailureKind::ForAll, "not at this address"),
-            (401, "You are not", FailureKind::ForAll, "(status 401); the hint"),
-            (403, "", FailureKind::ForAll, "--allowed-hosts"),
-            (429, "", FailureKind::Busy, "status 429"),
-            (503, "", FailureKind::Busy, "status 503"),
-            (500, "{}", FailureKind::Faulty, "status 500"),
-            (507, "{}", FailureKind::Faulty, "status 507"),
-            (200, "<html>", FailureKind::ForAll, "not that of MLflow"),
+            (400, exists, RequestFailureKind::Content, "(status 400: It exists)"),
+            (404, exists, RequestFailureKind::Lasting, "status 404"),
+            (405, "", RequestFailureKind::Lasting, "status 405"),
+            (413, "", RequestFailureKind::Content, "status 413"),
+            (404, "<html>", RequestFailureKind::ForAll, "not at this address"),
+            (401, "You are not", RequestFailureKind::ForAll, "(status 401); the hint"),
+            (403, "", RequestFailureKind::ForAll, "--allowed-hosts"),
+            (429, "", RequestFailureKind::Busy, "status 429"),
+            (503, "", RequestFailureKind::Busy, "status 503"),
+            (500, "{}", RequestFailureKind::Faulty, "status 500"),
+            (507, "{}", RequestFailureKind::Faulty, "status 507"),
+            (200, "<html>", RequestFailureKind::ForAll, "not that of MLflow"),
         ] {
             let failure = read_answer(status, text, false, "the hint").expect_err("a failure");
             assert_eq!(failure.kind, kind, "{status} {text}: {failure:?}");

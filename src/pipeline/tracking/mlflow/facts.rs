@@ -4,7 +4,7 @@ use pipeline_stages::url::blanked;
 
 use super::body::Words;
 use super::server::{ARTIFACT, CACHE, KEY};
-use crate::digest::Encoder;
+use crate::digest::FieldHasher;
 use crate::history::Commit;
 use crate::key::KeyPart;
 use crate::stage_name::StageName;
@@ -28,7 +28,7 @@ impl Facts {
         let root = scene.cache.layout().root();
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let cache =
-            Encoder::new("pipeline cache").text(&host).text(&root.to_string_lossy()).finish();
+            FieldHasher::new("pipeline cache").text(&host).text(&root.to_string_lossy()).finish();
         Self {
             experiment: scene.experiment.to_owned(),
             manifest: scene.manifest.clone(),

@@ -28,9 +28,9 @@ use crate::progress::Reporter;
 use crate::stage_name::StageName;
 use crate::visible;
 use body::Words;
-use client::Failure;
+use client::RequestFailure;
 use facts::Facts;
-use queue::{Ended, Message, Queue, Undelivered};
+use queue::{Ended, Queue, StageUpdate, Undelivered};
 use sender::Sender;
 use server::{Files, NewRun, Server};
 
@@ -42,7 +42,7 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Mlflow {
     address: WebUrl,
     /// The server, or why nothing can be sent to it.
-    server: Result<Server, Failure>,
+    server: Result<Server, RequestFailure>,
     facts: Facts,
     cache: Arc<Cache>,
     /// The manifest and the files that it includes.
@@ -103,14 +103,14 @@ impl Tracker for Mlflow {
         server.finish(&mut run, result, tags)?;
         let mut files = Files::new(run, result);
         // The numbers have arrived: others can arrive too.
-        let not_sent = |Failure { reason, .. }| NotSent { reason, is_for_all: false };
+        let not_sent = |RequestFailure { reason, .. }| NotSent { reason, is_for_all: false };
         while !server.put_next(&mut files).map_err(not_sent)? {}
         Ok(Sent::Now { left_out: files.refused })
     }
 }
 
-impl From<Failure> for NotSent {
-    fn from(failure: Failure) -> Self {
+impl From<RequestFailure> for NotSent {
+    fn from(failure: RequestFailure) -> Self {
         Self { is_for_all: !failure.is_of_one_request(), reason: failure.reason }
     }
 }
@@ -129,8 +129,8 @@ struct Live {
 }
 
 impl Live {
-    fn add(&mut self, message: Message, is_wanted: bool) {
-        self.queue.add(message, is_wanted);
+    fn add(&mut self, update: StageUpdate, is_wanted: bool) {
+        self.queue.add(update, is_wanted);
         let Some(sender) = self.idle.take() else { return };
         let thread = std::thread::Builder::new().name("mlflow".to_owned());
         if let Err(error) = thread.spawn(move || sender.run()) {
@@ -141,7 +141,7 @@ impl Live {
 
     fn end(&mut self, stage: &StageName, ended: Ended) {
         if let Some(is_wanted) = self.wanted.remove(stage) {
-            self.add(Message::End { stage: stage.clone(), ended, at: now() }, is_wanted);
+            self.add(StageUpdate::End { stage: stage.clone(), ended, at: now() }, is_wanted);
         }
     }
 
@@ -194,7 +194,7 @@ impl Reporter for Live {
                 self.wanted.insert(stage.clone(), is_wanted);
                 let setup = Box::new(setup.clone());
                 let start =
-                    Message::Start { stage: stage.clone(), key: *key, kind, setup, at: now() };
+                    StageUpdate::Start { stage: stage.clone(), key: *key, kind, setup, at: now() };
                 self.add(start, is_wanted);
             }
             RunEvent::Measured { stage, measured } => {
@@ -203,7 +203,7 @@ impl Reporter for Live {
                     let (name, step, value) =
                         (measured.name.clone(), measured.step, measured.value);
                     self.add(
-                        Message::Value { stage: stage.clone(), name, step, value, at: now() },
+                        StageUpdate::Value { stage: stage.clone(), name, step, value, at: now() },
                         true,
                     );
                 }

@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// What happened to a stage.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum StageUpdate {
     Start {
         stage: StageName,
         key: StageKey,
@@ -50,7 +50,7 @@ pub(super) enum Ended {
     Without { status: &'static str, tags: Words },
 }
 
-/// Messages on their way.
+/// Updates on their way.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -59,7 +59,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    messages: Vec<Message>,
+    updates: Vec<StageUpdate>,
     /// How many of them are values.
     values: usize,
     /// Values that had no room.
@@ -87,9 +87,9 @@ pub(super) struct Undelivered {
 }
 
 impl State {
-    fn take(&mut self) -> Vec<Message> {
+    fn take(&mut self) -> Vec<StageUpdate> {
         self.values = 0;
-        std::mem::take(&mut self.messages)
+        std::mem::take(&mut self.updates)
     }
 }
 
@@ -99,11 +99,11 @@ impl Queue {
     }
 
     /// Adds what happened. Of a stage that `is_wanted`, a delivery is expected.
-    pub(super) fn add(&self, message: Message, is_wanted: bool) {
+    pub(super) fn add(&self, update: StageUpdate, is_wanted: bool) {
         let mut state = self.state();
-        let stage = match &message {
-            Message::Start { stage, .. } | Message::End { stage, .. } => stage,
-            Message::Value { stage, .. } => {
+        let stage = match &update {
+            StageUpdate::Start { stage, .. } | StageUpdate::End { stage, .. } => stage,
+            StageUpdate::Value { stage, .. } => {
                 if state.values >= MOST_VALUES && !state.is_done {
                     state.dropped += 1;
                 }
@@ -118,25 +118,25 @@ impl Queue {
             let stage = stage.clone();
             state.open.insert(stage);
         }
-        state.messages.push(message);
+        state.updates.push(update);
         drop(state);
         self.changed.notify_all();
     }
 
-    /// Waits for messages, and takes them all. `None` when the run has ended and there are no more.
-    pub(super) fn take(&self) -> Option<Vec<Message>> {
+    /// Waits for updates, and takes them all. `None` when the run has ended and there are no more.
+    pub(super) fn take(&self) -> Option<Vec<StageUpdate>> {
         let mut state = self.state();
-        while state.messages.is_empty() && state.deadline.is_none() {
+        while state.updates.is_empty() && state.deadline.is_none() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.messages.is_empty() {
+        if state.updates.is_empty() {
             return None;
         }
         Some(state.take())
     }
 
-    /// Takes the messages that wait now.
-    pub(super) fn take_now(&self) -> Vec<Message> {
+    /// Takes the updates that wait now.
+    pub(super) fn take_now(&self) -> Vec<StageUpdate> {
         self.state().take()
     }
 
@@ -215,9 +215,9 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn value(step: u64) -> Message {
+    fn value(step: u64) -> StageUpdate {
         let stage = "a".parse().expect("a name");
-        Message::Value { stage, name: "loss".to_owned(), step, value: 1.0, at: 0 }
+        StageUpdate::Value { stage, name: "loss".to_owned(), step, value: 1.0, at: 0 }
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let undelivered = queue.finish(Duration::from_millis(1), || false).expect("something");
         assert_eq!((undelivered.stages, undelivered.values), (1, 7));
         assert!(undelivered.reason.contains("in time"));
-        assert_eq!(queue.take().map(|messages| messages.len()), Some(MOST_VALUES));
+        assert_eq!(queue.take().map(|updates| updates.len()), Some(MOST_VALUES));
         assert!(queue.take().is_none(), "the run has ended");
         queue.delivered(&"a".parse().expect("a name"));
         queue.done();

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::{self, Metric};
-use super::client::{Failure, FailureKind, REQUEST};
+use super::client::{REQUEST, RequestFailure, RequestFailureKind};
 use super::facts::Facts;
-use super::queue::{Ended, Message, Queue};
+use super::queue::{Ended, Queue, StageUpdate};
 use super::server::{Files, NewRun, OpenRun, Server};
 use crate::cache::Cache;
 use crate::history::Commit;
@@ -26,7 +26,7 @@ const MOST_TRIES: u32 = 3;
 const LAST_TRIES: u32 = 3;
 const LAST_WAIT: Duration = Duration::from_millis(300);
 
-/// Sends messages.
+/// Sends updates.
 pub(super) struct Sender {
     queue: Arc<Queue>,
     server: Server,
@@ -98,15 +98,15 @@ impl Sender {
     /// Sends until the run has ended.
     pub(super) fn run(mut self) {
         loop {
-            let messages = match self.files.is_empty() {
+            let updates = match self.files.is_empty() {
                 true => match self.queue.take() {
-                    Some(messages) => messages,
+                    Some(updates) => updates,
                     None => break,
                 },
                 false => self.queue.take_now(),
             };
-            for message in messages {
-                self.handle(message);
+            for update in updates {
+                self.handle(update);
             }
             let stages: Vec<StageName> = self.stages.keys().cloned().collect();
             for stage in stages {
@@ -119,9 +119,9 @@ impl Sender {
         self.queue.done();
     }
 
-    fn handle(&mut self, message: Message) {
-        match message {
-            Message::Start { stage, key, kind, setup, at } => {
+    fn handle(&mut self, update: StageUpdate) {
+        match update {
+            StageUpdate::Start { stage, key, kind, setup, at } => {
                 let seed = setup.seed;
                 let parameters = parameters_in_words(&stage, seed, setup.parameters.iter());
                 let start = Start { key, kind, parameters, at };
@@ -137,12 +137,12 @@ impl Sender {
                     self.open(&stage);
                 }
             }
-            Message::Value { stage, name, step, value, at } => {
+            StageUpdate::Value { stage, name, step, value, at } => {
                 if let Some(open) = self.stages.get_mut(&stage) {
                     open.metrics.push(Metric { name: body::name(&name), step, value, at });
                 }
             }
-            Message::End { stage, ended, at } => {
+            StageUpdate::End { stage, ended, at } => {
                 self.send_values(&stage);
                 // The server may have recovered.
                 if let Some(open) = self.stages.get_mut(&stage)
@@ -230,7 +230,7 @@ impl Sender {
                 }
                 None => {
                     let reason = "the result is no longer in the cache";
-                    Err(Failure::new(FailureKind::Lasting, reason))
+                    Err(RequestFailure::new(RequestFailureKind::Lasting, reason))
                 }
             },
             Ended::Without { status, tags } => {
@@ -271,9 +271,11 @@ impl Sender {
         };
         self.queue.set_failure(Some(&failure.reason));
         let counts = match failure.kind {
-            FailureKind::Unreachable | FailureKind::Busy => deadline.is_some(),
-            FailureKind::Faulty => true,
-            FailureKind::Content | FailureKind::Lasting | FailureKind::ForAll => {
+            RequestFailureKind::Unreachable | RequestFailureKind::Busy => deadline.is_some(),
+            RequestFailureKind::Faulty => true,
+            RequestFailureKind::Content
+            | RequestFailureKind::Lasting
+            | RequestFailureKind::ForAll => {
                 next.tries = MOST_TRIES;
                 true
             }
@@ -295,8 +297,8 @@ impl Sender {
     fn persist<T>(
         queue: &Queue,
         server: &mut Server,
-        mut send: impl FnMut(&mut Server) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        mut send: impl FnMut(&mut Server) -> Result<T, RequestFailure>,
+    ) -> Result<T, RequestFailure> {
         let (mut wait, mut tries, mut last_tries) = (FIRST_WAIT, 0, 0);
         loop {
             server.set_limit(limit(queue.deadline()));
@@ -309,12 +311,12 @@ impl Sender {
             };
             queue.set_failure(Some(&failure.reason));
             match failure.kind {
-                FailureKind::Unreachable | FailureKind::Busy => {}
-                FailureKind::Faulty if tries + 1 < MOST_TRIES => tries += 1,
-                FailureKind::Faulty
-                | FailureKind::Content
-                | FailureKind::Lasting
-                | FailureKind::ForAll => return Err(failure),
+                RequestFailureKind::Unreachable | RequestFailureKind::Busy => {}
+                RequestFailureKind::Faulty if tries + 1 < MOST_TRIES => tries += 1,
+                RequestFailureKind::Faulty
+                | RequestFailureKind::Content
+                | RequestFailureKind::Lasting
+                | RequestFailureKind::ForAll => return Err(failure),
             }
             match queue.deadline() {
                 None => {
@@ -333,7 +335,7 @@ impl Sender {
     }
 
     /// Something of this stage did not arrive, or nothing more will.
-    fn failed(&mut self, stage: &StageName, failure: &Failure) {
+    fn failed(&mut self, stage: &StageName, failure: &RequestFailure) {
         self.queue.set_refusal(&failure.reason);
         // One of no answer that could pass has not, and the run has ended.
         if !failure.is_of_one_request() {

@@ -11,7 +11,7 @@ use pipeline_stages::url::WebUrl;
 use serde_json::{Value, json};
 
 use super::body::{self, Metric, Words};
-use super::client::{Client, Failure, FailureKind, REQUEST};
+use super::client::{Client, REQUEST, RequestFailure, RequestFailureKind};
 use crate::tracking::result::StageResult;
 
 /// The tag that has the key of the stage.
@@ -45,7 +45,7 @@ pub(super) struct OpenRun {
     /// The last value of each metric: its step, and when it was measured.
     last: HashMap<String, (u64, u64)>,
     /// Why some of what it was begun with did not arrive. A result brings it again.
-    refusal: Option<Failure>,
+    refusal: Option<RequestFailure>,
 }
 
 /// The files of a result on their way.
@@ -81,7 +81,7 @@ enum Found {
 }
 
 impl Server {
-    pub(super) fn new(server: &WebUrl, experiment: &str) -> Result<Self, Failure> {
+    pub(super) fn new(server: &WebUrl, experiment: &str) -> Result<Self, RequestFailure> {
         let client = Client::new(server)?;
         Ok(Self { client, name: experiment.to_owned(), experiment: None, limit: REQUEST })
     }
@@ -91,12 +91,12 @@ impl Server {
         self.limit = limit;
     }
 
-    fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    fn post(&self, path: &str, body: &Value) -> Result<Value, RequestFailure> {
         self.client.post(&format!("mlflow/{path}"), body, self.limit)
     }
 
     /// The number of the experiment, which is made if there is none of its name.
-    fn experiment(&mut self) -> Result<String, Failure> {
+    fn experiment(&mut self) -> Result<String, RequestFailure> {
         if let Some(known) = &self.experiment {
             return Ok(known.clone());
         }
@@ -115,7 +115,7 @@ impl Server {
         Ok(found)
     }
 
-    fn experiment_by_name(&self) -> Result<Option<String>, Failure> {
+    fn experiment_by_name(&self) -> Result<Option<String>, RequestFailure> {
         let path = "mlflow/experiments/get-by-name";
         match self.client.get(path, ("experiment_name", &self.name), self.limit) {
             Ok(found) => {
@@ -127,7 +127,7 @@ impl Server {
                          delete it for good (mlflow gc), or rename the experiment in the manifest",
                         self.name
                     );
-                    return Err(Failure::new(FailureKind::ForAll, reason));
+                    return Err(RequestFailure::new(RequestFailureKind::ForAll, reason));
                 }
                 Ok(Some(id))
             }
@@ -137,7 +137,7 @@ impl Server {
     }
 
     /// Looks for the runs of a key.
-    fn find(&mut self, new: &NewRun<'_>) -> Result<Found, Failure> {
+    fn find(&mut self, new: &NewRun<'_>) -> Result<Found, RequestFailure> {
         let experiment = self.experiment()?;
         let found = self.post("runs/search", &body::search(&experiment, KEY, &new.key))?;
         let runs = found.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -146,7 +146,7 @@ impl Server {
 
     /// Continues the incomplete run of a key, or begins a new one. Repeated after a failure, it does not make two. `None` where
     /// the artifact has a complete run.
-    pub(super) fn open(&mut self, new: &NewRun<'_>) -> Result<Option<OpenRun>, Failure> {
+    pub(super) fn open(&mut self, new: &NewRun<'_>) -> Result<Option<OpenRun>, RequestFailure> {
         let mut run = match self.find(new)? {
             Found::Complete => return Ok(None),
             Found::Incomplete(run) => {
@@ -175,7 +175,7 @@ impl Server {
     }
 
     /// Sends all this. A request that the server refuses does not hold up the others.
-    fn log(&self, run: &OpenRun, parameters: &Words, tags: &Words) -> Result<(), Failure> {
+    fn log(&self, run: &OpenRun, parameters: &Words, tags: &Words) -> Result<(), RequestFailure> {
         let mut refusal = None;
         for request in body::words_requests(&run.id, parameters, tags) {
             later(self.post("runs/log-batch", &request).map(drop), &mut refusal)?;
@@ -185,7 +185,11 @@ impl Server {
 
     /// Sends these values. A request that the server refuses holds up only later values of the metrics in it: what a run has of a
     /// metric is everything up to its last step.
-    fn log_metrics(&self, run: &mut OpenRun, mut metrics: Vec<Metric>) -> Result<(), Failure> {
+    fn log_metrics(
+        &self,
+        run: &mut OpenRun,
+        mut metrics: Vec<Metric>,
+    ) -> Result<(), RequestFailure> {
         let mut refusal = None;
         while !metrics.is_empty() {
             let (request, count) = body::metrics_request(&run.id, &metrics);
@@ -206,17 +210,17 @@ impl Server {
     }
 
     /// Adds what was measured. What the run has already, from before it was interrupted, is left out.
-    pub(super) fn add(&self, run: &mut OpenRun, metrics: &[Metric]) -> Result<(), Failure> {
+    pub(super) fn add(&self, run: &mut OpenRun, metrics: &[Metric]) -> Result<(), RequestFailure> {
         let new: Vec<Metric> =
             metrics.iter().filter(|metric| run.is_new(metric)).cloned().collect();
         self.log_metrics(run, new)
     }
 
-    fn tag(&self, run: &OpenRun, tags: &Words) -> Result<(), Failure> {
+    fn tag(&self, run: &OpenRun, tags: &Words) -> Result<(), RequestFailure> {
         self.log(run, &Words::new(), tags)
     }
 
-    fn update(&self, run: &OpenRun, status: &str, end: Option<u64>) -> Result<(), Failure> {
+    fn update(&self, run: &OpenRun, status: &str, end: Option<u64>) -> Result<(), RequestFailure> {
         let mut request = json!({"run_id": run.id, "status": status});
         if let Some(end) = end {
             request["end_time"] = end.into();
@@ -231,7 +235,7 @@ impl Server {
         tags: &Words,
         status: &str,
         at: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let mut refusal = run.refusal.clone();
         later(self.tag(run, tags), &mut refusal)?;
         self.update(run, status, Some(at))?;
@@ -245,7 +249,7 @@ impl Server {
         run: &mut OpenRun,
         result: &StageResult,
         mut tags: Words,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let record = &result.record;
         // The end of that second: after what was measured in it.
         let at = record.finished.saturating_mul(1000).saturating_add(999);
@@ -281,13 +285,13 @@ impl Server {
 
     /// Sends the next of these files, and says last that the run is complete. Returns whether it is. A file that the server
     /// does not take, whoever sends it, is left out.
-    pub(super) fn put_next(&self, files: &mut Files) -> Result<bool, Failure> {
+    pub(super) fn put_next(&self, files: &mut Files) -> Result<bool, RequestFailure> {
         let Some((name, path)) = files.left.front() else {
             let complete = Words::from([(COMPLETE.to_owned(), "true".to_owned())]);
             return self.tag(&files.run, &complete).map(|()| true);
         };
         match self.put(&files.run, name, path) {
-            Err(Failure { kind: FailureKind::Content, reason, .. }) => {
+            Err(RequestFailure { kind: RequestFailureKind::Content, reason, .. }) => {
                 files.refused.push(format!("the file '{name}': {reason}"));
             }
             put => put?,
@@ -296,11 +300,11 @@ impl Server {
         Ok(false)
     }
 
-    fn put(&self, run: &OpenRun, name: &str, path: &Path) -> Result<(), Failure> {
+    fn put(&self, run: &OpenRun, name: &str, path: &Path) -> Result<(), RequestFailure> {
         let Some(place) = &run.artifacts else { return Ok(()) };
         let bytes = std::fs::read(path).map_err(|error| {
             let reason = format!("cannot read {}: {error}", path.display());
-            Failure::new(FailureKind::Lasting, reason)
+            RequestFailure::new(RequestFailureKind::Lasting, reason)
         })?;
         let path = format!("mlflow-artifacts/artifacts/{place}/{}", encoded(name));
         self.client.put(&path, bytes, self.limit)
@@ -316,7 +320,10 @@ impl Files {
 }
 
 /// Keeps the first failure of one request for later. Others are returned.
-fn later(sent: Result<(), Failure>, refusal: &mut Option<Failure>) -> Result<(), Failure> {
+fn later(
+    sent: Result<(), RequestFailure>,
+    refusal: &mut Option<RequestFailure>,
+) -> Result<(), RequestFailure> {
     match sent {
         Err(failure) if failure.is_of_one_request() => {
             refusal.get_or_insert(failure);
@@ -327,7 +334,7 @@ fn later(sent: Result<(), Failure>, refusal: &mut Option<Failure>) -> Result<(),
 }
 
 /// What these runs of a key, the newest first, mean for a new one.
-fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<Found, Failure> {
+fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<Found, RequestFailure> {
     let status = |run: &Value| text(run, &["info", "status"]).unwrap_or_default();
     let is_of_artifact =
         |run: &Value| tag(run, ARTIFACT).is_some() && tag(run, ARTIFACT) == new.artifact;
@@ -344,7 +351,7 @@ fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<Found, Failure> {
 }
 
 impl OpenRun {
-    fn read(run: &Value) -> Result<Self, Failure> {
+    fn read(run: &Value) -> Result<Self, RequestFailure> {
         let uri = text(run, &["info", "artifact_uri"]).unwrap_or_default();
         let list = |name: &str| {
             let list = run.get("data").and_then(|data| data.get(name)).and_then(Value::as_array);
@@ -418,11 +425,11 @@ fn encoded(name: &str) -> String {
 }
 
 /// A text in an answer.
-fn text(value: &Value, path: &[&str]) -> Result<String, Failure> {
+fn text(value: &Value, path: &[&str]) -> Result<String, RequestFailure> {
     let found = path.iter().try_fold(value, |value, name| value.get(name)).and_then(Value::as_str);
     found.map(str::to_owned).ok_or_else(|| {
         let reason = format!("the answer does not have '{}': is this MLflow?", path.join("."));
-        Failure::new(FailureKind::ForAll, reason)
+        RequestFailure::new(RequestFailureKind::ForAll, reason)
     })
 }
 

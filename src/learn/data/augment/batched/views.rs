@@ -64,7 +64,7 @@ impl DeviceViews {
         ensure!(indices.len() == views.len(), "there are not as many views as images");
         let longest = views.iter().map(|view| view.jitter.len()).max().unwrap_or(0);
         ensure!(longest <= PLACES, "a jitter has {longest} steps, more than one of each kind");
-        let plan = Plan::of(views, self.images.shape.channels);
+        let plan = ColourPlan::of(views, self.images.shape.channels);
         let numbers = self.numbers(indices, views, &plan)?;
         let mut images = self.resampled(&numbers)?;
         let (blends, shifts) = plan.upload(self.images.device)?;
@@ -83,7 +83,12 @@ impl DeviceViews {
 
     /// int64 [5,B], in the plan's order: the sample, the places of its two matrices, whether it is flipped; and where
     /// in the plan's order each view of the batch is.
-    fn numbers(&self, indices: &[u32], views: &[View], plan: &Plan) -> anyhow::Result<Tensor> {
+    fn numbers(
+        &self,
+        indices: &[u32],
+        views: &[View],
+        plan: &ColourPlan,
+    ) -> anyhow::Result<Tensor> {
         let mut rows: [Vec<i64>; 5] = Default::default();
         rows[4] = vec![0; views.len()];
         for (place, &index) in plan.order.iter().enumerate() {
@@ -117,7 +122,7 @@ impl DeviceViews {
 }
 
 /// What happens to the colours of a batch.
-struct Plan {
+struct ColourPlan {
     /// The views, sorted by where in its order each has the hue; those without one last.
     order: Vec<usize>,
     /// Per place, the run within the order whose hue moves there.
@@ -128,7 +133,7 @@ struct Plan {
     shifts: Vec<f32>,
 }
 
-impl Plan {
+impl ColourPlan {
     fn of(views: &[View], channels: usize) -> Self {
         let coloured = channels == 3;
         let hue_place = |index: &usize| {

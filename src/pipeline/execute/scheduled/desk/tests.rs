@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pipeline_stages::message::Event;
 
-use super::super::super::executor::Report;
+use super::super::super::executor::JobReport;
 use super::super::super::handle::Waker;
 use super::super::super::job::{JobEnd, JobEvent};
 use super::super::super::spec::JobSpec;
@@ -49,7 +49,7 @@ fn desk(
     most: Option<u32>,
     folder: &Path,
     stages: &[&str],
-) -> (Desk, Vec<(Wish, Receiver<Report>)>) {
+) -> (Desk, Vec<(Wish, Receiver<JobReport>)>) {
     let manifest = folder.join("experiment.toml");
     let stage = |name: &str| {
         format!("[stages.{name}]\nkind = \"command\"\nrun = [\"{name}\", \"${{n}}\"]\n")
@@ -116,7 +116,7 @@ fn a_job_that_becomes_unwanted_while_others_are_cancelled_is_cancelled_next() {
     desk.cancel();
     assert_eq!(*cancelled.lock().expect("one thread"), [["1"], ["2"]]);
     for (_, reports) in followers {
-        assert!(matches!(reports.try_iter().last(), Some(Report::End(JobEnd::Stopped))));
+        assert!(matches!(reports.try_iter().last(), Some(JobReport::End(JobEnd::Stopped))));
     }
 }
 
@@ -137,7 +137,7 @@ fn whoever_submits_new_jobs_alone_leaves_one_that_another_process_submits_and_tr
         if is_taken {
             made.set_submitted(b"{}").expect("writable");
             assert!(desk.step(0, &mut desk.room()));
-            assert!(matches!(followers[0].1.try_iter().last(), Some(Report::End(JobEnd::Left))));
+            assert!(matches!(followers[0].1.try_iter().last(), Some(JobReport::End(JobEnd::Left))));
         } else {
             made.remove().expect("writable");
             drop(makes);
@@ -548,13 +548,13 @@ fn a_scheduler_that_takes_nothing_is_spared_for_longer_each_time() {
 }
 
 /// What was said of a job so far, and how it ended.
-fn heard(reports: &Receiver<Report>) -> (Vec<String>, Option<JobEnd>) {
+fn heard(reports: &Receiver<JobReport>) -> (Vec<String>, Option<JobEnd>) {
     let (mut notes, mut end) = (Vec::new(), None);
     for report in reports.try_iter() {
         match report {
-            Report::Event(JobEvent::Worker(Event::Note { text })) => notes.push(text),
-            Report::Event(_) => {}
-            Report::End(how) => end = Some(how),
+            JobReport::Event(JobEvent::Worker(Event::Note { text })) => notes.push(text),
+            JobReport::Event(_) => {}
+            JobReport::End(how) => end = Some(how),
         }
     }
     (notes, end)
