@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
-use crate::support::{MANIFEST, eventually, names};
+use crate::support::{MANIFEST, Sandbox, eventually, names};
 
 #[test]
 fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
@@ -112,18 +112,63 @@ fn a_job_that_is_killed_is_noticed() {
     let ended = run.wait();
     assert_eq!(ended.code(), Some(1));
     assert!(ended.stderr.contains("its job 1 ended (EXIT) without a result"), "{ended}");
-    // With attempts, there is another job, which goes on from the checkpoint.
-    let run = project.start(&format!(
-        "{RUN} simclr --set execution.attempts.count=2 --set execution.attempts.on=['failure']"
-    ));
-    eventually("another job", || submitted(&project) == 2);
-    let first = process(&project, 2);
-    let done = steps(&project);
-    eventually("its steps", || steps(&project) > done + 1);
-    kill_process(first, Signal::KILL).expect("ours");
-    let ended = run.wait();
-    assert_eq!(ended.success(), "data fresh, simclr ran");
-    assert_eq!(submitted(&project), 3);
+    assert_eq!(submitted(&project), 1);
+}
+
+/// Ends a job by a signal that no process hears, once it has done a step.
+fn kill(project: &Sandbox, job: usize) {
+    let process = process(project, job);
+    let done = steps(project);
+    eventually("its steps", || steps(project) > done + 1);
+    kill_process(process, Signal::KILL).expect("ours");
+}
+
+#[test]
+fn a_job_that_was_killed_is_tried_again_whether_or_not_its_scheduler_remembers_it() {
+    for remembers in [true, false] {
+        let project = project("slow");
+        if !remembers {
+            let state = "state = \"./sched state {ids}\"";
+            project.edit(state, "state = \"./sched state {ids} | grep -v EXIT || true\"");
+        }
+        let run = project.start(&format!("{RUN} simclr --set execution.attempts=3"));
+        let why = match remembers {
+            true => "ended (EXIT) without a result",
+            false => "is gone without a result: its scheduler does not know it any more",
+        };
+        for job in [1, 2] {
+            kill(&project, job);
+            run.wait_for(&format!("simclr: attempt {} of 3: its job {job} {why}", job + 1));
+        }
+        kill(&project, 3);
+        let ended = run.wait();
+        assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("this was attempt 3 of 3"), "{ended}");
+        assert_eq!(submitted(&project), 3);
+    }
+}
+
+#[test]
+fn a_job_that_somebody_cancelled_or_whose_setup_failed_is_not_tried_again() {
+    for remembers in [true, false] {
+        let project = project("slow");
+        let state = "state = \"./sched state {ids}\"";
+        if !remembers {
+            project.edit(state, "state = \"./sched state {ids} | grep -v EXIT || true\"");
+        }
+        let command = format!("{RUN} simclr --set execution.attempts=3");
+        let run = project.start(&command);
+        works(&project);
+        kill_process(process(&project, 1), Signal::TERM).expect("ours");
+        let ended = run.wait();
+        assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("its job 1 was asked to stop: somebody"), "{ended}");
+        project.edit("kind = \"command\"\nsubmit", "kind = \"command\"\nsetup = \"false\"\nsubmit");
+        let ended = project.pipeline(&command);
+        assert_eq!(ended.results(), "data fresh, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("| the setup of the executor fake has failed"), "{ended}");
+        assert_eq!(submitted(&project), 2, "{ended}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::scheduler::{
-    Ended, JobState, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
+    Cause, Ended, JobState, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
@@ -145,7 +145,13 @@ fn state(line: &str) -> Option<(&str, JobState)> {
     let word = words.next()?;
     let upper = word.to_ascii_uppercase();
     let state = if ENDED.contains(&upper.as_str()) {
-        JobState::Ended(Ended::with_word(word, Failing::Failure))
+        let (failing, cause) = match &*upper {
+            "CANCELLED" => (Some(Failing::Failure), Cause::Person),
+            "TIMEOUT" => (Some(Failing::Timeout), Cause::Machine),
+            // With most of them, also of a job that was killed.
+            _ => (None, Cause::Job),
+        };
+        JobState::Ended(Ended::with_word(word, failing, cause))
     } else if QUEUED.contains(&upper.as_str()) {
         JobState::Queued(None)
     } else if HELD.contains(&upper.as_str()) {
@@ -192,7 +198,10 @@ mod tests {
 
     #[test]
     fn the_words_of_schedulers_are_known() {
-        let ended = |word: &str| JobState::Ended(Ended::with_word(word, Failing::Failure));
+        let ended = |word: &str| JobState::Ended(Ended::with_word(word, None, Cause::Job));
+        let exact = |word: &str, failing, cause| {
+            JobState::Ended(Ended::with_word(word, Some(failing), cause))
+        };
         for (line, expected) in [
             ("12.serv Q", Some(("12", JobState::Queued(None)))),
             ("12 qw user", Some(("12", JobState::Queued(None)))),
@@ -203,6 +212,12 @@ mod tests {
             ("12 E", Some(("12", JobState::Running))),
             ("12 DONE", Some(("12", ended("DONE")))),
             ("12 F", Some(("12", ended("F")))),
+            ("12 EXIT", Some(("12", ended("EXIT")))),
+            (
+                "12 CANCELLED",
+                Some(("12", exact("CANCELLED", Failing::Failure, Cause::Person))),
+            ),
+            ("12 Timeout", Some(("12", exact("Timeout", Failing::Timeout, Cause::Machine)))),
             ("12", None),
             ("", None),
         ] {

@@ -9,7 +9,7 @@ use super::super::spec::{JobPlace, JobSpec};
 use super::handed_over::HandedOver;
 use super::hold::{Reporter, Wish};
 use super::knowledge::{Knowledge, SOONEST};
-use super::last_words::{last_lines, last_words, write_failure};
+use super::last_words::{last_lines, last_words, setup_has_failed, write_failure};
 use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
@@ -635,15 +635,18 @@ impl Followed {
                 "had too little time: its checkpoint is not further than when it began".to_owned(),
                 Failing::Timeout,
             ),
-            Some(ended) => (ended.words, ended.failing),
-            None if was_stopped => (
+            Some(Ended { words, failing: Some(failing), .. }) => (words, failing),
+            _ if was_stopped => (
                 "was asked to stop: somebody cancelled it, or its time was up".to_owned(),
-                Failing::Signal,
+                Failing::Failure,
             ),
-            None => (
-                "is gone without a result: its scheduler does not know it any more".to_owned(),
-                Failing::Signal,
-            ),
+            // Whether its scheduler still remembers it says nothing of how it ended.
+            ended => {
+                let gone = "is gone without a result: its scheduler does not know it any more";
+                let words = ended.map_or_else(|| gone.to_owned(), |ended| ended.words);
+                let by_itself = setup_has_failed(&folder);
+                (words, if by_itself { Failing::Failure } else { Failing::Signal })
+            }
         };
         let log = last_lines(&folder);
         let end = JobEnd::Failed { message: format!("{name} {words}"), log, failing };

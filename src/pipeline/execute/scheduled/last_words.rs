@@ -10,6 +10,9 @@ const OUTPUT_LINES: usize = 10;
 /// In how many bytes at the end of its output they are looked for.
 const OUTPUT_BYTES: u64 = 1 << 20;
 
+/// How the line ends that a script prints whose `setup` has failed: by that, the job has not begun its stage.
+pub(super) const NOT_BEGUN: &str = "the stage was not begun";
+
 /// Writes into the log of a key why its job failed, unless another process works on the key, or the log is that of a result.
 pub(super) fn write_failure(cache: &Cache, key: &StageKey, message: &str) {
     let (lock, log) = (cache.layout().lock(&key.to_string()), cache.layout().log(key));
@@ -34,4 +37,9 @@ pub(super) fn last_lines(folder: &JobFolder) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));
     last.map(|line| (*line).to_owned()).collect()
+}
+
+/// Whether that is that the `setup` of the job has failed.
+pub(super) fn setup_has_failed(folder: &JobFolder) -> bool {
+    last_lines(folder).last().is_some_and(|line| line.ends_with(NOT_BEGUN))
 }

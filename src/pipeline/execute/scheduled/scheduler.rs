@@ -110,8 +110,8 @@ pub(super) enum JobState {
 pub(super) struct Ended {
     /// In words: `was cancelled`.
     pub(super) words: String,
-    /// What kind of failure that is, where the job itself could not say.
-    pub(super) failing: Failing,
+    /// What kind of failure that is. `None` where the scheduler does not say more than that it ended.
+    pub(super) failing: Option<Failing>,
     pub(super) cause: Cause,
 }
 
@@ -128,9 +128,8 @@ pub(super) enum Cause {
 
 impl Ended {
     /// By a word of the scheduler.
-    pub(super) fn with_word(word: &str, failing: Failing) -> Self {
-        let words = format!("ended ({word}) without a result");
-        Self { words, failing, cause: Cause::Job }
+    pub(super) fn with_word(word: &str, failing: Option<Failing>, cause: Cause) -> Self {
+        Self { words: format!("ended ({word}) without a result"), failing, cause }
     }
 }
 

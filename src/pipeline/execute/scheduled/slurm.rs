@@ -323,17 +323,20 @@ fn state(word: &str) -> JobState {
     match word {
         "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD"
         | "RESV_DEL_HOLD" | "SPECIAL_EXIT" => JobState::Queued(None),
-        "COMPLETED" => ended("ended without a result", Failing::Failure, job),
-        "FAILED" | "REVOKED" => {
-            ended(&format!("ended without a result ({word})"), Failing::Failure, job)
+        // Also of one that was killed on its node.
+        "COMPLETED" => ended("ended without a result", None, job),
+        "FAILED" | "REVOKED" => ended(&format!("ended without a result ({word})"), None, job),
+        "CANCELLED" => ended("was cancelled", Some(Failing::Failure), Cause::Person),
+        "TIMEOUT" | "DEADLINE" => {
+            ended("was ended: its time was up", Some(Failing::Timeout), machine)
         }
-        "CANCELLED" => ended("was cancelled", Failing::Failure, Cause::Person),
-        "TIMEOUT" | "DEADLINE" => ended("was ended: its time was up", Failing::Timeout, machine),
-        "NODE_FAIL" | "BOOT_FAIL" => ended("was lost: its node failed", Failing::Signal, machine),
-        "PREEMPTED" => ended("was preempted", Failing::Signal, machine),
+        "NODE_FAIL" | "BOOT_FAIL" => {
+            ended("was lost: its node failed", Some(Failing::Signal), machine)
+        }
+        "PREEMPTED" => ended("was preempted", Some(Failing::Signal), machine),
         "OUT_OF_MEMORY" => ended(
             "was ended: it took more memory than it had ('memory' of its execution says how much)",
-            Failing::OutOfMemory,
+            Some(Failing::OutOfMemory),
             job,
         ),
         // RUNNING, SUSPENDED, COMPLETING, and what later versions have.
@@ -378,12 +381,13 @@ mod tests {
     #[test]
     fn ends_are_told_apart() {
         for (word, expected) in [
-            ("FAILED", (Failing::Failure, Cause::Job)),
-            ("CANCELLED", (Failing::Failure, Cause::Person)),
-            ("TIMEOUT", (Failing::Timeout, Cause::Machine)),
-            ("NODE_FAIL", (Failing::Signal, Cause::Machine)),
-            ("PREEMPTED", (Failing::Signal, Cause::Machine)),
-            ("OUT_OF_MEMORY", (Failing::OutOfMemory, Cause::Job)),
+            ("COMPLETED", (None, Cause::Job)),
+            ("FAILED", (None, Cause::Job)),
+            ("CANCELLED", (Some(Failing::Failure), Cause::Person)),
+            ("TIMEOUT", (Some(Failing::Timeout), Cause::Machine)),
+            ("NODE_FAIL", (Some(Failing::Signal), Cause::Machine)),
+            ("PREEMPTED", (Some(Failing::Signal), Cause::Machine)),
+            ("OUT_OF_MEMORY", (Some(Failing::OutOfMemory), Cause::Job)),
         ] {
             let JobState::Ended(ended) = state(word) else { panic!("{word}") };
             assert_eq!((ended.failing, ended.cause), expected, "{word}");

@@ -380,7 +380,7 @@ mod tests {
         let mut job = Submitted::new(cache.job_place(&key), Some("7".to_owned()), true, 0);
         let failed = Ended {
             words: "was lost: its node failed".to_owned(),
-            failing: Failing::Signal,
+            failing: Some(Failing::Signal),
             cause: Cause::Machine,
         };
         let began = Instant::now();

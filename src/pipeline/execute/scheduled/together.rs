@@ -18,6 +18,7 @@ use super::alike::Alike;
 use super::desk::{Desk, Width};
 use super::followed::Followed;
 use super::handed_over::{HandedOver, id_of};
+use super::last_words::NOT_BEGUN;
 use super::scheduler::{Arrays, Submission, Tasks, Trouble};
 use super::terms::Terms;
 use crate::cache::{JobFolder, Lock};
@@ -323,7 +324,7 @@ pub(super) fn script(
 /// is written here, and not those of what it calls; of other shells, the last one. That somebody cancels the job is not a failure of it.
 fn checked(executor: &str, setup: &str) -> String {
     format!(
-        r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: the stage was not begun" >&2' EXIT
+        r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: {NOT_BEGUN}" >&2' EXIT
 trap 'trap - EXIT; exit 143' TERM
 [ -z "${{BASH_VERSION-}}" ] || trap 'pipeline_status=$?; [ "${{#BASH_SOURCE[@]}}" -gt 1 ] || exit "$pipeline_status"' ERR
 :
