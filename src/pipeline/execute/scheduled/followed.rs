@@ -648,7 +648,7 @@ impl Followed {
                 (words, if by_itself { Failing::Failure } else { Failing::Signal })
             }
         };
-        let log = last_lines(&folder);
+        let log = last_lines(cache, &key, &folder, job.has_started);
         let end = JobEnd::Failed { message: format!("{name} {words}"), log, failing };
         Ok(self.finish_before(cache, &folder, end))
     }
