@@ -607,6 +607,7 @@ impl Followed {
             self.replace(cache, &folder, &what)?;
             return Ok(None);
         }
+        let has_started = job.has_started;
         let (was_stopped, time_up, said) = match job.ending {
             Some(JobEnding::Stopped { time_up, advanced }) => (true, time_up, Some(advanced)),
             _ => (false, false, None),
@@ -648,7 +649,7 @@ impl Followed {
                 (words, if by_itself { Failing::Failure } else { Failing::Signal })
             }
         };
-        let log = last_lines(cache, &key, &folder, job.has_started);
+        let log = last_lines(cache, &key, &folder, has_started);
         let end = JobEnd::Failed { message: format!("{name} {words}"), log, failing };
         Ok(self.finish_before(cache, &folder, end))
     }
