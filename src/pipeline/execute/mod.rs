@@ -65,10 +65,10 @@ pub(crate) use job::with_advice;
 pub(crate) use options::Options;
 pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
-pub(crate) use scheduled::{QueuedJob, slurm_script};
+pub(crate) use scheduled::{QueuedJob, cancel_command, slurm_script};
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
-pub(crate) use spec::{JobSpec, Work};
+pub(crate) use spec::{JobName, JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
 
 /// The result of a run.

@@ -97,6 +97,33 @@ fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
 }
 
 #[test]
+fn a_job_in_the_queue_for_what_a_stage_was_is_shown_with_what_cancels_it() {
+    let project = two_stages();
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach").success();
+    let status = |more: &str| {
+        let status = project.pipeline(&format!("status experiment.toml {more}")).printed();
+        let lines = status.split_once("\n\n").map(|(_, lines)| lines.to_owned());
+        project.filter(&lines.unwrap_or_default())
+    };
+    assert!(!status("").contains("cancel"), "they are its own");
+    project.edit("echo a >", "echo other >");
+    assert_snapshot!(status(""), @"");
+    project.edit("echo b >", "echo other >");
+    assert_snapshot!(status("--all"), @"");
+    assert!(!status("a").contains("./sched cancel 1 2"), "{}", status("a"));
+    let json = project.pipeline("status experiment.toml --json").json();
+    let other = &json["other-jobs"][1];
+    assert_eq!((&other["stage"], &other["job"]), (&"b".into(), &"2".into()), "{json}");
+    assert_eq!(other["key"].as_str().map(str::len), Some(64), "{json}");
+    // Whoever has other settings may not have that executor.
+    project.edit("[executors.fake]", "[executors.other]");
+    project.edit("executor = \"fake\"", "executor = \"other\"");
+    assert_snapshot!(status(""), @"");
+    fs::remove_file(project.path("hold")).expect("ours");
+}
+
+#[test]
 fn a_bar_says_that_its_job_is_queued() {
     let project = project("slow").set("FAKE_LEARN_STEPS", "20").set("TERM", "xterm");
     project.write("hold", "");

@@ -64,6 +64,11 @@ impl Scheduler for CommandScheduler {
     }
 }
 
+/// How a person cancels jobs in a shell, in one line.
+pub(super) fn cancel_command(templates: &CommandTemplates, ids: &[String]) -> String {
+    with_ids(&templates.cancel.trim().replace('\n', "; "), ids)
+}
+
 fn run(text: &str) -> Result<String, Trouble> {
     ask(shell_command(text), LIMIT)
 }

@@ -48,7 +48,7 @@ use together::{Scripted, script};
 
 pub(crate) use line::{JobEnding, JobLine};
 pub(crate) use scheduler::fits_into;
-pub(crate) use schedulers::keeps_to_most;
+pub(crate) use schedulers::{cancel_command, keeps_to_most};
 pub(crate) use submitted::QueuedJob;
 pub(crate) use terms::Terms;
 pub(crate) use withdraw::withdraw;

@@ -213,6 +213,11 @@ impl Slurm {
     }
 }
 
+/// How a person cancels jobs in a shell.
+pub(super) fn cancel_command(ids: &[String]) -> String {
+    format!("scancel {}", ids.join(" "))
+}
+
 /// These options as lines of a script, each with the word after it that is its value.
 ///
 /// # Errors
