@@ -26,6 +26,7 @@ mod share;
 mod single;
 mod spec;
 mod states;
+mod submission;
 mod supervisor;
 mod taking_back;
 mod threads;
@@ -219,8 +220,8 @@ impl Run<'_> {
                 Heard::Report(stage, JobReport::Event(event)) => self.report_event(&stage, event),
                 Heard::Report(stage, JobReport::End(end)) => self.job_ended(&stage, end),
                 Heard::StopWanted => {
-                    let jobs = self.jobs_elsewhere();
-                    self.report(RunEvent::Stopping { jobs });
+                    let (jobs, submission) = (self.jobs_elsewhere(), self.submission());
+                    self.report(RunEvent::Stopping { jobs, submission });
                 }
                 Heard::Nothing => {}
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
@@ -87,6 +87,39 @@ fn nothing_more_is_submitted_once_somebody_asks_the_run_to_stop() {
         assert_eq!(project.read("cancelled"), cancelled);
         assert_eq!(jobs(&project).len(), if times == 1 { 2 } else { 0 });
     }
+}
+
+#[test]
+fn a_submission_that_hangs_is_said_and_cut_off_when_somebody_asks_twice() {
+    let project = two_stages();
+    let submit = "submit = \"./sched submit {script}\"";
+    // It has the job before it hangs.
+    let hangs = "submit = \"./sched submit {script}; touch hangs; sleep 60\"";
+    project.edit(submit, hangs);
+    project.write("hold", "");
+    let run = project.start("run experiment.toml");
+    eventually("the submission", || project.path("hangs").exists());
+    run.signal(Signal::INT);
+    run.wait_for(
+        "stopping: a submission is waited for, at most 60 s; what runs here writes a checkpoint and leaves \
+         (again to wait for it at most 5 s, and to end the rest at once)",
+    );
+    // Two signals within a moment count as one.
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b stopped"), "{ended}");
+    let said = "a: its scheduler did not say whether it has taken its job: the next run finds out";
+    assert!(ended.stderr.contains(said), "{ended}");
+    assert!(!ended.to_string().contains("elsewhere"), "{ended}");
+    // It has; that one does the work, and the next run follows it.
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    project.edit(hangs, submit);
+    assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran");
+    assert_eq!((submitted(&project), jobs(&project)), (2, Vec::new()));
 }
 
 #[test]

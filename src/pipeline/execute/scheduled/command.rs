@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::scheduler::{
-    Cause, Ended, JobState, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
+    Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
 use crate::shell;
 
-/// How long a command may take.
+/// How long the other commands may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The words with which schedulers say that a job has ended, that it waits, and that it does so until somebody lets it go. With any
@@ -38,7 +38,8 @@ pub(super) struct CommandScheduler(pub(super) CommandTemplates);
 
 impl Scheduler for CommandScheduler {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
-        let printed = run(&submission(&self.0.submit, job)?)?;
+        let command = shell_command(&submission(&self.0.submit, job)?);
+        let printed = ask_until(job.stop, command, SUBMISSION_LIMIT)?;
         // What is printed before the id may have a digit, too: the name of a node, say.
         id(&printed).filter(|id| !job.others.contains(id)).ok_or_else(|| {
             let printed = printed.trim();

@@ -102,7 +102,7 @@ impl Followed {
                 // Where it stays, the next run submits it.
                 Ok(GivenUp::Removed) | Err(_) => return JobEnd::Stopped,
                 Ok(GivenUp::Submitted | GivenUp::Busy) => return JobEnd::Left,
-                Ok(GivenUp::MayBeThere) => (folder, Some(UNKNOWN.to_owned())),
+                Ok(GivenUp::MayBeThere) => return self.may_be_there(),
             },
             (At::Submitted(job), _) if job.id.is_none() => (&job.folder, Some(UNKNOWN.to_owned())),
             (At::Submitted(job), trouble) => {
@@ -170,6 +170,13 @@ impl Followed {
         Ok(GivenUp::Removed)
     }
 
+    /// Its end where nobody knows whether its scheduler has it: its folder says so, and the next run asks.
+    fn may_be_there(&self) -> JobEnd {
+        let text = "its scheduler did not say whether it has taken its job: the next run finds out";
+        self.reporter.note(text.to_owned());
+        JobEnd::Stopped
+    }
+
     /// The same, before an end that counts whether or not it can be removed.
     fn finish_before(&self, cache: &Cache, folder: &JobFolder, end: JobEnd) -> Option<JobEnd> {
         let is_done = self.finish(cache, folder).unwrap_or_else(|error| {
@@ -192,9 +199,8 @@ impl Followed {
         let step = match &self.at {
             At::Begin { .. } if leaves => return Some(JobEnd::Stopped),
             At::Made { folder } if leaves => match self.give_up(cache, folder) {
-                Ok(GivenUp::Removed | GivenUp::MayBeThere) | Err(_) => {
-                    return Some(JobEnd::Stopped);
-                }
+                Ok(GivenUp::Removed) | Err(_) => return Some(JobEnd::Stopped),
+                Ok(GivenUp::MayBeThere) => return Some(self.may_be_there()),
                 Ok(GivenUp::Submitted) => return Some(JobEnd::Left),
                 Ok(GivenUp::Busy) => return None,
             },

@@ -9,14 +9,13 @@ use anyhow::bail;
 use rustix::process::getuid;
 
 use super::scheduler::{
-    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask, ask_until, clock,
+    Arrays, Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Tasks, Trouble, ask, ask_until, clock,
     cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
 
-/// How long each of its commands may take. Where the controller is away, `squeue` would not come back for long.
-const SUBMIT_LIMIT: Duration = Duration::from_secs(60);
+/// How long each of its other commands may take. Where the controller is away, `squeue` would not come back for long.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What jobs have of the environment of whoever submits them, where it is set.
@@ -76,7 +75,8 @@ impl Scheduler for Slurm {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
         let mut command = self.sbatch(job);
         command.arg(job.folder.script());
-        let printed = asked(command, SUBMIT_LIMIT).map_err(|trouble| match trouble {
+        let printed = ask_until(job.stop, command, SUBMISSION_LIMIT);
+        let printed = printed.map_err(|trouble| match with_away(trouble) {
             Trouble::Refused(words) => refusal(words),
             other => other,
         })?;
@@ -258,12 +258,17 @@ fn queue(options: &[String], stop: &Stop) -> Result<String, Trouble> {
 }
 
 fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
-    ask(command, limit).map_err(|trouble| match trouble {
+    ask(command, limit).map_err(with_away)
+}
+
+/// The same; a command that fails may say that it had no answer.
+fn with_away(trouble: Trouble) -> Trouble {
+    match trouble {
         Trouble::Refused(words) if AWAY.iter().any(|away| words.contains(away)) => {
             Trouble::Away(words)
         }
         other => other,
-    })
+    }
 }
 
 /// What these words of a refusal mean.
