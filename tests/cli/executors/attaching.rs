@@ -64,6 +64,27 @@ fn a_job_that_ends_while_nobody_follows_it_is_caught_up_with() {
 }
 
 #[test]
+fn a_stage_whose_job_had_failed_before_is_counted_once() {
+    let project = two_stages();
+    for stage in ["a", "b"] {
+        let shell = format!("shell = 'echo {stage} >");
+        project.edit(&shell, &shell.replace("echo", "test -e works || exit 1; echo"));
+    }
+    project.pipeline("run experiment.toml --detach").success();
+    for job in [1, 2] {
+        let status = format!("queue/{job}/status");
+        eventually("the end of a job", || project.read(&status) == "1\n");
+    }
+    project.write("works", "");
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.success(), "a ran, b ran");
+    assert!(ended.stderr.contains("a job that failed meanwhile"), "{ended}");
+    let history = project.pipeline("history").stdout;
+    let newest = history.lines().nth(1).expect("a run");
+    assert!(newest.contains("2 ran") && !newest.contains("started"), "{history}");
+}
+
+#[test]
 fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
     let project = project("");
     project.write("hold", "");
