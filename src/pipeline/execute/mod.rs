@@ -163,6 +163,7 @@ pub(crate) fn execute(
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
         attempts: HashMap::new(),
+        begun: HashMap::new(),
         failures: HashMap::new(),
         ran_again: HashMap::new(),
         ran: HashMap::new(),
@@ -469,8 +470,14 @@ impl Run<'_> {
         let Some(StageState::Running { key, .. }) = self.states.get(stage) else { return };
         let Some(declaration) = self.manifest.stage(stage) else { return };
         let event = event.for_reporters(declaration, *key);
-        if let Some(RunEvent::Start { .. }) = event {
-            self.supervisor.starts(stage);
+        match &event {
+            Some(RunEvent::Start { owner, .. }) => {
+                self.supervisor.starts(stage);
+                let began = owner.as_ref().map(|owner| (stage.clone(), owner.began()));
+                self.begun.extend(began);
+            }
+            Some(RunEvent::Queued { .. }) => drop(self.begun.remove(stage)),
+            _ => {}
         }
         event.into_iter().for_each(|event| self.report(event));
     }
@@ -486,9 +493,13 @@ impl Run<'_> {
             end => end,
         };
         self.supervisor.forget(name);
+        let began = self.begun.remove(name);
+        let is_elsewhere = self.states.needs(name).executor.is_some();
         let (seconds, before, key, forced) = match self.states.get(name) {
             Some(StageState::Running { since, before, key, forced }) => {
-                (since.elapsed().as_secs_f64(), *before, Some(*key), *forced)
+                let began = began.or_else(|| (!is_elsewhere).then_some(*since));
+                let seconds = began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+                (seconds, *before, Some(*key), *forced)
             }
             _ => (0.0, None, None, false),
         };

@@ -137,6 +137,22 @@ fn a_failure_is_reported_once_and_tried_again_when_asked() {
 }
 
 #[test]
+fn the_time_in_a_queue_is_not_a_part_of_how_long_a_stage_took_to_fail() {
+    let project = two_stages();
+    project.edit("shell = 'echo a >", "shell = 'exit 1; echo a >");
+    project.write("hold", "");
+    let run = project.start("run experiment.toml a");
+    run.wait_for("a is job 1 of fake");
+    let waits = 6.0;
+    std::thread::sleep(Duration::from_secs_f64(waits));
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().results(), "a failed");
+    let history = project.pipeline("history --json").json();
+    let stage = &history[0]["stages"][0];
+    assert!(stage["seconds"].as_f64().is_some_and(|seconds| seconds < waits), "{history}");
+}
+
+#[test]
 fn a_job_that_is_killed_is_noticed() {
     let project = project("slow");
     let run = project.start(&format!("{RUN} simclr"));
