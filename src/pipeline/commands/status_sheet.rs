@@ -161,9 +161,7 @@ impl Sheet {
         }));
         let jobs = others.queued.iter().map(|other| (&other.stage, &other.job));
         let jobs = instances::rows(jobs, most).into_iter().filter_map(|row| match row {
-            Row::One(name, job) => {
-                Some((name.to_string(), format!(" {OTHERWISE} {}", job.line())))
-            }
+            Row::One(name, job) => Some((name.to_string(), format!(" {OTHERWISE} {}", job.line()))),
             Row::Many(template, jobs) => {
                 let ((name, first), count) = (jobs.first()?, jobs.len());
                 let are = format!("{count} of {template} {OTHERWISE} are queued");

@@ -15,9 +15,7 @@ impl Run<'_> {
                 && self.cache.job(key).is_some_and(|job| job.submitted().is_none())
                 && self.cache.is_job_locked(key)
         });
-        is_submitted_now.then(|| Patience {
-            most: SUBMISSION_LIMIT.as_secs(),
-            again: PATIENCE.as_secs(),
-        })
+        is_submitted_now
+            .then(|| Patience { most: SUBMISSION_LIMIT.as_secs(), again: PATIENCE.as_secs() })
     }
 }

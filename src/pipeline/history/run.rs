@@ -268,7 +268,8 @@ mod tests {
         let start = |key: &StageKey| {
             format!("{{\"line\":\"start\",\"stage\":\"a\",\"key\":\"{key}\",\"at\":1}}\n")
         };
-        let end = "{\"line\":\"end\",\"stage\":\"a\",\"at\":2,\"outcome\":\"ran\",\"seconds\":1.0}\n";
+        let end =
+            "{\"line\":\"end\",\"stage\":\"a\",\"at\":2,\"outcome\":\"ran\",\"seconds\":1.0}\n";
         let text = format!("{}\n{}{}{end}", header(), start(&keys[0]), start(&keys[1]));
         let run = Run::parse("x", text.as_bytes(), false).expect("a run");
         let stages = run.stages.iter().map(|stage| (stage.key, stage.ended.is_some()));

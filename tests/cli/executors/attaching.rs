@@ -70,7 +70,9 @@ fn a_stage_whose_job_had_failed_before_is_counted_once() {
         let shell = format!("shell = 'echo {stage} >");
         project.edit(&shell, &shell.replace("echo", "test -e works || exit 1; echo"));
     }
+    project.write("hold", "");
     project.pipeline("run experiment.toml --detach").success();
+    fs::remove_file(project.path("hold")).expect("ours");
     for job in [1, 2] {
         let status = format!("queue/{job}/status");
         eventually("the end of a job", || project.read(&status) == "1\n");
@@ -129,9 +131,19 @@ fn a_job_in_the_queue_for_what_a_stage_was_is_shown_with_what_cancels_it() {
     };
     assert!(!status("").contains("cancel"), "they are its own");
     project.edit("echo a >", "echo other >");
-    assert_snapshot!(status(""), @"");
+    assert_snapshot!(status(""), @r"
+    b is queued as job 2 of fake, submitted just now
+    a with other values or inputs is queued as job 1 of fake, submitted just now
+      to cancel it: ./sched cancel 1
+    cache: [project]/cache
+    ");
     project.edit("echo b >", "echo other >");
-    assert_snapshot!(status("--all"), @"");
+    assert_snapshot!(status("--all"), @r"
+    a with other values or inputs is queued as job 1 of fake, submitted just now
+    b with other values or inputs is queued as job 2 of fake, submitted just now
+      to cancel them: ./sched cancel 1 2
+    cache: [project]/cache
+    ");
     assert!(!status("a").contains("./sched cancel 1 2"), "{}", status("a"));
     let json = project.pipeline("status experiment.toml --json").json();
     let other = &json["other-jobs"][1];
@@ -139,8 +151,12 @@ fn a_job_in_the_queue_for_what_a_stage_was_is_shown_with_what_cancels_it() {
     assert_eq!(other["key"].as_str().map(str::len), Some(64), "{json}");
     // Whoever has other settings may not have that executor.
     project.edit("[executors.fake]", "[executors.other]");
-    project.edit("executor = \"fake\"", "executor = \"other\"");
-    assert_snapshot!(status(""), @"");
+    assert_snapshot!(status(""), @r"
+    a with other values or inputs is queued as job 1 of fake, submitted just now
+    b with other values or inputs is queued as job 2 of fake, submitted just now
+      to cancel them, in the scheduler of fake: 1 2
+    cache: [project]/cache
+    ");
     fs::remove_file(project.path("hold")).expect("ours");
 }
 

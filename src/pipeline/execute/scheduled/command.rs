@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::scheduler::{
-    Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
+    Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Trouble, ask, ask_until,
+    clock, cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
@@ -219,10 +220,7 @@ mod tests {
             ("12 DONE", Some(("12", ended("DONE")))),
             ("12 F", Some(("12", ended("F")))),
             ("12 EXIT", Some(("12", ended("EXIT")))),
-            (
-                "12 CANCELLED",
-                Some(("12", exact("CANCELLED", Failing::Failure, Cause::Person))),
-            ),
+            ("12 CANCELLED", Some(("12", exact("CANCELLED", Failing::Failure, Cause::Person)))),
             ("12 Timeout", Some(("12", exact("Timeout", Failing::Timeout, Cause::Machine)))),
             ("12", None),
             ("", None),

@@ -9,8 +9,8 @@ use anyhow::bail;
 use rustix::process::getuid;
 
 use super::scheduler::{
-    Arrays, Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Tasks, Trouble, ask, ask_until, clock,
-    cpus,
+    Arrays, Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Tasks, Trouble, ask,
+    ask_until, clock, cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
