@@ -59,7 +59,7 @@ fn style(state: &str) -> Option<Style> {
     let colour = match state {
         "fresh" | "remote" | "ran" | "shared" | "complete" | "●" | "◍" => AnsiColor::Green,
         "dirty" | "to run" | "○" => AnsiColor::Yellow,
-        "running" | "queued" | "left" | "detached" => AnsiColor::Cyan,
+        "running" | "queued" | "left" | "following" | "detached" => AnsiColor::Cyan,
         "interrupted" | "stopped" => AnsiColor::Magenta,
         "failed" | "killed" | "blocked" | "⊘" => AnsiColor::Red,
         "waiting" | "skipped" | "◌" => return Some(Style::new().dimmed()),

@@ -184,6 +184,11 @@ pub(crate) enum Outcome {
     Stopped,
     /// It goes on elsewhere, and the run did not wait for it.
     Left,
+    /// A job that goes on elsewhere begins it with what it makes.
+    Following {
+        /// The input that it waits for.
+        after: StageName,
+    },
     /// It is ready, and the run did not wait until its executor takes another job. No job submits it.
     Waiting {
         executor: String,

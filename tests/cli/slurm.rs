@@ -358,7 +358,7 @@ fn the_last_task_of_an_array_goes_on_with_what_waits_for_all_of_them() {
     project.write(MANIFEST, format!("{}{table}", sweep(4, &draw)));
     let project = dressed(project, &slurm);
     let left = project.pipeline("run experiment.toml --detach");
-    assert!(left.success().ends_with("draw@n=3 left, table skipped"), "{left}");
+    assert!(left.success().ends_with("draw@n=3 left, table following"), "{left}");
     assert_eq!(arrays(&jobs(&left.stderr)).len(), 1, "{left}");
     project.write("go", "");
     let is_there = || names(&project.cache("heads/sweep")).iter().any(|name| name == "table");

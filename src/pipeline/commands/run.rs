@@ -344,7 +344,7 @@ fn is_always_shown(outcome: &Outcome) -> bool {
 }
 
 /// How many stages ended in which way.
-fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 9] {
+fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &'static str); 10] {
     let count =
         |wanted: fn(&Outcome) -> bool| outcomes.clone().filter(|outcome| wanted(outcome)).count();
     [
@@ -355,6 +355,7 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
         (count(|outcome| matches!(outcome, Outcome::Failed { .. })), "failed"),
         (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
         (count(|outcome| matches!(outcome, Outcome::Left)), "left"),
+        (count(|outcome| matches!(outcome, Outcome::Following { .. })), "following"),
         (count(|outcome| matches!(outcome, Outcome::Waiting { .. })), "waiting"),
         (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
     ]
@@ -395,6 +396,7 @@ fn row(
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),
         Outcome::Left => ("left", String::new(), "goes on elsewhere".to_owned()),
+        Outcome::Following { after } => ("following", String::new(), format!("after {after}")),
         Outcome::Waiting { executor, max_jobs } => {
             ("waiting", String::new(), format!("max-jobs of {executor} is {max_jobs}"))
         }

@@ -33,6 +33,15 @@ use crate::stage_name::StageName;
 const SUBMISSION: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
+/// What is known of the stages that jobs begin.
+#[derive(Default)]
+pub(super) struct BegunByJobs {
+    /// What jobs submit, by name.
+    left: HashMap<Digest, Option<Left>>,
+    /// How many of an executor each job submits.
+    submitted: HashMap<(StageName, String), u32>,
+}
+
 impl Run<'_> {
     /// What the job of a stage goes on with, one after the other, behind the stage itself; nothing where that is all.
     pub(super) fn following(&self, stage: &Stage) -> Vec<Following> {
@@ -88,6 +97,69 @@ impl Run<'_> {
         let open = self.states.iter().filter(|(_, state)| !is_over(state));
         let open = open.filter_map(|(name, _)| self.manifest.stage(name));
         open.filter_map(|stage| self.to_follow(stage)).collect()
+    }
+
+    /// Ends a stage that goes on elsewhere, as the job of this key.
+    pub(super) fn end_left(&mut self, name: &StageName, key: Option<StageKey>) {
+        let job = key.and_then(|key| self.cache.job(&key));
+        let submits = job.and_then(|job| JobSpec::read(&job.spec()).ok()?.submits);
+        self.submitting.extend(submits.map(|submits| (name.clone(), submits)));
+        self.end(name, Outcome::Left, None);
+    }
+
+    /// The input whose job begins a stage that has not begun, of a run that leaves its jobs. `None` where no job does so.
+    pub(super) fn begun_by_job(
+        &self,
+        name: &StageName,
+        begun: &mut BegunByJobs,
+    ) -> Option<StageName> {
+        let stage = self.manifest.stage(name)?;
+        let executor = self.options.executor_of(stage)?;
+        let waits_for_a_run =
+            !stage.execution.takes.resources.is_empty() || self.options.force.contains(name);
+        if !self.options.detach || self.stopping() || waits_for_a_run {
+            return None;
+        }
+        let mut after = None;
+        for input in self.graph.inputs(name) {
+            let StageState::Ended { outcome, result } = self.states.get(input)? else {
+                return None;
+            };
+            let is_begun_there = match outcome {
+                Outcome::Left => self.is_submitted_by(stage, input, begun),
+                Outcome::Following { .. } => true,
+                // Where jobs run, nobody brings it.
+                Outcome::Remote { .. } => return None,
+                _ => {
+                    result.as_ref()?;
+                    continue;
+                }
+            };
+            after = Some(input.clone()).filter(|_| is_begun_there);
+            after.as_ref()?;
+        }
+        let (after, settings) = (after?, self.options.executors.get(executor)?);
+        if let Some(most) = settings.max_jobs.filter(|_| !keeps_to_most(settings)) {
+            let count = begun.submitted.entry((after.clone(), executor.to_owned())).or_default();
+            *count += 1;
+            if *count > most {
+                return None;
+            }
+        }
+        Some(after)
+    }
+
+    /// Whether the job of an input submits this stage as it is now.
+    fn is_submitted_by(&self, stage: &Stage, input: &StageName, begun: &mut BegunByJobs) -> bool {
+        let Some(name) = self.submitting.get(input) else { return false };
+        let left = begun.left.entry(*name).or_insert_with(|| read_left(self.cache, name).ok());
+        left.iter().flat_map(|left| &left.stages).any(|there| {
+            let Following { declaration, executor, is_forced, .. } = there;
+            declaration.name == stage.name
+                && (&declaration.stage, declaration.seed) == (&stage.stage, stage.seed)
+                && executor.is_some()
+                && !is_forced
+        })
     }
 
     /// What another process must know of a stage to begin it. `None` where a file outside the cache cannot be read.

@@ -55,6 +55,7 @@ use crate::stage_name::StageName;
 use attempts::Lack;
 use elsewhere::with_remote;
 use executor::JobReport;
+use following::BegunByJobs;
 use job::{JobEnd, JobEvent};
 use run::Run;
 use states::{StageState, StageStates};
@@ -164,6 +165,7 @@ pub(crate) fn execute(
         limitations: BTreeSet::new(),
         attempts: HashMap::new(),
         begun: HashMap::new(),
+        submitting: HashMap::new(),
         failures: HashMap::new(),
         ran_again: HashMap::new(),
         ran: HashMap::new(),
@@ -530,7 +532,7 @@ impl Run<'_> {
                 self.end(name, outcome, Some(*result))
             }
             JobEnd::Stopped | JobEnd::Held => self.end(name, Outcome::Stopped, None),
-            JobEnd::Left => self.end(name, Outcome::Left, None),
+            JobEnd::Left => self.end_left(name, key),
             JobEnd::LookAgain => self.states.set(name, StageState::Waiting),
             JobEnd::Failed { message, log, failing } if self.tries_again(name, failing, lack) => {
                 self.try_again(name, lack, message, log);
@@ -597,8 +599,12 @@ impl Run<'_> {
     /// How every stage ended; those that never started are skipped now.
     fn summary(&mut self, started: Instant) -> Summary {
         for (name, outcome) in self.without_place() {
-            self.end(&name, outcome, None);
+            match outcome {
+                Outcome::Left => self.end_left(&name, self.states.held_key(&name)),
+                outcome => self.end(&name, outcome, None),
+            }
         }
+        let mut begun = BegunByJobs::default();
         for name in self.states.order().to_vec() {
             if let Some(StageState::Ended { .. }) = self.states.get(&name) {
                 continue;
@@ -608,6 +614,10 @@ impl Run<'_> {
                 && self.attempts.contains_key(&name)
             {
                 self.end(&name, Outcome::Stopped, None);
+                continue;
+            }
+            if let Some(after) = self.begun_by_job(&name, &mut begun) {
+                self.end(&name, Outcome::Following { after }, None);
                 continue;
             }
             let inputs = self.graph.inputs(&name);

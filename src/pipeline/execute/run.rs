@@ -59,6 +59,8 @@ pub(super) struct Run<'a> {
     pub(super) attempts: HashMap<StageName, u32>,
     /// When the stages have begun that run elsewhere, as far as they have: before that, they are in a queue.
     pub(super) begun: HashMap<StageName, Instant>,
+    /// The stages that go on elsewhere, each with the name of what its job submits, where it does so.
+    pub(super) submitting: HashMap<StageName, Digest>,
     /// The keys that failed in this run, each with its stages and their reasons.
     pub(super) failures: HashMap<StageKey, Vec<(StageName, String)>>,
     /// Of these, those that another stage ran again, with the last one: the log and the output that are kept are its own.

@@ -179,6 +179,11 @@ impl StageStates {
             .map_or(Needs::default(), |&place| self.needs[self.need[place]].clone())
     }
 
+    /// The key of a stage, where it is ready or runs.
+    pub(crate) fn held_key(&self, name: &StageName) -> Option<StageKey> {
+        self.get(name)?.held_key()
+    }
+
     fn set_needs(&mut self, place: usize, needs: Needs) {
         self.ready[self.need[place]].remove(&self.turns[place]);
         // Stages that take the same are many, and what they take is few.

@@ -141,6 +141,7 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
         Outcome::Left => Some(format!("left  {stage}, which goes on elsewhere")),
         Outcome::Fresh { .. }
         | Outcome::Remote { .. }
+        | Outcome::Following { .. }
         | Outcome::Waiting { .. }
         | Outcome::Skipped { .. } => None,
     }

@@ -58,7 +58,7 @@ fn account(project: &Sandbox, job: usize) -> u32 {
 fn one_follows_the_job_of_the_other_and_another_account_continues_it() {
     let Some(project) = project() else { return };
     let ended = start(&project, ANN, &format!("{RUN} train --detach")).wait();
-    assert_eq!(ended.success(), "data ran, simclr left, train skipped", "{ended}");
+    assert_eq!(ended.success(), "data ran, simclr left, train following", "{ended}");
     works(&project);
     assert_eq!(account(&project, 1), ANN);
     // Bob's run follows it.

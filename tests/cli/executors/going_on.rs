@@ -26,14 +26,14 @@ fn a_detached_run_leaves_what_it_has_submitted() {
     stage  result  time  metrics
     data  ran  [time]
     simclr  left  goes on elsewhere
-    train  skipped  needs simclr
+    train  following  after simclr
 
-    training: 1 ran, 1 left, 1 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
+    training: 1 ran, 1 left, 1 following in [time]; what was left goes on elsewhere, and the same command comes back to it
     ");
     // It waits, and is left again.
     assert_eq!(
         project.pipeline(&format!("{RUN} train --detach")).success(),
-        "data fresh, simclr left, train skipped"
+        "data fresh, simclr left, train following"
     );
     fs::remove_file(project.path("hold")).expect("ours");
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
@@ -94,7 +94,7 @@ fn the_jobs_of_a_detached_run_submit_what_they_make_ready_and_the_next_run_pushe
     project.write(MANIFEST, format!("[cache]\npush = \"always\"\n{text}"));
     project.write("hold", "");
     let ended = project.pipeline(&format!("{RUN} --detach"));
-    assert!(ended.success().contains("simclr left, train skipped"), "{ended}");
+    assert!(ended.success().contains("simclr left, train following"), "{ended}");
     fs::remove_file(project.path("hold")).expect("ours");
     eventually("the ends of the jobs", || {
         (1..=3).all(|job| project.read(&format!("queue/{job}/status")) == "0\n")
@@ -200,7 +200,7 @@ fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
     project.edit("kind = \"command\"\nsubmit", "kind = \"command\"\nmax-jobs = 1\nsubmit");
     project.write("hold", "");
     let detached = || project.pipeline(&format!("{RUN} --detach")).success();
-    assert!(detached().contains("simclr left, train skipped"));
+    assert!(detached().contains("simclr left, train following"));
     fs::remove_file(project.path("hold")).expect("ours");
     let ended = |job: usize| project.read(&format!("queue/{job}/status")) == "0\n";
     eventually("the ends of the jobs", || ended(1) && ended(2));
@@ -244,9 +244,9 @@ execution = { executor = "fake" }
     assert_snapshot!(project.filter(ended.stdout.trim_start()), @r"
     stage  result  time  metrics
     draw  6: 2 left, 4 waiting
-    next  6: 6 skipped
+    next  6: 2 following, 4 skipped
 
-    sweep: 2 left, 4 waiting, 6 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
+    sweep: 2 left, 2 following, 4 waiting, 4 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
     4 wait: max-jobs of fake is 2, and no job submits them; the same command does when others have ended, and without --detach it stays until all have
     ");
     fs::remove_file(project.path("hold")).expect("ours");
@@ -389,6 +389,31 @@ fn the_last_of_several_jobs_goes_on_with_what_waits_for_all_of_them() {
     leave(&project);
     end_with(&project, "both", 2);
     made_once(&project, 3);
+}
+
+#[test]
+fn only_what_jobs_submit_is_said_to_follow() {
+    let project = joined(" }");
+    // What runs here waits for the next run, and so does what reads that.
+    let last = format!("inputs = {{ a = \"here\" }}\n{THERE}");
+    let text = project.read(MANIFEST);
+    let stage = |name: &str, more: &str| {
+        format!(
+            "[stages.{name}]\nkind = \"command\"\nshell = 'echo {name} > \"$PIPELINE_OUTPUT/a\"'\n{more}\n"
+        )
+    };
+    let here = stage("here", "inputs = { a = \"both\" }");
+    let text = text.replacen("[executors", &format!("{here}{}[executors", stage("last", &last)), 1);
+    project.write(MANIFEST, text);
+    project.write("hold", "");
+    let detached = || project.pipeline("run experiment.toml --detach").success();
+    let first = "a left, b left, both following, here skipped, last skipped";
+    assert_eq!(detached(), first);
+    assert_eq!(detached(), first, "also by the jobs of an earlier run");
+    // Those were told of what the stage was.
+    project.edit("echo both > ", "echo other > ");
+    assert_eq!(detached(), "a left, b left, both skipped, here skipped, last skipped");
+    fs::remove_file(project.path("hold")).expect("ours");
 }
 
 #[test]
