@@ -37,6 +37,7 @@ mod sharing;
 mod stage;
 mod stages;
 mod syntax;
+mod unquoted;
 mod values;
 
 #[cfg(test)]
