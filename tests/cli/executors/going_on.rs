@@ -211,6 +211,8 @@ fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
     assert_eq!(detached(), first, "it counts while it waits");
     assert_eq!(submitted(&project), 3);
     fs::remove_file(project.path("hold")).expect("ours");
+    // Between its result and its last word, a run would leave its folder to the next one.
+    ends(&project, 3);
     assert!(!project.pipeline(RUN).success().contains("skipped"));
     assert_eq!((submitted(&project), jobs(&project)), (3, Vec::new()));
 }
@@ -283,6 +285,8 @@ execution = { executor = "fake" }
     "draw@n=5" waiting "fake" 1
     "#);
     fs::remove_file(project.path("hold")).expect("ours");
+    // Between its result and its last word, a run would leave its folder to the next one.
+    (3..=4).for_each(|job| ends(&project, job));
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.success(), "draw 6:, next 6:");
     assert!(!ended.stdout.contains("wait"), "{ended}");
