@@ -142,22 +142,19 @@ impl Pools {
             let kept = amounts[..=last].iter();
             Some(kept.map(|(pool, amount)| (*pool, left(pool).saturating_sub(*amount))).collect())
         };
-        let of_this_machine = || {
-            let all = self.depths.iter().map(|(pool, depth)| (*pool, *depth));
-            all.filter(|(pool, _)| pool.is_of_this_machine())
-        };
         let counted = needs.resources.iter();
         let counted = counted.map(|(number, amount)| (Pool::Resource(*number), (*amount).into()));
         let mut amounts: Vec<(Pool, u64)> = counted.filter_map(there_is).collect();
-        if let Some(mut leaves) = leaves(&amounts) {
-            // Whoever wants to be alone waits for everything.
-            leaves.extend(of_this_machine().filter(|_| needs.alone).map(|(pool, _)| (pool, 0)));
+        if let Some(leaves) = leaves(&amounts) {
             return Err(leaves);
         }
         let gpus = self.gpus(left, needs.gpus);
         match (needs.executor, needs.alone, &gpus) {
             (Some(number), ..) => amounts.extend(there_is((Pool::Executor(number), 1))),
-            (None, true, _) => amounts.extend(of_this_machine()),
+            (None, true, _) => {
+                let all = self.depths.iter().map(|(pool, depth)| (*pool, *depth));
+                amounts.extend(all.filter(|(pool, _)| pool.is_of_this_machine()));
+            }
             (None, false, Err(lacking)) => {
                 amounts.extend(lacking.iter().map(|pool| (*pool, u64::MAX)));
             }
@@ -354,8 +351,15 @@ mod tests {
         // Whoever runs alone here leaves what jobs have, unless it takes of that itself.
         let alone = |resources: &[(u32, u32)]| Needs { alone: true, ..counted(resources) };
         assert_eq!(first(&pools, &[alone(&[])]), Some(0));
-        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), None);
+        // It takes the machine when that is there as well, and nobody takes either from it meanwhile.
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), Some(1));
+        let beside = pools.take(&needs(1));
         pools.give_back(job);
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), None);
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), counted(&[(0, 1)])]), None);
+        let job = Needs { executor: Some(0), ..counted(&[(0, 1)]) };
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), job]), None);
+        pools.give_back(beside);
         let taken = pools.take(&alone(&[(0, 1)]));
         let elsewhere =
             |resources: &[(u32, u32)]| Needs { executor: Some(0), ..counted(resources) };
