@@ -151,6 +151,35 @@ fn a_group_shares_a_cache() {
 }
 
 #[test]
+fn what_a_run_with_nothing_to_do_writes_is_the_groups_too() {
+    let Some(group) = Group::new(
+        "[experiment]\nname = \"x\"\n\
+         [stages.a]\nkind = \"command\"\nshell = 'echo hello > \"$PIPELINE_OUTPUT/o\"'\n",
+    ) else {
+        return;
+    };
+    let project = &group.0;
+    assert_eq!(group.start(Group::ONE, "run experiment.toml").wait().success(), "a ran");
+    // As a run leaves it that others finish: links, locks and an index are made by the next one.
+    for folder in ["latest", "indexes", "locks"] {
+        fs::remove_dir_all(project.cache(folder)).expect("root");
+    }
+    assert_eq!(group.start(Group::ONE, "run experiment.toml").wait().success(), "a fresh");
+    let store = project.cache("store");
+    let entries = walk(&project.cache("")).into_iter().filter(|path| !path.starts_with(&store));
+    for path in entries.filter(|path| !path.is_symlink()) {
+        let mode = path.metadata().expect("readable").permissions().mode();
+        let least = if path.is_dir() { 0o2770 } else { 0o660 };
+        assert_eq!(mode & least, least, "{}: {mode:o}", path.display());
+    }
+    project.edit("echo hello", "echo hallo");
+    assert_eq!(group.start(Group::OTHER, "run experiment.toml").wait().success(), "a ran");
+    assert_eq!(names(&project.cache("latest")), ["x"]);
+    let cleaned = group.start(Group::OTHER, "gc --older-than 0d").wait();
+    assert_eq!(cleaned.code(), Some(0), "{cleaned}");
+}
+
+#[test]
 fn who_has_lost_the_lock_to_another_member_records_nothing() {
     // One file that the other member may remove, and one that they may not.
     let Some(group) = Group::new(

@@ -89,9 +89,8 @@ impl Cache {
     /// Makes the folders of the cache, where they are missing, before something is written to it.
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         self.claim_root()?;
-        if durable::is_shared(self.layout.root()) {
-            durable::share_new_files();
-        }
+        // The programs that this process starts write into it, too.
+        disk::share_new_files(self.layout.root());
         for folder in self.layout.folders() {
             durable::create_folder_durably(&folder)?;
         }
