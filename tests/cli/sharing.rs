@@ -641,6 +641,30 @@ fn other_bytes_under_the_same_key_are_said() {
 }
 
 #[test]
+fn what_was_made_from_what_a_push_finds_damaged_is_not_sent() {
+    let other = "\n[stages.other]\nkind = \"command\"\nshell = 'echo other > \"$PIPELINE_OUTPUT/o\"'\n";
+    for (file, content) in [("few/2", Some("3\n")), ("noise", None)] {
+        let lab = Lab::new(&format!("{PAPER}{other}"));
+        lab.ann.pipeline("run experiment.toml").success();
+        let data = lab.ann.artifact("data");
+        lab.ann.unprotect(&data);
+        fs::remove_file(data.join(file)).expect("ours");
+        content.iter().for_each(|text| fs::write(data.join(file), text).expect("ours"));
+        let pushed = lab.ann.pipeline("push experiment.toml");
+        assert_eq!(pushed.code(), Some(1), "{pushed}");
+        assert!(pushed.stderr.contains("is damaged, and was not pushed"), "{pushed}");
+        let words = "not pushed: count, more: made from the result of data, which is damaged here\n";
+        assert!(pushed.stderr.contains(words), "{pushed}");
+        assert_eq!(lab.share.names("records").len(), 1, "only what does not read it");
+        // Once it is found to be sound again, all of it is sent.
+        lab.ann.pipeline("verify experiment.toml");
+        lab.ann.pipeline("run experiment.toml").success();
+        lab.ann.pipeline("push experiment.toml").success();
+        assert_eq!(lab.share.names("records").len(), 4);
+    }
+}
+
+#[test]
 fn a_run_makes_what_the_remote_lost() {
     let lab = Lab::new(PAPER);
     lab.ann.pipeline("run experiment.toml").success();

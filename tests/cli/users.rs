@@ -175,7 +175,7 @@ fn what_a_run_with_nothing_to_do_writes_is_the_groups_too() {
     project.edit("echo hello", "echo hallo");
     assert_eq!(group.start(Group::OTHER, "run experiment.toml").wait().success(), "a ran");
     assert_eq!(names(&project.cache("latest")), ["x"]);
-    let cleaned = group.start(Group::OTHER, "gc --older-than 0d").wait();
+    let cleaned = group.start(Group::OTHER, "gc --keep-days 0").wait();
     assert_eq!(cleaned.code(), Some(0), "{cleaned}");
 }
 

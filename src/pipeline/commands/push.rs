@@ -9,6 +9,7 @@ use serde_json::json;
 use super::metered::metered;
 use super::output::{note, print, print_json};
 use super::project::Project;
+use super::push_order::PushOrder;
 use super::remote_results::MOST_AT_ONCE;
 use crate::cache::{Watch, on_threads};
 use crate::cli::PushArguments;
@@ -38,9 +39,12 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
     }
     let watch = Watch::default();
     let bytes = results.iter().map(|(_, record)| record.output.extent.bytes).sum();
+    let order = PushOrder::of(results.iter().map(|(_, record)| &**record));
+    let places: Vec<usize> = (0..results.len()).collect();
     let pushed = metered("push", bytes, &watch, || {
-        on_threads(&results, MOST_AT_ONCE, |(_, record)| {
-            shared.push(&project.cache, record, What::Result, &watch)
+        on_threads(&places, MOST_AT_ONCE, |&place| {
+            let push = || shared.push(&project.cache, results[place].1, What::Result, &watch);
+            order.after_inputs(place, push)
         })
     });
     let (mut new, mut existed) = (Vec::new(), 0);

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use super::connect::connect;
 use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
 use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
-use super::push::{Pushed, Pusher, What};
+use super::push::{DamagedHere, Pushed, Pusher, What};
 use super::transport::{Content, ContentTotals, Failure, FailureKind, Remote, get_all};
 use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, FieldHasher};
@@ -50,6 +52,9 @@ pub(crate) struct SharedCache {
     /// Whether results count again whose artifacts did not arrive in full.
     tries_again: AtomicBool,
     stored: StoredFiles,
+    /// Artifacts that turned out to be damaged here when they were sent, and those that were made from them, each with the stage that
+    /// made the damaged one.
+    spoiled: Mutex<HashMap<Digest, String>>,
 }
 
 /// Whether two records are one on a remote.
@@ -83,6 +88,7 @@ impl SharedCache {
             forgotten: Mutex::default(),
             tries_again: AtomicBool::default(),
             stored: StoredFiles::default(),
+            spoiled: Mutex::default(),
         }
     }
 
@@ -464,8 +470,31 @@ impl SharedCache {
         }
     }
 
-    /// Sends a result of the cache, or its record alone, unless there is one of its key.
+    /// Sends a result of the cache, or its record alone, unless there is one of its key. Not one that was made from what turned out to
+    /// be damaged here.
     pub(crate) fn push(
+        &self,
+        cache: &Cache,
+        record: &Record,
+        what: What,
+        watch: &Watch,
+    ) -> Result<Pushed, NotPulled> {
+        let spoiled_by = record.inputs().find_map(|input| lock(&self.spoiled).get(input).cloned());
+        if let Some(stage) = spoiled_by {
+            let why = anyhow!("made from the result of {stage}, which is damaged here");
+            lock(&self.spoiled).insert(record.output.digest, stage);
+            return Err(why.into());
+        }
+        let pushed = self.push_sound(cache, record, what, watch);
+        if let Err(NotPulled::Here(error)) = &pushed
+            && error.is::<DamagedHere>()
+        {
+            lock(&self.spoiled).insert(record.output.digest, record.stage.clone());
+        }
+        pushed
+    }
+
+    fn push_sound(
         &self,
         cache: &Cache,
         record: &Record,
