@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
     }
     let watch = Watch::default();
     let bytes = results.iter().map(|(_, record)| record.output.extent.bytes).sum();
-    let order = PushOrder::of(results.iter().map(|(_, record)| &**record));
+    let order = PushOrder::of(results.iter().map(|(_, record)| &***record));
     let places: Vec<usize> = (0..results.len()).collect();
     let pushed = metered("push", bytes, &watch, || {
         on_threads(&places, MOST_AT_ONCE, |&place| {
