@@ -641,6 +641,40 @@ fn other_bytes_under_the_same_key_are_said() {
 }
 
 #[test]
+fn a_record_that_is_damaged_there_is_not_a_result() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    let names = lab.share.names("records");
+    let of = |stage: &str| {
+        let stage = format!("\"stage\": \"{stage}\"");
+        let has = |name: &&String| String::from_utf8_lossy(&lab.share.get(name)).contains(&stage);
+        names.iter().find(has).expect("it has a record")
+    };
+    let count = of("count");
+    lab.share.set(count, Some(b"{}"));
+    // Longer than any record.
+    let data = fs::File::options().write(true).open(lab.share.path().join(of("data")));
+    data.and_then(|file| file.set_len(1 << 30)).expect("ours");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("remote status experiment.toml")), @r"
+    status 0
+    --- stdout
+    data   here, and damaged on the remote
+    count  here, and damaged on the remote
+    more   here and on the remote
+
+    remote: file://[share]
+    ");
+    let carl = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+    let status = carl.pipeline("remote status experiment.toml data --json").json();
+    let data = &status["stages"][0];
+    assert!(data["damaged"] == true && data["remote"] == false && data["here"] == false, "{data}");
+    let status = carl.pipeline("remote status experiment.toml data");
+    assert!(status.stdout.starts_with("data  damaged on the remote\n"), "{status}");
+}
+
+#[test]
 fn what_was_made_from_what_a_push_finds_damaged_is_not_sent() {
     let other = "\n[stages.other]\nkind = \"command\"\nshell = 'echo other > \"$PIPELINE_OUTPUT/o\"'\n";
     for (file, content) in [("few/2", Some("3\n")), ("noise", None)] {

@@ -57,6 +57,19 @@ pub(crate) struct SharedCache {
     spoiled: Mutex<HashMap<Digest, String>>,
 }
 
+/// What a remote has for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    /// A result; with the bytes that are here, if it is here, too.
+    Result,
+    OtherBytes,
+    /// Something that is no record of the key.
+    Damaged,
+    /// A record that nobody has signed who is trusted.
+    NotTrusted,
+}
+
 /// Whether two records are one on a remote.
 fn are_same(one: &Record, other: &Record) -> bool {
     one.for_others() == other.for_others()
@@ -568,29 +581,42 @@ impl SharedCache {
         record.made_here && !is_there()
     }
 
-    /// Which of these keys it has a record of, and of those with an artifact, whether it is the one of that record.
+    /// What it has for each of these keys, of which some have this artifact here.
     ///
     /// # Errors
     /// When it does not work.
     pub(crate) fn has(
         &self,
         wanted: &[(StageKey, Option<Digest>)],
-    ) -> Result<Vec<Option<bool>>, Failure> {
+    ) -> Result<Vec<Found>, Failure> {
         self.has_version()?;
         let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
-            let (remote, name) = (self.remote()?, Name::record(key));
-            let Some(artifact) = artifact else {
-                return Ok(self.note(remote.size(&name))?.map(|_| true));
-            };
-            match self.note(get_all(remote, &name, MOST_RECORD_BYTES)) {
-                Err(failure) if failure.kind == FailureKind::Wrong => Ok(Some(false)),
-                there => Ok(there?.map(|bytes| {
-                    Record::of_key(&bytes, key)
-                        .is_some_and(|record| record.output.digest == *artifact)
-                })),
-            }
+            let remote = self.remote()?;
+            self.note(self.look(remote, key, artifact.as_ref()))
         });
         found.into_iter().collect()
+    }
+
+    fn look(
+        &self,
+        remote: &dyn Remote,
+        key: &StageKey,
+        here: Option<&Digest>,
+    ) -> Result<Found, Failure> {
+        let record = match get_all(remote, &Name::record(key), MOST_RECORD_BYTES) {
+            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::Damaged),
+            record => record?,
+        };
+        let Some(bytes) = record else { return Ok(Found::Nothing) };
+        let Some(record) = Record::of_key(&bytes, key) else { return Ok(Found::Damaged) };
+        match self.check_signed(remote, key, &bytes) {
+            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::NotTrusted),
+            signed => signed?,
+        }
+        Ok(match here.is_none_or(|here| *here == record.output.digest) {
+            true => Found::Result,
+            false => Found::OtherBytes,
+        })
     }
 
     /// How many results it has, and how many bytes they take.
