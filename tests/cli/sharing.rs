@@ -623,7 +623,7 @@ fn other_bytes_under_the_same_key_are_said() {
     let warning = "warning: 1 result was not pushed, as file://";
     assert!(ran.stderr.contains(warning), "{ran}");
     assert_snapshot!(lab.shown(&lab.bob.pipeline("push experiment.toml")), @r"
-    status 0
+    status 1
     --- stderr
     not pushed: more has other bytes there, under the same key; once its file in records/ is removed there, a push sends yours
     --- stdout

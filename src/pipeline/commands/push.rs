@@ -111,7 +111,8 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
             "{new} pushed ({size}) to {address}, {existed} were there already{signed}\n"
         ))?;
     }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_all_there = failed.is_empty() && other_bytes.is_empty();
+    Ok(if is_all_there { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One line for each reason: where the remote does not work, all have the same.
