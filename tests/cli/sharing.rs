@@ -170,6 +170,8 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     ");
     assert_snapshot!(lab.bob.pipeline("plan experiment.toml --remote"), @r"
     status 0
+    --- stderr
+    what the remote has is not kept, as there is no cache in [project]/cache yet: `pipeline pull experiment.toml` makes one
     --- stdout
     data   remote
     count  remote
@@ -178,6 +180,19 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     paper: all 3 stages are fresh (3 of them on the remote); nothing would run
     ");
     assert!(!lab.bob.cache("").exists(), "a plan makes no cache");
+    let status = lab.bob.pipeline("remote status experiment.toml more");
+    assert!(status.stderr.contains("is not kept") && status.stderr.contains("toml more` makes one"), "{status}");
+    // So nobody knows it then who does not ask, and each names what does.
+    for (command, result) in [
+        ("path experiment.toml more", "makes it; `pipeline pull experiment.toml more` brings what the remote has"),
+        ("path experiment.toml data more", "; `pipeline pull experiment.toml data more` brings"),
+        ("metrics experiment.toml", "(`pipeline run experiment.toml`); `pipeline pull experiment.toml` brings"),
+        ("export experiment.toml more out", "makes it; `pipeline pull experiment.toml more` brings"),
+        ("export experiment.toml out", "makes them; `pipeline pull experiment.toml` brings"),
+    ] {
+        let ended = lab.bob.pipeline(command);
+        assert!(ended.to_string().contains(result), "{ended}");
+    }
     // Only what is asked for is brought.
     assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml more")), @r"
     status 0

@@ -58,8 +58,9 @@ fn export_artifact(
 ) -> anyhow::Result<ExitCode> {
     let plan = project.plan_here(&project.with_inputs(&[stage]), |name, _| name == stage)?;
     let Some(PlanState::Fresh(record)) = plan.state(stage) else {
-        let run = arguments.manifest().command("run", &[stage.as_str()]);
-        bail!("{stage} does not have a result: `{run}` makes it");
+        let command = |verb| arguments.manifest().command(verb, &[stage.as_str()]);
+        let pull = project.or_pull(&command("pull"));
+        bail!("{stage} does not have a result: `{}` makes it{pull}", command("run"));
     };
     let has_weights = matches!(record.artifact, ArtifactType::Weights | ArtifactType::Model);
     ensure!(
@@ -92,7 +93,8 @@ fn export_crate(project: &Project, arguments: &ExportArguments) -> anyhow::Resul
     }
     let run = manifest.command_again("run");
     if results.is_empty() {
-        bail!("none of these stages has a result: `{run}` makes them");
+        let pull = project.or_pull(&manifest.command_again("pull"));
+        bail!("none of these stages has a result: `{run}` makes them{pull}");
     }
     if !missing.is_empty() {
         note(&format!("without a result, and left out: {} (`{run}`)", names_in_words(missing)));

@@ -73,7 +73,7 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
     let shared = project.required_remote(manifest)?;
     let chosen = project.choose(&manifest.stages())?;
     let selected = project.with_inputs(&chosen);
-    project.ask_remote(&selected);
+    project.ask_remote_to_show(&selected, manifest);
     let plan = project.plan(&selected);
     let does_not_work =
         |failure| anyhow!("the remote {} does not work: {failure}", shared.address());

@@ -49,7 +49,7 @@ impl Project {
 
     /// Asks the remote for the results of these stages that are not here, closed under inputs: first for those whose keys are known, then
     /// for those whose keys are known with them, and so on. What it says is part of every plan from then on.
-    pub(super) fn ask_remote(&self, selected: &[StageName]) {
+    fn ask_remote(&self, selected: &[StageName]) {
         let Some(shared) = &self.shared else { return };
         let facts = self.facts(selected);
         saying_when_slow(&format!("asking {} ...", shared.address()), || {
@@ -88,6 +88,29 @@ impl Project {
         {
             shared.keep(&self.cache);
         }
+    }
+
+    /// The same for whoever only shows it, and makes no cache: where there is none yet, a note names the command that keeps it.
+    pub(super) fn ask_remote_to_show(
+        &self,
+        selected: &[StageName],
+        arguments: &ManifestArguments,
+    ) {
+        let Some(shared) = &self.shared else { return };
+        self.ask_remote(selected);
+        if shared.says_something() && !self.cache.layout().version().exists() {
+            note(&format!(
+                "what the remote has is not kept, as there is no cache in {} yet: `{}` makes one",
+                self.cache.layout().root().display(),
+                arguments.command_again("pull")
+            ));
+        }
+    }
+
+    /// The end of an advice about results that are not here, as far as that is known: a remote that was not asked may have them.
+    pub(super) fn or_pull(&self, command: &str) -> String {
+        let is_shared = self.shared.is_some();
+        is_shared.then(|| format!("; `{command}` brings what the remote has")).unwrap_or_default()
     }
 
     /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count.
