@@ -575,11 +575,42 @@ fn what_a_run_makes_is_pushed_where_that_is_wanted() {
 
     paper: 3 remote in [time]
     ");
-    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml")), @r"
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml")), @r"
+    status 0
+    --- stdout
+    data   on the remote, its record only
+    count  only on the remote
+    more   on the remote, its record only
+
+    remote: file://[share]
+    ");
+    // What is not sent as such is no failure of a pull of all that there is.
+    for (pulled, here) in [("1 pulled (6 B)", 0), ("0 pulled (0 B)", 1)] {
+        let ended = lab.bob.pipeline("pull experiment.toml");
+        assert_eq!(ended.code(), Some(0), "{ended}");
+        assert_eq!(ended.stderr, "not pulled, as the remote has the record only: data, more\n");
+        let words = format!("{pulled} from file://{}, {here} were here", lab.share.path().display());
+        assert!(ended.stdout.starts_with(&words), "{ended}");
+    }
+    assert!(lab.bob.pipeline("plan experiment.toml").stdout.contains("nothing would run"));
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml data count more")), @r"
     status 1
     --- stderr
     data: its artifact is missing there
     more: its artifact is missing there
+    --- stdout
+    0 pulled (0 B) from file://[share], 1 were here already
+    ");
+    let status = lab.ann.pipeline("remote status experiment.toml").stdout;
+    assert!(status.starts_with("data   here, and on the remote its record only\n"), "{status}");
+    // Who does not know what is sent misses only what nothing has read.
+    let carl = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+    assert_snapshot!(lab.shown(&carl.pipeline("pull experiment.toml")), @r"
+    status 1
+    --- stderr
+    more: its artifact is missing there
+    not pulled, as the remote has the record only: data
     --- stdout
     1 pulled (6 B) from file://[share], 0 were here already
     ");

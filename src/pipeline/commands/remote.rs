@@ -25,13 +25,15 @@ struct Place {
 
 impl Place {
     /// Each of them, in the order in which they are counted.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::new(true, Found::Result),
         Self::new(true, Found::OtherBytes),
+        Self::new(true, Found::RecordOnly),
         Self::new(true, Found::Damaged),
         Self::new(true, Found::NotTrusted),
         Self::new(true, Found::Nothing),
         Self::new(false, Found::Result),
+        Self::new(false, Found::RecordOnly),
         Self::new(false, Found::Damaged),
         Self::new(false, Found::NotTrusted),
         Self::new(false, Found::Nothing),
@@ -43,17 +45,19 @@ impl Place {
 
     /// Whether the remote has a result that counts somewhere.
     fn is_there(self) -> bool {
-        matches!(self.there, Found::Result | Found::OtherBytes)
+        matches!(self.there, Found::Result | Found::OtherBytes | Found::RecordOnly)
     }
 
     fn name(self) -> &'static str {
         match (self.is_here, self.there) {
             (true, Found::Result) => "here and on the remote",
             (true, Found::OtherBytes) => "here, and on the remote with other bytes",
+            (true, Found::RecordOnly) => "here, and on the remote its record only",
             (true, Found::Damaged) => "here, and damaged on the remote",
             (true, Found::NotTrusted) => "here, and not trusted on the remote",
             (true, Found::Nothing) => "only here",
             (false, Found::Result | Found::OtherBytes) => "only on the remote",
+            (false, Found::RecordOnly) => "on the remote, its record only",
             (false, Found::Damaged) => "damaged on the remote",
             (false, Found::NotTrusted) => "not trusted on the remote",
             (false, Found::Nothing) => "without a result",
@@ -103,6 +107,7 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
                 "here": place.is_here,
                 "remote": place.is_there(),
                 "other-bytes": place.there == Found::OtherBytes,
+                "record-only": place.there == Found::RecordOnly,
                 "damaged": place.there == Found::Damaged,
                 "not-trusted": place.there == Found::NotTrusted,
             })

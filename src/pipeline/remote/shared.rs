@@ -64,6 +64,8 @@ pub(crate) enum Found {
     /// A result; with the bytes that are here, if it is here, too.
     Result,
     OtherBytes,
+    /// The record of a result, and nothing of its artifact.
+    RecordOnly,
     /// Something that is no record of the key.
     Damaged,
     /// A record that nobody has signed who is trusted.
@@ -613,9 +615,15 @@ impl SharedCache {
             Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::NotTrusted),
             signed => signed?,
         }
-        Ok(match here.is_none_or(|here| *here == record.output.digest) {
+        let digest = &record.output.digest;
+        if here.is_some_and(|here| here != digest) {
+            return Ok(Found::OtherBytes);
+        }
+        // Whoever has sent something of an artifact has sent its small files before the list.
+        let is_sent = |name: Name| remote.size(&name).map(|size| size.is_some());
+        Ok(match is_sent(Name::index(digest))? || is_sent(Name::pack(digest))? {
             true => Found::Result,
-            false => Found::OtherBytes,
+            false => Found::RecordOnly,
         })
     }
 
