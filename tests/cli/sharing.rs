@@ -721,6 +721,20 @@ fn a_record_that_is_damaged_there_is_not_a_result() {
 }
 
 #[test]
+fn what_is_no_remote_says_what_it_is() {
+    let ann = Sandbox::new(PAPER);
+    ann.pipeline("run experiment.toml").success();
+    let words = |place: std::path::PathBuf| {
+        let user = Sandbox::new(PAPER).set("PIPELINE_REMOTE", format!("file://{}", place.display()));
+        user.pipeline("plan experiment.toml --remote").stderr
+    };
+    let cache = words(ann.cache(""));
+    assert!(cache.contains("is the folder of a cache of pipeline, and not a remote"), "{cache}");
+    let file = words(ann.path(MANIFEST));
+    assert!(file.contains("experiment.toml is not a folder\n"), "{file}");
+}
+
+#[test]
 fn what_was_made_from_what_a_push_finds_damaged_is_not_sent() {
     let other = "\n[stages.other]\nkind = \"command\"\nshell = 'echo other > \"$PIPELINE_OUTPUT/o\"'\n";
     for (file, content) in [("few/2", Some("3\n")), ("noise", None)] {

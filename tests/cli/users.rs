@@ -21,6 +21,23 @@ fn run_again_edit_and_stop_early() {
 }
 
 #[test]
+fn what_has_failed_in_a_cache_that_cannot_be_written_has_no_log() {
+    let project = Sandbox::of_an_ordinary_user(WORDS);
+    project.pipeline("run experiment.toml").success();
+    project.edit("to be or not to be", "to be");
+    let folders = || {
+        let all = walk(&project.cache("")).into_iter().chain([project.cache("")]);
+        all.filter(|path| path.is_dir() && !path.is_symlink())
+    };
+    let set = |mode| folders().for_each(|path| fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours"));
+    set(0o555);
+    let ended = project.pipeline("run experiment.toml");
+    set(0o755);
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stdout.contains("words: ") && !ended.stdout.contains("whole log"), "{ended}");
+}
+
+#[test]
 fn what_nobody_may_change_is_read_only() {
     let project = Sandbox::of_an_ordinary_user(WORDS);
     project.pipeline("run experiment.toml").success();

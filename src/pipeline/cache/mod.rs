@@ -65,7 +65,7 @@ pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, Reception};
 pub(crate) use jobs::{JobFolder, JobJournal};
 pub(crate) use latest::Links;
-pub(crate) use layout::{Bucket, Document, Layout};
+pub(crate) use layout::{Bucket, Document, Layout, VERSION};
 pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner, now};

@@ -52,29 +52,33 @@ impl Project {
     fn ask_remote(&self, selected: &[StageName]) {
         let Some(shared) = &self.shared else { return };
         let facts = self.facts(selected);
+        let mut asked = HashMap::new();
         saying_when_slow(&format!("asking {} ...", shared.address()), || {
             loop {
                 let plan = Plan::of(&self.manifest, &self.graph, selected, &facts);
-                let keys = plan.iter().filter_map(|(_, state)| match state {
+                let keys = plan.iter().filter_map(|(name, state)| match state {
                     PlanState::Dirty { reason, .. }
                         if reason.is_withdrawal() || *reason == Reason::Uncertain =>
                     {
                         None
                     }
-                    PlanState::Dirty { key, .. } => Some(*key),
+                    PlanState::Dirty { key, .. } => Some((*key, name.clone())),
                     // It may have been removed there since.
-                    PlanState::Remote(record) => Some(record.key),
+                    PlanState::Remote(record) => Some((record.key, name.clone())),
                     _ => None,
                 });
-                let keys: HashSet<StageKey> =
-                    keys.filter(|key| !shared.has_answered(key)).collect();
-                if keys.is_empty() || !shared.ask(&keys.into_iter().collect::<Vec<_>>()) {
+                let keys: HashMap<StageKey, StageName> =
+                    keys.filter(|(key, _)| !shared.has_answered(key)).collect();
+                let is_all = shared.ask(&keys.keys().copied().collect::<Vec<_>>());
+                let is_last = keys.is_empty() || !is_all;
+                asked.extend(keys);
+                if is_last {
                     break;
                 }
             }
         });
         shared.keep(&self.cache);
-        self.warn_of_remote();
+        self.warn_of_remote(&asked);
     }
 
     /// The same, and what it says is kept for later processes although nothing was ever run here.
@@ -113,12 +117,14 @@ impl Project {
         is_shared.then(|| format!("; `{command}` brings what the remote has")).unwrap_or_default()
     }
 
-    /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count.
-    fn warn_of_remote(&self) {
+    /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count for the stages of these keys.
+    fn warn_of_remote(&self, asked: &HashMap<StageKey, StageName>) {
         let Some(shared) = &self.shared else { return };
         let odd = shared.take_odd();
-        for reason in odd.iter().take(MOST_WARNINGS) {
-            note(&format!("warning: {}: {reason}", shared.address()));
+        for (key, reason) in odd.iter().take(MOST_WARNINGS) {
+            let stage = key.and_then(|key| asked.get(&key));
+            let stage = stage.map_or(String::new(), |stage| format!("{stage}: "));
+            note(&format!("warning: {}: {stage}{reason}", shared.address()));
         }
         if let Some(more) = odd.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
             note(&format!("warning: {}: {more} more like these", shared.address()));

@@ -15,7 +15,7 @@ use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{DamagedHere, Pushed, Pusher, What};
 use super::transport::{Content, ContentTotals, Failure, FailureKind, Remote, get_all};
-use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
+use crate::cache::{self, Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
 use crate::remote_address::Address;
@@ -41,8 +41,8 @@ pub(crate) struct SharedCache {
     outage: Outage,
     /// Whether it takes what is sent. What is full can still be read.
     push_outage: Outage,
-    /// What it said that cannot be right, and did not count.
-    odd: Mutex<Vec<String>>,
+    /// What it said that cannot be right, and did not count, each with the key that it was about.
+    odd: Mutex<Vec<(Option<StageKey>, String)>>,
     /// What it said of the keys that it was asked for in this process.
     said: Mutex<HashMap<StageKey, Option<Arc<Record>>>>,
     /// The records that are known of it, by their artifacts.
@@ -206,8 +206,8 @@ impl SharedCache {
         news.into_iter().chain(push_news).collect()
     }
 
-    /// What it said that cannot be right, and did not count, since the last time that somebody asked.
-    pub(crate) fn take_odd(&self) -> Vec<String> {
+    /// What it said that cannot be right, and did not count, since the last time that somebody asked, each with the key that it was about.
+    pub(crate) fn take_odd(&self) -> Vec<(Option<StageKey>, String)> {
         std::mem::take(&mut lock(&self.odd))
     }
 
@@ -258,9 +258,10 @@ impl SharedCache {
         // A server on the web does not say that a folder does not exist.
         if !has_version && matches!(self.address, Address::Web(_)) {
             let version = Name::version();
-            lock(&self.odd).push(format!(
+            let why = format!(
                 "it has no {version}: nothing was pushed there yet, or the address is wrong"
-            ));
+            );
+            lock(&self.odd).push((None, why));
         }
         *opened = Some(has_version);
         Ok(has_version)
@@ -273,6 +274,10 @@ impl SharedCache {
         let Some(version) = version else { return Ok(false) };
         match String::from_utf8_lossy(&version).trim() {
             VERSION => Ok(true),
+            other if other == cache::VERSION.to_string() => Err(Failure::away(
+                "it is the folder of a cache of pipeline, and not a remote: name another folder, which may be empty",
+            )
+            .lasting()),
             other => Err(Failure::away(format!(
                 "its layout has version '{}', and this version of pipeline knows {VERSION}",
                 crate::visible::text(other)
@@ -302,7 +307,7 @@ impl SharedCache {
                 Ok(record) => Some(record.map(Arc::new)),
                 Err(failure) if failure.kind == FailureKind::Away => None,
                 Err(failure) => {
-                    lock(&self.odd).push(failure.reason);
+                    lock(&self.odd).push((Some(**key), failure.reason));
                     Some(None)
                 }
             }
