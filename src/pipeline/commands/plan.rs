@@ -62,7 +62,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let forced = project.forced(arguments.force, &selected)?;
     if arguments.remote {
         project.required_remote(arguments.manifest)?;
-        project.ask_remote(&selected);
+        project.ask_remote_to_show(&selected, arguments.manifest);
     }
     let (plan, time) = plan_with_time(&project, &selected, forced, &run_on);
     project.check_fit(&plan)?;
