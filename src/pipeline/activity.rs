@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use crate::cache::Cache;
-use crate::execute::QueuedJob;
+use crate::execute::{JobName, QueuedJob};
 use crate::format;
 use crate::key::StageKey;
 use crate::plan::PlanState;
@@ -25,6 +25,22 @@ pub(crate) enum Activity {
     /// A run of it was stopped or killed. `None` where nobody knows how far it was.
     Interrupted(Option<Box<Interrupted>>),
     Failed(FailedRun),
+}
+
+/// What is done for stages under other keys than their own.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    pub(crate) running: Vec<Running>,
+    pub(crate) queued: Vec<OtherJob>,
+}
+
+/// A job that waits in the queue of a scheduler for a stage with other values or inputs.
+#[derive(Debug, Serialize)]
+pub(crate) struct OtherJob {
+    pub(crate) stage: StageName,
+    pub(crate) key: StageKey,
+    #[serde(flatten)]
+    pub(crate) job: QueuedJob,
 }
 
 /// How the last run of a stage failed, under the key that it has now.
@@ -146,18 +162,28 @@ impl<'a> Activities<'a> {
         self.running.get(key).filter(|_| self.cache.job(key).is_some())
     }
 
-    /// What runs of an experiment under a key that is not `known`: for a run with other values or inputs.
+    /// What is done for stages of an experiment that are `meant` under keys that are not their own: for a run with other values or
+    /// inputs.
     pub(crate) fn others(
         &self,
         experiment: &str,
-        is_known: impl Fn(&StageName, &StageKey) -> bool,
-    ) -> Vec<Running> {
-        let others = self.running.iter().filter(|(key, running)| {
-            running.experiment == experiment && !is_known(&running.stage, key)
+        own: &HashSet<StageKey>,
+        is_meant: impl Fn(&StageName) -> bool,
+    ) -> Others {
+        let is_other = |of: &str, stage: &StageName| of == experiment && is_meant(stage);
+        let running = self.running.iter().filter(|(key, _)| !own.contains(key));
+        let running = running.filter(|(_, one)| is_other(&one.experiment, &one.stage));
+        let mut running: Vec<Running> = running.map(|(_, running)| running.clone()).collect();
+        running.sort_by(|one, other| one.stage.cmp(&other.stage));
+        let queued = self.queued.iter().filter(|(key, _)| !own.contains(key));
+        let queued = queued.filter_map(|(key, job)| {
+            let JobName { experiment, stage } = JobName::of_job(&self.cache.job(key)?.spec())?;
+            let job = OtherJob { stage, key: *key, job: job.clone() };
+            is_other(&experiment, &job.stage).then_some(job)
         });
-        let mut others: Vec<Running> = others.map(|(_, running)| running.clone()).collect();
-        others.sort_by(|one, other| one.stage.cmp(&other.stage));
-        others
+        let mut queued: Vec<OtherJob> = queued.collect();
+        queued.sort_by(|one, other| (&one.stage, one.key).cmp(&(&other.stage, other.key)));
+        Others { running, queued }
     }
 
     /// What is known of a stage.

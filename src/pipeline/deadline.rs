@@ -48,6 +48,11 @@ impl Stop {
         state.end();
     }
 
+    /// Whether it was stopped.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.lock().was_stopped
+    }
+
     fn lock(&self) -> MutexGuard<'_, Stoppable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

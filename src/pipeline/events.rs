@@ -105,6 +105,9 @@ pub(crate) enum RunEvent {
         /// How many jobs go on elsewhere.
         #[serde(skip_serializing_if = "is_zero")]
         jobs: usize,
+        /// For how long it waits, where a scheduler is taking a job at that moment.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        submission: Option<Patience>,
     },
     Done {
         /// Seconds from its beginning.
@@ -115,6 +118,14 @@ pub(crate) enum RunEvent {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         detached: bool,
     },
+}
+
+/// For how many seconds something is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Patience {
+    pub(crate) most: u64,
+    /// Once somebody has asked a second time.
+    pub(crate) again: u64,
 }
 
 fn is_zero(number: &usize) -> bool {

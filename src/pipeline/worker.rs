@@ -403,7 +403,7 @@ pub(crate) fn last_words(log: &Path) -> Option<String> {
 }
 
 /// The last lines of a log, without the sequences that colour them.
-fn log_tail(log: &Path) -> Vec<String> {
+pub(crate) fn log_tail(log: &Path) -> Vec<String> {
     let text = read_tail(log).unwrap_or_default();
     // Programs that draw bars end their lines with carriage returns.
     let lines: Vec<&str> =

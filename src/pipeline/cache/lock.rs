@@ -98,6 +98,12 @@ impl Owner {
             since: now(),
         }
     }
+
+    /// When that was, by the clocks of both machines.
+    pub(crate) fn began(&self) -> Instant {
+        let before = Duration::from_secs(now().saturating_sub(self.since));
+        Instant::now().checked_sub(before).unwrap_or_else(Instant::now)
+    }
 }
 
 impl fmt::Display for Owner {

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &StatusArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_json(project: &Project, States { known, others }: &States<'_>) -> Value {
+fn to_json(project: &Project, States { known, others, .. }: &States<'_>) -> Value {
     let stages: Vec<Value> = known
         .iter()
         .map(|(name, known)| {
@@ -68,6 +68,7 @@ fn to_json(project: &Project, States { known, others }: &States<'_>) -> Value {
         "experiment": project.manifest.experiment.name,
         "cache": PathText(project.cache.layout().root()),
         "stages": stages,
-        "others": others,
+        "others": others.running,
+        "other-jobs": others.queued,
     })
 }

@@ -1,21 +1,24 @@
 //! What `pipeline status` shows, once or again and again: a table of stages, and lines below it.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::project::Project;
-use crate::activity::{Activities, Activity};
+use crate::activity::{Activities, Activity, OtherJob, Others};
 use crate::cache::Record;
 use crate::digest::Digest;
+use crate::execute::cancel_command;
 use crate::format;
 use crate::instances::{self, Row};
 use crate::plan::{Plan, PlanState};
-use crate::progress::Running;
 use crate::stage_name::StageName;
 use crate::state_words::{ShownState, state_reason};
 use crate::table::Table;
 use crate::usage::{self, Usage};
+
+/// What is done under another key than that of a stage.
+const OTHERWISE: &str = "with other values or inputs";
 
 /// What is known of a stage: its plan, and what goes on beyond it.
 #[derive(Clone)]
@@ -39,7 +42,9 @@ impl Known<'_> {
 pub(super) struct States<'a> {
     pub(super) known: Vec<(&'a StageName, Known<'a>)>,
     /// What is done for these stages with other values or inputs.
-    pub(super) others: Vec<Running>,
+    pub(super) others: Others,
+    /// How the jobs of those that wait are cancelled, in words: a line for each executor.
+    cancels: Vec<String>,
 }
 
 impl<'a> States<'a> {
@@ -55,16 +60,30 @@ impl<'a> States<'a> {
         });
         let templates: HashSet<&str> = chosen.iter().map(|name| name.template()).collect();
         let own: HashSet<_> = plan.iter().filter_map(|(_, state)| PlanState::key(state)).collect();
-        let is_known = |stage: &StageName, key: &_| {
-            own.contains(key)
-                || match project.manifest.stage(stage) {
-                    Some(_) => !chosen.contains(&stage),
-                    None => !templates.contains(stage.template()),
-                }
+        let is_meant = |stage: &StageName| match project.manifest.stage(stage) {
+            Some(_) => chosen.contains(&stage),
+            None => templates.contains(stage.template()),
         };
-        let others = activities.others(&project.manifest.experiment.name, is_known);
-        Self { known: known.collect(), others }
+        let others = activities.others(&project.manifest.experiment.name, &own, is_meant);
+        let cancels = cancels(project, &others.queued);
+        Self { known: known.collect(), others, cancels }
     }
+}
+
+/// How jobs are cancelled that wait for stages with other values or inputs: no run of this manifest comes back to them.
+fn cancels(project: &Project, jobs: &[OtherJob]) -> Vec<String> {
+    let mut ids: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for OtherJob { job, .. } in jobs {
+        ids.entry(&job.executor).or_default().push(job.job.clone());
+    }
+    let lines = ids.into_iter().map(|(executor, ids)| {
+        let it = if ids.len() == 1 { "it" } else { "them" };
+        match project.executors.get(executor) {
+            Some(settings) => format!("to cancel {it}: {}", cancel_command(settings, &ids)),
+            None => format!("to cancel {it}, in the scheduler of {executor}: {}", ids.join(" ")),
+        }
+    });
+    lines.collect()
 }
 
 /// A state of all stages as it is shown: a table, and lines below it.
@@ -99,7 +118,7 @@ impl Sheet {
     /// A line for each stage; one for a stage of many instances, unless `all` of them are shown.
     pub(super) fn of(
         last_runs: &LastRuns<'_>,
-        States { known, others }: &States<'_>,
+        States { known, others, cancels }: &States<'_>,
         all: bool,
     ) -> Self {
         let most = instances::most(all);
@@ -135,10 +154,27 @@ impl Sheet {
         lines.extend(folded(are(ShownState::Interrupted), most, "", "were interrupted", line));
         lines.extend(queued);
         lines.extend(running);
-        lines.extend(others.iter().map(|running| SheetLine {
+        lines.extend(others.running.iter().map(|running| SheetLine {
             name: running.stage.to_string(),
-            text: format!(" with other values or inputs {}", running.line()),
+            text: format!(" {OTHERWISE} {}", running.line()),
             shown: ShownState::Running,
+        }));
+        let jobs = others.queued.iter().map(|other| (&other.stage, &other.job));
+        let jobs = instances::rows(jobs, most).into_iter().filter_map(|row| match row {
+            Row::One(name, job) => {
+                Some((name.to_string(), format!(" {OTHERWISE} {}", job.line())))
+            }
+            Row::Many(template, jobs) => {
+                let ((name, first), count) = (jobs.first()?, jobs.len());
+                let are = format!("{count} of {template} {OTHERWISE} are queued");
+                Some((String::new(), format!("{are}; the first, {name} {}", first.line())))
+            }
+        });
+        let cancels = cancels.iter().map(|line| (String::new(), format!("  {line}")));
+        lines.extend(jobs.chain(cancels).map(|(name, text)| SheetLine {
+            name,
+            text,
+            shown: ShownState::Queued,
         }));
         Self { rows, lines }
     }

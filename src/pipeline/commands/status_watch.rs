@@ -107,7 +107,9 @@ fn fingerprints(states: &States<'_>) -> Vec<String> {
         Some(activity) => activity.fingerprint(),
         None => known.shown().name().to_owned(),
     });
-    known.chain(states.others.iter().map(|running| running.stage.to_string())).collect()
+    let running = states.others.running.iter().map(|running| running.stage.to_string());
+    let queued = states.others.queued.iter().map(|job| format!("queued {}", job.stage));
+    known.chain(running).chain(queued).collect()
 }
 
 /// All of it, for standard output that is not a terminal, and at the end.

@@ -29,7 +29,7 @@ impl Run<'_> {
         self.renew_links(false);
         self.supervisor.listen()?;
         if self.stopping() {
-            self.report(RunEvent::Stopping { jobs: 0 });
+            self.report(RunEvent::Stopping { jobs: 0, submission: None });
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ mod share;
 mod single;
 mod spec;
 mod states;
+mod submission;
 mod supervisor;
 mod taking_back;
 mod threads;
@@ -66,10 +67,10 @@ pub(crate) use job::with_advice;
 pub(crate) use options::Options;
 pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
-pub(crate) use scheduled::{QueuedJob, slurm_script};
+pub(crate) use scheduled::{QueuedJob, cancel_command, slurm_script};
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
-pub(crate) use spec::{JobSpec, Work};
+pub(crate) use spec::{JobName, JobSpec, Work};
 pub(crate) use supervisor::is_ignored;
 
 /// The result of a run.
@@ -163,6 +164,7 @@ pub(crate) fn execute(
         damaged: BTreeMap::new(),
         limitations: BTreeSet::new(),
         attempts: HashMap::new(),
+        begun: HashMap::new(),
         failures: HashMap::new(),
         ran_again: HashMap::new(),
         ran: HashMap::new(),
@@ -220,8 +222,8 @@ impl Run<'_> {
                 Heard::Report(stage, JobReport::Event(event)) => self.report_event(&stage, event),
                 Heard::Report(stage, JobReport::End(end)) => self.job_ended(&stage, end),
                 Heard::StopWanted => {
-                    let jobs = self.jobs_elsewhere();
-                    self.report(RunEvent::Stopping { jobs });
+                    let (jobs, submission) = (self.jobs_elsewhere(), self.submission());
+                    self.report(RunEvent::Stopping { jobs, submission });
                 }
                 Heard::Nothing => {}
             }
@@ -477,8 +479,14 @@ impl Run<'_> {
         let Some(StageState::Running { key, .. }) = self.states.get(stage) else { return };
         let Some(declaration) = self.manifest.stage(stage) else { return };
         let event = event.for_reporters(declaration, *key);
-        if let Some(RunEvent::Start { .. }) = event {
-            self.supervisor.starts(stage);
+        match &event {
+            Some(RunEvent::Start { owner, .. }) => {
+                self.supervisor.starts(stage);
+                let began = owner.as_ref().map(|owner| (stage.clone(), owner.began()));
+                self.begun.extend(began);
+            }
+            Some(RunEvent::Queued { .. }) => drop(self.begun.remove(stage)),
+            _ => {}
         }
         event.into_iter().for_each(|event| self.report(event));
     }
@@ -494,9 +502,13 @@ impl Run<'_> {
             end => end,
         };
         self.supervisor.forget(name);
+        let began = self.begun.remove(name);
+        let is_elsewhere = self.states.needs(name).executor.is_some();
         let (seconds, before, key, forced) = match self.states.get(name) {
             Some(StageState::Running { since, before, key, forced }) => {
-                (since.elapsed().as_secs_f64(), *before, Some(*key), *forced)
+                let began = began.or_else(|| (!is_elsewhere).then_some(*since));
+                let seconds = began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+                (seconds, *before, Some(*key), *forced)
             }
             _ => (0.0, None, None, false),
         };

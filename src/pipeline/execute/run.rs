@@ -57,6 +57,8 @@ pub(super) struct Run<'a> {
     /// Here and not in the body of a job: an attempt that runs alone waits for all that others have taken of the machine. A
     /// job that runs elsewhere is one attempt.
     pub(super) attempts: HashMap<StageName, u32>,
+    /// When the stages have begun that run elsewhere, as far as they have: before that, they are in a queue.
+    pub(super) begun: HashMap<StageName, Instant>,
     /// The keys that failed in this run, each with its stages and their reasons.
     pub(super) failures: HashMap<StageKey, Vec<(StageName, String)>>,
     /// Of these, those that another stage ran again, with the last one: the log and the output that are kept are its own.

@@ -198,7 +198,9 @@ impl Process<'_> {
                     self.pass_on(event, stage, key, journal);
                 }
                 Heard::Report(_, JobReport::End(end)) => return end,
-                Heard::StopWanted => self.reporter.event(&RunEvent::Stopping { jobs: 0 }),
+                Heard::StopWanted => {
+                    self.reporter.event(&RunEvent::Stopping { jobs: 0, submission: None });
+                }
                 Heard::Nothing => {}
             }
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 use pipeline_stages::message::{self, Device, Hello, Input, RanOn, Request};
 use pipeline_stages::path_text;
 use pipeline_stages::point::Point;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cache::{Cache, KnownResult, LARGEST_TEXT, Owner, Pinned, Stored, read_file};
 use crate::digest::{Digest, FieldHasher};
@@ -95,6 +95,30 @@ impl Following {
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &StageName> {
         self.declaration.connections().map(|(_, connection)| &connection.from)
     }
+}
+
+/// Which stage a job is about.
+#[derive(Debug, Deserialize)]
+pub(crate) struct JobName {
+    pub(crate) experiment: String,
+    #[serde(rename = "declaration", deserialize_with = "name_in")]
+    pub(crate) stage: StageName,
+}
+
+impl JobName {
+    /// That of the job in a file, whichever build has written it.
+    pub(crate) fn of_job(spec: &Path) -> Option<Self> {
+        serde_json::from_slice(&read_file(spec, LARGEST_TEXT).ok()?).ok()
+    }
+}
+
+/// The name in the declaration of a stage.
+fn name_in<'de, D: Deserializer<'de>>(declaration: D) -> Result<StageName, D::Error> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: StageName,
+    }
+    Ok(Named::deserialize(declaration)?.name)
 }
 
 /// Where a job runs that nobody needs to wait for.

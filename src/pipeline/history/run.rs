@@ -91,11 +91,19 @@ impl Run {
             match line {
                 Line::Begin(_) => {}
                 Line::Git(commit) => found.git = Some(commit),
-                // Another attempt, or again with another input.
-                Line::Start { stage, .. }
-                    if places
-                        .get(&stage)
-                        .is_some_and(|&place| !found.stages[place].failed_attempts.is_empty()) => {}
+                // Another attempt, another job in the place of one that had failed before, or again with another input.
+                Line::Start { stage, key, .. }
+                    if places.get(&stage).is_some_and(|&place| {
+                        let RunStage { ended, failed_attempts, .. } = &found.stages[place];
+                        ended.is_none() || !failed_attempts.is_empty()
+                    }) =>
+                {
+                    if let Some(&place) = places.get(&stage)
+                        && found.stages[place].ended.is_none()
+                    {
+                        found.stages[place].key = Some(key);
+                    }
+                }
                 Line::Start { stage, key, at } => {
                     places.insert(stage.clone(), found.stages.len());
                     let (key, started, failed_attempts) = (Some(key), Some(at), Vec::new());
@@ -202,6 +210,7 @@ pub(crate) fn names_and_keys(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::KeyPart;
 
     fn header() -> String {
         let digest = crate::digest::FieldHasher::new("test").finish();
@@ -251,6 +260,23 @@ mod tests {
             assert_eq!(run.expect("a run").state, state, "{done}");
             assert_eq!(line_again(&done), done);
         }
+    }
+
+    #[test]
+    fn a_stage_that_starts_again_before_it_has_ended_is_counted_once() {
+        let keys = [&[][..], &[KeyPart::Seed { seed: 7 }]].map(StageKey::of);
+        let start = |key: &StageKey| {
+            format!("{{\"line\":\"start\",\"stage\":\"a\",\"key\":\"{key}\",\"at\":1}}\n")
+        };
+        let end = "{\"line\":\"end\",\"stage\":\"a\",\"at\":2,\"outcome\":\"ran\",\"seconds\":1.0}\n";
+        let text = format!("{}\n{}{}{end}", header(), start(&keys[0]), start(&keys[1]));
+        let run = Run::parse("x", text.as_bytes(), false).expect("a run");
+        let stages = run.stages.iter().map(|stage| (stage.key, stage.ended.is_some()));
+        assert_eq!(stages.collect::<Vec<_>>(), [(Some(keys[1]), true)]);
+        // One that had a result, and runs again, is in there twice.
+        let text = format!("{text}{}", start(&keys[0]));
+        let run = Run::parse("x", text.as_bytes(), false).expect("a run");
+        assert_eq!((run.stages.len(), run.count(|stage| stage.ended.is_none())), (2, 1));
     }
 
     fn line_again(text: &str) -> String {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::course::Course;
 use super::plain;
 use super::reporter::Reporter;
-use crate::cache::now;
+use crate::cache::Owner;
 use crate::events::RunEvent;
 use crate::screen::{self, Size};
 use crate::stage_name::StageName;
@@ -308,11 +308,8 @@ impl Reporter for Bars {
                     _ => None,
                 };
                 // A job may have begun long before this run has found it.
-                let began = owner.and_then(|owner| {
-                    let before = now().saturating_sub(owner.since);
-                    Instant::now().checked_sub(Duration::from_secs(before))
-                });
-                let (began, course) = (began.unwrap_or_else(Instant::now), Course::default());
+                let began = owner.map_or_else(Instant::now, Owner::began);
+                let course = Course::default();
                 let shown = Shown { began, course, is_queued: false };
                 self.stages.insert(stage.clone(), shown);
                 self.draw();
@@ -376,7 +373,7 @@ mod tests {
 
     use super::super::rate::Rate;
     use super::*;
-    use crate::cache::Owner;
+    use crate::cache::now;
     use crate::events::Setup;
     use crate::key::StageKey;
     use crate::reason::Reason;

@@ -96,17 +96,23 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
         RunEvent::Note { stage, text } => Some(format!("      {stage}: {}", indent(text))),
         RunEvent::Remark { text } => Some(indent(text)),
         RunEvent::End { stage, outcome, .. } => ending(stage, outcome),
-        RunEvent::Stopping { jobs: 0 } => Some(
+        RunEvent::Stopping { jobs: 0, submission: None } => Some(
             "      stopping: running stages write a checkpoint and leave (again to end them at once)".to_owned(),
         ),
-        RunEvent::Stopping { jobs } => {
-            let jobs = match jobs {
-                1 => "1 job goes".to_owned(),
-                jobs => format!("{jobs} jobs go"),
+        RunEvent::Stopping { jobs, submission } => {
+            let left = match jobs {
+                0 => String::new(),
+                1 => "1 job goes on elsewhere, and the same command comes back; ".to_owned(),
+                jobs => format!("{jobs} jobs go on elsewhere, and the same command comes back; "),
             };
+            let (wait, shorter) = submission.map_or_else(Default::default, |wait| {
+                let most = format!("a submission is waited for, at most {} s; ", wait.most);
+                (most, format!("to wait for it at most {} s, ", wait.again))
+            });
+            let cancel = if *jobs == 0 { "" } else { "within 3 s to cancel jobs, " };
             Some(format!(
-                "      stopping: {jobs} on elsewhere, and the same command comes back; what runs here writes a checkpoint and leaves \
-                 (again within 3 s to cancel jobs, and to end the rest at once)"
+                "      stopping: {left}{wait}what runs here writes a checkpoint and leaves \
+                 (again {cancel}{shorter}and to end the rest at once)"
             ))
         }
         RunEvent::Begin { .. }

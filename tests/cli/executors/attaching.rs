@@ -64,6 +64,27 @@ fn a_job_that_ends_while_nobody_follows_it_is_caught_up_with() {
 }
 
 #[test]
+fn a_stage_whose_job_had_failed_before_is_counted_once() {
+    let project = two_stages();
+    for stage in ["a", "b"] {
+        let shell = format!("shell = 'echo {stage} >");
+        project.edit(&shell, &shell.replace("echo", "test -e works || exit 1; echo"));
+    }
+    project.pipeline("run experiment.toml --detach").success();
+    for job in [1, 2] {
+        let status = format!("queue/{job}/status");
+        eventually("the end of a job", || project.read(&status) == "1\n");
+    }
+    project.write("works", "");
+    let ended = project.pipeline("run experiment.toml");
+    assert_eq!(ended.success(), "a ran, b ran");
+    assert!(ended.stderr.contains("a job that failed meanwhile"), "{ended}");
+    let history = project.pipeline("history").stdout;
+    let newest = history.lines().nth(1).expect("a run");
+    assert!(newest.contains("2 ran") && !newest.contains("started"), "{history}");
+}
+
+#[test]
 fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
     let project = project("");
     project.write("hold", "");
@@ -94,6 +115,33 @@ fn a_job_in_the_queue_is_shown_and_what_it_needs_stays() {
     eventually("the end of the job", || project.read("queue/1/status") == "0\n");
     project.edit("epochs = 11", "epochs = 10");
     assert_eq!(project.pipeline(&format!("{RUN} simclr")).success(), "data fresh, simclr fresh");
+}
+
+#[test]
+fn a_job_in_the_queue_for_what_a_stage_was_is_shown_with_what_cancels_it() {
+    let project = two_stages();
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach").success();
+    let status = |more: &str| {
+        let status = project.pipeline(&format!("status experiment.toml {more}")).printed();
+        let lines = status.split_once("\n\n").map(|(_, lines)| lines.to_owned());
+        project.filter(&lines.unwrap_or_default())
+    };
+    assert!(!status("").contains("cancel"), "they are its own");
+    project.edit("echo a >", "echo other >");
+    assert_snapshot!(status(""), @"");
+    project.edit("echo b >", "echo other >");
+    assert_snapshot!(status("--all"), @"");
+    assert!(!status("a").contains("./sched cancel 1 2"), "{}", status("a"));
+    let json = project.pipeline("status experiment.toml --json").json();
+    let other = &json["other-jobs"][1];
+    assert_eq!((&other["stage"], &other["job"]), (&"b".into(), &"2".into()), "{json}");
+    assert_eq!(other["key"].as_str().map(str::len), Some(64), "{json}");
+    // Whoever has other settings may not have that executor.
+    project.edit("[executors.fake]", "[executors.other]");
+    project.edit("executor = \"fake\"", "executor = \"other\"");
+    assert_snapshot!(status(""), @"");
+    fs::remove_file(project.path("hold")).expect("ours");
 }
 
 #[test]

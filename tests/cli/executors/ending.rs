@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
-use crate::support::{MANIFEST, eventually, names};
+use crate::support::{MANIFEST, Sandbox, eventually, names};
 
 #[test]
 fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
@@ -90,6 +90,39 @@ fn nothing_more_is_submitted_once_somebody_asks_the_run_to_stop() {
 }
 
 #[test]
+fn a_submission_that_hangs_is_said_and_cut_off_when_somebody_asks_twice() {
+    let project = two_stages();
+    let submit = "submit = \"./sched submit {script}\"";
+    // It has the job before it hangs.
+    let hangs = "submit = \"./sched submit {script}; touch hangs; sleep 60\"";
+    project.edit(submit, hangs);
+    project.write("hold", "");
+    let run = project.start("run experiment.toml");
+    eventually("the submission", || project.path("hangs").exists());
+    run.signal(Signal::INT);
+    run.wait_for(
+        "stopping: a submission is waited for, at most 60 s; what runs here writes a checkpoint and leaves \
+         (again to wait for it at most 5 s, and to end the rest at once)",
+    );
+    // Two signals within a moment count as one.
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "a stopped, b stopped"), "{ended}");
+    let said = "a: its scheduler did not say whether it has taken its job: the next run finds out";
+    assert!(ended.stderr.contains(said), "{ended}");
+    assert!(!ended.to_string().contains("elsewhere"), "{ended}");
+    // It has; that one does the work, and the next run follows it.
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the end of the job", || project.read("queue/1/status") == "0\n");
+    project.edit(hangs, submit);
+    assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran");
+    assert_eq!((submitted(&project), jobs(&project)), (2, Vec::new()));
+}
+
+#[test]
 fn a_failure_is_reported_once_and_tried_again_when_asked() {
     let project = project("die");
     let failed = project.pipeline(&format!("{RUN} simclr"));
@@ -104,6 +137,22 @@ fn a_failure_is_reported_once_and_tried_again_when_asked() {
 }
 
 #[test]
+fn the_time_in_a_queue_is_not_a_part_of_how_long_a_stage_took_to_fail() {
+    let project = two_stages();
+    project.edit("shell = 'echo a >", "shell = 'exit 1; echo a >");
+    project.write("hold", "");
+    let run = project.start("run experiment.toml a");
+    run.wait_for("a is job 1 of fake");
+    let waits = 6.0;
+    std::thread::sleep(Duration::from_secs_f64(waits));
+    fs::remove_file(project.path("hold")).expect("ours");
+    assert_eq!(run.wait().results(), "a failed");
+    let history = project.pipeline("history --json").json();
+    let stage = &history[0]["stages"][0];
+    assert!(stage["seconds"].as_f64().is_some_and(|seconds| seconds < waits), "{history}");
+}
+
+#[test]
 fn a_job_that_is_killed_is_noticed() {
     let project = project("slow");
     let run = project.start(&format!("{RUN} simclr"));
@@ -112,18 +161,66 @@ fn a_job_that_is_killed_is_noticed() {
     let ended = run.wait();
     assert_eq!(ended.code(), Some(1));
     assert!(ended.stderr.contains("its job 1 ended (EXIT) without a result"), "{ended}");
-    // With attempts, there is another job, which goes on from the checkpoint.
-    let run = project.start(&format!(
-        "{RUN} simclr --set execution.attempts.count=2 --set execution.attempts.on=['failure']"
-    ));
-    eventually("another job", || submitted(&project) == 2);
-    let first = process(&project, 2);
-    let done = steps(&project);
-    eventually("its steps", || steps(&project) > done + 1);
-    kill_process(first, Signal::KILL).expect("ours");
-    let ended = run.wait();
-    assert_eq!(ended.success(), "data fresh, simclr ran");
-    assert_eq!(submitted(&project), 3);
+    assert_eq!(submitted(&project), 1);
+    // What the stage said, and not what its job did.
+    let shown = &ended.stderr[ended.stderr.find("FAIL").expect("it failed")..];
+    assert!(shown.contains("its log:\n      | step 0\n") && !shown.contains("runs"), "{ended}");
+}
+
+/// Ends a job by a signal that no process hears, once it has done a step.
+fn kill(project: &Sandbox, job: usize) {
+    let process = process(project, job);
+    let done = steps(project);
+    eventually("its steps", || steps(project) > done + 1);
+    kill_process(process, Signal::KILL).expect("ours");
+}
+
+#[test]
+fn a_job_that_was_killed_is_tried_again_whether_or_not_its_scheduler_remembers_it() {
+    for remembers in [true, false] {
+        let project = project("slow");
+        if !remembers {
+            let state = "state = \"./sched state {ids}\"";
+            project.edit(state, "state = \"./sched state {ids} | grep -v EXIT || true\"");
+        }
+        let run = project.start(&format!("{RUN} simclr --set execution.attempts=3"));
+        let why = match remembers {
+            true => "ended (EXIT) without a result",
+            false => "is gone without a result: its scheduler does not know it any more",
+        };
+        for job in [1, 2] {
+            kill(&project, job);
+            run.wait_for(&format!("simclr: attempt {} of 3: its job {job} {why}", job + 1));
+        }
+        kill(&project, 3);
+        let ended = run.wait();
+        assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("this was attempt 3 of 3"), "{ended}");
+        assert_eq!(submitted(&project), 3);
+    }
+}
+
+#[test]
+fn a_job_that_somebody_cancelled_or_whose_setup_failed_is_not_tried_again() {
+    for remembers in [true, false] {
+        let project = project("slow");
+        let state = "state = \"./sched state {ids}\"";
+        if !remembers {
+            project.edit(state, "state = \"./sched state {ids} | grep -v EXIT || true\"");
+        }
+        let command = format!("{RUN} simclr --set execution.attempts=3");
+        let run = project.start(&command);
+        works(&project);
+        kill_process(process(&project, 1), Signal::TERM).expect("ours");
+        let ended = run.wait();
+        assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("its job 1 was asked to stop: somebody"), "{ended}");
+        project.edit("kind = \"command\"\nsubmit", "kind = \"command\"\nsetup = \"false\"\nsubmit");
+        let ended = project.pipeline(&command);
+        assert_eq!(ended.results(), "data fresh, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("| the setup of the executor fake has failed"), "{ended}");
+        assert_eq!(submitted(&project), 2, "{ended}");
+    }
 }
 
 #[test]

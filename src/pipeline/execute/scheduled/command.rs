@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::scheduler::{
-    Ended, JobState, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
+    Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Trouble, ask, ask_until, clock, cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{CommandTemplates, Failing, WHOLE_GPU};
 use crate::shell;
 
-/// How long a command may take.
+/// How long the other commands may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The words with which schedulers say that a job has ended, that it waits, and that it does so until somebody lets it go. With any
@@ -38,7 +38,8 @@ pub(super) struct CommandScheduler(pub(super) CommandTemplates);
 
 impl Scheduler for CommandScheduler {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
-        let printed = run(&submission(&self.0.submit, job)?)?;
+        let command = shell_command(&submission(&self.0.submit, job)?);
+        let printed = ask_until(job.stop, command, SUBMISSION_LIMIT)?;
         // What is printed before the id may have a digit, too: the name of a node, say.
         id(&printed).filter(|id| !job.others.contains(id)).ok_or_else(|| {
             let printed = printed.trim();
@@ -62,6 +63,11 @@ impl Scheduler for CommandScheduler {
     fn may_be_mute(&self) -> bool {
         true
     }
+}
+
+/// How a person cancels jobs in a shell, in one line.
+pub(super) fn cancel_command(templates: &CommandTemplates, ids: &[String]) -> String {
+    with_ids(&templates.cancel.trim().replace('\n', "; "), ids)
 }
 
 fn run(text: &str) -> Result<String, Trouble> {
@@ -145,7 +151,13 @@ fn state(line: &str) -> Option<(&str, JobState)> {
     let word = words.next()?;
     let upper = word.to_ascii_uppercase();
     let state = if ENDED.contains(&upper.as_str()) {
-        JobState::Ended(Ended::with_word(word, Failing::Failure))
+        let (failing, cause) = match &*upper {
+            "CANCELLED" => (Some(Failing::Failure), Cause::Person),
+            "TIMEOUT" => (Some(Failing::Timeout), Cause::Machine),
+            // With most of them, also of a job that was killed.
+            _ => (None, Cause::Job),
+        };
+        JobState::Ended(Ended::with_word(word, failing, cause))
     } else if QUEUED.contains(&upper.as_str()) {
         JobState::Queued(None)
     } else if HELD.contains(&upper.as_str()) {
@@ -192,7 +204,10 @@ mod tests {
 
     #[test]
     fn the_words_of_schedulers_are_known() {
-        let ended = |word: &str| JobState::Ended(Ended::with_word(word, Failing::Failure));
+        let ended = |word: &str| JobState::Ended(Ended::with_word(word, None, Cause::Job));
+        let exact = |word: &str, failing, cause| {
+            JobState::Ended(Ended::with_word(word, Some(failing), cause))
+        };
         for (line, expected) in [
             ("12.serv Q", Some(("12", JobState::Queued(None)))),
             ("12 qw user", Some(("12", JobState::Queued(None)))),
@@ -203,6 +218,12 @@ mod tests {
             ("12 E", Some(("12", JobState::Running))),
             ("12 DONE", Some(("12", ended("DONE")))),
             ("12 F", Some(("12", ended("F")))),
+            ("12 EXIT", Some(("12", ended("EXIT")))),
+            (
+                "12 CANCELLED",
+                Some(("12", exact("CANCELLED", Failing::Failure, Cause::Person))),
+            ),
+            ("12 Timeout", Some(("12", exact("Timeout", Failing::Timeout, Cause::Machine)))),
             ("12", None),
             ("", None),
         ] {

@@ -9,7 +9,7 @@ use super::super::spec::{JobPlace, JobSpec};
 use super::handed_over::HandedOver;
 use super::hold::{Reporter, Wish};
 use super::knowledge::{Knowledge, SOONEST};
-use super::last_words::{last_lines, last_words, write_failure};
+use super::last_words::{last_lines, last_words, setup_has_failed, write_failure};
 use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
@@ -102,7 +102,7 @@ impl Followed {
                 // Where it stays, the next run submits it.
                 Ok(GivenUp::Removed) | Err(_) => return JobEnd::Stopped,
                 Ok(GivenUp::Submitted | GivenUp::Busy) => return JobEnd::Left,
-                Ok(GivenUp::MayBeThere) => (folder, Some(UNKNOWN.to_owned())),
+                Ok(GivenUp::MayBeThere) => return self.may_be_there(),
             },
             (At::Submitted(job), _) if job.id.is_none() => (&job.folder, Some(UNKNOWN.to_owned())),
             (At::Submitted(job), trouble) => {
@@ -170,6 +170,13 @@ impl Followed {
         Ok(GivenUp::Removed)
     }
 
+    /// Its end where nobody knows whether its scheduler has it: its folder says so, and the next run asks.
+    fn may_be_there(&self) -> JobEnd {
+        let text = "its scheduler did not say whether it has taken its job: the next run finds out";
+        self.reporter.note(text.to_owned());
+        JobEnd::Stopped
+    }
+
     /// The same, before an end that counts whether or not it can be removed.
     fn finish_before(&self, cache: &Cache, folder: &JobFolder, end: JobEnd) -> Option<JobEnd> {
         let is_done = self.finish(cache, folder).unwrap_or_else(|error| {
@@ -192,9 +199,8 @@ impl Followed {
         let step = match &self.at {
             At::Begin { .. } if leaves => return Some(JobEnd::Stopped),
             At::Made { folder } if leaves => match self.give_up(cache, folder) {
-                Ok(GivenUp::Removed | GivenUp::MayBeThere) | Err(_) => {
-                    return Some(JobEnd::Stopped);
-                }
+                Ok(GivenUp::Removed) | Err(_) => return Some(JobEnd::Stopped),
+                Ok(GivenUp::MayBeThere) => return Some(self.may_be_there()),
                 Ok(GivenUp::Submitted) => return Some(JobEnd::Left),
                 Ok(GivenUp::Busy) => return None,
             },
@@ -607,6 +613,7 @@ impl Followed {
             self.replace(cache, &folder, &what)?;
             return Ok(None);
         }
+        let has_started = job.has_started;
         let (was_stopped, time_up, said) = match job.ending {
             Some(JobEnding::Stopped { time_up, advanced }) => (true, time_up, Some(advanced)),
             _ => (false, false, None),
@@ -635,17 +642,20 @@ impl Followed {
                 "had too little time: its checkpoint is not further than when it began".to_owned(),
                 Failing::Timeout,
             ),
-            Some(ended) => (ended.words, ended.failing),
-            None if was_stopped => (
+            Some(Ended { words, failing: Some(failing), .. }) => (words, failing),
+            _ if was_stopped => (
                 "was asked to stop: somebody cancelled it, or its time was up".to_owned(),
-                Failing::Signal,
+                Failing::Failure,
             ),
-            None => (
-                "is gone without a result: its scheduler does not know it any more".to_owned(),
-                Failing::Signal,
-            ),
+            // Whether its scheduler still remembers it says nothing of how it ended.
+            ended => {
+                let gone = "is gone without a result: its scheduler does not know it any more";
+                let words = ended.map_or_else(|| gone.to_owned(), |ended| ended.words);
+                let by_itself = setup_has_failed(&folder);
+                (words, if by_itself { Failing::Failure } else { Failing::Signal })
+            }
         };
-        let log = last_lines(&folder);
+        let log = last_lines(cache, &key, &folder, has_started);
         let end = JobEnd::Failed { message: format!("{name} {words}"), log, failing };
         Ok(self.finish_before(cache, &folder, end))
     }

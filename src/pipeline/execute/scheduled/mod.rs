@@ -15,6 +15,7 @@ mod hold;
 mod knowledge;
 mod last_words;
 mod line;
+mod patience;
 mod scheduler;
 mod schedulers;
 mod slurm;
@@ -47,8 +48,9 @@ use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
 pub(crate) use line::{JobEnding, JobLine};
-pub(crate) use scheduler::fits_into;
-pub(crate) use schedulers::keeps_to_most;
+pub(crate) use patience::PATIENCE;
+pub(crate) use scheduler::{SUBMISSION_LIMIT, fits_into};
+pub(crate) use schedulers::{cancel_command, keeps_to_most};
 pub(crate) use submitted::QueuedJob;
 pub(crate) use terms::Terms;
 pub(crate) use withdraw::withdraw;
@@ -143,7 +145,8 @@ pub(crate) fn slurm_script(
     let (folder, slurm) = (cache.job_place(key), Slurm(own.clone()));
     let (key, token) = (key.to_string(), "TOKEN".to_owned());
     let scripted = Scripted { folder: &folder, token: token.clone(), stage };
-    let job = Submission { stage, key, token, folder: &folder, tasks: None, others: &[] };
+    let stop = &Stop::default();
+    let job = Submission { stage, key, token, folder: &folder, tasks: None, others: &[], stop };
     let (command, interpreter) = (slurm.sbatch(&job), slurm.interpreter());
     let lines = script(executor, settings, None, &[scripted])?;
     Ok(SlurmScript { interpreter, lines, command })

@@ -16,6 +16,9 @@ use crate::manifest::{Failing, Stage};
 /// With this exit status, a command of a user says that its scheduler does not answer now: EX_TEMPFAIL of sysexits.h.
 const AGAIN_LATER: i32 = 75;
 
+/// How long a submission may take.
+pub(crate) const SUBMISSION_LIMIT: Duration = Duration::from_secs(60);
+
 /// What runs jobs.
 pub(super) trait Scheduler: Send + Sync {
     /// Submits a job; its id.
@@ -84,6 +87,8 @@ pub(super) struct Submission<'a> {
     pub(super) tasks: Option<Tasks>,
     /// The ids of other jobs: it gets none of these.
     pub(super) others: &'a [String],
+    /// Stopped once nobody waits for its answer any more: it is [`Trouble::Away`] then, as it may have been taken.
+    pub(super) stop: &'a Stop,
 }
 
 /// The tasks of an array.
@@ -110,8 +115,8 @@ pub(super) enum JobState {
 pub(super) struct Ended {
     /// In words: `was cancelled`.
     pub(super) words: String,
-    /// What kind of failure that is, where the job itself could not say.
-    pub(super) failing: Failing,
+    /// What kind of failure that is. `None` where the scheduler does not say more than that it ended.
+    pub(super) failing: Option<Failing>,
     pub(super) cause: Cause,
 }
 
@@ -128,9 +133,8 @@ pub(super) enum Cause {
 
 impl Ended {
     /// By a word of the scheduler.
-    pub(super) fn with_word(word: &str, failing: Failing) -> Self {
-        let words = format!("ended ({word}) without a result");
-        Self { words, failing, cause: Cause::Job }
+    pub(super) fn with_word(word: &str, failing: Option<Failing>, cause: Cause) -> Self {
+        Self { words: format!("ended ({word}) without a result"), failing, cause }
     }
 }
 
@@ -169,7 +173,7 @@ pub(super) fn ask(command: Command, limit: Duration) -> Result<String, Trouble> 
 /// The same, unless it is stopped.
 ///
 /// # Errors
-/// As before; any where it was stopped.
+/// As before; `Away` where it was stopped.
 pub(super) fn ask_until(
     stop: &Stop,
     mut command: Command,
@@ -185,6 +189,9 @@ pub(super) fn ask_until(
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(printed);
+    }
+    if stop.was_stopped() {
+        return Err(Trouble::Away(format!("{name} was ended before it had answered")));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = if said.trim().is_empty() { printed.trim() } else { said.trim() };

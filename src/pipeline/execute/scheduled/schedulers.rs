@@ -1,8 +1,8 @@
 //! Which scheduler an executor has: the one list of them.
 
-use super::command::CommandScheduler;
+use super::command::{self, CommandScheduler};
 use super::scheduler::Scheduler;
-use super::slurm::Slurm;
+use super::slurm::{self, Slurm};
 use crate::manifest::{ExecutorSettings, SchedulerSettings};
 
 /// The scheduler of an executor.
@@ -10,6 +10,14 @@ pub(super) fn scheduler(settings: &ExecutorSettings) -> Box<dyn Scheduler> {
     match &settings.scheduler {
         SchedulerSettings::Command(templates) => Box::new(CommandScheduler(templates.clone())),
         SchedulerSettings::Slurm(settings) => Box::new(Slurm(settings.clone())),
+    }
+}
+
+/// How a person cancels jobs of an executor in a shell.
+pub(crate) fn cancel_command(settings: &ExecutorSettings, ids: &[String]) -> String {
+    match &settings.scheduler {
+        SchedulerSettings::Command(templates) => command::cancel_command(templates, ids),
+        SchedulerSettings::Slurm(_) => slurm::cancel_command(ids),
     }
 }
 

@@ -9,14 +9,13 @@ use anyhow::bail;
 use rustix::process::getuid;
 
 use super::scheduler::{
-    Arrays, Cause, Ended, JobState, Scheduler, Submission, Tasks, Trouble, ask, ask_until, clock,
+    Arrays, Cause, Ended, JobState, SUBMISSION_LIMIT, Scheduler, Submission, Tasks, Trouble, ask, ask_until, clock,
     cpus,
 };
 use crate::deadline::Stop;
 use crate::manifest::{Failing, SlurmSettings, WHOLE_GPU};
 
-/// How long each of its commands may take. Where the controller is away, `squeue` would not come back for long.
-const SUBMIT_LIMIT: Duration = Duration::from_secs(60);
+/// How long each of its other commands may take. Where the controller is away, `squeue` would not come back for long.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What jobs have of the environment of whoever submits them, where it is set.
@@ -76,7 +75,8 @@ impl Scheduler for Slurm {
     fn submit(&self, job: &Submission<'_>) -> Result<String, Trouble> {
         let mut command = self.sbatch(job);
         command.arg(job.folder.script());
-        let printed = asked(command, SUBMIT_LIMIT).map_err(|trouble| match trouble {
+        let printed = ask_until(job.stop, command, SUBMISSION_LIMIT);
+        let printed = printed.map_err(|trouble| match with_away(trouble) {
             Trouble::Refused(words) => refusal(words),
             other => other,
         })?;
@@ -213,6 +213,11 @@ impl Slurm {
     }
 }
 
+/// How a person cancels jobs in a shell.
+pub(super) fn cancel_command(ids: &[String]) -> String {
+    format!("scancel {}", ids.join(" "))
+}
+
 /// These options as lines of a script, each with the word after it that is its value.
 ///
 /// # Errors
@@ -253,12 +258,17 @@ fn queue(options: &[String], stop: &Stop) -> Result<String, Trouble> {
 }
 
 fn asked(command: Command, limit: Duration) -> Result<String, Trouble> {
-    ask(command, limit).map_err(|trouble| match trouble {
+    ask(command, limit).map_err(with_away)
+}
+
+/// The same; a command that fails may say that it had no answer.
+fn with_away(trouble: Trouble) -> Trouble {
+    match trouble {
         Trouble::Refused(words) if AWAY.iter().any(|away| words.contains(away)) => {
             Trouble::Away(words)
         }
         other => other,
-    })
+    }
 }
 
 /// What these words of a refusal mean.
@@ -323,17 +333,20 @@ fn state(word: &str) -> JobState {
     match word {
         "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD"
         | "RESV_DEL_HOLD" | "SPECIAL_EXIT" => JobState::Queued(None),
-        "COMPLETED" => ended("ended without a result", Failing::Failure, job),
-        "FAILED" | "REVOKED" => {
-            ended(&format!("ended without a result ({word})"), Failing::Failure, job)
+        // Also of one that was killed on its node.
+        "COMPLETED" => ended("ended without a result", None, job),
+        "FAILED" | "REVOKED" => ended(&format!("ended without a result ({word})"), None, job),
+        "CANCELLED" => ended("was cancelled", Some(Failing::Failure), Cause::Person),
+        "TIMEOUT" | "DEADLINE" => {
+            ended("was ended: its time was up", Some(Failing::Timeout), machine)
         }
-        "CANCELLED" => ended("was cancelled", Failing::Failure, Cause::Person),
-        "TIMEOUT" | "DEADLINE" => ended("was ended: its time was up", Failing::Timeout, machine),
-        "NODE_FAIL" | "BOOT_FAIL" => ended("was lost: its node failed", Failing::Signal, machine),
-        "PREEMPTED" => ended("was preempted", Failing::Signal, machine),
+        "NODE_FAIL" | "BOOT_FAIL" => {
+            ended("was lost: its node failed", Some(Failing::Signal), machine)
+        }
+        "PREEMPTED" => ended("was preempted", Some(Failing::Signal), machine),
         "OUT_OF_MEMORY" => ended(
             "was ended: it took more memory than it had ('memory' of its execution says how much)",
-            Failing::OutOfMemory,
+            Some(Failing::OutOfMemory),
             job,
         ),
         // RUNNING, SUSPENDED, COMPLETING, and what later versions have.
@@ -378,12 +391,13 @@ mod tests {
     #[test]
     fn ends_are_told_apart() {
         for (word, expected) in [
-            ("FAILED", (Failing::Failure, Cause::Job)),
-            ("CANCELLED", (Failing::Failure, Cause::Person)),
-            ("TIMEOUT", (Failing::Timeout, Cause::Machine)),
-            ("NODE_FAIL", (Failing::Signal, Cause::Machine)),
-            ("PREEMPTED", (Failing::Signal, Cause::Machine)),
-            ("OUT_OF_MEMORY", (Failing::OutOfMemory, Cause::Job)),
+            ("COMPLETED", (None, Cause::Job)),
+            ("FAILED", (None, Cause::Job)),
+            ("CANCELLED", (Some(Failing::Failure), Cause::Person)),
+            ("TIMEOUT", (Some(Failing::Timeout), Cause::Machine)),
+            ("NODE_FAIL", (Some(Failing::Signal), Cause::Machine)),
+            ("PREEMPTED", (Some(Failing::Signal), Cause::Machine)),
+            ("OUT_OF_MEMORY", (Some(Failing::OutOfMemory), Cause::Job)),
         ] {
             let JobState::Ended(ended) = state(word) else { panic!("{word}") };
             assert_eq!((ended.failing, ended.cause), expected, "{word}");

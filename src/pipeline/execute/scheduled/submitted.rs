@@ -38,6 +38,8 @@ pub(super) struct Submitted {
     begun: Vec<Owner>,
     /// What was in the checkpoint that its process has begun with, and how far that has come since. `None` before the first one.
     work: Option<(Option<Digest>, Advance)>,
+    /// Whether its process has started the program of its stage, whose log is its own from then on.
+    pub(super) has_started: bool,
     /// How its process ended last.
     pub(super) ending: Option<JobEnding>,
     /// Whether it was stopped, and nothing says that it goes on.
@@ -157,6 +159,7 @@ impl Submitted {
             was_seen,
             begun: Vec::new(),
             work: None,
+            has_started: false,
             ending: None,
             is_over: false,
             gone: None,
@@ -286,6 +289,7 @@ impl Submitted {
                     (self.ending, self.runs_since) = (None, Some(asked));
                     self.begun.push(owner);
                     self.work = Some((checkpoint, Advance::default()));
+                    self.has_started = false;
                     has_moved = true;
                 }
                 Ok(JobLine::Event(JobEvent::Worker(Event::Progress(now)))) => {
@@ -293,7 +297,7 @@ impl Submitted {
                     progress = Some(now);
                 }
                 Ok(JobLine::Event(JobEvent::Starts { why, resumes, .. })) => {
-                    progress = None;
+                    (progress, self.has_started) = (None, true);
                     let owner = self.begun.last().cloned();
                     reporter.event(JobEvent::Starts { why, resumes, owner });
                 }
@@ -380,7 +384,7 @@ mod tests {
         let mut job = Submitted::new(cache.job_place(&key), Some("7".to_owned()), true, 0);
         let failed = Ended {
             words: "was lost: its node failed".to_owned(),
-            failing: Failing::Signal,
+            failing: Some(Failing::Signal),
             cause: Cause::Machine,
         };
         let began = Instant::now();

@@ -18,6 +18,9 @@ use super::alike::Alike;
 use super::desk::{Desk, Width};
 use super::followed::Followed;
 use super::handed_over::{HandedOver, id_of};
+use super::hold::Wish;
+use super::last_words::NOT_BEGUN;
+use super::patience::submit_patiently;
 use super::scheduler::{Arrays, Submission, Tasks, Trouble};
 use super::terms::Terms;
 use crate::cache::{JobFolder, Lock};
@@ -197,8 +200,12 @@ impl Desk {
                 }));
             }
             Ok(Err(trouble @ Trouble::Away(_))) => {
-                let words = refused(&self.terms.name, &trouble);
-                self.jobs[members[0].place].reporter.note(format!("{words}; it is asked again"));
+                let first = &self.jobs[members[0].place];
+                // Otherwise it is given up next, with a word about that.
+                if first.is_made() {
+                    let words = refused(&self.terms.name, &trouble);
+                    first.reporter.note(format!("{words}; it is asked again"));
+                }
                 self.knowledge.took_none(Instant::now());
             }
             Err(error) => {
@@ -258,7 +265,12 @@ impl Desk {
         let tasks = array.map(|_| Tasks { count, at_once });
         let (stage, key) = (first.stage(), first.key().to_string());
         let others: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
-        Ok(scheduler.submit(&Submission { stage, key, token, folder, tasks, others: &others }))
+        let wishes: Vec<Wish> =
+            members.iter().map(|member| self.jobs[member.place].wish.clone()).collect();
+        Ok(submit_patiently(&wishes, |stop| {
+            let others = &others;
+            scheduler.submit(&Submission { stage, key, token, folder, tasks, others, stop })
+        }))
     }
 }
 
@@ -323,7 +335,7 @@ pub(super) fn script(
 /// is written here, and not those of what it calls; of other shells, the last one. That somebody cancels the job is not a failure of it.
 fn checked(executor: &str, setup: &str) -> String {
     format!(
-        r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: the stage was not begun" >&2' EXIT
+        r#"trap 'echo "the setup of the executor {executor} has failed with the exit status $?: {NOT_BEGUN}" >&2' EXIT
 trap 'trap - EXIT; exit 143' TERM
 [ -z "${{BASH_VERSION-}}" ] || trap 'pipeline_status=$?; [ "${{#BASH_SOURCE[@]}}" -gt 1 ] || exit "$pipeline_status"' ERR
 :

@@ -588,8 +588,8 @@ fn a_job_that_may_have_been_taken_is_not_said_to_be_cancelled() {
     followers[0].0.want(Wish::CANCEL);
     desk.cancel();
     let (notes, end) = heard(&followers[0].1);
-    assert!(matches!(end, Some(JobEnd::Left)), "{notes:?}");
-    let why = "its job could not be cancelled: nobody knows its id";
+    assert!(matches!(end, Some(JobEnd::Stopped)), "{notes:?}");
+    let why = "its scheduler did not say whether it has taken its job: the next run finds out";
     assert_eq!(notes.last().map(String::as_str), Some(why));
     assert_eq!(desk.cache.job_keys().count(), 1, "whoever comes back asks for it");
 }
