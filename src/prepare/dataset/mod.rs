@@ -3,6 +3,7 @@
 //! One file per format: data sets that fit in memory become a [`RawDataset`], the others are written image by image
 //! to the artifact. What they share is in [`source`], [`classes`] and [`work`].
 
+mod array_shape;
 mod cifar;
 mod cifar_python;
 mod class_folders;
