@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::layout::Layout;
+use crate::text::shortened;
 
 /// A safetensors file, mapped into memory.
 pub struct TensorFile {
@@ -167,11 +168,16 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).map_err(|error| {
         use serde_json::error::Category::Data;
-        let what = match error.classify() {
-            Data => "does not have the values that this program writes there",
-            _ => "is not JSON",
-        };
         let (line, column) = (error.line(), error.column());
+        let problem = error.to_string();
+        let problem = problem.strip_suffix(&format!(" at line {line} column {column}"));
+        let what = match (error.classify(), problem) {
+            (Data, Some(problem)) => {
+                format!("does not have the values that it needs: {}", shortened(problem))
+            }
+            (Data, None) => "does not have the values that it needs".to_owned(),
+            _ => "is not JSON".to_owned(),
+        };
         anyhow!("{} {what} (line {line}, column {column})", path.display())
     })
 }

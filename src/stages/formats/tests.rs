@@ -217,7 +217,14 @@ fn damaged_files_are_named() {
 
     for (text, expected) in [
         ("{", "dataset.json is not JSON (line 1, column 1)"),
-        ("{\"format\": 1}", "dataset.json does not have the values that this program writes there"),
+        (
+            "{\"format\": 1}",
+            "dataset.json does not have the values that it needs: invalid type: integer `1`, expected a string (line 1",
+        ),
+        (
+            "{\"format\": \"a\"}",
+            "dataset.json does not have the values that it needs: missing field `classes` (line 1",
+        ),
     ] {
         std::fs::write(folder.path().join("dataset.json"), text).unwrap();
         let error = DatasetInfo::read(folder.path()).unwrap_err().to_string();
