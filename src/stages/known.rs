@@ -118,7 +118,8 @@ impl Known {
 
     /// What is known of the features of this data set.
     pub(crate) fn of_features(self) -> Self {
-        Self { classes: self.classes, ..Self::default() }
+        let Self { classes, train_samples, .. } = self;
+        Self { classes, train_samples, ..Self::default() }
     }
 
     fn of_data(info: &DatasetInfo) -> Self {

@@ -185,6 +185,16 @@ fn stages_that_do_not_fit_together() {
             "use a data set of pixels, such as an image-folder with encoded = false",
         ),
         ("kind = \"corrupt-labels\"\ndata = \"few\"\nnoise = \"instance\"\nrate = 0.1", ""),
+        ("kind = \"purify-labels\"\nfeatures = \"features\"", ""),
+        (
+            "kind = \"purify-labels\"\nfeatures = \"features\"\nmethod = \"nearest-neighbours\"\nk = 50000",
+            "k = 50000, but 50000 samples train",
+        ),
+        (
+            "kind = \"purify-labels\"\nfeatures = \"features\"\nsplit = \"most\"\nk-min = 40000\nk-max = 40000\n\
+             [stages.most]\nkind = \"split\"\ndata = \"cifar\"\nholdout = 10000",
+            "k-min = 40000, but 40000 samples train",
+        ),
     ] {
         let found = titles(stage);
         match expected {
