@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::formats::Part;
-use pipeline_stages::text::{in_short, shortened};
+use pipeline_stages::text::{in_short, no_such_class, shortened};
 use pipeline_stages::text_file;
 use pipeline_stages::worker::Context;
 
 use crate::csv;
-use crate::dataset::{FILES, no_such_class};
+use crate::dataset::FILES;
 use crate::folder::{Place, entries};
 
 /// A million images of ImageNet with their paths take 60 MB.

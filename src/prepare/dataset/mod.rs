@@ -32,7 +32,6 @@ use pipeline_stages::worker::Context;
 
 use crate::body::Body;
 pub(crate) use class_folders::FILES;
-pub(crate) use classes::no_such_class;
 pub(crate) use encoded::check_image;
 pub(crate) use raw::{RawDataset, RawSamples};
 use source::SourceFolders;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::class_names;
-use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
+use crate::kind::{LARGEST_NUMPY_SEED, OutsidePath, Problem, Rules, WithoutEffect};
 use crate::known::{Images, Known, KnownInputs};
+use crate::text::no_such_class;
 
 choices! {
     /// The shape of the noise matrix (rows: the true class), or another source of labels.
@@ -141,6 +142,19 @@ impl CorruptLabels {
             .collect()
     }
 
+    /// Names that are none of these classes.
+    fn unknown_classes(&self, names: &[String]) -> Vec<Problem> {
+        let unknown = |name: &&String| !names.contains(*name);
+        let listed = self.classes.iter().flatten().enumerate();
+        let listed = listed.filter(|(_, name)| unknown(name)).map(|(item, name)| {
+            Problem::new("classes", no_such_class(name, names)).with_item(item)
+        });
+        let paired = self.pairs.iter().flat_map(|(source, target)| [source, target]);
+        let paired = paired.filter(unknown);
+        let paired = paired.map(|name| Problem::new("pairs", no_such_class(name, names)));
+        listed.chain(paired).collect()
+    }
+
     /// What each noise needs, and others must not have.
     fn source_problems(&self, connected: &[&str]) -> Vec<Problem> {
         let human = connected.contains(&"human");
@@ -210,7 +224,15 @@ impl Rules for CorruptLabels {
         problems
     }
 
+    fn largest_seed(&self) -> u64 {
+        if self.noise.is_drawn() { LARGEST_NUMPY_SEED } else { u64::MAX }
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let unknown = inputs.at("data").class_names.map(|names| self.unknown_classes(&names));
+        if let Some(unknown) = unknown.filter(|problems| !problems.is_empty()) {
+            return unknown;
+        }
         let needs_pairs = self.noise == Noise::Asymmetric && self.pairs.is_empty();
         if needs_pairs && inputs.at("data").has_noise_pairs == Some(false) {
             let message = "noise = \"asymmetric\" needs 'pairs' on this data set: which class is \

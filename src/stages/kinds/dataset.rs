@@ -126,6 +126,7 @@ impl Rules for Dataset {
             }
             .filter(|_| !is_encoded),
             classes: classes.or(named),
+            class_names: self.classes.as_deref().map(Into::into),
             train_samples: match (samples, limit) {
                 (Some(samples), Some(limit)) => Some(limit.min(samples)),
                 (samples, limit) => samples.or(limit),
