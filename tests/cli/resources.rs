@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::machine::{jealous, sociable, stages};
-use crate::support::{MANIFEST, Sandbox};
+use crate::support::{MANIFEST, Sandbox, eventually};
 
 /// What a run may use of what the user counts.
 fn with_licences(project: &Sandbox, licences: u32) {
@@ -122,6 +122,42 @@ fn stages_run_at_once_where_there_is_enough_for_both() {
     let run = "run experiment.toml --jobs 2 --cpus 2 --resources";
     jealous(takes).pipeline(&format!("{run} licence=3")).success();
     sociable(takes).pipeline(&format!("{run} disk=1,licence=4")).success();
+}
+
+#[test]
+fn what_runs_again_in_the_middle_of_a_run_takes_what_there_is_or_is_a_mistake() {
+    let reads = "inputs = { a = \"counted\" }";
+    let text = [
+        stages(&[("counted", "execution = { resources = { licence = 1 } }"), ("reads", reads)]),
+        // While it runs, the licence is taken.
+        "[stages.holds]\nkind = \"command\"\nexecution = { resources = { licence = 1 } }\n\
+         shell = \"touch held; while [ ! -e end ]; do sleep 0.01; done; rm held\"\n"
+            .to_owned(),
+    ];
+    let project = Sandbox::new(&text.concat());
+    project.edit("echo counted >> ran", "[ ! -e held ] || exit 1; echo counted >> ran");
+    project.pipeline("run experiment.toml counted --resources licence=1").success();
+    // It has a result until its reader finds out that this is damaged.
+    let damage = || {
+        let artifact = project.artifact("counted");
+        project.unprotect(&artifact);
+        std::fs::write(artifact.join("a"), "damaged\n").expect("ours");
+    };
+    damage();
+    let ended = project.pipeline("run experiment.toml reads");
+    assert_eq!(ended.results(), "counted failed, reads skipped", "{ended}");
+    let mistake = "experiment.toml:5:29: 'counted' takes 'licence', and nobody says how much of it there is\n";
+    assert!(ended.stderr.contains(mistake), "{ended}");
+    assert!(ended.stderr.contains("or --resources licence=1"), "{ended}");
+    assert_eq!(project.read("ran"), "counted\n");
+    // It waits for what is taken.
+    project.pipeline("run experiment.toml counted --resources licence=1").success();
+    damage();
+    let run = project.start("run experiment.toml --resources licence=1 --jobs 3 --cpus 3");
+    eventually("the licence is taken", || project.path("held").exists());
+    run.wait_for("its stage runs again");
+    project.write("end", "");
+    assert_eq!(run.wait().success(), "counted ran, reads ran, holds ran");
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn warn_of_machine(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Pla
     for stage in stages {
         let mistake = if is_here(stage) {
             here.push(stage);
-            run_on.share.mistake_at_a_glance(stage)
+            run_on.share.mistake(stage)
         } else {
             run_on.share.resource_mistake(stage)
         };

@@ -41,6 +41,7 @@ use anyhow::Context;
 use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, KnownResult, Links, Record};
+use crate::diagnostic::Mistake;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -291,11 +292,15 @@ impl Run<'_> {
         for Misfit { stage, mistake } in misfits {
             use StageState::{Parked, Ready, Unseen, Waiting};
             if let Some(Waiting | Unseen | Ready(_) | Parked { .. }) = self.states.get(&stage) {
-                let place = mistake.span().map(|span| self.manifest.sources.place(span));
-                let place = place.unwrap_or_default();
-                self.end_unreadable(&stage, format!("{place}: {}", mistake.title()));
+                self.end_unreadable(&stage, self.in_words(&mistake));
             }
         }
+    }
+
+    /// A mistake in one line, with its place.
+    fn in_words(&self, mistake: &Mistake) -> String {
+        let place = mistake.span().map(|span| self.manifest.sources.place(span));
+        format!("{}: {}", place.unwrap_or_default(), mistake.title())
     }
 
     /// Whether this is the last stage that was looked at, a moment ago, with its key pinned.
@@ -396,6 +401,10 @@ impl Run<'_> {
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
         let declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
+        if let Some(message) = self.refusal(&declaration) {
+            self.end_unreadable(name, message);
+            return Ok(());
+        }
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let result_of = |input: &StageName| self.result(input).cloned();
         let mut spec = JobSpec::of(self.manifest, declaration, work, self.cache, result_of)?;

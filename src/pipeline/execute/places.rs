@@ -1,5 +1,6 @@
 //! Where the stages of a run run: here, or as jobs of an executor.
 
+use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -67,8 +68,25 @@ impl Places<'_> {
 }
 
 impl Run<'_> {
+    /// What is wrong with where a stage is to run, or with how much it takes there.
+    pub(super) fn place_mistake(&self, share: &Share, stage: &Stage) -> Option<Mistake> {
+        match self.options.executor_of(stage) {
+            None => share.mistake(stage),
+            Some(name) => {
+                self.executor_mistake(stage, name).or_else(|| share.resource_mistake(stage))
+            }
+        }
+    }
+
+    /// Why a stage cannot start that had a result when the machine was shared out, so that nobody looked at what it takes.
+    pub(super) fn refusal(&self, stage: &Stage) -> Option<String> {
+        let mistake = self.place_mistake(self.share.as_ref()?, stage)?;
+        let words = iter::once(self.in_words(&mistake)).chain(mistake.helps().iter().cloned());
+        Some(words.collect::<Vec<_>>().join("\n"))
+    }
+
     /// What is wrong with a stage that this executor is to run.
-    pub(super) fn executor_mistake(&self, stage: &Stage, name: &str) -> Option<Mistake> {
+    fn executor_mistake(&self, stage: &Stage, name: &str) -> Option<Mistake> {
         if self.options.executors.contains_key(name) {
             return None;
         }
