@@ -78,6 +78,12 @@ pub(crate) struct Taken {
     pub(crate) gpus: Vec<u32>,
 }
 
+/// What a stage waits for first, and what it leaves to others meanwhile.
+struct Wait {
+    pool: Pool,
+    leaves: Depths,
+}
+
 /// The pools of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pools {
@@ -94,15 +100,21 @@ impl Pools {
     /// takes anything, or a large one would wait for as long as there are small ones. Nor what it has found of others before.
     pub(crate) fn first_to_start<'n>(
         &self,
-        mut waiting: impl Iterator<Item = &'n Needs>,
+        waiting: impl Iterator<Item = &'n Needs>,
     ) -> Option<usize> {
+        self.wait_for(waiting).position(|pool| pool.is_none())
+    }
+
+    /// What each of these waits for first, by itself or as it is kept for one before it. `None` where it can start.
+    pub(crate) fn wait_for<'n>(
+        &self,
+        waiting: impl Iterator<Item = &'n Needs>,
+    ) -> impl Iterator<Item = Option<Pool>> {
         let mut left = self.left.clone();
-        waiting.position(|needs| match self.find(&left, needs) {
-            Ok(_) => true,
-            Err(held) => {
-                left.extend(held);
-                false
-            }
+        waiting.map(move |needs| {
+            let Wait { pool, leaves } = self.find(&left, needs).err()?;
+            left.extend(leaves);
+            Some(pool)
         })
     }
 
@@ -129,24 +141,26 @@ impl Pools {
     /// What a stage would take, if this is left; or what it leaves to others while it waits. It waits for what the user counts, then
     /// for a GPU, then for the rest. What it has found stays there for it, or those behind it could take one thing after the other for
     /// ever; what it has not come to, they may take. Whoever needs more than there can ever be needs all of it.
-    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Depths> {
+    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Wait> {
         let there_is = |(pool, amount): (Pool, u64)| {
             let amount = amount.min(*self.depths.get(&pool)?);
             (amount > 0).then_some((pool, amount))
         };
         let lacks = |(pool, amount): &(Pool, u64)| left.get(pool).is_none_or(|left| left < amount);
-        // Of nothing behind the last one that it lacks.
-        let leaves = |amounts: &[(Pool, u64)]| -> Option<Depths> {
+        // It keeps nothing behind the last one that it lacks.
+        let wait = |amounts: &[(Pool, u64)]| -> Option<Wait> {
+            let (pool, _) = *amounts.iter().find(|one| lacks(one))?;
             let last = amounts.iter().rposition(lacks)?;
             let left = |pool: &Pool| left.get(pool).copied().unwrap_or(0);
             let kept = amounts[..=last].iter();
-            Some(kept.map(|(pool, amount)| (*pool, left(pool).saturating_sub(*amount))).collect())
+            let leaves = kept.map(|(pool, amount)| (*pool, left(pool).saturating_sub(*amount)));
+            Some(Wait { pool, leaves: leaves.collect() })
         };
         let counted = needs.resources.iter();
         let counted = counted.map(|(number, amount)| (Pool::Resource(*number), (*amount).into()));
         let mut amounts: Vec<(Pool, u64)> = counted.filter_map(there_is).collect();
-        if let Some(leaves) = leaves(&amounts) {
-            return Err(leaves);
+        if let Some(wait) = wait(&amounts) {
+            return Err(wait);
         }
         let gpus = self.gpus(left, needs.gpus);
         match (needs.executor, needs.alone, &gpus) {
@@ -172,9 +186,9 @@ impl Pools {
                 amounts.extend(wanted.filter_map(there_is));
             }
         }
-        match leaves(&amounts) {
+        match wait(&amounts) {
             None => Ok(Taken { amounts, gpus: gpus.unwrap_or_default() }),
-            Some(leaves) => Err(leaves),
+            Some(wait) => Err(wait),
         }
     }
 
@@ -345,7 +359,10 @@ mod tests {
         let (one, two) = (counted(&[(0, 1)]), counted(&[(1, 2)]));
         assert_eq!(first(&pools, &[one.clone(), needs(4)]), Some(1), "it takes no core meanwhile");
         assert_eq!(first(&pools, &[counted(&[(1, 1)])]), Some(0), "one is left");
-        assert_eq!(first(&pools, &[two, counted(&[(1, 1)])]), None, "which waits for it");
+        let waiting = [two, counted(&[(1, 1)]), Needs { executor: Some(0), ..one.clone() }];
+        let pools_of: Vec<_> = pools.wait_for(waiting.iter()).collect();
+        let expected = [1, 1, 0].map(|number| Some(Pool::Resource(number)));
+        assert_eq!(pools_of, expected, "the second one leaves what there is to the first");
         let elsewhere = Needs { executor: Some(0), ..one };
         assert_eq!(first(&pools, &[elsewhere]), None);
         // Whoever runs alone here leaves what jobs have, unless it takes of that itself.

@@ -133,6 +133,12 @@ impl Share {
         takes.collect()
     }
 
+    /// What the user counts by this number: its name, and how much there is.
+    pub(super) fn resource(&self, number: u32) -> Option<(&str, u32)> {
+        let (name, there_is) = self.resources.iter().nth(usize::try_from(number).ok()?)?;
+        Some((name, *there_is))
+    }
+
     /// The threads of a stage that can use many and does not say how many. This depends on what the run may use, and not on
     /// what else runs: sums of another number of threads have other last bits.
     fn threads(&self, gpus: GpuNeeds) -> u32 {

@@ -229,7 +229,7 @@ impl Reporter for Recorder {
                     Outcome::Stopped => Ended::Stopped,
                     Outcome::Left => Ended::Left,
                     // It is in the plan, and no line says more about it.
-                    Outcome::Waiting { .. } | Outcome::Skipped { .. } => return,
+                    Outcome::Waiting(_) | Outcome::Skipped { .. } => return,
                 };
                 self.end(stage, *key, ended);
             }

@@ -135,7 +135,7 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
         Outcome::Left => Some(format!("left  {stage}, which goes on elsewhere")),
         Outcome::Fresh { .. }
         | Outcome::Remote { .. }
-        | Outcome::Waiting { .. }
+        | Outcome::Waiting(_)
         | Outcome::Skipped { .. } => None,
     }
 }

@@ -396,16 +396,33 @@ fn what_takes_resources_is_left_to_the_next_run() {
     let project = project("");
     let licence = THERE.replace(" }", ", resources = { licence = 1 } }");
     let next = format!("inputs = {{ a = \"a\" }}\n{licence}");
-    with_stages(&project, &[("a", &licence), ("b", &licence), ("next", &next)]);
-    project.write(MANIFEST, project.read(MANIFEST) + "[execution.resources]\nlicence = 1\n");
+    let here = "execution = { resources = { licence = 1 } }";
+    with_stages(&project, &[("a", &licence), ("b", &licence), ("here", here), ("next", &next)]);
+    let limits = "max-jobs = 2\n[execution.resources]\nlicence = 1\n";
+    project.write(MANIFEST, project.read(MANIFEST) + limits);
     project.write("hold", "");
     let ended = project.pipeline("run experiment.toml --detach");
-    assert_eq!(ended.success(), "a left, b skipped, next skipped");
+    assert_snapshot!(project.filter(ended.stdout.trim_start()), @r"
+    stage  result  time  metrics
+    a  left  goes on elsewhere
+    b  waiting  jobs have what there is of licence, which is 1
+    here  waiting  jobs have what there is of licence, which is 1
+    next  skipped  needs a
+
+    x: 1 left, 2 waiting, 1 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
+    2 wait: jobs have what there is of licence, which is 1, and no job begins them; the same command does when others have ended, and without --detach it stays until all have
+    ");
+    let events = project.pipeline("run experiment.toml --detach --progress json").stdout;
+    let waiting = events.lines().filter(|line| line.contains("\"waiting\""));
+    let waiting = waiting.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let waiting: Vec<_> = waiting.map(|event| event["resource"].clone()).collect();
+    assert_eq!(waiting, ["licence", "licence"], "{events}");
     fs::remove_file(project.path("hold")).expect("ours");
     ends(&project, 1);
     assert_eq!((submitted(&project), project.read("made").as_str()), (1, "a\n"));
-    assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran, next ran");
-    made_once(&project, 3);
+    let ran = "a fresh, b ran, here ran, next ran";
+    assert_eq!(project.pipeline("run experiment.toml").success(), ran);
+    made_once(&project, 4);
 }
 
 #[test]
