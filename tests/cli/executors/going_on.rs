@@ -374,6 +374,11 @@ fn end_with(project: &Sandbox, last: &str, jobs: usize) {
     assert_eq!(submitted(project), jobs);
 }
 
+/// What the jobs printed whose ends nobody has seen.
+fn printed_by_jobs(project: &Sandbox) -> String {
+    jobs(project).iter().map(|job| project.read(&format!("cache/jobs/{job}/output"))).collect()
+}
+
 /// Each stage was made once, and nothing is left to do.
 fn made_once(project: &Sandbox, stages: usize) {
     let made = project.read("made");
@@ -420,9 +425,17 @@ fn what_takes_resources_is_left_to_the_next_run() {
     fs::remove_file(project.path("hold")).expect("ours");
     ends(&project, 1);
     assert_eq!((submitted(&project), project.read("made").as_str()), (1, "a\n"));
+    let said = "left to the next run: 'next': it takes 'resources', which a run counts";
+    assert!(printed_by_jobs(&project).contains(said), "{}", printed_by_jobs(&project));
     let ran = "a fresh, b ran, here ran, next ran";
     assert_eq!(project.pipeline("run experiment.toml").success(), ran);
     made_once(&project, 4);
+    // Of what has its result already, nothing is left.
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach --force a").success();
+    fs::remove_file(project.path("hold")).expect("ours");
+    ends(&project, 4);
+    assert!(!printed_by_jobs(&project).contains("left"), "{}", printed_by_jobs(&project));
 }
 
 #[test]
