@@ -5,6 +5,7 @@ use std::path::Path;
 
 use insta::assert_snapshot;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{Ended, MANIFEST, Running, Sandbox, eventually, names, skipped};
@@ -338,54 +339,6 @@ fn a_program_has_as_many_threads_as_it_takes_cores() {
     }
     // A rerun has the same.
     project.pipeline("verify experiment.toml --rerun three").success();
-}
-
-#[test]
-fn no_more_threads_hash_than_a_run_may_take_cores() {
-    let cores = std::thread::available_parallelism().expect("Linux says it").get();
-    if cores == 1 {
-        return skipped("one core has one thread");
-    }
-    let text = r#"
-[experiment]
-name = "hashed"
-[stages.large]
-kind = "command"
-files = ["large"]
-shell = "true"
-[stages.waits]
-kind = "command"
-files = ["small"]
-shell = "touch begun; while [ ! -e end ]; do sleep 0.01; done"
-"#;
-    let [limited, free] = ["[execution]\ncpus = 1\n", ""].map(|limits| {
-        let project = Sandbox::new(&format!("{text}{limits}"));
-        project.write("small", "1");
-        project
-    });
-    let large: Vec<u8> = (0..9_000_000_u32).map(|place| (place / 7) as u8).collect();
-    let threads =
-        |run: &Running| names(Path::new(&format!("/proc/{}/task", run.pid().as_raw_pid()))).len();
-    let compare = |options: &str, results: &str| {
-        let begin = |project: &Sandbox, options: &str| {
-            project.write("large", &large);
-            let run = project.start(&format!("run experiment.toml {options}"));
-            eventually("it waits", || project.path("begun").exists());
-            run
-        };
-        let runs = [begin(&limited, options), begin(&free, "")];
-        // Those that hash stay, and whatever else a run has is the same.
-        eventually("fewer threads", || threads(&runs[0]) + cores - 1 == threads(&runs[1]));
-        for (project, run) in [&limited, &free].into_iter().zip(runs) {
-            project.write("end", "");
-            assert_eq!(run.wait().success(), results);
-            ["begun", "end"].map(|name| std::fs::remove_file(project.path(name)).expect("ours"));
-        }
-    };
-    compare("", "large ran, waits ran");
-    // What the command line says counts before the manifest was read.
-    [&limited, &free].map(|project| project.write("small", "2"));
-    compare("--cpus 1", "large fresh, waits ran");
 }
 
 /// Three trainings from one data set.

@@ -144,7 +144,11 @@ fn what_runs_again_in_the_middle_of_a_run_takes_what_there_is_or_is_a_mistake() 
         std::fs::write(artifact.join("a"), "damaged\n").expect("ours");
     };
     damage();
-    assert_snapshot!(project.pipeline("run experiment.toml reads"), @"");
+    let ended = project.pipeline("run experiment.toml reads");
+    assert_eq!(ended.results(), "counted failed, reads skipped", "{ended}");
+    let mistake = "experiment.toml:5:29: 'counted' takes 'licence', and nobody says how much of it there is\n";
+    assert!(ended.stderr.contains(mistake), "{ended}");
+    assert!(ended.stderr.contains("or --resources licence=1"), "{ended}");
     assert_eq!(project.read("ran"), "counted\n");
     // It waits for what is taken.
     project.pipeline("run experiment.toml counted --resources licence=1").success();
