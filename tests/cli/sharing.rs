@@ -121,6 +121,8 @@ fn what_one_has_pushed_another_pulls_and_need_not_run() {
     assert_eq!(lab.share.names("blobs").len(), 2, "each content once");
     assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml --size")), @r"
     status 0
+    --- stderr
+    what the remote has is not kept, as there is no cache in [project]/cache yet: `pipeline pull experiment.toml` makes one
     --- stdout
     data   only on the remote
     count  only on the remote
@@ -181,13 +183,25 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     ");
     assert!(!lab.bob.cache("").exists(), "a plan makes no cache");
     let status = lab.bob.pipeline("remote status experiment.toml more");
-    assert!(status.stderr.contains("is not kept") && status.stderr.contains("toml more` makes one"), "{status}");
+    assert!(
+        status.stderr.contains("is not kept") && status.stderr.contains("toml more` makes one"),
+        "{status}"
+    );
     // So nobody knows it then who does not ask, and each names what does.
     for (command, result) in [
-        ("path experiment.toml more", "makes it; `pipeline pull experiment.toml more` brings what the remote has"),
+        (
+            "path experiment.toml more",
+            "makes it; `pipeline pull experiment.toml more` brings what the remote has",
+        ),
         ("path experiment.toml data more", "; `pipeline pull experiment.toml data more` brings"),
-        ("metrics experiment.toml", "(`pipeline run experiment.toml`); `pipeline pull experiment.toml` brings"),
-        ("export experiment.toml more out", "makes it; `pipeline pull experiment.toml more` brings"),
+        (
+            "metrics experiment.toml",
+            "(`pipeline run experiment.toml`); `pipeline pull experiment.toml` brings",
+        ),
+        (
+            "export experiment.toml more out",
+            "makes it; `pipeline pull experiment.toml more` brings",
+        ),
         ("export experiment.toml out", "makes them; `pipeline pull experiment.toml` brings"),
     ] {
         let ended = lab.bob.pipeline(command);
@@ -589,7 +603,8 @@ fn what_a_run_makes_is_pushed_where_that_is_wanted() {
         let ended = lab.bob.pipeline("pull experiment.toml");
         assert_eq!(ended.code(), Some(0), "{ended}");
         assert_eq!(ended.stderr, "not pulled, as the remote has the record only: data, more\n");
-        let words = format!("{pulled} from file://{}, {here} were here", lab.share.path().display());
+        let words =
+            format!("{pulled} from file://{}, {here} were here", lab.share.path().display());
         assert!(ended.stdout.starts_with(&words), "{ended}");
     }
     assert!(lab.bob.pipeline("plan experiment.toml").stdout.contains("nothing would run"));
@@ -725,7 +740,8 @@ fn what_is_no_remote_says_what_it_is() {
     let ann = Sandbox::new(PAPER);
     ann.pipeline("run experiment.toml").success();
     let words = |place: std::path::PathBuf| {
-        let user = Sandbox::new(PAPER).set("PIPELINE_REMOTE", format!("file://{}", place.display()));
+        let user =
+            Sandbox::new(PAPER).set("PIPELINE_REMOTE", format!("file://{}", place.display()));
         user.pipeline("plan experiment.toml --remote").stderr
     };
     let cache = words(ann.cache(""));
@@ -736,8 +752,9 @@ fn what_is_no_remote_says_what_it_is() {
 
 #[test]
 fn what_was_made_from_what_a_push_finds_damaged_is_not_sent() {
-    let other = "\n[stages.other]\nkind = \"command\"\nshell = 'echo other > \"$PIPELINE_OUTPUT/o\"'\n";
-    for (file, content) in [("few/2", Some("3\n")), ("noise", None)] {
+    let other =
+        "\n[stages.other]\nkind = \"command\"\nshell = 'echo other > \"$PIPELINE_OUTPUT/o\"'\n";
+    for (file, content) in [("few/2", Some("3\n")), ("numbers", None)] {
         let lab = Lab::new(&format!("{PAPER}{other}"));
         lab.ann.pipeline("run experiment.toml").success();
         let data = lab.ann.artifact("data");
@@ -747,7 +764,8 @@ fn what_was_made_from_what_a_push_finds_damaged_is_not_sent() {
         let pushed = lab.ann.pipeline("push experiment.toml");
         assert_eq!(pushed.code(), Some(1), "{pushed}");
         assert!(pushed.stderr.contains("is damaged, and was not pushed"), "{pushed}");
-        let words = "not pushed: count, more: made from the result of data, which is damaged here\n";
+        let words =
+            "not pushed: count, more: made from the result of data, which is damaged here\n";
         assert!(pushed.stderr.contains(words), "{pushed}");
         assert_eq!(lab.share.names("records").len(), 1, "only what does not read it");
         // Once it is found to be sound again, all of it is sent.

@@ -127,7 +127,8 @@ pub fn what_is_not_signed_is_made_here(lab: &Lab) {
     let status = succeeded(bob.pipeline("remote status experiment.toml")).stdout;
     assert!(status.contains("data   here, and not trusted on the remote\n"), "{status}");
     assert!(status.contains("count  only on the remote\n"), "{status}");
-    let status = succeeded(lab.who_trusts(&[&of_eve]).pipeline("remote status experiment.toml data"));
+    let status =
+        succeeded(lab.who_trusts(&[&of_eve]).pipeline("remote status experiment.toml data"));
     assert!(status.stdout.starts_with("data  not trusted on the remote\n"), "{status}");
     let plan = lab.who_trusts(&[&of_eve]).pipeline("plan experiment.toml --remote");
     assert!(plan.stderr.contains(": data: the record "), "{plan}");

@@ -56,7 +56,8 @@ fn is_of_one_stage(project: &Project, arguments: &ExportArguments) -> bool {
 fn check_stage(project: &Project, arguments: &ExportArguments) -> anyhow::Result<()> {
     let Some((stage, folder)) = arguments.stage_and_folder() else { return Ok(()) };
     let templates = || project.graph.order().map(StageName::template);
-    let is_near = |word: &str| nearest(word.split('@').next().unwrap_or(word), templates()).is_some();
+    let is_near =
+        |word: &str| nearest(word.split('@').next().unwrap_or(word), templates()).is_some();
     match is_near(&stage) && !is_near(&folder.to_string_lossy()) {
         true => project.find(&stage).map(drop),
         false => Ok(()),

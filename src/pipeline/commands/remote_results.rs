@@ -95,11 +95,7 @@ impl Project {
     }
 
     /// The same for whoever only shows it, and makes no cache: where there is none yet, a note names the command that keeps it.
-    pub(super) fn ask_remote_to_show(
-        &self,
-        selected: &[StageName],
-        arguments: &ManifestArguments,
-    ) {
+    pub(super) fn ask_remote_to_show(&self, selected: &[StageName], arguments: &ManifestArguments) {
         let Some(shared) = &self.shared else { return };
         self.ask_remote(selected);
         if shared.says_something() && !self.cache.layout().version().exists() {

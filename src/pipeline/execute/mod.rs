@@ -633,8 +633,10 @@ impl Run<'_> {
             failures.map(|(name, _)| name).filter(move |name| *name != last).cloned()
         });
         // A cache that cannot be written has none.
-        let unwritten = self.failures.iter().filter(|(key, _)| !self.cache.layout().log(key).exists());
-        let unwritten = unwritten.flat_map(|(_, failures)| failures.iter().map(|(name, _)| name.clone()));
+        let unwritten =
+            self.failures.iter().filter(|(key, _)| !self.cache.layout().log(key).exists());
+        let unwritten =
+            unwritten.flat_map(|(_, failures)| failures.iter().map(|(name, _)| name.clone()));
         Summary {
             stages: stages.collect(),
             seconds: started.elapsed().as_secs_f64(),

@@ -307,7 +307,7 @@ impl SharedCache {
                 Ok(record) => Some(record.map(Arc::new)),
                 Err(failure) if failure.kind == FailureKind::Away => None,
                 Err(failure) => {
-                    lock(&self.odd).push((Some(**key), failure.reason));
+                    lock(&self.odd).push((Some(*key), failure.reason));
                     Some(None)
                 }
             }
@@ -592,10 +592,7 @@ impl SharedCache {
     ///
     /// # Errors
     /// When it does not work.
-    pub(crate) fn has(
-        &self,
-        wanted: &[(StageKey, Option<Digest>)],
-    ) -> Result<Vec<Found>, Failure> {
+    pub(crate) fn has(&self, wanted: &[(StageKey, Option<Digest>)]) -> Result<Vec<Found>, Failure> {
         self.has_version()?;
         let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
             let remote = self.remote()?;
