@@ -341,6 +341,54 @@ fn a_program_has_as_many_threads_as_it_takes_cores() {
     project.pipeline("verify experiment.toml --rerun three").success();
 }
 
+#[test]
+fn no_more_threads_hash_than_a_run_may_take_cores() {
+    let cores = std::thread::available_parallelism().expect("Linux says it").get();
+    if cores == 1 {
+        return skipped("one core has one thread");
+    }
+    let text = "[experiment]\nname = \"hashed\"\n\
+                [stages.reads]\nkind = \"command\"\nfiles = [\"large\"]\nshell = \"true\"\n";
+    let project = |limits: &str| {
+        let project = Sandbox::new(&format!("{text}{limits}"));
+        project.write("large", "not yet");
+        project
+    };
+    // It takes minutes to hash them, and nothing of the disk to have them.
+    let grow = |project: &Sandbox| {
+        let file = File::options().write(true).open(project.path("large")).expect("ours");
+        file.set_len(1 << 40).expect("a file with a hole");
+    };
+    let threads =
+        |run: &Running| names(Path::new(&format!("/proc/{}/task", run.pid().as_raw_pid()))).len();
+    let compare = |projects: [&Sandbox; 2], options: [&str; 2]| {
+        projects.iter().for_each(|project| grow(project));
+        let run = |place: usize| {
+            projects[place].start(&format!("run experiment.toml {}", options[place]))
+        };
+        let (limited, free) = (run(0), run(1));
+        // What else they have ends soon, or is the same.
+        let mut steady = 0;
+        eventually("fewer threads, and no others for a while", || {
+            let is_fewer = threads(&limited) + cores - 1 == threads(&free);
+            steady = if is_fewer { steady + 1 } else { 0 };
+            steady == 50
+        });
+        for run in [limited, free] {
+            run.signal(Signal::KILL);
+            assert_eq!(run.wait().code(), None, "it hashes");
+        }
+    };
+    let own = project("[execution]\ncpus = 1\n");
+    compare([&own, &project("")], ["", ""]);
+    // What the command line says counts before the manifest is read, for what an earlier run has seen.
+    let projects = [project(""), project("")];
+    for project in &projects {
+        project.pipeline("run experiment.toml").success();
+    }
+    compare([&projects[0], &projects[1]], ["--cpus 1", ""]);
+}
+
 /// Three trainings from one data set.
 const TRAININGS: &str = r#"
 [experiment]
