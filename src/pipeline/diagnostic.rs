@@ -248,6 +248,11 @@ impl Mistake {
     pub(crate) fn title(&self) -> &str {
         &self.title
     }
+
+    /// The lines about what to do.
+    pub(crate) fn helps(&self) -> &[String] {
+        &self.helps
+    }
 }
 
 /// All mistakes in some [`Sources`].

@@ -2,6 +2,8 @@
 //!
 //! These are the objects of `--progress json`, one a line.
 
+use std::fmt;
+
 use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{Measured, Metrics, Progress, RanOn};
 use serde::Serialize;
@@ -189,15 +191,40 @@ pub(crate) enum Outcome {
         /// The input that it waits for.
         after: StageName,
     },
-    /// It is ready, and the run did not wait until its executor takes another job. No job submits it.
-    Waiting {
-        executor: String,
-        /// How many jobs run there at once.
-        #[serde(rename = "max-jobs")]
-        max_jobs: u32,
-    },
+    /// It is ready, and the run did not wait until jobs that go on give back what it takes. No job begins it.
+    Waiting(WaitsFor),
     Skipped {
         /// The failed or skipped input that it needs; `None` where the run had been stopped, or another stage had failed.
         because: Option<StageName>,
     },
+}
+
+/// What a stage waits for that jobs have, and that a run counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(untagged, rename_all_fields = "kebab-case")]
+pub(crate) enum WaitsFor {
+    /// That its executor takes another job.
+    Place {
+        executor: String,
+        /// How many jobs run there at once.
+        max_jobs: u32,
+    },
+    /// What the user counts.
+    Resource {
+        /// Its name.
+        resource: String,
+        /// How much of it there is.
+        there_is: u32,
+    },
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place { executor, max_jobs } => write!(f, "max-jobs of {executor} is {max_jobs}"),
+            Self::Resource { resource, there_is } => {
+                write!(f, "jobs have what there is of {resource}, which is {there_is}")
+            }
+        }
+    }
 }

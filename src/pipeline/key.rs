@@ -310,6 +310,9 @@ pub(crate) enum Change {
     Outside {
         /// The path in the manifest.
         path: String,
+        /// The path that was in its place, if that was another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<String>,
         old: Option<Digest>,
         new: Option<Digest>,
         /// What of it changed, where that is known: a plan asks [`Facts`](crate::plan::Facts) for it.
@@ -332,9 +335,12 @@ pub(crate) fn changes(old: &[KeyPart], new: &[KeyPart]) -> Vec<Change> {
     };
     let all: Vec<_> = all.collect();
     let is_other_kind = all.iter().any(|change| matches!(change, Change::Kind { .. }));
+    let has_parameter = all.iter().any(|change| matches!(change, Change::Parameter { .. }));
     let is_given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
     let all = all.into_iter();
     all.filter(|change| match change {
+        // A version can follow from the parameters: then it is not this program that differs.
+        Change::KindVersion { .. } => !has_parameter,
         // What another kind does not have, and this one does not set.
         Change::Parameter { old, new, .. } if is_other_kind => is_given(old) || is_given(new),
         Change::Input { port, old: None, .. } | Change::Input { port, new: None, .. } => {
@@ -434,8 +440,13 @@ fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
                 Some(KeyPart::Outside { digest, .. }) => Some(*digest),
                 _ => None,
             };
+            let was = match old {
+                Some(KeyPart::Outside { path: was, .. }) if was != path => Some(was.clone()),
+                _ => None,
+            };
             differing(digest(old), digest(new)).map(|(old, new)| Change::Outside {
                 path: path.clone(),
+                was,
                 old,
                 new,
                 differences: None,
@@ -494,7 +505,10 @@ impl fmt::Display for Change {
             }
             Self::Missing { port, now: true } => write!(f, "input '{port}' has failed"),
             Self::Missing { port, now: false } => write!(f, "input '{port}' had failed before"),
-            Self::Outside { path, old: Some(_), new: Some(_), differences: None } => {
+            Self::Outside { path, was: Some(was), .. } => {
+                write!(f, "{path} is read in place of {was}")
+            }
+            Self::Outside { path, old: Some(_), new: Some(_), differences: None, .. } => {
                 write!(f, "the content of {path} changed")
             }
             Self::Outside { path, differences: Some(differences), .. } => {
@@ -572,6 +586,27 @@ mod tests {
 
     pub(super) fn key_of(text: &str, stage: &str) -> StageKey {
         StageKey::of(&parts_of(text, stage))
+    }
+
+    #[test]
+    fn a_version_that_follows_from_parameters_is_no_reason_of_its_own() {
+        let with =
+            |format: &str| BASE.replace("format = \"idx\"", &format!("format = \"{format}\""));
+        let reasons = |old: &str, new: &str, stage: &str| {
+            let changes = changes(&parts_of(old, stage), &parts_of(new, stage));
+            changes.iter().map(Change::to_string).collect::<Vec<_>>()
+        };
+        let folder = with("image-folder");
+        let expected = ["format: \"idx\" -> \"image-folder\"", "size: not given -> 32"];
+        assert_eq!(reasons(BASE, &folder, "data"), expected);
+        assert_ne!(
+            parts_of(BASE, "data").iter().find(|part| matches!(part, KeyPart::Kind { .. })),
+            parts_of(&folder, "data").iter().find(|part| matches!(part, KeyPart::Kind { .. })),
+        );
+
+        let other = BASE.replace("a.py", "b.py");
+        let reason = reasons(BASE, &other, "report").pop().expect("two of them");
+        assert_eq!(reason, "b.py is read in place of a.py");
     }
 
     #[test]

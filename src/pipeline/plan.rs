@@ -277,7 +277,9 @@ fn known_reason(
 fn changes(old: &[KeyPart], new: &[KeyPart], facts: &dyn Facts) -> Vec<Change> {
     let mut changes = key::changes(old, new);
     for change in &mut changes {
-        if let Change::Outside { old: Some(old), new: Some(new), differences, .. } = change {
+        if let Change::Outside { was: None, old: Some(old), new: Some(new), differences, .. } =
+            change
+        {
             *differences = facts.differences(old, new);
         }
     }

@@ -3,6 +3,7 @@
 //! That generator is frozen: its draws are the same in every version of NumPy. Does not depend on what is drawn.
 
 use anyhow::Context as _;
+use pipeline_stages::kind::LARGEST_NUMPY_SEED;
 
 use crate::mersenne_twister::MersenneTwister;
 
@@ -21,7 +22,7 @@ impl LegacyRandom {
     /// When the seed has more than 32 bits, which NumPy does not accept.
     pub(crate) fn new(seed: u64) -> anyhow::Result<Self> {
         let seed = u32::try_from(seed).ok().with_context(|| {
-            format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, accepts seeds up to {}", u32::MAX)
+            format!("the seed {seed} is too large: NumPy's legacy generator, which draws the noise, accepts seeds up to {LARGEST_NUMPY_SEED}")
         })?;
         Ok(Self { words: MersenneTwister::new(seed), second_normal: None })
     }

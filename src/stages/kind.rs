@@ -115,6 +115,11 @@ pub trait Rules {
         None
     }
 
+    /// The largest seed that its draws can begin with.
+    fn largest_seed(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Files and folders outside the cache that the stage reads, as the manifest names them.
     /// Their content enters the key.
     fn outside_paths(&self) -> Vec<OutsidePath> {
@@ -138,6 +143,9 @@ pub trait Rules {
         Vec::new()
     }
 }
+
+/// The largest seed of NumPy's legacy generator.
+pub const LARGEST_NUMPY_SEED: u64 = u32::MAX as u64;
 
 /// Is called with axes that parameters name: see [`Rules::each_axis`].
 pub type AxisVisitor<'v> = dyn FnMut(&'static str, Option<usize>, &str) -> Option<String> + 'v;

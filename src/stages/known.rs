@@ -2,8 +2,10 @@
 //! stages that do not fit together are a mistake in the manifest, not a failure hours later.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::artifact::ArtifactType;
 use crate::cifar_classes::{are_of_cifar10, are_of_cifar100};
@@ -11,7 +13,7 @@ use crate::formats::{DatasetInfo, FeaturesInfo, ImageShape, ModelInfo, Storage};
 use crate::kinds::architecture::EncoderArchitecture;
 
 /// What is known of an artifact. `None` if it is known only from the artifact itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// The architecture of its encoder.
     pub architecture: Option<EncoderArchitecture>,
@@ -23,7 +25,9 @@ pub struct Known {
     pub image_size: Option<ImageSize>,
     /// How many classes it has.
     pub classes: Option<u64>,
-    /// How many training samples it has at most.
+    /// Their names, in the order of their labels.
+    pub class_names: Option<Arc<[String]>>,
+    /// How many training samples it has at most; of a split, how many it leaves to train.
     pub train_samples: Option<u64>,
     /// Whether its classes are those for which asymmetric noise has pairs of its own.
     pub has_noise_pairs: Option<bool>,
@@ -118,7 +122,8 @@ impl Known {
 
     /// What is known of the features of this data set.
     pub(crate) fn of_features(self) -> Self {
-        Self { classes: self.classes, ..Self::default() }
+        let Self { classes, train_samples, .. } = self;
+        Self { classes, train_samples, ..Self::default() }
     }
 
     fn of_data(info: &DatasetInfo) -> Self {
@@ -128,6 +133,7 @@ impl Known {
             images: Some(if is_encoded { Images::Encoded } else { Images::Pixels }),
             image_size: if is_encoded { None } else { ImageSize::of(info.image) },
             classes: Some(info.classes.len() as u64),
+            class_names: Some(info.classes.as_slice().into()),
             train_samples: Some(info.train_samples.saturating_sub(info.validation_samples) as u64),
             has_noise_pairs: Some(has_noise_pairs(&info.classes)),
             ..Self::default()
@@ -161,6 +167,7 @@ impl Known {
             images: self.images.or(other.images),
             image_size: self.image_size.or(other.image_size),
             classes: self.classes.or(other.classes),
+            class_names: self.class_names.or(other.class_names),
             train_samples: self.train_samples.or(other.train_samples),
             has_noise_pairs: self.has_noise_pairs.or(other.has_noise_pairs),
             held_out_is_clean: self.held_out_is_clean.or(other.held_out_is_clean),
@@ -193,9 +200,14 @@ impl KnownInputs {
     pub fn new(inputs: impl IntoIterator<Item = (String, Known)>) -> Self {
         let mut known = BTreeMap::new();
         for (port, input) in inputs {
-            let at_port = known.entry(port).or_insert(input);
-            if *at_port != input {
-                *at_port = Known::default();
+            match known.entry(port) {
+                Entry::Vacant(free) => {
+                    free.insert(input);
+                }
+                Entry::Occupied(mut at_port) if *at_port.get() != input => {
+                    at_port.insert(Known::default());
+                }
+                Entry::Occupied(_) => {}
             }
         }
         Self(known)
@@ -203,7 +215,7 @@ impl KnownInputs {
 
     /// What is known of the artifact at a port; nothing if none is connected.
     pub fn at(&self, port: &str) -> Known {
-        self.0.get(port).copied().unwrap_or_default()
+        self.0.get(port).cloned().unwrap_or_default()
     }
 
     /// Whether an artifact is connected to a port.

@@ -24,6 +24,7 @@ pub mod left_out;
 pub mod links;
 pub mod matrix_file;
 pub mod message;
+pub mod metric_name;
 pub mod metrics;
 pub mod parameter;
 pub mod path_text;

@@ -14,6 +14,21 @@ pub fn in_short(entries: impl IntoIterator<Item = impl AsRef<str>>, shown: usize
     }
 }
 
+/// The message for a name that is not a class, with the nearest one as a hint.
+pub fn no_such_class(name: &str, classes: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let distance =
+        |class: &&String| strsim::damerau_levenshtein(&class.to_lowercase(), &name.to_lowercase());
+    let nearest = classes.iter().min_by_key(distance);
+    match nearest.filter(|class| distance(class) <= 1 + name.chars().count() / 3) {
+        Some(nearest) => format!("the class '{name}' does not exist; did you mean '{nearest}'?"),
+        None => format!(
+            "the class '{name}' does not exist; the classes are {}",
+            in_short(classes, SHOWN)
+        ),
+    }
+}
+
 /// The start of a text, its control characters escaped: the content of a damaged file must not fill a message.
 pub fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;

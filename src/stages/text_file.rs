@@ -6,6 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
+/// How a file begins that `numpy.save` writes.
+const NPY: &[u8] = b"\x93NUMPY";
+
 /// The text of a UTF-8 file of at most this many bytes, without a byte order mark.
 ///
 /// # Errors
@@ -22,6 +25,10 @@ pub fn read(path: &Path, most_bytes: u64) -> anyhow::Result<String> {
     file.take(most_bytes.saturating_add(1)).read_to_end(&mut text).with_context(cannot)?;
     let fits = text.len() as u64 <= most_bytes;
     ensure!(fits, "{name} has more than {most_bytes} bytes: no more are read");
+    ensure!(
+        !text.starts_with(NPY),
+        "{name} is an array of NumPy (.npy): write it as text, with numpy.savetxt (of labels with fmt=\"%d\")"
+    );
     let mut text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
     let marks = text.len() - text.trim_start_matches('\u{feff}').len();
     text.drain(..marks);
@@ -46,6 +53,9 @@ mod tests {
         std::fs::write(&file, "\u{feff}0123456").expect("a file");
         assert_eq!(read(&file, 10).expect("ten bytes"), "0123456");
         assert!(read(&file, 9).is_err());
+        std::fs::write(&file, b"\x93NUMPY\x01").expect("a file");
+        let error = read(&file, 10).expect_err("it is not text").to_string();
+        assert!(error.ends_with("with numpy.savetxt (of labels with fmt=\"%d\")"), "{error}");
         if cfg!(target_os = "linux") {
             let error = read(Path::new("/proc/cpuinfo"), 9).expect_err("it is longer").to_string();
             assert!(error.ends_with("has more than 9 bytes: no more are read"), "{error}");

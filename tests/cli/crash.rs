@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use pipeline::testing;
 use rustix::process::{Pid, Signal};
 
-use crate::manifests::TRAINING;
+use crate::manifests::{TRAINING, data_set_line};
 use crate::support::{Sandbox, eventually, is_alive, names, walk};
 
 const STEPS: usize = 20;
@@ -90,7 +90,8 @@ fn training_goes_on_after_the_orchestrator_was_killed() {
 }
 
 /// Trainings at three rates with two seeds each, and a table of what they reach.
-const SWEEP: &str = r#"
+const SWEEP: &str = concat!(
+    r#"
 [experiment]
 name = "sweep"
 seed = "${seed}"
@@ -101,7 +102,9 @@ seed = [1, 2]
 
 [stages.data]
 kind = "command"
-shell = 'cd "$PIPELINE_OUTPUT"; for name in train.safetensors test.safetensors dataset.json; do echo $name > $name; done'
+shell = '"#,
+    data_set_line!(),
+    r#"'
 output = "dataset"
 
 [stages.train]
@@ -125,7 +128,8 @@ of = "score"
 metric = "accuracy"
 over = ["seed"]
 rows = ["rate"]
-"#;
+"#
+);
 
 #[test]
 fn a_sweep_that_was_killed_again_and_again_ends_in_the_same_table() {

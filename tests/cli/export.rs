@@ -220,6 +220,9 @@ fn the_artifact_of_a_stage_becomes_ordinary_files() {
         ),
         ("out --format files", "pipeline export [MANIFEST] STAGE DIR"),
         ("txet out --format files", "did you mean 'text'?"),
+        ("txet out", "has no stage 'txet'; did you mean 'text'?"),
+        ("made txet", "has no stage 'txet'; did you mean 'text'?"),
+        ("text.d txet", "has no stage 'txet'; did you mean 'text'?"),
     ] {
         let refused = project.pipeline(&format!("export experiment.toml {arguments}"));
         assert_eq!(refused.code(), Some(2), "{refused}");

@@ -31,6 +31,7 @@ mod instances;
 mod invariants;
 mod jobs;
 mod latest;
+mod machine;
 mod manifests;
 mod matrix;
 mod measured;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 
+use crate::manifests::data_set_line;
 use crate::support::{MANIFEST, Sandbox, names, skipped, walk};
 
 const ONE: &str = r#"
@@ -70,20 +71,24 @@ fn a_cache_can_be_named() {
 }
 
 /// The device that a training is given.
-const TRAIN: &str = r#"
+const TRAIN: &str = concat!(
+    r#"
 [experiment]
 name = "settings"
 
 [stages.data]
 kind = "command"
-shell = 'cd "$PIPELINE_OUTPUT"; for name in train.safetensors test.safetensors dataset.json; do echo $name > $name; done'
+shell = '"#,
+    data_set_line!(),
+    r#"'
 output = "dataset"
 
 [stages.train]
 kind = "train"
 data = "data"
 architecture = "resnet8"
-"#;
+"#
+);
 
 /// Runs the training again, and returns how many threads it had.
 fn threads(project: &Sandbox, arguments: &str) -> u64 {

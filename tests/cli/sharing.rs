@@ -121,6 +121,8 @@ fn what_one_has_pushed_another_pulls_and_need_not_run() {
     assert_eq!(lab.share.names("blobs").len(), 2, "each content once");
     assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml --size")), @r"
     status 0
+    --- stderr
+    what the remote has is not kept, as there is no cache in [project]/cache yet: `pipeline pull experiment.toml` makes one
     --- stdout
     data   only on the remote
     count  only on the remote
@@ -170,6 +172,8 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     ");
     assert_snapshot!(lab.bob.pipeline("plan experiment.toml --remote"), @r"
     status 0
+    --- stderr
+    what the remote has is not kept, as there is no cache in [project]/cache yet: `pipeline pull experiment.toml` makes one
     --- stdout
     data   remote
     count  remote
@@ -178,6 +182,31 @@ fn a_plan_asks_the_remote_only_when_it_is_told_to_and_shows_where_results_are() 
     paper: all 3 stages are fresh (3 of them on the remote); nothing would run
     ");
     assert!(!lab.bob.cache("").exists(), "a plan makes no cache");
+    let status = lab.bob.pipeline("remote status experiment.toml more");
+    assert!(
+        status.stderr.contains("is not kept") && status.stderr.contains("toml more` makes one"),
+        "{status}"
+    );
+    // So nobody knows it then who does not ask, and each names what does.
+    for (command, result) in [
+        (
+            "path experiment.toml more",
+            "makes it; `pipeline pull experiment.toml more` brings what the remote has",
+        ),
+        ("path experiment.toml data more", "; `pipeline pull experiment.toml data more` brings"),
+        (
+            "metrics experiment.toml",
+            "(`pipeline run experiment.toml`); `pipeline pull experiment.toml` brings",
+        ),
+        (
+            "export experiment.toml more out",
+            "makes it; `pipeline pull experiment.toml more` brings",
+        ),
+        ("export experiment.toml out", "makes them; `pipeline pull experiment.toml` brings"),
+    ] {
+        let ended = lab.bob.pipeline(command);
+        assert!(ended.to_string().contains(result), "{ended}");
+    }
     // Only what is asked for is brought.
     assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml more")), @r"
     status 0
@@ -560,11 +589,43 @@ fn what_a_run_makes_is_pushed_where_that_is_wanted() {
 
     paper: 3 remote in [time]
     ");
-    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml")), @r"
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("remote status experiment.toml")), @r"
+    status 0
+    --- stdout
+    data   on the remote, its record only
+    count  only on the remote
+    more   on the remote, its record only
+
+    remote: file://[share]
+    ");
+    // What is not sent as such is no failure of a pull of all that there is.
+    for (pulled, here) in [("1 pulled (6 B)", 0), ("0 pulled (0 B)", 1)] {
+        let ended = lab.bob.pipeline("pull experiment.toml");
+        assert_eq!(ended.code(), Some(0), "{ended}");
+        assert_eq!(ended.stderr, "not pulled, as the remote has the record only: data, more\n");
+        let words =
+            format!("{pulled} from file://{}, {here} were here", lab.share.path().display());
+        assert!(ended.stdout.starts_with(&words), "{ended}");
+    }
+    assert!(lab.bob.pipeline("plan experiment.toml").stdout.contains("nothing would run"));
+    assert_snapshot!(lab.shown(&lab.bob.pipeline("pull experiment.toml data count more")), @r"
     status 1
     --- stderr
     data: its artifact is missing there
     more: its artifact is missing there
+    --- stdout
+    0 pulled (0 B) from file://[share], 1 were here already
+    ");
+    let status = lab.ann.pipeline("remote status experiment.toml").stdout;
+    assert!(status.starts_with("data   here, and on the remote its record only\n"), "{status}");
+    // Who does not know what is sent misses only what nothing has read.
+    let carl = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+    assert_snapshot!(lab.shown(&carl.pipeline("pull experiment.toml")), @r"
+    status 1
+    --- stderr
+    more: its artifact is missing there
+    not pulled, as the remote has the record only: data
     --- stdout
     1 pulled (6 B) from file://[share], 0 were here already
     ");
@@ -623,7 +684,7 @@ fn other_bytes_under_the_same_key_are_said() {
     let warning = "warning: 1 result was not pushed, as file://";
     assert!(ran.stderr.contains(warning), "{ran}");
     assert_snapshot!(lab.shown(&lab.bob.pipeline("push experiment.toml")), @r"
-    status 0
+    status 1
     --- stderr
     not pushed: more has other bytes there, under the same key; once its file in records/ is removed there, a push sends yours
     --- stdout
@@ -638,6 +699,81 @@ fn other_bytes_under_the_same_key_are_said() {
 
     remote: file://[share]
     ");
+}
+
+#[test]
+fn a_record_that_is_damaged_there_is_not_a_result() {
+    let lab = Lab::new(PAPER);
+    lab.ann.pipeline("run experiment.toml").success();
+    lab.ann.pipeline("push experiment.toml").success();
+    let names = lab.share.names("records");
+    let of = |stage: &str| {
+        let stage = format!("\"stage\": \"{stage}\"");
+        let has = |name: &&String| String::from_utf8_lossy(&lab.share.get(name)).contains(&stage);
+        names.iter().find(has).expect("it has a record")
+    };
+    let count = of("count");
+    lab.share.set(count, Some(b"{}"));
+    // Longer than any record.
+    let data = fs::File::options().write(true).open(lab.share.path().join(of("data")));
+    data.and_then(|file| file.set_len(1 << 30)).expect("ours");
+    assert_snapshot!(lab.shown(&lab.ann.pipeline("remote status experiment.toml")), @r"
+    status 0
+    --- stdout
+    data   here, and damaged on the remote
+    count  here, and damaged on the remote
+    more   here and on the remote
+
+    remote: file://[share]
+    ");
+    let carl = Sandbox::new(PAPER)
+        .set("PIPELINE_REMOTE", format!("file://{}", lab.share.path().display()));
+    let status = carl.pipeline("remote status experiment.toml data --json").json();
+    let data = &status["stages"][0];
+    assert!(data["damaged"] == true && data["remote"] == false && data["here"] == false, "{data}");
+    let status = carl.pipeline("remote status experiment.toml data");
+    assert!(status.stdout.starts_with("data  damaged on the remote\n"), "{status}");
+}
+
+#[test]
+fn what_is_no_remote_says_what_it_is() {
+    let ann = Sandbox::new(PAPER);
+    ann.pipeline("run experiment.toml").success();
+    let words = |place: std::path::PathBuf| {
+        let user =
+            Sandbox::new(PAPER).set("PIPELINE_REMOTE", format!("file://{}", place.display()));
+        user.pipeline("plan experiment.toml --remote").stderr
+    };
+    let cache = words(ann.cache(""));
+    assert!(cache.contains("is the folder of a cache of pipeline, and not a remote"), "{cache}");
+    let file = words(ann.path(MANIFEST));
+    assert!(file.contains("experiment.toml is not a folder\n"), "{file}");
+}
+
+#[test]
+fn what_was_made_from_what_a_push_finds_damaged_is_not_sent() {
+    let other =
+        "\n[stages.other]\nkind = \"command\"\nshell = 'echo other > \"$PIPELINE_OUTPUT/o\"'\n";
+    for (file, content) in [("few/2", Some("3\n")), ("numbers", None)] {
+        let lab = Lab::new(&format!("{PAPER}{other}"));
+        lab.ann.pipeline("run experiment.toml").success();
+        let data = lab.ann.artifact("data");
+        lab.ann.unprotect(&data);
+        fs::remove_file(data.join(file)).expect("ours");
+        content.iter().for_each(|text| fs::write(data.join(file), text).expect("ours"));
+        let pushed = lab.ann.pipeline("push experiment.toml");
+        assert_eq!(pushed.code(), Some(1), "{pushed}");
+        assert!(pushed.stderr.contains("is damaged, and was not pushed"), "{pushed}");
+        let words =
+            "not pushed: count, more: made from the result of data, which is damaged here\n";
+        assert!(pushed.stderr.contains(words), "{pushed}");
+        assert_eq!(lab.share.names("records").len(), 1, "only what does not read it");
+        // Once it is found to be sound again, all of it is sent.
+        lab.ann.pipeline("verify experiment.toml");
+        lab.ann.pipeline("run experiment.toml").success();
+        lab.ann.pipeline("push experiment.toml").success();
+        assert_eq!(lab.share.names("records").len(), 4);
+    }
 }
 
 #[test]

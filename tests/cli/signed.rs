@@ -124,6 +124,14 @@ pub fn what_is_not_signed_is_made_here(lab: &Lab) {
     assert_eq!(ran(&lab.who_trusts(&[&of_ann])), said("data remote, count ran", 1));
     let bob = lab.who_trusts(&[&of_eve]);
     assert_eq!(ran(&bob), said("data ran, count remote", 1));
+    let status = succeeded(bob.pipeline("remote status experiment.toml")).stdout;
+    assert!(status.contains("data   here, and not trusted on the remote\n"), "{status}");
+    assert!(status.contains("count  only on the remote\n"), "{status}");
+    let status =
+        succeeded(lab.who_trusts(&[&of_eve]).pipeline("remote status experiment.toml data"));
+    assert!(status.stdout.starts_with("data  not trusted on the remote\n"), "{status}");
+    let plan = lab.who_trusts(&[&of_eve]).pipeline("plan experiment.toml --remote");
+    assert!(plan.stderr.contains(": data: the record "), "{plan}");
     // No manifest changes whom he trusts, and neither does where the remote is named.
     let more = format!("[cache]\ntrust = \"everybody\"\n{PAPER}");
     bob.write(MANIFEST, more);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::manifests::TRAINING;
+use crate::manifests::{TRAINING, data_set_line};
 use crate::support::{MANIFEST, Running, Sandbox, eventually, fake_learn, names, skipped};
 
 mod document;
@@ -602,8 +602,11 @@ fn a_job_that_a_task_of_an_array_has_submitted_puts_itself_back_and_not_the_task
     let text = project.read(MANIFEST);
     let from = text.find("shell = ").expect("it is there");
     let to = from + text[from..].find('\n').expect("it ends");
-    let run = "run = [\"sh\", \"-c\", 'until [ -e go ]; do sleep 0.1; done; cd \"$PIPELINE_OUTPUT\"; for name in train.safetensors test.safetensors dataset.json; do echo $0 $name > $name; done', \"${n}\"]\nexecution = { executor = \"slurm\" }";
-    project.write(MANIFEST, text.replace(&text[from..to], run));
+    let line = concat!("until [ -e go ]; do sleep 0.1; done; ", data_set_line!(), "; echo $N > n");
+    let waits = format!(
+        "shell = '{line}'\nenvironment = {{ N = \"${{n}}\" }}\nexecution = {{ executor = \"slurm\" }}"
+    );
+    project.write(MANIFEST, text.replace(&text[from..to], &waits));
     // It does not fit into the task that makes it ready.
     project
         .edit("kind = \"pretrain-simclr\"", "kind = \"pretrain-simclr\"\nexecution = { cpus = 2 }");

@@ -3,8 +3,10 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::remote_stories::one_of_eight_pushes_wins;
-use crate::support::{Sandbox, walk};
+use crate::support::{Sandbox, eventually, is_alive, walk};
 
 /// A large file that cannot be compressed, one that can, and small ones.
 const PAPER: &str = r#"
@@ -79,6 +81,22 @@ fn of_eight_pushes_at_once_one_wins() {
     fs::create_dir(folder.path().join("cache")).expect("ours");
     let user = || user(&folder, &server());
     one_of_eight_pushes_wins(user, &user());
+}
+
+#[test]
+fn what_hangs_ends_with_whoever_asks_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let user = user(&folder, "echo $$ > pid.new; mv pid.new pid; exec sleep 600");
+    for signal in [Signal::INT, Signal::KILL] {
+        let plan = user.start("plan experiment.toml --remote");
+        eventually("ssh is asked", || user.path("pid").exists());
+        let ssh = user.read("pid").trim().parse().expect("its number");
+        assert!(is_alive(ssh));
+        plan.signal(signal);
+        plan.wait();
+        eventually("ssh has ended", || !is_alive(ssh));
+        fs::remove_file(user.path("pid")).expect("ours");
+    }
 }
 
 #[test]

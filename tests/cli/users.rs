@@ -21,6 +21,26 @@ fn run_again_edit_and_stop_early() {
 }
 
 #[test]
+fn what_has_failed_in_a_cache_that_cannot_be_written_has_no_log() {
+    let project = Sandbox::of_an_ordinary_user(WORDS);
+    project.pipeline("run experiment.toml").success();
+    project.edit("to be or not to be", "to be");
+    let folders = || {
+        let all = walk(&project.cache("")).into_iter().chain([project.cache("")]);
+        all.filter(|path| path.is_dir() && !path.is_symlink() && !path.ends_with("pins"))
+    };
+    let set = |mode| {
+        folders()
+            .for_each(|path| fs::set_permissions(path, Permissions::from_mode(mode)).expect("ours"))
+    };
+    set(0o555);
+    let ended = project.pipeline("run experiment.toml");
+    set(0o755);
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert!(ended.stdout.contains("words: ") && !ended.stdout.contains("whole log"), "{ended}");
+}
+
+#[test]
 fn what_nobody_may_change_is_read_only() {
     let project = Sandbox::of_an_ordinary_user(WORDS);
     project.pipeline("run experiment.toml").success();
@@ -148,6 +168,35 @@ fn a_group_shares_a_cache() {
     assert_eq!(ended.success(), "a ran, b ran", "{ended}");
     let ended = group.start(Group::OTHER, "verify experiment.toml").wait();
     assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+#[test]
+fn what_a_run_with_nothing_to_do_writes_is_the_groups_too() {
+    let Some(group) = Group::new(
+        "[experiment]\nname = \"x\"\n\
+         [stages.a]\nkind = \"command\"\nshell = 'echo hello > \"$PIPELINE_OUTPUT/o\"'\n",
+    ) else {
+        return;
+    };
+    let project = &group.0;
+    assert_eq!(group.start(Group::ONE, "run experiment.toml").wait().success(), "a ran");
+    // As a run leaves it that others finish: links, locks and an index are made by the next one.
+    for folder in ["latest", "indexes", "locks"] {
+        fs::remove_dir_all(project.cache(folder)).expect("root");
+    }
+    assert_eq!(group.start(Group::ONE, "run experiment.toml").wait().success(), "a fresh");
+    let store = project.cache("store");
+    let entries = walk(&project.cache("")).into_iter().filter(|path| !path.starts_with(&store));
+    for path in entries.filter(|path| !path.is_symlink()) {
+        let mode = path.metadata().expect("readable").permissions().mode();
+        let least = if path.is_dir() { 0o2770 } else { 0o660 };
+        assert_eq!(mode & least, least, "{}: {mode:o}", path.display());
+    }
+    project.edit("echo hello", "echo hallo");
+    assert_eq!(group.start(Group::OTHER, "run experiment.toml").wait().success(), "a ran");
+    assert_eq!(names(&project.cache("latest")), ["x"]);
+    let cleaned = group.start(Group::OTHER, "gc --keep-days 0").wait();
+    assert_eq!(cleaned.code(), Some(0), "{cleaned}");
 }
 
 #[test]

@@ -39,7 +39,9 @@ fn project_of(block: &str) -> Sandbox {
     }
     let project = Sandbox::new(&manifest);
     project.write_photos("photos", &["cat", "dog"], 2, 1);
-    for file in ["noisy.csv", "labels.csv", "my_noise.py", "train.py", "images/photo-1.jpg"] {
+    for file in
+        ["noisy.csv", "labels.csv", "my_noise.py", "make.py", "train.py", "images/photo-1.jpg"]
+    {
         project.write(file, "");
     }
     project

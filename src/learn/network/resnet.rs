@@ -22,7 +22,7 @@ fn initial(architecture: Architecture) -> [Initial; 2] {
         // DivideMix leaves PyTorch's default.
         Architecture::PreactResnet18 => [Initial::UniformFanIn; 2],
         // The reference replaces torchvision's 7x7 stem after it was initialised: PyTorch's default stays.
-        Architecture::Resnet18 | Architecture::Resnet50 => {
+        Architecture::Resnet18 | Architecture::Resnet34 | Architecture::Resnet50 => {
             [Initial::UniformFanIn, Initial::KaimingNormalFanOut]
         }
         Architecture::Resnet8Fast

@@ -24,6 +24,7 @@ use pipeline_stages::{KindConfig, LearnStage};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
+use crate::averaging::Averaging;
 use crate::fixture::{
     SHAPE, learn_stage, meta_training, pretraining, request, stage, training, with_input,
     write_inputs,
@@ -31,7 +32,7 @@ use crate::fixture::{
 
 /// Learns the labels and the mean prediction of every sample, as ELR and its like do. The model is the
 /// network and its average over the steps.
-struct Averaging {
+struct EveryHook {
     learner: Learner,
     average: NetworkState,
     /// float [N,K].
@@ -64,7 +65,7 @@ where
     Vec::try_from(tensor.flatten(0, -1)).unwrap()
 }
 
-impl TrainingMethod for Averaging {
+impl TrainingMethod for EveryHook {
     fn learners(&self) -> Vec<&Learner> {
         vec![&self.learner]
     }
@@ -203,7 +204,7 @@ fn train_by(
     }
 }
 
-/// Trains by [`Averaging`], as [`train_by`]. Returns what it was given.
+/// Trains by [`EveryHook`], as [`train_by`]. Returns what it was given.
 fn train(request: &Request, stop_after: Option<usize>) -> Seen {
     let seen = Rc::<RefCell<Seen>>::default();
     let stopped = train_by(request, stop_after, |setup| {
@@ -212,7 +213,7 @@ fn train(request: &Request, stop_after: Option<usize>) -> Seen {
         let targets = setup.per_sample("targets", &[setup.classes as i64])?;
         let easy = setup.tensor("easy", &[1], Kind::Float)?;
         seen.borrow_mut().targets = Some(targets.shallow_clone());
-        Ok(Box::new(Averaging { learner, average, targets, easy, seen: Rc::clone(&seen) }))
+        Ok(Box::new(EveryHook { learner, average, targets, easy, seen: Rc::clone(&seen) }))
     });
     Seen { stopped, ..seen.take() }
 }
@@ -292,6 +293,39 @@ fn two_learners_differ_and_go_on_as_if_they_were_not_stopped() {
     }
     assert!(stops > 1, "it was not stopped: nothing is tested");
     assert!(networks(&folder.path().join("stopped")) == [first, second], "the weights differ");
+}
+
+#[test]
+fn the_sample_of_the_documentation_learns_and_goes_on_as_if_it_was_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let run = |output: &str, mixup: f64, stop_after| {
+        // Its own name is not in the contract: it has the parameters of ELR.
+        let stage = meta_training(&json!({"method": "elr", "mixup": mixup}));
+        let request = request(folder.path(), &stage, output);
+        train_by(&request, stop_after, |setup| Ok(Box::new(Averaging::new(setup)?)))
+    };
+    let [whole, mixed, stopped] =
+        ["whole", "mixed", "stopped"].map(|name| folder.path().join(name));
+    let weights = |model: &Path| std::fs::read(model.join(weights_file(0))).unwrap();
+    assert!(!run("whole", 0.0, None));
+    let mut stops = 0;
+    while run("stopped", 0.0, Some(1)) {
+        stops += 1;
+        assert!(stops < 100, "it never ends");
+    }
+    assert!(stops > 1, "it was not stopped: nothing is tested");
+    assert!(weights(&whole) == weights(&stopped), "the weights differ");
+    assert!(!run("mixed", 0.5, None));
+    assert!(weights(&whole) != weights(&mixed), "it ignores mixup");
+
+    for model in [whole, mixed] {
+        let curves = std::fs::read_to_string(model.join("curves.csv")).unwrap();
+        let mut lines = curves.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let loss = lines.next().unwrap().iter().position(|name| *name == "train-loss").unwrap();
+        let losses: Vec<f64> = lines.map(|row| row[loss].parse().unwrap()).collect();
+        assert!(losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    }
 }
 
 /// The pixels of every image of a batch.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{Labels, NoiseReport, Purification, SplitIndices, TensorFile};
-use pipeline_stages::message::{Metrics, Request};
+use pipeline_stages::message::{Event, Metrics, Request};
 use pipeline_stages::worker::{Context, Stopped};
 use serde_json::{Value, json};
 
@@ -142,6 +142,21 @@ fn without_labels_those_of_the_data_set_are_corrected() {
     assert!(!metrics.contains_key("label-accuracy-after"), "{metrics:?}");
 }
 
+#[test]
+fn a_note_says_where_all_others_can_vote() {
+    let folder = inputs();
+    for (most, is_noted) in [(39, false), (40, true)] {
+        let way = json!({"method": "adaptive-nearest-neighbours", "k-min": 3, "k-max": most});
+        let request = of_features(folder.path(), &purification(&way), &format!("most-{most}"));
+        let context = Context::for_test(request.clone());
+        pipeline_learn::run(learn_stage(&request), &context).unwrap();
+        let noted = context.kept_events().into_iter().any(|event| {
+            matches!(event, Event::Note { text } if text.contains("40 samples train, not more than k-max (40)"))
+        });
+        assert_eq!(noted, is_noted, "{most}");
+    }
+}
+
 /// Nearest neighbours are found block after block, of which this few samples have one; what learns from clean ones stops between its steps.
 #[test]
 fn a_pass_that_is_stopped_leaves_nothing_and_the_next_one_ends_as_one_that_was_not() {
@@ -186,6 +201,11 @@ fn what_cannot_be_purified() {
     };
     split(vec![3], vec![4]);
     assert!(refused(json!({})).contains("fewer than two train"));
+    split((0..8).collect(), vec![8]);
+    let error = refused(json!({}));
+    assert!(error.contains("k = 7, but 8 samples train: all others would vote"), "{error}");
+    let error = refused(json!({"method": "adaptive-nearest-neighbours", "k-min": 9}));
+    assert!(error.contains("k-min = 9, but 8 samples train"), "{error}");
     split(vec![3, 5], vec![]);
     let error = refused(json!({"method": "linear", "uses-clean": true}));
     assert!(error.contains("holds out no samples"), "{error}");

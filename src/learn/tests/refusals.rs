@@ -49,7 +49,9 @@ fn a_batch_larger_than_the_data_set_is_the_data_set() {
         let context = Context::for_test(request.clone());
         let result = pipeline_learn::run(learn_stage(&request), &context);
         let notes = context.kept_events().into_iter().filter_map(|event| match event {
-            Event::Note { text } if text.contains("fewer than") => Some(text),
+            Event::Note { text } if text.contains("fewer than") || text.contains("not more") => {
+                Some(text)
+            }
             _ => None,
         });
         (result.unwrap(), notes.collect::<Vec<_>>())
@@ -68,17 +70,20 @@ fn a_batch_larger_than_the_data_set_is_the_data_set() {
         assert!(metrics.values().all(|value| value.is_finite()), "{name}: {metrics:?}");
         assert!(noted(&notes, samples, what), "{name}: {notes:?}");
     }
-    let probe = |classifier: &str, batch: u64| {
+    let probe_with = |classifier: &str, batch: u64, k: u64| {
         stage(json!({"kind": "probe", "parameters": {
-            "classifier": classifier, "batch-size": batch, "epochs": 1, "k": 7,
+            "classifier": classifier, "batch-size": batch, "epochs": 1, "k": k,
         }}))
     };
+    let probe = |classifier: &str, batch: u64| probe_with(classifier, batch, 7);
     let (_, notes) = run(&probe("linear", 1000), "linear");
     assert!(noted(&notes, 40, "batch-size"), "{notes:?}");
     // Nothing is trained here: no batch is too large or too small.
     let (metrics, notes) = run(&probe("knn", 1000), "knn");
     assert!(notes.is_empty(), "{notes:?}");
     assert_eq!(metrics, run(&probe("knn", 1), "knn-one-by-one").0);
+    let (_, notes) = run(&probe_with("knn", 10, 1000), "knn-of-all");
+    assert!(noted(&notes, 40, "more than k"), "{notes:?}");
 }
 
 #[test]

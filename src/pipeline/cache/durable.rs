@@ -20,8 +20,6 @@ use super::disk;
 /// How the names of files begin that are to replace others.
 pub(super) const NEW: &str = ".new-";
 
-/// The bit of a folder that hands its group on.
-const SETGID: u32 = 0o2000;
 /// Everything that an owner can be allowed.
 const OWNER: u32 = 0o700;
 
@@ -89,7 +87,7 @@ impl NewFile {
         };
         let new = Self { file, place };
         disk::write(&new.file, content)?;
-        let mode = if is_shared(folder) { 0o664 } else { 0o644 };
+        let mode = if disk::is_shared(folder) { 0o664 } else { 0o644 };
         disk::set_mode(&new.file, Mode::from_raw_mode(mode))?;
         Ok(new)
     }
@@ -123,19 +121,6 @@ pub(super) fn unique_name() -> String {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     format!("{:x}-{count:x}-{now:x}", std::process::id())
-}
-
-/// Whether a folder is a group's: whatever is made in it belongs to the group of the folder, and the group may
-/// change it. The setgid bit says so, and new folders inherit it.
-pub(crate) fn is_shared(folder: &Path) -> bool {
-    fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & SETGID != 0)
-}
-
-/// From now on what this process and its children make is the group's too, whatever the umask was.
-pub(crate) fn share_new_files() {
-    use rustix::process::umask;
-    let old = umask(Mode::empty());
-    umask(old - Mode::RWXG);
 }
 
 /// Creates a folder and those above it. Nothing happens when it exists.

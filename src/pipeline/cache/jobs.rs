@@ -164,7 +164,7 @@ impl JobFolder {
     pub(crate) fn write_script(&self, text: &str) -> anyhow::Result<()> {
         let script = self.script();
         durable::write_file(&script, text.as_bytes())?;
-        let mode = if durable::is_shared(&self.place) { 0o775 } else { 0o755 };
+        let mode = if disk::is_shared(&self.place) { 0o775 } else { 0o755 };
         disk::set_mode_of_path(&script, mode).with_context(|| cannot_write(&script))
     }
 

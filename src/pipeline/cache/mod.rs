@@ -65,7 +65,7 @@ pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, Reception};
 pub(crate) use jobs::{JobFolder, JobJournal};
 pub(crate) use latest::Links;
-pub(crate) use layout::{Bucket, Document, Layout};
+pub(crate) use layout::{Bucket, Document, Layout, VERSION};
 pub(crate) use limit::Limit;
 pub(crate) use listing::Listing;
 pub(crate) use lock::{Lock, Owner, now};
@@ -89,9 +89,8 @@ impl Cache {
     /// Makes the folders of the cache, where they are missing, before something is written to it.
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         self.claim_root()?;
-        if durable::is_shared(self.layout.root()) {
-            durable::share_new_files();
-        }
+        // The programs that this process starts write into it, too.
+        disk::share_new_files(self.layout.root());
         for folder in self.layout.folders() {
             durable::create_folder_durably(&folder)?;
         }

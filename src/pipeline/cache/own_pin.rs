@@ -60,10 +60,6 @@ pub(super) struct Pin {
 
 impl Pin {
     pub(super) fn begin(layout: &Layout) -> anyhow::Result<Self> {
-        // Whoever only reads a cache of a group may be the first one who pins.
-        if durable::is_shared(layout.root()) {
-            durable::share_new_files();
-        }
         let folder = layout.bucket(Bucket::Pins);
         durable::create_folder(&folder)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
@@ -72,7 +68,7 @@ impl Pin {
         });
         let begin = |path: &Path| -> io::Result<File> {
             // Whoever cleans may read it from the first moment on.
-            let mode = if durable::is_shared(&folder) { 0o664 } else { 0o644 };
+            let mode = if disk::is_shared(&folder) { 0o664 } else { 0o644 };
             let file = disk::create_file(path, mode)?;
             // Somebody who only looks may try it at this moment.
             disk::lock(&file)?;

@@ -119,6 +119,14 @@ impl Record {
         format!("{}/{}", self.experiment, self.stage)
     }
 
+    /// The artifacts that it was made from.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = &Digest> {
+        self.parts.iter().filter_map(|part| match part {
+            KeyPart::Input { digest, .. } => Some(digest),
+            _ => None,
+        })
+    }
+
     /// Reads the record of a key.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ pub(super) fn commit<T>(
     let (digest, extent) = (listing.digest(), listing.extent());
     hashed(&digest)?;
     let place = layout.artifact(&digest);
-    let shared = durable::is_shared(layout.root());
+    let shared = disk::is_shared(layout.root());
     // Where there is a listing there may be a record, which says that this is on the disk.
     let must_last = || lasts || layout.listing(&digest).exists();
     let make_read_only = |lasts| {

@@ -15,7 +15,7 @@ use super::own_pin::Pinned;
 use super::record::{Record, Unreadable};
 use super::{disk, durable, stamp, store};
 use crate::digest::Digest;
-use crate::key::{KeyPart, StageKey};
+use crate::key::StageKey;
 
 /// A record that no longer counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -183,10 +183,8 @@ fn made_from(records: &[Record], damaged: &[Digest]) -> Vec<(usize, Digest)> {
     let mut readers: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
     let mut makers: BTreeMap<Digest, usize> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
-        for part in &record.parts {
-            if let KeyPart::Input { digest, .. } = part {
-                readers.entry(*digest).or_default().push(index);
-            }
+        for digest in record.inputs() {
+            readers.entry(*digest).or_default().push(index);
         }
         *makers.entry(record.output.digest).or_default() += 1;
     }
@@ -217,6 +215,7 @@ mod tests {
 
     use crate::cache::Bucket;
     use crate::digest::FieldHasher;
+    use crate::key::KeyPart;
 
     fn digest(text: &str) -> Digest {
         FieldHasher::new("test").text(text).finish()

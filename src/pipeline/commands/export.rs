@@ -13,6 +13,7 @@ use crate::cache::{Record, now};
 use crate::cli::{ExportArguments, ExportFormat};
 use crate::export::{self, Crate, Exported, Weights};
 use crate::instances::names_in_words;
+use crate::manifest::nearest;
 use crate::plan::PlanState;
 use crate::stage_name::StageName;
 use crate::visible;
@@ -30,7 +31,10 @@ pub(crate) fn run(arguments: &ExportArguments) -> anyhow::Result<ExitCode> {
     project.cache.pin_everything(note);
     let weights_as = match arguments.format {
         Some(ExportFormat::RoCrate) => return export_crate(&project, arguments),
-        None if !is_of_one_stage(&project, arguments) => return export_crate(&project, arguments),
+        None if !is_of_one_stage(&project, arguments) => {
+            check_stage(&project, arguments)?;
+            return export_crate(&project, arguments);
+        }
         None | Some(ExportFormat::Files) => Weights::AsTheyAre,
         Some(ExportFormat::Torch) => Weights::StateDict,
     };
@@ -48,6 +52,18 @@ fn is_of_one_stage(project: &Project, arguments: &ExportArguments) -> bool {
         .is_some_and(|(stage, folder)| is_stage(&stage) && !is_stage(&folder.to_string_lossy()))
 }
 
+/// Fails where a stage and a folder are meant, and the stage is misspelt: no name that exists is near to the folder.
+fn check_stage(project: &Project, arguments: &ExportArguments) -> anyhow::Result<()> {
+    let Some((stage, folder)) = arguments.stage_and_folder() else { return Ok(()) };
+    let templates = || project.graph.order().map(StageName::template);
+    let is_near =
+        |word: &str| nearest(word.split('@').next().unwrap_or(word), templates()).is_some();
+    match is_near(&stage) && !is_near(&folder.to_string_lossy()) {
+        true => project.find(&stage).map(drop),
+        false => Ok(()),
+    }
+}
+
 /// Writes the artifact of a stage.
 fn export_artifact(
     project: &Project,
@@ -58,8 +74,9 @@ fn export_artifact(
 ) -> anyhow::Result<ExitCode> {
     let plan = project.plan_here(&project.with_inputs(&[stage]), |name, _| name == stage)?;
     let Some(PlanState::Fresh(record)) = plan.state(stage) else {
-        let run = arguments.manifest().command("run", &[stage.as_str()]);
-        bail!("{stage} does not have a result: `{run}` makes it");
+        let command = |verb| arguments.manifest().command(verb, &[stage.as_str()]);
+        let pull = project.or_pull(&command("pull"));
+        bail!("{stage} does not have a result: `{}` makes it{pull}", command("run"));
     };
     let has_weights = matches!(record.artifact, ArtifactType::Weights | ArtifactType::Model);
     ensure!(
@@ -92,7 +109,8 @@ fn export_crate(project: &Project, arguments: &ExportArguments) -> anyhow::Resul
     }
     let run = manifest.command_again("run");
     if results.is_empty() {
-        bail!("none of these stages has a result: `{run}` makes them");
+        let pull = project.or_pull(&manifest.command_again("pull"));
+        bail!("none of these stages has a result: `{run}` makes them{pull}");
     }
     if !missing.is_empty() {
         note(&format!("without a result, and left out: {} (`{run}`)", names_in_words(missing)));

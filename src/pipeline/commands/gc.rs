@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -16,7 +16,7 @@ use signal_hook::{SigId, flag};
 
 use super::errors::INTERRUPTED;
 use super::output::{note, print, print_json};
-use super::project::{folder_of, open_cache};
+use super::project::{check_exists, folder_of, open_cache};
 use super::settings;
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
 use crate::cli::{CacheFolder, GcArguments};
@@ -72,8 +72,7 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
 pub(super) fn existing(arguments: &CacheFolder) -> anyhow::Result<Cache> {
     let folder = std::env::current_dir().context("no current folder")?;
     let cache = open_cache(arguments.folder.as_deref(), &folder)?;
-    let root = cache.layout().root().display();
-    ensure!(cache.layout().version().exists(), "there is no cache in {root}");
+    check_exists(&cache)?;
     Ok(cache)
 }
 

@@ -96,7 +96,9 @@ fn to_text(
             }
             false => String::new(),
         };
-        blocks.push(format!("no result yet: {} (`{run}`){earlier}\n", names_in_words(without)));
+        let pull = project.or_pull(&arguments.manifest.command_again("pull"));
+        let names = names_in_words(without);
+        blocks.push(format!("no result yet: {names} (`{run}`){pull}{earlier}\n"));
     }
     blocks.retain(|block| !block.is_empty());
     blocks.join("\n")

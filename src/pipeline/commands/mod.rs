@@ -29,6 +29,7 @@ mod planner;
 mod project;
 mod pull;
 mod push;
+mod push_order;
 mod recorded;
 mod remote;
 mod remote_results;

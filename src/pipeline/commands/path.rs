@@ -50,9 +50,10 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
     }
     if !without.is_empty() {
         bail!(
-            "without an artifact for this manifest: {}; `{}` makes what is missing",
+            "without an artifact for this manifest: {}; `{}` makes what is missing{}",
             names_in_words(without),
-            arguments.manifest.command_again("run")
+            arguments.manifest.command_again("run"),
+            project.or_pull(&arguments.manifest.command_again("pull"))
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -97,8 +98,9 @@ fn one(
             let reason = state.map(state_reason).unwrap_or_default();
             let reason = if waits { format!("it waits {reason}") } else { reason };
             bail!(
-                "'{name}' does not have an artifact for this manifest: {reason}; `{}` makes it",
-                arguments.command("run", &[name.as_str()])
+                "'{name}' does not have an artifact for this manifest: {reason}; `{}` makes it{}",
+                arguments.command("run", &[name.as_str()]),
+                project.or_pull(&arguments.command("pull", &[name.as_str()]))
             )
         }
     }

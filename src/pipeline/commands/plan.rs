@@ -62,7 +62,7 @@ pub(super) fn show(arguments: &Shown<'_>) -> anyhow::Result<ExitCode> {
     let forced = project.forced(arguments.force, &selected)?;
     if arguments.remote {
         project.required_remote(arguments.manifest)?;
-        project.ask_remote(&selected);
+        project.ask_remote_to_show(&selected, arguments.manifest);
     }
     let (plan, time) = plan_with_time(&project, &selected, forced, &run_on);
     project.check_fit(&plan)?;
@@ -89,7 +89,7 @@ fn warn_of_machine(project: &Project, plan: &Plan, time: &TimeLeft, run_on: &Pla
     for stage in stages {
         let mistake = if is_here(stage) {
             here.push(stage);
-            run_on.share.mistake_at_a_glance(stage)
+            run_on.share.mistake(stage)
         } else {
             run_on.share.resource_mistake(stage)
         };

@@ -437,6 +437,13 @@ pub(crate) fn open_cache(given: Option<&Path>, folder: &Path) -> anyhow::Result<
     cache_of(&settings::config()?, given, folder)
 }
 
+/// Fails where there is no cache: for whoever asks about the whole of one.
+pub(super) fn check_exists(cache: &Cache) -> anyhow::Result<()> {
+    let layout = cache.layout();
+    ensure!(layout.version().exists(), "there is no cache in {}", layout.root().display());
+    Ok(())
+}
+
 fn cache_of(config: &Config, given: Option<&Path>, folder: &Path) -> anyhow::Result<Cache> {
     let root = match given.map(Path::to_owned).or_else(|| settings::cache(config)) {
         Some(folder) => std::path::absolute(folder).context("no current folder")?,

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::metered::metered;
 use super::output::{note, print, print_json};
 use super::project::Project;
+use super::push_order::PushOrder;
 use super::remote_results::MOST_AT_ONCE;
 use crate::cache::{Watch, on_threads};
 use crate::cli::PushArguments;
@@ -38,9 +39,12 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
     }
     let watch = Watch::default();
     let bytes = results.iter().map(|(_, record)| record.output.extent.bytes).sum();
+    let order = PushOrder::of(results.iter().map(|(_, record)| &***record));
+    let places: Vec<usize> = (0..results.len()).collect();
     let pushed = metered("push", bytes, &watch, || {
-        on_threads(&results, MOST_AT_ONCE, |(_, record)| {
-            shared.push(&project.cache, record, What::Result, &watch)
+        on_threads(&places, MOST_AT_ONCE, |&place| {
+            let push = || shared.push(&project.cache, results[place].1, What::Result, &watch);
+            order.after_inputs(place, push)
         })
     });
     let (mut new, mut existed) = (Vec::new(), 0);
@@ -107,7 +111,8 @@ pub(crate) fn run(arguments: &PushArguments) -> anyhow::Result<ExitCode> {
             "{new} pushed ({size}) to {address}, {existed} were there already{signed}\n"
         ))?;
     }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_all_there = failed.is_empty() && other_bytes.is_empty();
+    Ok(if is_all_there { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One line for each reason: where the remote does not work, all have the same.

@@ -198,7 +198,7 @@ impl AllRecorded {
             KindConfig::read(kind.name, Value::Object(parameters))
         });
         if let Some(Ok(stage)) = read {
-            let known = inputs.iter().map(|(port, before)| (port.clone(), before.known));
+            let known = inputs.iter().map(|(port, before)| (port.clone(), before.known.clone()));
             let known = KnownInputs::new(known);
             let of_inputs =
                 inputs.iter().map(|(port, before)| (port.as_str(), before.clean_labels));

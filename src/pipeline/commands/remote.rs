@@ -13,48 +13,54 @@ use crate::format;
 use crate::instances::{self, Row, instances_in_words};
 use crate::key::StageKey;
 use crate::plan::PlanState;
+use crate::remote::Found;
 use crate::table::Table;
 
 /// Where a result is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Both,
-    /// There are others on the remote.
-    OtherBytes,
-    Here,
-    There,
-    Nowhere,
+struct Place {
+    is_here: bool,
+    there: Found,
 }
 
 impl Place {
-    const ALL: [Self; 5] = [Self::Both, Self::OtherBytes, Self::Here, Self::There, Self::Nowhere];
+    /// Each of them, in the order in which they are counted.
+    const ALL: [Self; 11] = [
+        Self::new(true, Found::Result),
+        Self::new(true, Found::OtherBytes),
+        Self::new(true, Found::RecordOnly),
+        Self::new(true, Found::Damaged),
+        Self::new(true, Found::NotTrusted),
+        Self::new(true, Found::Nothing),
+        Self::new(false, Found::Result),
+        Self::new(false, Found::RecordOnly),
+        Self::new(false, Found::Damaged),
+        Self::new(false, Found::NotTrusted),
+        Self::new(false, Found::Nothing),
+    ];
 
-    /// `there` is whether what is on the remote, if anything, has the same bytes.
-    fn of(is_here: bool, there: Option<bool>) -> Self {
-        match (is_here, there) {
-            (true, Some(true)) => Self::Both,
-            (true, Some(false)) => Self::OtherBytes,
-            (true, None) => Self::Here,
-            (false, Some(_)) => Self::There,
-            (false, None) => Self::Nowhere,
-        }
+    const fn new(is_here: bool, there: Found) -> Self {
+        Self { is_here, there }
     }
 
-    fn is_here(self) -> bool {
-        matches!(self, Self::Both | Self::OtherBytes | Self::Here)
-    }
-
+    /// Whether the remote has a result that counts somewhere.
     fn is_there(self) -> bool {
-        matches!(self, Self::Both | Self::OtherBytes | Self::There)
+        matches!(self.there, Found::Result | Found::OtherBytes | Found::RecordOnly)
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Both => "here and on the remote",
-            Self::OtherBytes => "here, and on the remote with other bytes",
-            Self::Here => "only here",
-            Self::There => "only on the remote",
-            Self::Nowhere => "without a result",
+        match (self.is_here, self.there) {
+            (true, Found::Result) => "here and on the remote",
+            (true, Found::OtherBytes) => "here, and on the remote with other bytes",
+            (true, Found::RecordOnly) => "here, and on the remote its record only",
+            (true, Found::Damaged) => "here, and damaged on the remote",
+            (true, Found::NotTrusted) => "here, and not trusted on the remote",
+            (true, Found::Nothing) => "only here",
+            (false, Found::Result | Found::OtherBytes) => "only on the remote",
+            (false, Found::RecordOnly) => "on the remote, its record only",
+            (false, Found::Damaged) => "damaged on the remote",
+            (false, Found::NotTrusted) => "not trusted on the remote",
+            (false, Found::Nothing) => "without a result",
         }
     }
 }
@@ -71,7 +77,7 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
     let shared = project.required_remote(manifest)?;
     let chosen = project.choose(&manifest.stages())?;
     let selected = project.with_inputs(&chosen);
-    project.ask_remote(&selected);
+    project.ask_remote_to_show(&selected, manifest);
     let plan = project.plan(&selected);
     let does_not_work =
         |failure| anyhow!("the remote {} does not work: {failure}", shared.address());
@@ -88,8 +94,8 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
         .iter()
         .zip(keys)
         .map(|(&name, key)| {
-            let there = key.and_then(|_| has.next().flatten());
-            (name, Place::of(here(name).is_some(), there))
+            let there = key.and_then(|_| has.next()).unwrap_or(Found::Nothing);
+            (name, Place::new(here(name).is_some(), there))
         })
         .collect();
     let count = if *size { Some(shared.count().map_err(does_not_work)?) } else { None };
@@ -98,9 +104,12 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
         let stages = places.iter().map(|(name, place)| {
             json!({
                 "stage": name,
-                "here": place.is_here(),
+                "here": place.is_here,
                 "remote": place.is_there(),
-                "other-bytes": *place == Place::OtherBytes,
+                "other-bytes": place.there == Found::OtherBytes,
+                "record-only": place.there == Found::RecordOnly,
+                "damaged": place.there == Found::Damaged,
+                "not-trusted": place.there == Found::NotTrusted,
             })
         });
         let mut value = json!({ "remote": address, "stages": stages.collect::<Vec<_>>() });

@@ -49,32 +49,36 @@ impl Project {
 
     /// Asks the remote for the results of these stages that are not here, closed under inputs: first for those whose keys are known, then
     /// for those whose keys are known with them, and so on. What it says is part of every plan from then on.
-    pub(super) fn ask_remote(&self, selected: &[StageName]) {
+    fn ask_remote(&self, selected: &[StageName]) {
         let Some(shared) = &self.shared else { return };
         let facts = self.facts(selected);
+        let mut asked = HashMap::new();
         saying_when_slow(&format!("asking {} ...", shared.address()), || {
             loop {
                 let plan = Plan::of(&self.manifest, &self.graph, selected, &facts);
-                let keys = plan.iter().filter_map(|(_, state)| match state {
+                let keys = plan.iter().filter_map(|(name, state)| match state {
                     PlanState::Dirty { reason, .. }
                         if reason.is_withdrawal() || *reason == Reason::Uncertain =>
                     {
                         None
                     }
-                    PlanState::Dirty { key, .. } => Some(*key),
+                    PlanState::Dirty { key, .. } => Some((*key, name.clone())),
                     // It may have been removed there since.
-                    PlanState::Remote(record) => Some(record.key),
+                    PlanState::Remote(record) => Some((record.key, name.clone())),
                     _ => None,
                 });
-                let keys: HashSet<StageKey> =
-                    keys.filter(|key| !shared.has_answered(key)).collect();
-                if keys.is_empty() || !shared.ask(&keys.into_iter().collect::<Vec<_>>()) {
+                let keys: HashMap<StageKey, StageName> =
+                    keys.filter(|(key, _)| !shared.has_answered(key)).collect();
+                let is_all = shared.ask(&keys.keys().copied().collect::<Vec<_>>());
+                let is_last = keys.is_empty() || !is_all;
+                asked.extend(keys);
+                if is_last {
                     break;
                 }
             }
         });
         shared.keep(&self.cache);
-        self.warn_of_remote();
+        self.warn_of_remote(&asked);
     }
 
     /// The same, and what it says is kept for later processes although nothing was ever run here.
@@ -90,12 +94,33 @@ impl Project {
         }
     }
 
-    /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count.
-    fn warn_of_remote(&self) {
+    /// The same for whoever only shows it, and makes no cache: where there is none yet, a note names the command that keeps it.
+    pub(super) fn ask_remote_to_show(&self, selected: &[StageName], arguments: &ManifestArguments) {
+        let Some(shared) = &self.shared else { return };
+        self.ask_remote(selected);
+        if shared.says_something() && !self.cache.layout().version().exists() {
+            note(&format!(
+                "what the remote has is not kept, as there is no cache in {} yet: `{}` makes one",
+                self.cache.layout().root().display(),
+                arguments.command_again("pull")
+            ));
+        }
+    }
+
+    /// The end of an advice about results that are not here, as far as that is known: a remote that was not asked may have them.
+    pub(super) fn or_pull(&self, command: &str) -> String {
+        let is_shared = self.shared.is_some();
+        is_shared.then(|| format!("; `{command}` brings what the remote has")).unwrap_or_default()
+    }
+
+    /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count for the stages of these keys.
+    fn warn_of_remote(&self, asked: &HashMap<StageKey, StageName>) {
         let Some(shared) = &self.shared else { return };
         let odd = shared.take_odd();
-        for reason in odd.iter().take(MOST_WARNINGS) {
-            note(&format!("warning: {}: {reason}", shared.address()));
+        for (key, reason) in odd.iter().take(MOST_WARNINGS) {
+            let stage = key.and_then(|key| asked.get(&key));
+            let stage = stage.map_or(String::new(), |stage| format!("{stage}: "));
+            note(&format!("warning: {}: {stage}{reason}", shared.address()));
         }
         if let Some(more) = odd.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
             note(&format!("warning: {}: {more} more like these", shared.address()));

@@ -15,7 +15,7 @@ use super::run_part::{PartialRun, Whole, read_part, report_fresh};
 use super::{gc, settings};
 use crate::cache::{Cache, Durability, at_once};
 use crate::cli::RunArguments;
-use crate::events::{Outcome, RunEvent};
+use crate::events::{Outcome, RunEvent, WaitsFor};
 use crate::execute::{self, Options, RunSupervisor, Summary};
 use crate::format;
 use crate::history::{self, Recorder};
@@ -356,7 +356,7 @@ fn counts<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> [(usize, &
         (count(|outcome| matches!(outcome, Outcome::Stopped)), "stopped"),
         (count(|outcome| matches!(outcome, Outcome::Left)), "left"),
         (count(|outcome| matches!(outcome, Outcome::Following { .. })), "following"),
-        (count(|outcome| matches!(outcome, Outcome::Waiting { .. })), "waiting"),
+        (count(|outcome| matches!(outcome, Outcome::Waiting(_))), "waiting"),
         (count(|outcome| matches!(outcome, Outcome::Skipped { .. })), "skipped"),
     ]
 }
@@ -397,9 +397,7 @@ fn row(
         Outcome::Stopped => ("stopped", String::new(), String::new()),
         Outcome::Left => ("left", String::new(), "goes on elsewhere".to_owned()),
         Outcome::Following { after } => ("following", String::new(), format!("after {after}")),
-        Outcome::Waiting { executor, max_jobs } => {
-            ("waiting", String::new(), format!("max-jobs of {executor} is {max_jobs}"))
-        }
+        Outcome::Waiting(what) => ("waiting", String::new(), what.to_string()),
         Outcome::Skipped { because: Some(input) } => {
             ("skipped", String::new(), format!("needs {input}"))
         }
@@ -441,18 +439,23 @@ fn closing(run: &EndedRun<'_>, arguments: &RunArguments) -> String {
     text + &without_place(summary)
 }
 
-/// A line for each executor that did not take all that is ready.
+/// A line for each executor that did not take all that is ready, and for each resource of which there was not enough for all.
 fn without_place(summary: &Summary) -> String {
-    let mut waiting: BTreeMap<(&str, u32), usize> = BTreeMap::new();
+    let mut waiting: BTreeMap<&WaitsFor, usize> = BTreeMap::new();
     for (_, outcome) in &summary.stages {
-        if let Outcome::Waiting { executor, max_jobs } = outcome {
-            *waiting.entry((executor, *max_jobs)).or_default() += 1;
+        if let Outcome::Waiting(what) = outcome {
+            *waiting.entry(what).or_default() += 1;
         }
     }
-    let lines = waiting.into_iter().map(|((executor, max_jobs), count)| {
+    let lines = waiting.into_iter().map(|(what, count)| {
         let (waits, them) = if count == 1 { ("waits", "it") } else { ("wait", "them") };
+        // What runs here waits for a resource, too.
+        let begins = match what {
+            WaitsFor::Place { .. } => "submits",
+            WaitsFor::Resource { .. } => "begins",
+        };
         format!(
-            "\n{count} {waits}: max-jobs of {executor} is {max_jobs}, and no job submits {them}; the same command does when others have \
+            "\n{count} {waits}: {what}, and no job {begins} {them}; the same command does when others have \
              ended, and without --detach it stays until all have"
         )
     });

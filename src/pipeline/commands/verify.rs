@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::checking::with_meter;
 use super::output::{note, print, print_json};
-use super::project::{Project, open_cache};
+use super::project::{Project, check_exists, open_cache};
 use super::{verify_rerun, verify_restore};
 use crate::cache::{Bucket, Cache, Check, Checked, Damage, Unreadable, Verdict, Withdrawn};
 use crate::cli::{ManifestArguments, VerifyArguments};
@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
     if manifest.named().is_none() && !takes_stages {
         let folder = std::env::current_dir().context("no current folder")?;
         let cache = open_cache(manifest.with.cache.as_deref(), &folder)?;
+        check_exists(&cache)?;
         cache.pin_everything(note);
         if arguments.restore {
             return verify_restore::run(&cache, None, arguments.json);
@@ -56,7 +57,10 @@ pub(crate) fn run(arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
         return verify_restore::run(&project.cache, experiment, arguments.json);
     }
     let selection = match arguments.all {
-        true => everything(&project.cache),
+        true => {
+            check_exists(&project.cache)?;
+            everything(&project.cache)
+        }
         false => {
             let chosen = project.choose(&stages)?;
             let plan = project.plan(&project.with_inputs(&chosen));

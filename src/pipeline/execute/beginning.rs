@@ -77,18 +77,13 @@ impl Run<'_> {
         let mut silent = None;
         let gpus = match user {
             Some(_) => gpus::find(|text| silent = Some(text)),
-            None => Gpus::default(),
+            None => Gpus { may_be_unseen: true, ..Gpus::default() },
         };
         let Options { jobs, limits, .. } = self.options;
         let share = Share::of_this_machine(*jobs, limits, gpus);
         share.check()?;
         let mistakes = open.iter().filter_map(|stage| {
-            let mistake = match self.options.executor_of(stage) {
-                None => share.mistake(stage)?,
-                Some(name) => {
-                    self.executor_mistake(stage, name).or_else(|| share.resource_mistake(stage))?
-                }
-            };
+            let mistake = self.place_mistake(&share, stage)?;
             Some(Misfit { stage: stage.name.clone(), mistake })
         });
         let mistakes = Misfit::mistakes(mistakes);

@@ -69,7 +69,7 @@ impl Executor for WithRemote {
                 let report = |event| report(Found::Event(event));
                 if asks {
                     shared.ask(&[key]);
-                    for text in shared.take_odd() {
+                    for (_, text) in shared.take_odd() {
                         let text = format!("{}: {text}", shared.address());
                         report(JobEvent::Worker(Event::Note { text }));
                     }

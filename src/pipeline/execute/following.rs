@@ -278,15 +278,16 @@ impl<'a> Ready<'a> {
                 continue;
             };
             let Some(inputs) = self.inputs(following) else { continue };
-            if !declaration.execution.takes.resources.is_empty() {
-                let why = "it takes 'resources', which a run counts";
-                say(left(&format!("'{}': {why}", declaration.name)));
-                continue;
-            }
             let spec = self.work_on(following, &inputs, index, say).unwrap_or_else(|error| {
                 say(left(&format!("'{}': {error:#}", declaration.name)));
                 None
             });
+            // Not of one that has its result, or a job.
+            if spec.is_some() && !declaration.execution.takes.resources.is_empty() {
+                let why = "it takes 'resources', which a run counts";
+                say(left(&format!("'{}': {why}", declaration.name)));
+                continue;
+            }
             if let Some(spec) = spec.filter(|spec| keys.insert(spec.work.key)) {
                 ready.entry(executor.clone()).or_default().push(spec);
             }

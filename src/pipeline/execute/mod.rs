@@ -42,6 +42,7 @@ use anyhow::Context;
 use pipeline_stages::message::Event;
 
 use crate::cache::{Cache, KnownResult, Links, Record};
+use crate::diagnostic::Mistake;
 use crate::events::{Outcome, RunEvent};
 use crate::facts::CacheFacts;
 use crate::graph::Graph;
@@ -295,11 +296,15 @@ impl Run<'_> {
         for Misfit { stage, mistake } in misfits {
             use StageState::{Parked, Ready, Unseen, Waiting};
             if let Some(Waiting | Unseen | Ready(_) | Parked { .. }) = self.states.get(&stage) {
-                let place = mistake.span().map(|span| self.manifest.sources.place(span));
-                let place = place.unwrap_or_default();
-                self.end_unreadable(&stage, format!("{place}: {}", mistake.title()));
+                self.end_unreadable(&stage, self.in_words(&mistake));
             }
         }
+    }
+
+    /// A mistake in one line, with its place.
+    fn in_words(&self, mistake: &Mistake) -> String {
+        let place = mistake.span().map(|span| self.manifest.sources.place(span));
+        format!("{}: {}", place.unwrap_or_default(), mistake.title())
     }
 
     /// Whether this is the last stage that was looked at, a moment ago, with its key pinned.
@@ -400,6 +405,10 @@ impl Run<'_> {
 
     fn start(&mut self, name: &StageName, work: Work) -> anyhow::Result<()> {
         let declaration = self.manifest.stage(name).context("a stage of the manifest")?.clone();
+        if let Some(message) = self.refusal(&declaration) {
+            self.end_unreadable(name, message);
+            return Ok(());
+        }
         let timeout = declaration.execution.timeout_seconds.map(Duration::from_secs);
         let result_of = |input: &StageName| self.result(input).cloned();
         let mut spec = JobSpec::of(self.manifest, declaration, work, self.cache, result_of)?;
@@ -633,11 +642,16 @@ impl Run<'_> {
             let failures = self.failures.get(key).into_iter().flatten();
             failures.map(|(name, _)| name).filter(move |name| *name != last).cloned()
         });
+        // A cache that cannot be written has none.
+        let unwritten =
+            self.failures.iter().filter(|(key, _)| !self.cache.layout().log(key).exists());
+        let unwritten =
+            unwritten.flat_map(|(_, failures)| failures.iter().map(|(name, _)| name.clone()));
         Summary {
             stages: stages.collect(),
             seconds: started.elapsed().as_secs_f64(),
             stopped: self.stopping(),
-            without_log: without_log.collect(),
+            without_log: without_log.chain(unwritten).collect(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where the stages of a run run: here, or as jobs of an executor.
 
+use std::iter;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::spec::JobSpec;
 use super::states::StageState;
 use crate::cache::{JobFolder, Lock};
 use crate::diagnostic::Mistake;
-use crate::events::{Outcome, RunEvent};
+use crate::events::{Outcome, RunEvent, WaitsFor};
 use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, Executors, Stage, unknown_executor};
 use crate::reason::Reason;
@@ -67,8 +68,25 @@ impl Places<'_> {
 }
 
 impl Run<'_> {
+    /// What is wrong with where a stage is to run, or with how much it takes there.
+    pub(super) fn place_mistake(&self, share: &Share, stage: &Stage) -> Option<Mistake> {
+        match self.options.executor_of(stage) {
+            None => share.mistake(stage),
+            Some(name) => {
+                self.executor_mistake(stage, name).or_else(|| share.resource_mistake(stage))
+            }
+        }
+    }
+
+    /// Why a stage cannot start that had a result when the machine was shared out, so that nobody looked at what it takes.
+    pub(super) fn refusal(&self, stage: &Stage) -> Option<String> {
+        let mistake = self.place_mistake(self.share.as_ref()?, stage)?;
+        let words = iter::once(self.in_words(&mistake)).chain(mistake.helps().iter().cloned());
+        Some(words.collect::<Vec<_>>().join("\n"))
+    }
+
     /// What is wrong with a stage that this executor is to run.
-    pub(super) fn executor_mistake(&self, stage: &Stage, name: &str) -> Option<Mistake> {
+    fn executor_mistake(&self, stage: &Stage, name: &str) -> Option<Mistake> {
         if self.options.executors.contains_key(name) {
             return None;
         }
@@ -121,11 +139,12 @@ impl Run<'_> {
         states.filter(|(name, state)| is_elsewhere(state, self.manifest.stage(name))).count()
     }
 
-    /// The stages that are ready, and did not start as their executors had no place for another job, with how they end.
+    /// The stages that are ready, and did not start as jobs that go on have what they take, with how they end.
     pub(super) fn without_place(&self) -> Vec<(StageName, Outcome)> {
         if !self.starts_more() {
             return Vec::new();
         }
+        let pools = self.states.wait_for();
         let states = self.states.iter().filter_map(|(name, state)| {
             let (of, work) = match state {
                 StageState::Ready(work) => (name, work),
@@ -135,13 +154,25 @@ impl Run<'_> {
                 },
                 _ => return None,
             };
-            let executor = self.options.executor_of(self.manifest.stage(of)?)?;
+            let executor = self.options.executor_of(self.manifest.stage(of)?);
             // That of an earlier run, or of another stage with the same key.
-            if self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some()) {
+            if executor.is_some()
+                && self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some())
+            {
                 return Some((name.clone(), Outcome::Left));
             }
-            let max_jobs = self.options.executors.get(executor)?.max_jobs?;
-            Some((name.clone(), Outcome::Waiting { executor: executor.to_owned(), max_jobs }))
+            let what = match *pools.get(of)? {
+                Pool::Resource(number) => {
+                    let (resource, there_is) = self.share.as_ref()?.resource(number)?;
+                    WaitsFor::Resource { resource: resource.to_owned(), there_is }
+                }
+                _ => {
+                    let executor = executor?;
+                    let max_jobs = self.options.executors.get(executor)?.max_jobs?;
+                    WaitsFor::Place { executor: executor.to_owned(), max_jobs }
+                }
+            };
+            Some((name.clone(), Outcome::Waiting(what)))
         });
         states.collect()
     }

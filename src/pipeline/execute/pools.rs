@@ -78,6 +78,12 @@ pub(crate) struct Taken {
     pub(crate) gpus: Vec<u32>,
 }
 
+/// What a stage waits for first, and what it leaves to others meanwhile.
+struct Wait {
+    pool: Pool,
+    leaves: Depths,
+}
+
 /// The pools of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pools {
@@ -91,18 +97,24 @@ impl Pools {
     }
 
     /// The first of these that can start now. Whoever waits keeps its place: of the pools that it waits for, nobody behind it
-    /// takes anything, or a large one would wait for as long as there are small ones. Nor of the GPUs that are there for it.
+    /// takes anything, or a large one would wait for as long as there are small ones. Nor what it has found of others before.
     pub(crate) fn first_to_start<'n>(
         &self,
-        mut waiting: impl Iterator<Item = &'n Needs>,
+        waiting: impl Iterator<Item = &'n Needs>,
     ) -> Option<usize> {
+        self.wait_for(waiting).position(|pool| pool.is_none())
+    }
+
+    /// What each of these waits for first, by itself or as it is kept for one before it. `None` where it can start.
+    pub(crate) fn wait_for<'n>(
+        &self,
+        waiting: impl Iterator<Item = &'n Needs>,
+    ) -> impl Iterator<Item = Option<Pool>> {
         let mut left = self.left.clone();
-        waiting.position(|needs| match self.find(&left, needs) {
-            Ok(_) => true,
-            Err(held) => {
-                left.extend(held);
-                false
-            }
+        waiting.map(move |needs| {
+            let Wait { pool, leaves } = self.find(&left, needs).err()?;
+            left.extend(leaves);
+            Some(pool)
         })
     }
 
@@ -126,53 +138,58 @@ impl Pools {
         }
     }
 
-    /// What a stage would take, if this is left; or what it leaves to others while it waits. Whoever needs more than there can ever
-    /// be needs all of it.
-    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Depths> {
-        // Whoever wants to be alone waits for everything.
-        let waits_for = |pools: Vec<Pool>| -> Depths {
-            let all = self.depths.keys().copied().filter(Pool::is_of_this_machine);
-            let all = all.filter(|_| needs.alone);
-            pools.into_iter().chain(all).map(|pool| (pool, 0)).collect()
+    /// What a stage would take, if this is left; or what it leaves to others while it waits. It waits for what the user counts, then
+    /// for a GPU, then for the rest. What it has found stays there for it, or those behind it could take one thing after the other for
+    /// ever; what it has not come to, they may take. Whoever needs more than there can ever be needs all of it.
+    fn find(&self, left: &Depths, needs: &Needs) -> Result<Taken, Wait> {
+        let there_is = |(pool, amount): (Pool, u64)| {
+            let amount = amount.min(*self.depths.get(&pool)?);
+            (amount > 0).then_some((pool, amount))
         };
-        let gpus = self.gpus(left, needs.gpus).map_err(waits_for)?;
-        let part = match needs.gpus {
-            GpuNeeds::Part(part) | GpuNeeds::This { part, .. } => part,
-            GpuNeeds::None | GpuNeeds::Whole(_) => WHOLE_GPU,
-        };
-        let wanted = gpus.iter().map(|number| (Pool::Gpu(*number), u64::from(part)));
-        let wanted = wanted.chain([
-            (Pool::Memory, needs.memory),
-            (Pool::Cores, u64::from(needs.cores)),
-            (Pool::Jobs, 1),
-        ]);
-        let all = self.depths.iter().map(|(pool, depth)| (*pool, *depth));
-        let mut amounts: Vec<(Pool, u64)> = match (needs.executor, needs.alone) {
-            (Some(number), _) => vec![(Pool::Executor(number), 1)],
-            (None, true) => all.filter(|(pool, _)| pool.is_of_this_machine()).collect(),
-            (None, false) => wanted.collect(),
+        let lacks = |(pool, amount): &(Pool, u64)| left.get(pool).is_none_or(|left| left < amount);
+        // It keeps nothing behind the last one that it lacks.
+        let wait = |amounts: &[(Pool, u64)]| -> Option<Wait> {
+            let (pool, _) = *amounts.iter().find(|one| lacks(one))?;
+            let last = amounts.iter().rposition(lacks)?;
+            let left = |pool: &Pool| left.get(pool).copied().unwrap_or(0);
+            let kept = amounts[..=last].iter();
+            let leaves = kept.map(|(pool, amount)| (*pool, left(pool).saturating_sub(*amount)));
+            Some(Wait { pool, leaves: leaves.collect() })
         };
         let counted = needs.resources.iter();
-        amounts.extend(counted.map(|(number, amount)| (Pool::Resource(*number), (*amount).into())));
-        amounts.retain_mut(|(pool, amount)| match self.depths.get(pool) {
-            Some(depth) => {
-                *amount = (*amount).min(*depth);
-                *amount > 0
-            }
-            None => false,
-        });
-        let lacks = |(pool, amount): &&(Pool, u64)| left.get(pool).is_none_or(|left| left < amount);
-        let lacking: Vec<Pool> = amounts.iter().filter(lacks).map(|(pool, _)| *pool).collect();
-        if lacking.is_empty() {
-            return Ok(Taken { amounts, gpus });
+        let counted = counted.map(|(number, amount)| (Pool::Resource(*number), (*amount).into()));
+        let mut amounts: Vec<(Pool, u64)> = counted.filter_map(there_is).collect();
+        if let Some(wait) = wait(&amounts) {
+            return Err(wait);
         }
-        let found = gpus.iter().map(|number| {
-            let pool = Pool::Gpu(*number);
-            (pool, left.get(&pool).map_or(0, |left| left.saturating_sub(part.into())))
-        });
-        let mut held: Depths = found.collect();
-        held.extend(waits_for(lacking));
-        Err(held)
+        let gpus = self.gpus(left, needs.gpus);
+        match (needs.executor, needs.alone, &gpus) {
+            (Some(number), ..) => amounts.extend(there_is((Pool::Executor(number), 1))),
+            (None, true, _) => {
+                let all = self.depths.iter().map(|(pool, depth)| (*pool, *depth));
+                amounts.extend(all.filter(|(pool, _)| pool.is_of_this_machine()));
+            }
+            (None, false, Err(lacking)) => {
+                amounts.extend(lacking.iter().map(|pool| (*pool, u64::MAX)));
+            }
+            (None, false, Ok(gpus)) => {
+                let part = match needs.gpus {
+                    GpuNeeds::Part(part) | GpuNeeds::This { part, .. } => part,
+                    GpuNeeds::None | GpuNeeds::Whole(_) => WHOLE_GPU,
+                };
+                let wanted = gpus.iter().map(|number| (Pool::Gpu(*number), u64::from(part)));
+                let wanted = wanted.chain([
+                    (Pool::Memory, needs.memory),
+                    (Pool::Cores, u64::from(needs.cores)),
+                    (Pool::Jobs, 1),
+                ]);
+                amounts.extend(wanted.filter_map(there_is));
+            }
+        }
+        match wait(&amounts) {
+            None => Ok(Taken { amounts, gpus: gpus.unwrap_or_default() }),
+            Some(wait) => Err(wait),
+        }
     }
 
     /// The GPUs that a stage would get; or those that it waits for.
@@ -280,6 +297,44 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_is_kept_and_what_comes_later_is_not_waited_for_yet() {
+        let mut pools = Pools::new(depths(4, 1));
+        let licence = Needs { cores: 0, ..counted(&[(0, 1)]) };
+        let waits = Needs { memory: 50, cores: 4, resources: vec![(0, 1)], ..Needs::default() };
+        let waits = Needs { gpus: GpuNeeds::Whole(1), ..waits };
+        let of_licence = pools.take(&licence);
+        let on_gpu = pools.take(&on(GpuNeeds::Part(500)));
+        let cores = pools.take(&needs(2));
+        let passes = |pools: &Pools, other: Needs| first(pools, &[waits.clone(), other]).is_some();
+        let memory = |memory| Needs { memory, ..needs(0) };
+        // It waits for the licence: whoever does not take one goes past it.
+        for other in [on(GpuNeeds::Part(500)), needs(2), memory(100)] {
+            assert!(passes(&pools, other));
+        }
+        assert!(!passes(&pools, licence.clone()));
+        // For the GPU, and the licence is its own.
+        pools.give_back(of_licence);
+        for (other, does) in
+            [(licence.clone(), false), (on(GpuNeeds::Part(1)), false), (needs(2), true)]
+        {
+            assert_eq!(passes(&pools, other), does);
+        }
+        // For the cores, and half of the memory is its own, too.
+        pools.give_back(on_gpu);
+        for (other, does) in [
+            (licence, false),
+            (on(GpuNeeds::Part(1)), false),
+            (needs(1), false),
+            (memory(51), false),
+            (memory(50), true),
+        ] {
+            assert_eq!(passes(&pools, other), does);
+        }
+        pools.give_back(cores);
+        assert_eq!(first(&pools, &[waits]), Some(0));
+    }
+
+    #[test]
     fn jobs_of_an_executor_take_nothing_of_this_machine() {
         let mut depths = depths(1, 0);
         depths.insert(Pool::Executor(0), 2);
@@ -304,14 +359,24 @@ mod tests {
         let (one, two) = (counted(&[(0, 1)]), counted(&[(1, 2)]));
         assert_eq!(first(&pools, &[one.clone(), needs(4)]), Some(1), "it takes no core meanwhile");
         assert_eq!(first(&pools, &[counted(&[(1, 1)])]), Some(0), "one is left");
-        assert_eq!(first(&pools, &[two, counted(&[(1, 1)])]), None, "which waits for it");
+        let waiting = [two, counted(&[(1, 1)]), Needs { executor: Some(0), ..one.clone() }];
+        let pools_of: Vec<_> = pools.wait_for(waiting.iter()).collect();
+        let expected = [1, 1, 0].map(|number| Some(Pool::Resource(number)));
+        assert_eq!(pools_of, expected, "the second one leaves what there is to the first");
         let elsewhere = Needs { executor: Some(0), ..one };
         assert_eq!(first(&pools, &[elsewhere]), None);
         // Whoever runs alone here leaves what jobs have, unless it takes of that itself.
         let alone = |resources: &[(u32, u32)]| Needs { alone: true, ..counted(resources) };
         assert_eq!(first(&pools, &[alone(&[])]), Some(0));
-        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), None);
+        // It takes the machine when that is there as well, and nobody takes either from it meanwhile.
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), Some(1));
+        let beside = pools.take(&needs(1));
         pools.give_back(job);
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), needs(1)]), None);
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), counted(&[(0, 1)])]), None);
+        let job = Needs { executor: Some(0), ..counted(&[(0, 1)]) };
+        assert_eq!(first(&pools, &[alone(&[(0, 1)]), job]), None);
+        pools.give_back(beside);
         let taken = pools.take(&alone(&[(0, 1)]));
         let elsewhere =
             |resources: &[(u32, u32)]| Needs { executor: Some(0), ..counted(resources) };
@@ -379,8 +444,45 @@ mod tests {
         )
     }
 
+    /// How long whoever runs in a property takes at most.
+    const LONGEST: usize = 3;
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whoever runs already, and whatever comes behind without end: those that wait start, each once all that ran has ended a few
+        /// times, for each thing that it waits for once.
+        #[test]
+        fn whoever_waits_starts_in_finite_time(
+            gpus in 0..3_u32,
+            mut waiting in proptest::collection::vec(any_needs(), 1..4),
+            behind in proptest::collection::vec((any_needs(), 1..=LONGEST), 1..20),
+        ) {
+            // Two resources, GPUs, memory, cores and places.
+            const THINGS: usize = 6;
+            const BEGINS: usize = 2 * LONGEST;
+            let last = BEGINS + waiting.len() * (THINGS * LONGEST + 1);
+            let mut pools = Pools::new(depths(4, gpus));
+            let mut running: Vec<(usize, Taken)> = Vec::new();
+            for time in 0..=last {
+                for (_, taken) in running.extract_if(.., |(end, _)| *end <= time) {
+                    pools.give_back(taken);
+                }
+                loop {
+                    let waits = if time < BEGINS { 0 } else { waiting.len() };
+                    let (later, sooner) = behind.split_at(time % behind.len());
+                    let others = || sooner.iter().chain(later);
+                    let all = waiting[..waits].iter().chain(others().map(|(needs, _)| needs));
+                    let Some(place) = pools.first_to_start(all) else { break };
+                    let (needs, takes) = match place.checked_sub(waits) {
+                        None => (waiting.remove(place), LONGEST),
+                        Some(place) => others().nth(place).cloned().expect("one of them"),
+                    };
+                    running.push((time + takes, pools.take(&needs)));
+                }
+            }
+            prop_assert!(waiting.is_empty(), "{waiting:?}");
+        }
 
         /// Against a model that adds up: no pool is overdrawn, everything is given back, a stage gets as many GPUs as it
         /// needs, and whatever waits can start once nothing runs.

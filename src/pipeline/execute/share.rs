@@ -133,6 +133,12 @@ impl Share {
         takes.collect()
     }
 
+    /// What the user counts by this number: its name, and how much there is.
+    pub(super) fn resource(&self, number: u32) -> Option<(&str, u32)> {
+        let (name, there_is) = self.resources.iter().nth(usize::try_from(number).ok()?)?;
+        Some((name, *there_is))
+    }
+
     /// The threads of a stage that can use many and does not say how many. This depends on what the run may use, and not on
     /// what else runs: sums of another number of threads have other last bits.
     fn threads(&self, gpus: GpuNeeds) -> u32 {
@@ -173,13 +179,9 @@ impl Share {
         }
     }
 
-    /// What is wrong where a stage needs more than the run may use.
+    /// What is wrong where a stage needs more than the run may use. Of GPUs, only where these were looked for: otherwise there may be
+    /// some although none was seen.
     pub(crate) fn mistake(&self, stage: &Stage) -> Option<Mistake> {
-        self.mistake_without_gpus(stage).or_else(|| self.gpu_mistake(stage))
-    }
-
-    /// The same, where GPUs were only looked for at a glance: there may be some although none was seen.
-    pub(crate) fn mistake_at_a_glance(&self, stage: &Stage) -> Option<Mistake> {
         let knows_gpus = self.has_others || !self.gpus.may_be_unseen;
         let of_gpus = || self.gpu_mistake(stage).filter(|_| knows_gpus);
         self.mistake_without_gpus(stage).or_else(of_gpus)

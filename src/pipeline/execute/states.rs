@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::order::{self, Weight};
-use super::pools::{Depths, Needs, Pools, Taken};
+use super::pools::{Depths, Needs, Pool, Pools, Taken};
 use super::spec::Work;
 use crate::cache::KnownResult;
 use crate::digest::Digest;
@@ -243,6 +243,17 @@ impl StageStates {
         Some(&self.order[self.starts[turn]])
     }
 
+    /// What those that are ready wait for. Nothing where one could start.
+    pub(crate) fn wait_for(&self) -> HashMap<&StageName, Pool> {
+        let ready = self.ready.iter().zip(&self.needs);
+        let ready = ready.flat_map(|(turns, needs)| turns.iter().map(move |turn| (*turn, needs)));
+        let mut ready: Vec<(usize, &Needs)> = ready.collect();
+        ready.sort_unstable_by_key(|(turn, _)| *turn);
+        let pools = self.pools.wait_for(ready.iter().map(|(_, needs)| *needs));
+        let stages = ready.iter().map(|(turn, _)| &self.order[self.starts[*turn]]);
+        stages.zip(pools).filter_map(|(stage, pool)| Some((stage, pool?))).collect()
+    }
+
     /// Another stage than this one that has this key, and is ready or runs.
     pub(crate) fn holder(&self, key: &StageKey, than: &StageName) -> Option<&StageName> {
         let holder = &self.order[*self.holders.get(key)?];
@@ -364,7 +375,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::pools::Pool;
     use super::*;
 
     use crate::cache::Record;

@@ -229,9 +229,9 @@ impl Reporter for Recorder {
                     Outcome::Stopped => Ended::Stopped,
                     Outcome::Left => Ended::Left,
                     // It is in the plan, and no line says more about it.
-                    Outcome::Following { .. }
-                    | Outcome::Waiting { .. }
-                    | Outcome::Skipped { .. } => return,
+                    Outcome::Following { .. } | Outcome::Waiting(_) | Outcome::Skipped { .. } => {
+                        return;
+                    }
                 };
                 self.end(stage, *key, ended);
             }

@@ -146,7 +146,7 @@ fn every_kind_has_the_keys_that_it_had() {
     corrupt-labels cbc8c1a08b29565a53347c0d991b5c64535deb9ba2c2453d89feba98db733415
     import-weights 3be39bcacad6ac2ecf5f6300c9d74c39aa23e947d395ebb7f467b0a5a9cb6fea
     command 11383976cd42049aad0c81018f340c6175baafd7edab6680ff0f63fca8b4daca
-    summarize 95def23dbaa45a03724d4820188cda3fd41fde38f736db5d49d8f615352761a4
+    summarize 562dd72db18d037050a466437880b97d9a6bfb6ddf9c2ace2d98724b7a1211ae
     pretrain-simclr c71495912465416d7dd6e58c6353caf8d372acc50dfe9544a89b366eb98f0e63
     pretrain-supervised 4e39356d75b31abea7eb0d1bdc8401c7951e72a3e4b7075b770db8098e7f29c8
     features f5df3f782affee9cf2c631f2033dda73a73268c721fde96f0fcf468ea456dad9

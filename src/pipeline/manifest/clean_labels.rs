@@ -22,8 +22,9 @@ pub(super) fn mark(stages: &mut [Stage], graph: &Graph) {
     for place in graph.order().filter_map(|name| places.get(name).copied()) {
         let declaration = &mut stages[place];
         let Stage { stage, inputs, uses_clean_labels, .. } = declaration;
-        let before =
-            |from: &StageName| places.get(from).map_or_else(Default::default, |&at| found[at]);
+        let before = |from: &StageName| {
+            places.get(from).map_or_else(Default::default, |&at: &usize| found[at].clone())
+        };
         let connections =
             || inputs.iter().flat_map(|(port, all)| all.iter().map(move |one| (port, one)));
         let known =

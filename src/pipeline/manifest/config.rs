@@ -84,7 +84,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
                 format!("unknown setting '{given}', did you mean '{meant}'?"),
             ),
             None => Mistake::at(key.span(), format!("unknown setting '{given}'"))
-                .help("the settings are cache, cache-limit, jobs and the tables [execution] and [executors.NAME], as in a manifest"),
+                .help("the settings are cache (a folder, or the table [cache]: folder, remote, push, trust, keys), cache-limit, jobs and the tables [execution] and [executors.NAME], as in a manifest"),
         };
         mistakes.push(mistake);
     }
@@ -404,7 +404,7 @@ mod tests {
         2 | colours = true
           | ^^^^^^^
           |
-          = help: the settings are cache, cache-limit, jobs and the tables [execution] and [executors.NAME], as in a manifest
+          = help: the settings are cache (a folder, or the table [cache]: folder, remote, push, trust, keys), cache-limit, jobs and the tables [execution] and [executors.NAME], as in a manifest
 
         error: 'cache' is a folder, and cannot be empty
          --> [folder]/config.toml:3:9

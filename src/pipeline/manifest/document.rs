@@ -11,6 +11,7 @@ use super::brackets::Unclosed;
 use super::include::Included;
 use super::overrides::{Override, shifted};
 use super::syntax::{Fault, Faults};
+use super::unquoted::unquoted;
 use super::values::{Value, not_a_table};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 
@@ -132,7 +133,7 @@ fn parse_text<'i>(text: &'i str, start: usize, mistakes: &mut Vec<Mistake>) -> P
     match errors.first().and_then(|first| other_language(first, text)) {
         Some(mistake) => found = vec![mistake],
         None => {
-            let mistakes = errors.iter();
+            let mistakes = errors.iter().filter(|error| !follows_colon(error, &errors, text));
             found.extend(mistakes.filter_map(|error| syntax_mistake(error, text, &broken.tables)));
         }
     }
@@ -295,11 +296,20 @@ fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mi
         let mistake = Mistake::at(span.clone(), format!("'{there}' is defined twice"));
         return (!follows).then(|| mistake.help("remove one of them, or rename it"));
     }
-    if *fault == Fault::NoQuotes && !there.is_empty() {
-        let quoted =
-            if there.contains(['"', '\\']) { format!("'{there}'") } else { format!("{there:?}") };
-        let mistake = Mistake::at(span.clone(), "text must be in quotes");
-        return Some(mistake.help(format!("write {quoted}")));
+    let is_none = *fault == Fault::Number && there == "None";
+    if is_none || *fault == Fault::NoQuotes && !there.is_empty() {
+        let (title, help) = unquoted(there);
+        return Some(Mistake::at(span.clone(), title).help(help));
+    }
+    let starts_with =
+        |mark: char| text.get(span.start..).is_some_and(|rest| rest.starts_with(mark));
+    if matches!(fault, Fault::Key | Fault::NoValue) && starts_with(':') {
+        let mistake = Mistake::at(span.clone(), "between a key and its value stands '='");
+        return Some(mistake.help("write key = 3, key = \"text\" or key = true"));
+    }
+    if *fault == Fault::Line && starts_with(',') {
+        let mistake = Mistake::at(span.clone(), "the line should end here");
+        return Some(mistake.help("a list is in brackets, [1, 2], and a number has a point, 0.2"));
     }
     // The place of it can be empty.
     let has_nul = || there.contains('\0') || text.as_bytes().get(span.start) == Some(&0);
@@ -311,6 +321,17 @@ fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mi
         _ => words(*fault),
     };
     Some(Mistake::at(span.clone(), title).help(help))
+}
+
+/// Whether a key has no value only because a colon stands before it, which is said by itself.
+fn follows_colon(error: &SyntaxError, all: &[SyntaxError], text: &str) -> bool {
+    let between = |other: &SyntaxError| text.get(other.span.start..error.span.start);
+    let is_it = |other: &SyntaxError| {
+        other.fault == Fault::Key
+            && between(other)
+                .is_some_and(|between| between.starts_with(':') && !between.contains('\n'))
+    };
+    error.fault == Fault::NoValue && all.iter().any(is_it)
 }
 
 /// The one mistake of a text that is not TOML, but another language for such files.

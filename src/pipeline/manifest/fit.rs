@@ -103,8 +103,8 @@ impl<'a> Fit<'a> {
     /// Takes in what an artifact that exists now says of itself, and checks whatever follows from that.
     pub(crate) fn learn(&mut self, stage: &StageName, known: Known) -> Vec<Misfit> {
         let Some(&place) = self.places.get(stage) else { return Vec::new() };
-        let before = self.known[place];
-        self.known[place] = known.or(before);
+        let before = self.known[place].clone();
+        self.known[place] = known.or(before.clone());
         self.exists[place] = true;
         match self.known[place] == before {
             true => Vec::new(),
@@ -119,9 +119,9 @@ impl<'a> Fit<'a> {
             let Some(declaration) = self.manifest.stage(self.order[place]) else { continue };
             let inputs = self.inputs(declaration);
             let from_parameters = declaration.knows(&inputs);
-            let before = self.known[place];
+            let before = self.known[place].clone();
             if self.exists[place] {
-                self.known[place] = before.or(from_parameters);
+                self.known[place] = before.clone().or(from_parameters);
             } else {
                 self.known[place] = from_parameters;
                 misfits.extend(misfits_of(declaration, &inputs));
@@ -145,7 +145,7 @@ impl<'a> Fit<'a> {
         let connections = declaration.connections();
         KnownInputs::new(connections.filter_map(|(port, connection)| {
             let place = *self.places.get(&connection.from)?;
-            Some((port.to_owned(), self.known[place]))
+            Some((port.to_owned(), self.known[place].clone()))
         }))
     }
 }

@@ -30,6 +30,8 @@ pub(crate) fn nearest<'a>(
         let initials: String = normal.split('-').filter_map(|word| word.chars().next()).collect();
         let near = distance <= farthest && distance < length;
         let rank = match () {
+            // The beginning of a name is as near as two letters.
+            () if normal.starts_with(&given) && length > 2 => Some(distance.min(2)),
             () if near => Some(distance),
             () if length > 1 && (initials == given || extends(&normal, &given)) => Some(length),
             () => None,
@@ -106,6 +108,7 @@ mod tests {
         for (given, expected) in table {
             assert_eq!(nearest(given, keys), expected, "{given:?}");
         }
+        assert_eq!(nearest("test-acc", ["test-ece", "test-accuracy"]), Some("test-accuracy"));
         assert_eq!(nearest("epoch", []), None);
         assert_eq!(nearest(&"e".repeat(1 << 20), keys), None);
     }

@@ -32,11 +32,13 @@ mod ports;
 mod resources;
 mod schema;
 mod secrets;
+mod seeds;
 mod settings;
 mod sharing;
 mod stage;
 mod stages;
 mod syntax;
+mod unquoted;
 mod values;
 
 #[cfg(test)]
@@ -335,6 +337,16 @@ fn read_document(
         allowed,
         sources,
     };
+    for (place, stage) in manifest.stages.iter().enumerate() {
+        if let Some(mistake) = seeds::too_large(stage, root) {
+            let shown = axes.as_ref().zip(instances.get(place));
+            let mistake = match shown {
+                Some((axes, instance)) => in_matrix(mistake, axes, instance, &manifest.sources),
+                None => mistake,
+            };
+            once.add(place, [mistake], mistakes);
+        }
+    }
     // Last: what is known of a stage follows from its parameters, so a mistake there would be reported here again.
     let (_, misfits) = Fit::check(&manifest, &graph, |_| None, |_| false);
     for Misfit { stage, mistake } in misfits {

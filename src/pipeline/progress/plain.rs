@@ -142,7 +142,7 @@ fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
         Outcome::Fresh { .. }
         | Outcome::Remote { .. }
         | Outcome::Following { .. }
-        | Outcome::Waiting { .. }
+        | Outcome::Waiting(_)
         | Outcome::Skipped { .. } => None,
     }
 }

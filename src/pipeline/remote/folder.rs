@@ -37,10 +37,13 @@ impl Folder {
     fn failure(&self, what: &str, error: &io::Error) -> Failure {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         if !self.top.is_dir() {
-            return Failure::away(format!(
-                "the folder {} does not exist: mount it, or make it if it is a new one",
-                self.top.display()
-            ));
+            let top = self.top.display();
+            return Failure::away(match self.top.exists() {
+                true => format!("{top} is not a folder"),
+                false => format!(
+                    "the folder {top} does not exist: mount it, or make it if it is a new one"
+                ),
+            });
         }
         let reason = format!("cannot {what}: {error}");
         match error.kind() {

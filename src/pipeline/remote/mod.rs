@@ -37,4 +37,4 @@ pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use s3::{is_answer, is_for_s3};
-pub(crate) use shared::SharedCache;
+pub(crate) use shared::{Found, SharedCache};

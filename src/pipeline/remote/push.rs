@@ -1,9 +1,10 @@
 //! Results of the cache to a remote: first the bytes, then the list of files, and the record last.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
@@ -171,7 +172,7 @@ impl Pusher<'_> {
         let Some((path, _)) = bytes.files.first() else { return Ok(Encoding::Plain) };
         let path = top.join(path);
         let read = || format!("cannot read {}", path.display());
-        let file = File::open(&path).with_context(read)?;
+        let file = File::open(&path).map_err(|error| unread(&path, error))?;
         let encoding = match known {
             Some(known) => known,
             None => encoding_of(&file, bytes.bytes).with_context(read)?,
@@ -232,8 +233,7 @@ impl Pusher<'_> {
             self.check_stopped()?;
             let Some((path, _)) = bytes.files.first() else { continue };
             let path = top.join(path);
-            let read = || format!("cannot read {}", path.display());
-            let found = compressed.add(&path).with_context(read)?;
+            let found = compressed.add(&path).map_err(|error| unread(&path, error))?;
             self.check(&path, bytes, found)?;
         }
         let (file, length) = compressed.finish().context(NO_ROOM)?;
@@ -284,11 +284,29 @@ impl Pusher<'_> {
     }
 }
 
+/// What is here in the place of an artifact, or of a file of it, is something else.
+#[derive(Debug)]
+pub(super) struct DamagedHere(PathBuf);
+
+impl fmt::Display for DamagedHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.0.display();
+        write!(f, "{path} is damaged, and was not pushed: `pipeline verify` says more")
+    }
+}
+
+impl std::error::Error for DamagedHere {}
+
 fn damaged(path: &Path) -> anyhow::Error {
-    anyhow::anyhow!(
-        "{} is damaged, and was not pushed: `pipeline verify` says more",
-        path.display()
-    )
+    DamagedHere(path.to_owned()).into()
+}
+
+/// Why a file of an artifact is not read. One that is missing is damage.
+fn unread(path: &Path, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => damaged(path),
+        _ => anyhow::Error::from(error).context(format!("cannot read {}", path.display())),
+    }
 }
 
 fn damaged_there(name: &Name) -> Failure {

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use super::connect::connect;
 use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
 use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
-use super::push::{Pushed, Pusher, What};
+use super::push::{DamagedHere, Pushed, Pusher, What};
 use super::transport::{Content, ContentTotals, Failure, FailureKind, Remote, get_all};
-use crate::cache::{Cache, Record, Watch, Withdrawn, on_threads};
+use crate::cache::{self, Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
 use crate::remote_address::Address;
@@ -39,8 +41,8 @@ pub(crate) struct SharedCache {
     outage: Outage,
     /// Whether it takes what is sent. What is full can still be read.
     push_outage: Outage,
-    /// What it said that cannot be right, and did not count.
-    odd: Mutex<Vec<String>>,
+    /// What it said that cannot be right, and did not count, each with the key that it was about.
+    odd: Mutex<Vec<(Option<StageKey>, String)>>,
     /// What it said of the keys that it was asked for in this process.
     said: Mutex<HashMap<StageKey, Option<Arc<Record>>>>,
     /// The records that are known of it, by their artifacts.
@@ -50,6 +52,24 @@ pub(crate) struct SharedCache {
     /// Whether results count again whose artifacts did not arrive in full.
     tries_again: AtomicBool,
     stored: StoredFiles,
+    /// Artifacts that turned out to be damaged here when they were sent, and those that were made from them, each with the stage that
+    /// made the damaged one.
+    spoiled: Mutex<HashMap<Digest, String>>,
+}
+
+/// What a remote has for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    /// A result; with the bytes that are here, if it is here, too.
+    Result,
+    OtherBytes,
+    /// The record of a result, and nothing of its artifact.
+    RecordOnly,
+    /// Something that is no record of the key.
+    Damaged,
+    /// A record that nobody has signed who is trusted.
+    NotTrusted,
 }
 
 /// Whether two records are one on a remote.
@@ -83,6 +103,7 @@ impl SharedCache {
             forgotten: Mutex::default(),
             tries_again: AtomicBool::default(),
             stored: StoredFiles::default(),
+            spoiled: Mutex::default(),
         }
     }
 
@@ -185,8 +206,8 @@ impl SharedCache {
         news.into_iter().chain(push_news).collect()
     }
 
-    /// What it said that cannot be right, and did not count, since the last time that somebody asked.
-    pub(crate) fn take_odd(&self) -> Vec<String> {
+    /// What it said that cannot be right, and did not count, since the last time that somebody asked, each with the key that it was about.
+    pub(crate) fn take_odd(&self) -> Vec<(Option<StageKey>, String)> {
         std::mem::take(&mut lock(&self.odd))
     }
 
@@ -237,9 +258,10 @@ impl SharedCache {
         // A server on the web does not say that a folder does not exist.
         if !has_version && matches!(self.address, Address::Web(_)) {
             let version = Name::version();
-            lock(&self.odd).push(format!(
+            let why = format!(
                 "it has no {version}: nothing was pushed there yet, or the address is wrong"
-            ));
+            );
+            lock(&self.odd).push((None, why));
         }
         *opened = Some(has_version);
         Ok(has_version)
@@ -252,6 +274,10 @@ impl SharedCache {
         let Some(version) = version else { return Ok(false) };
         match String::from_utf8_lossy(&version).trim() {
             VERSION => Ok(true),
+            other if other == cache::VERSION.to_string() => Err(Failure::away(
+                "it is the folder of a cache of pipeline, and not a remote: name another folder, which may be empty",
+            )
+            .lasting()),
             other => Err(Failure::away(format!(
                 "its layout has version '{}', and this version of pipeline knows {VERSION}",
                 crate::visible::text(other)
@@ -281,7 +307,7 @@ impl SharedCache {
                 Ok(record) => Some(record.map(Arc::new)),
                 Err(failure) if failure.kind == FailureKind::Away => None,
                 Err(failure) => {
-                    lock(&self.odd).push(failure.reason);
+                    lock(&self.odd).push((Some(*key), failure.reason));
                     Some(None)
                 }
             }
@@ -464,8 +490,31 @@ impl SharedCache {
         }
     }
 
-    /// Sends a result of the cache, or its record alone, unless there is one of its key.
+    /// Sends a result of the cache, or its record alone, unless there is one of its key. Not one that was made from what turned out to
+    /// be damaged here.
     pub(crate) fn push(
+        &self,
+        cache: &Cache,
+        record: &Record,
+        what: What,
+        watch: &Watch,
+    ) -> Result<Pushed, NotPulled> {
+        let spoiled_by = record.inputs().find_map(|input| lock(&self.spoiled).get(input).cloned());
+        if let Some(stage) = spoiled_by {
+            let why = anyhow!("made from the result of {stage}, which is damaged here");
+            lock(&self.spoiled).insert(record.output.digest, stage);
+            return Err(why.into());
+        }
+        let pushed = self.push_sound(cache, record, what, watch);
+        if let Err(NotPulled::Here(error)) = &pushed
+            && error.is::<DamagedHere>()
+        {
+            lock(&self.spoiled).insert(record.output.digest, record.stage.clone());
+        }
+        pushed
+    }
+
+    fn push_sound(
         &self,
         cache: &Cache,
         record: &Record,
@@ -539,29 +588,45 @@ impl SharedCache {
         record.made_here && !is_there()
     }
 
-    /// Which of these keys it has a record of, and of those with an artifact, whether it is the one of that record.
+    /// What it has for each of these keys, of which some have this artifact here.
     ///
     /// # Errors
     /// When it does not work.
-    pub(crate) fn has(
-        &self,
-        wanted: &[(StageKey, Option<Digest>)],
-    ) -> Result<Vec<Option<bool>>, Failure> {
+    pub(crate) fn has(&self, wanted: &[(StageKey, Option<Digest>)]) -> Result<Vec<Found>, Failure> {
         self.has_version()?;
         let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
-            let (remote, name) = (self.remote()?, Name::record(key));
-            let Some(artifact) = artifact else {
-                return Ok(self.note(remote.size(&name))?.map(|_| true));
-            };
-            match self.note(get_all(remote, &name, MOST_RECORD_BYTES)) {
-                Err(failure) if failure.kind == FailureKind::Wrong => Ok(Some(false)),
-                there => Ok(there?.map(|bytes| {
-                    Record::of_key(&bytes, key)
-                        .is_some_and(|record| record.output.digest == *artifact)
-                })),
-            }
+            let remote = self.remote()?;
+            self.note(self.look(remote, key, artifact.as_ref()))
         });
         found.into_iter().collect()
+    }
+
+    fn look(
+        &self,
+        remote: &dyn Remote,
+        key: &StageKey,
+        here: Option<&Digest>,
+    ) -> Result<Found, Failure> {
+        let record = match get_all(remote, &Name::record(key), MOST_RECORD_BYTES) {
+            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::Damaged),
+            record => record?,
+        };
+        let Some(bytes) = record else { return Ok(Found::Nothing) };
+        let Some(record) = Record::of_key(&bytes, key) else { return Ok(Found::Damaged) };
+        match self.check_signed(remote, key, &bytes) {
+            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::NotTrusted),
+            signed => signed?,
+        }
+        let digest = &record.output.digest;
+        if here.is_some_and(|here| here != digest) {
+            return Ok(Found::OtherBytes);
+        }
+        // Whoever has sent something of an artifact has sent its small files before the list.
+        let is_sent = |name: Name| remote.size(&name).map(|size| size.is_some());
+        Ok(match is_sent(Name::index(digest))? || is_sent(Name::pack(digest))? {
+            true => Found::Result,
+            false => Found::RecordOnly,
+        })
     }
 
     /// How many results it has, and how many bytes they take.

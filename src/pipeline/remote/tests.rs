@@ -762,7 +762,9 @@ fn a_record_counts_if_somebody_has_signed_its_bytes_and_its_key_who_is_trusted()
         let is_known = all.map(|key| shared.known(&bob, &key).is_some());
         let refused = is_known.iter().filter(|is_known| !**is_known).count();
         assert_eq!(odd.len(), refused, "{odd:?}");
-        assert!(odd.iter().all(|why| why.ends_with("is not signed by anybody whom you trust")));
+        assert!(
+            odd.iter().all(|(_, why)| why.ends_with("is not signed by anybody whom you trust"))
+        );
         is_known
     };
     // What an earlier process believed is nothing to one that believes less.
@@ -779,7 +781,7 @@ fn a_record_counts_if_somebody_has_signed_its_bytes_and_its_key_who_is_trusted()
     shared.ask(&[signed.key]);
     assert!(shared.known(&cache, &signed.key).is_none());
     let odd = shared.take_odd();
-    assert!(odd[0].ends_with("anybody whom you trust (the disk there is broken)"), "{odd:?}");
+    assert!(odd[0].1.ends_with("anybody whom you trust (the disk there is broken)"), "{odd:?}");
     remote.fail(None);
 }
 

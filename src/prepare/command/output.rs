@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::ArtifactType;
+use pipeline_stages::formats::check_dataset;
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::metrics::MetricsFile;
@@ -51,6 +52,11 @@ pub(super) fn check(command: &Command, context: &Context) -> anyhow::Result<Metr
                 listing(folder)?
             )
         }
+        ArtifactType::Dataset => check_dataset(folder).map(|()| Metrics::new()).map_err(|error| {
+            // The output folder is moved before anybody can open it: its path would not help.
+            let wrong = format!("{error:#}").replace(&format!("{}/", folder.display()), "");
+            anyhow!("the program succeeded, but did not write a data set: {wrong}")
+        }),
         ArtifactType::Metrics => read_metrics(&folder.join("metrics.json"), context),
         _ => Ok(Metrics::new()),
     }

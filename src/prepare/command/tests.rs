@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pipeline_stages::ArtifactType;
+use pipeline_stages::formats::{ImageShape, Part, write_samples};
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{Context, Stopped};
@@ -237,6 +238,85 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
             "metrics.json is a number, so it has no metrics: they are numbers under names, in an object"
         ]
     );
+}
+
+#[test]
+fn the_files_of_a_data_set_say_the_same() {
+    let image = ImageShape { channels: 3, height: 4, width: 5 };
+    let with = |change: &dyn Fn(&Path, &mut serde_json::Value)| {
+        let fixture = Fixture::new();
+        let data = fixture.folder().join("data");
+        std::fs::create_dir(&data).expect("a folder");
+        for (part, samples) in [(Part::Train, 3), (Part::Test, 2)] {
+            let (pixels, labels) = (vec![0; samples * image.bytes()], vec![1; samples]);
+            write_samples(&data, part, image, &pixels, &labels).expect("writable");
+        }
+        let mut info = json!({
+            "format": "own", "classes": ["cat", "dog"], "train-samples": 3, "test-samples": 2,
+            "image": {"channels": 3, "height": 4, "width": 5},
+            "channel-mean": [0.5, 0.5, 0.5], "channel-std": [0.2, 0.2, 0.2],
+        });
+        change(&data, &mut info);
+        std::fs::write(data.join("dataset.json"), info.to_string()).expect("writable");
+        fixture.run(
+            "command",
+            &json!({"shell": "cp data/* \"$PIPELINE_OUTPUT\"", "output": "dataset"}),
+        )
+    };
+    let says = |name: &'static str, value: serde_json::Value| {
+        move |_: &Path, info: &mut serde_json::Value| info[name] = value.clone()
+    };
+    assert_eq!(with(&|_, _| ()), Ok(Metrics::new()));
+    let last = |data: &Path, _: &mut serde_json::Value| {
+        let last = ImageShape { channels: 4, height: 5, width: 3 };
+        write_samples(data, Part::Test, last, &[0; 120], &[0, 1]).expect("writable");
+    };
+    let wrong_label = |data: &Path, _: &mut serde_json::Value| {
+        write_samples(data, Part::Train, image, &[0; 180], &[0, 1, 2]).expect("writable");
+    };
+    let incomplete = |data: &Path, _: &mut serde_json::Value| {
+        std::fs::write(data.join("train.safetensors"), "x").expect("writable");
+    };
+    let without_mean = |_: &Path, info: &mut serde_json::Value| {
+        info.as_object_mut().expect("a table").remove("channel-mean");
+    };
+    let cases: [(&dyn Fn(&Path, &mut serde_json::Value), &str); 10] = [
+        (
+            &last,
+            "test.safetensors has images of [4, 5, 3], but dataset.json says 3x4x5: write them as [samples, channels, height, width]",
+        ),
+        (
+            &wrong_label,
+            "train.safetensors: the label of sample 2 is 2, but dataset.json names 2 classes",
+        ),
+        (&incomplete, "data set: train.safetensors is not a complete safetensors file"),
+        (
+            &without_mean,
+            "data set: dataset.json does not have the values that it needs: missing field `channel-mean` (line 1",
+        ),
+        (
+            &says("train-samples", json!(2)),
+            "train.safetensors has 3 samples, but dataset.json says train-samples 2",
+        ),
+        (
+            &says("test-samples", json!(3)),
+            "test.safetensors has 2 samples, but dataset.json says test-samples 3",
+        ),
+        (
+            &says("validation-samples", json!(3)),
+            "of train-samples = 3, validation-samples = 3 leaves none",
+        ),
+        (&says("channel-std", json!([1.0])), "'channel-std' has 1 numbers for 3 channels"),
+        (&says("classes", json!("cat")), "invalid type: string \\\"cat\\\", expected a sequence"),
+        (
+            &says("storage", json!("encoded")),
+            "train.safetensors has 'images', but dataset.json says that they are encoded",
+        ),
+    ];
+    for (change, words) in cases {
+        let error = with(change).expect_err(words);
+        assert!(error.contains(words), "{error} should have {words}");
+    }
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use pipeline_stages::formats::Part;
-use pipeline_stages::text::{in_short, shortened};
+use pipeline_stages::text::{in_short, no_such_class, shortened};
 use pipeline_stages::text_file;
 use pipeline_stages::worker::Context;
 
 use crate::csv;
-use crate::dataset::{FILES, no_such_class};
+use crate::dataset::FILES;
 use crate::folder::{Place, entries};
 
 /// A million images of ImageNet with their paths take 60 MB.
@@ -63,9 +63,10 @@ pub(super) fn read(
         false => Ok(None),
     };
     // What a program has written under this name is asked for only where a row needs it.
-    let needs_files =
-        |first: &str| csv::fields(first).is_some_and(|names| names.contains(&"path".to_owned()));
-    let files = match text.lines().next().is_some_and(needs_files) {
+    let needs_files = |(_, first): (usize, &str)| {
+        csv::fields(first).is_some_and(|names| names.contains(&"path".to_owned()))
+    };
+    let files = match lines(&text, wanted.classes).next().is_some_and(needs_files) {
         true => files?,
         false => files.unwrap_or_default(),
     };
@@ -76,6 +77,24 @@ pub(super) fn read(
     let classes = classes.with_context(|| format!("in {}", file.display()));
     notes.into_iter().for_each(|note| context.note(note));
     classes
+}
+
+/// The lines with something in them and their numbers, from 1, without the comments before the first. One that names the columns is not a
+/// comment, but the first line: `numpy.savetxt` writes its header as a comment.
+fn lines<'t>(text: &'t str, classes: &[String]) -> impl Iterator<Item = (usize, &'t str)> {
+    let is_class = |line: &str| classes.iter().any(|class| class == line.trim());
+    let names = |line: &'t str| {
+        let names = line.trim_start().trim_start_matches('#');
+        let is_names = csv::fields(names).is_some_and(|names| names.contains(&"label".to_owned()));
+        (names.len() < line.trim_start().len() && is_names).then_some(names)
+    };
+    let is_comment = move |line: &str| line.trim_start().starts_with('#') && !is_class(line);
+    let all = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let rest = all.skip_while(move |(_, line)| is_comment(line) && names(line).is_none());
+    rest.enumerate().map(move |(place, (number, line))| match place {
+        0 => (number, names(line).unwrap_or(line)),
+        _ => (number, line),
+    })
 }
 
 /// The place in the training part of each file of a data set; `None` for those of the test part.
@@ -157,7 +176,7 @@ fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
 }
 
 fn parse(text: &str, wanted: &Wanted<'_>, files: Option<&Files>) -> Result<Found, (usize, String)> {
-    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).peekable();
+    let mut lines = lines(text, wanted.classes).peekable();
     let fields = |line, text| {
         csv::fields(text)
             .ok_or((line, "a quote is not closed, or is in the middle of a field".to_owned()))
@@ -332,9 +351,17 @@ mod tests {
             // numpy.savetxt, and pandas.
             "1\n0\n0\n",
             "label\ndog\ncat\ncat\n",
+            // numpy.savetxt with a header.
+            "# label\n1\n0\n0\n",
+            "# by hand,\n# in spring\n# index,label\n2,0\n0,1\n",
+            "# by hand\n1\n0\n0\n",
         ] {
             assert_eq!(read(text, Some(&files)), Ok(vec![0, 1]), "{text}");
         }
+        let classes = names(&["#cat", "dog"]);
+        let found = |text: &'static str| lines(text, &classes).collect::<Vec<_>>();
+        assert_eq!(found("\n#cat\ndog\n"), [(2, "#cat"), (3, "dog")], "a class");
+        assert_eq!(found("# a\n\n#label\n#b"), [(3, "label"), (4, "#b")]);
         assert_eq!(read("index,path,label\n2,a,0\n0,b,1\n", None), Ok(vec![0, 1]));
     }
 

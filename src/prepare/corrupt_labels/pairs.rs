@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use pipeline_stages::cifar_classes::{CIFAR100_SUPERCLASSES, are_of_cifar10, are_of_cifar100};
+use pipeline_stages::text::no_such_class;
 
 /// CIFAR-10's, from Patrini et al., "Making Deep Neural Networks Robust to Label Noise" (CVPR 2017).
 const CIFAR10_PAIRS: [(&str, &str); 5] = [
@@ -69,10 +70,7 @@ fn labels_of_pairs<'name>(
 /// # Errors
 /// When no class has the name, with the nearest one.
 pub(super) fn label_of(classes: &[String], name: &str) -> anyhow::Result<usize> {
-    classes
-        .iter()
-        .position(|class| class == name)
-        .with_context(|| crate::dataset::no_such_class(name, classes))
+    classes.iter().position(|class| class == name).with_context(|| no_such_class(name, classes))
 }
 
 #[cfg(test)]

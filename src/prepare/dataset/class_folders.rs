@@ -13,10 +13,9 @@ use pipeline_stages::formats::Part;
 use pipeline_stages::image_file::ImageFileFormat;
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::links::last_link;
-use pipeline_stages::text::{csv_field, in_short};
+use pipeline_stages::text::{csv_field, in_short, no_such_class};
 use pipeline_stages::worker::Context;
 
-use super::classes::no_such_class;
 use super::source::SourceFolders;
 use super::work::sample_limit;
 

@@ -3,6 +3,7 @@
 //! One file per format: data sets that fit in memory become a [`RawDataset`], the others are written image by image
 //! to the artifact. What they share is in [`source`], [`classes`] and [`work`].
 
+mod array_shape;
 mod cifar;
 mod cifar_python;
 mod class_folders;
@@ -24,14 +25,14 @@ mod tests;
 mod work;
 
 use anyhow::anyhow;
-use pipeline_stages::formats::DatasetInfo;
+use pipeline_stages::formats::{DatasetInfo, Part, Samples};
 use pipeline_stages::kinds::{Dataset, DatasetFormat};
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::body::Body;
 pub(crate) use class_folders::FILES;
-pub(crate) use classes::no_such_class;
+use classes::untrained_in_words;
 pub(crate) use encoded::check_image;
 pub(crate) use raw::{RawDataset, RawSamples};
 use source::SourceFolders;
@@ -40,6 +41,14 @@ impl Body for Dataset {
     fn run(&self, context: &Context) -> anyhow::Result<Metrics> {
         let info = write(self, context)?;
         info.write(&context.output)?;
+        let labels = |part| anyhow::Ok(Samples::open_any(&context.output, part)?.labels);
+        let (train, test) = (labels(Part::Train)?, labels(Part::Test)?);
+        // Not the last ones: the data set sets them aside for validation.
+        let trains = info.train_samples.saturating_sub(info.validation_samples);
+        let train = train.get(..trains).unwrap_or_default();
+        if let Some(note) = untrained_in_words(&info.classes, train, &test) {
+            context.note(note);
+        }
         let mut metrics = Metrics::of_counts([
             ("train-samples", info.train_samples),
             ("test-samples", info.test_samples),

@@ -1,4 +1,4 @@
-//! A batch of images as NumPy writes it with `savez`: a zip archive of `data.npy`, u8 [N, C*H*W], and `labels.npy`.
+//! A batch of images as NumPy writes it with `savez`: a zip archive of `data.npy`, u8 [N, C*H*W] or [N,C,H,W], and `labels.npy`.
 //!
 //! Read sequentially, block by block: the images need not fit in memory.
 //! Source of the format: NumPy's documentation, `numpy.lib.format`.
@@ -13,6 +13,7 @@ use pipeline_stages::text::shortened;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use super::array_shape::check_shape;
 use crate::zip_error::describe;
 use crate::zip_names::{RepeatedNames, occur_twice};
 
@@ -80,14 +81,8 @@ impl Npz {
                 "its elements are of the type '{}', not unsigned bytes ('|u1')",
                 array.element
             );
-            let (images, each) = array.shape.split_first().context("an array without dimensions")?;
-            let each = each.iter().copied().try_fold(1, usize::checked_mul);
-            ensure!(
-                *images == count && each == Some(image.bytes()),
-                "an array of the shape {:?}; expected {count} images of {} bytes, one for each label",
-                array.shape,
-                image.bytes()
-            );
+            check_shape(&array.shape, count, image)
+                .map_err(|problem| anyhow!("it has {problem}"))?;
             ensure!(!array.fortran_order, "it is stored column by column (fortran_order)");
             let mut left = count;
             while left > 0 {

@@ -1,12 +1,13 @@
-//! A batch of images as a Python pickle: a dictionary of `data`, a NumPy array u8 [N, C*H*W], and labels.
+//! A batch of images as a Python pickle: a dictionary of `data`, a NumPy array u8 [N, C*H*W] or [N,C,H,W], and labels.
 //!
 //! The content of CIFAR's and ImageNet32's Python archives. Does not depend on either.
 
 use std::path::Path;
 
-use anyhow::{anyhow, ensure};
+use anyhow::anyhow;
 use pipeline_stages::formats::ImageShape;
 
+use super::array_shape::check_shape;
 use super::source::{looks_like, read_whole};
 use crate::pickle::{self, Array, Limits, Value};
 
@@ -40,15 +41,8 @@ pub(super) fn with_batch<T>(
         let array = array.map_err(|problem| wrong(format!("'data': {problem}")))?;
         let pixels =
             array.unsigned_bytes().map_err(|problem| wrong(format!("'data': {problem}")))?;
-        ensure!(
-            array.shape.first() == Some(&labels.len())
-                && labels.len().checked_mul(image.bytes()) == Some(pixels.len()),
-            "{}: 'data' has the shape {:?}; expected {} images of {} bytes, one for each of '{labels_key}'",
-            path.display(),
-            array.shape,
-            labels.len(),
-            image.bytes()
-        );
+        check_shape(&array.shape, labels.len(), image)
+            .map_err(|problem| wrong(format!("'data' has {problem}")))?;
         take(PickledBatch { pixels: &pixels, labels })
     })
 }

@@ -153,6 +153,8 @@ fn a_part_of_a_deeper_network_is_refused() {
     assert_refused(&other, Architecture::Resnet18, &words);
     let deep = encoder(Architecture::Resnet50, "");
     assert_refused(&deep, Architecture::Resnet18, &["architecture = \"resnet50\" would fit"]);
+    let deep = encoder(Architecture::Resnet34, "");
+    assert_refused(&deep, Architecture::Resnet18, &["architecture = \"resnet34\" would fit"]);
     let deep = encoder(Architecture::Resnet32, "");
     assert_refused(
         &deep,

@@ -1,6 +1,7 @@
 //! Numbers and names as tables and plots show them.
 
 use pipeline_stages::kinds::{Better, Summarize};
+use pipeline_stages::metric_name;
 
 use super::groups::Group;
 
@@ -60,13 +61,13 @@ impl Format {
         if signed { text } else { format!("+{text}") }
     }
 
-    /// The name of a metric with its factor: `test-accuracy (%)`.
+    /// The name of a metric with its factor: `test-accuracy (%)`, `test-loss × 100`.
     pub(super) fn name(self, metric: &str) -> String {
-        let metric = one_line(metric);
+        let shown = one_line(metric);
         match self.scale {
-            1.0 => metric,
-            100.0 => format!("{metric} (%)"),
-            scale => format!("{metric} × {scale}"),
+            1.0 => shown,
+            100.0 if metric_name::is_share(metric) => format!("{shown} (%)"),
+            scale => format!("{shown} × {scale}"),
         }
     }
 
@@ -88,23 +89,7 @@ pub(super) fn higher_is_better(better: Better, metric: &str) -> Option<bool> {
         Better::Higher => Some(true),
         Better::Lower => Some(false),
         Better::None => None,
-        Better::Auto => by_name(metric),
-    }
-}
-
-/// By the words of the name. Names with words of both kinds say nothing.
-fn by_name(metric: &str) -> Option<bool> {
-    const HIGHER: [&str; 5] = ["accuracy", "auc", "precision", "recall", "f1"];
-    const LOWER: [&str; 5] = ["loss", "error", "ece", "nll", "perplexity"];
-    let lowercase = metric.to_ascii_lowercase();
-    let has = |names: &[&str]| {
-        let mut words = lowercase.split(|letter: char| !letter.is_ascii_alphanumeric());
-        words.any(|word| names.contains(&word))
-    };
-    match (has(&HIGHER), has(&LOWER)) {
-        (true, false) => Some(true),
-        (false, true) => Some(false),
-        _ => None,
+        Better::Auto => metric_name::higher_is_better(metric),
     }
 }
 
@@ -133,7 +118,8 @@ mod tests {
         ] {
             assert_eq!((&*percent.value(value), &*percent.difference(value)), (text, difference));
         }
-        assert_eq!(percent.name("a"), "a (%)");
+        assert_eq!(percent.name("test-accuracy"), "test-accuracy (%)");
+        assert_eq!(percent.name("test-loss"), "test-loss × 100");
         assert_eq!(format(1000.0, 0).name("a\nb"), "a b × 1000");
     }
 
@@ -166,20 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_better_is_in_the_name_or_unknown() {
-        for (metric, higher) in [
-            ("test-accuracy", Some(true)),
-            ("test/accuracy", Some(true)),
-            ("noise-detection-auc", Some(true)),
-            ("test-loss", Some(false)),
-            ("test-ece", Some(false)),
-            ("test-accuracy/loss", None),
-            ("train-samples", None),
-            ("glossary", None),
+    fn what_is_better_is_in_the_name_unless_it_is_said() {
+        for (better, higher) in [
+            (Better::Auto, Some(true)),
+            (Better::Lower, Some(false)),
+            (Better::Higher, Some(true)),
+            (Better::None, None),
         ] {
-            assert_eq!(higher_is_better(Better::Auto, metric), higher, "{metric}");
+            assert_eq!(higher_is_better(better, "accuracy"), higher);
         }
-        assert_eq!(higher_is_better(Better::Lower, "accuracy"), Some(false));
-        assert_eq!(higher_is_better(Better::None, "accuracy"), None);
     }
 }

@@ -27,13 +27,11 @@ use pipeline_stages::formats::{write_json, write_metrics};
 use pipeline_stages::kinds::Summarize;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::point::Point;
-use pipeline_stages::text::in_short;
 use pipeline_stages::worker::Context;
 
 use crate::body::Body;
 use axes::Order;
 use format::higher_is_better;
-use groups::Group;
 use long_form::{OfMetric, SummaryFile};
 use notes::Behind;
 use pivot::{Pivot, Shown};
@@ -59,14 +57,17 @@ impl Body for Summarize {
             if let Some(published) = &published {
                 let unused = published.assign(self, index, &mut groups);
                 if index == 0 && !unused.is_empty() {
-                    let lines = in_short(unused.iter().map(usize::to_string), 20);
-                    context.note(format!("reference: no group for the values in line {lines}"));
+                    context.note(published.unused_in_words(&unused));
                 }
-                warn_of_percent(name, &groups, published.values(index), context);
+                published.check_unit(name, index, &groups, context)?;
             }
-            OfMetric { name, higher_is_better: higher_is_better(self.better, name), groups }
+            anyhow::Ok(OfMetric {
+                name,
+                higher_is_better: higher_is_better(self.better, name),
+                groups,
+            })
         });
-        let metrics: Vec<_> = metrics.collect();
+        let metrics = metrics.collect::<anyhow::Result<Vec<_>>>()?;
         context.stop_point()?;
         let files = Files {
             summarize: self,
@@ -79,23 +80,6 @@ impl Body for Summarize {
         let headline = headline(&metrics, &runs, &failed);
         write_metrics(&context.output, &headline)?;
         Ok(headline)
-    }
-}
-
-/// Fractions and percentages side by side would be wrong by a factor of 100.
-fn warn_of_percent(
-    name: &str,
-    groups: &[Group],
-    mut published: impl Iterator<Item = f64>,
-    context: &Context,
-) {
-    let mut own = groups.iter().filter_map(|group| group.statistics);
-    let fractions = own.all(|it| (0.0..=1.0).contains(&it.min) && (0.0..=1.0).contains(&it.max));
-    if let Some(large) = published.find(|value| fractions && *value > 1.5) {
-        context.note(format!(
-            "reference: '{name}' is a fraction here, but {large} is published: if that is in percent, write {} (scale = 100 shows percent)",
-            large / 100.0
-        ));
     }
 }
 

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::kinds::Summarize;
+use pipeline_stages::metric_name::is_accuracy;
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
 use pipeline_stages::text_file;
+use pipeline_stages::worker::Context;
 
 use super::groups::Group;
 use crate::csv;
@@ -21,6 +23,8 @@ const MOST_BYTES: u64 = 16 << 20;
 
 /// A published table.
 pub(super) struct Published {
+    /// The file, for messages.
+    file: String,
     /// The axes of the file that are rows or columns of the summary.
     axes: Vec<String>,
     rows: Vec<Row>,
@@ -51,11 +55,12 @@ impl Published {
     /// With the file, the line and what is wrong.
     pub(super) fn read(path: &Path, summarize: &Summarize) -> anyhow::Result<Self> {
         let text = text_file::read(path, MOST_BYTES)?;
-        Self::parse(&text, summarize)
-            .map_err(|(line, wrong)| anyhow::anyhow!("{}, line {line}: {wrong}", path.display()))
+        let file = path.display().to_string();
+        Self::parse(&file, &text, summarize)
+            .map_err(|(line, wrong)| anyhow::anyhow!("{file}, line {line}: {wrong}"))
     }
 
-    fn parse(text: &str, summarize: &Summarize) -> Result<Self, (usize, String)> {
+    fn parse(file: &str, text: &str, summarize: &Summarize) -> Result<Self, (usize, String)> {
         let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         let mut lines = lines.filter(|(_, line)| !line.trim().is_empty());
         let (first, header) = lines.next().ok_or((1, "the file is empty".to_owned()))?;
@@ -78,7 +83,7 @@ impl Published {
             }
             rows.push(row);
         }
-        Ok(Self { axes, rows })
+        Ok(Self { file: file.to_owned(), axes, rows })
     }
 
     /// Gives each group its published value. Returns the lines that belong to no group.
@@ -109,9 +114,57 @@ impl Published {
         self.rows.iter().map(|row| row.line).filter(|line| !used.contains(line)).collect()
     }
 
-    /// Its values of a metric.
-    pub(super) fn values(&self, metric: usize) -> impl Iterator<Item = f64> {
-        self.rows.iter().filter_map(move |row| row.values[metric])
+    /// What to note of lines that belong to no group.
+    pub(super) fn unused_in_words(&self, lines: &[usize]) -> String {
+        let first = self.rows.iter().find(|row| lines.first() == Some(&row.line));
+        let values = first.into_iter().flat_map(|row| self.axes.iter().zip(&row.label));
+        let values = values.map(|(axis, value)| {
+            format!("{axis} = {}", shortened(value.as_deref().unwrap_or("nothing")))
+        });
+        format!(
+            "reference: {} of {} rows have no group here, in line {}: the first is {}",
+            lines.len(),
+            self.rows.len(),
+            in_short(lines.iter().map(usize::to_string), SHOWN),
+            in_short(values, SHOWN)
+        )
+    }
+
+    /// Checks that its values of a metric have the unit of those here: fractions and percentages side by side would be wrong by
+    /// a factor of 100.
+    ///
+    /// # Errors
+    /// When one is an accuracy that is not from 0 to 1, as those here. Of other shares, a large one is a note.
+    pub(super) fn check_unit(
+        &self,
+        name: &str,
+        metric: usize,
+        groups: &[Group],
+        context: &Context,
+    ) -> anyhow::Result<()> {
+        let mut own = groups.iter().filter_map(|group| group.statistics);
+        let are_fractions =
+            own.all(|it| (0.0..=1.0).contains(&it.min) && (0.0..=1.0).contains(&it.max));
+        if !are_fractions {
+            return Ok(());
+        }
+        let mut values = self.rows.iter().filter_map(|row| Some((row.line, row.values[metric]?)));
+        if is_accuracy(name) {
+            if let Some((line, wrong)) = values.find(|(_, value)| !(0.0..=1.0).contains(value)) {
+                bail!(
+                    "{}, line {line}: '{name}' is from 0 to 1 here, but {wrong} is published: if that is in percent, write {} \
+                     (scale = 100 shows percent)",
+                    self.file,
+                    wrong / 100.0
+                );
+            }
+        } else if let Some((_, large)) = values.find(|(_, value)| *value > 1.5) {
+            context.note(format!(
+                "reference: '{name}' is a fraction here, but {large} is published: if that is in percent, write {} (scale = 100 shows percent)",
+                large / 100.0
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -274,7 +274,7 @@ fn what_is_missing_strange_or_published_is_shown() {
             "the points method=10,rate=0.9,seed=1 and method=10,rate=0.9,seed=2 count once, as they have the same key and so are \
              one run; if what they read was computed apart and is equal by chance, let their stage use the axis: SEED = \
              \"${seed}\" in the `environment` of a command",
-            "reference: no group for the values in line 3"
+            "reference: 1 of 3 rows have no group here, in line 3: the first is rate = nothing, method = 9"
         ]
     );
 }
@@ -447,15 +447,37 @@ fn mistakes_in_a_reference_have_a_line() {
             "method,test-accuracy\n\"ce,0.1\n",
             "line 2: a quote is not closed, or is in the middle of a field",
         ),
+        (
+            "rate,test-accuracy\n0.5,0.9\n0.9,91.5\n",
+            "line 3: 'test-accuracy' is from 0 to 1 here, but 91.5 is published: if that is in percent, write 0.915 (scale = 100 \
+             shows percent)",
+        ),
     ] {
         std::fs::write(test.root.path().join("paper.csv"), text).unwrap();
         let error = test.summarize(parameters.clone()).unwrap_err();
         assert!(error.ends_with(&format!("paper.csv, {wrong}")), "{error}");
     }
-    std::fs::write(test.root.path().join("paper.csv"), "rate,test-accuracy\n0.5,91.5\n").unwrap();
-    let (files, _) = test.summarize(parameters).unwrap();
-    assert!(test.notes[0].contains("if that is in percent, write 0.915"), "{:?}", test.notes);
-    assert_eq!(files.text("summary.csv").matches(",91.5\n").count(), 6);
+}
+
+#[test]
+fn large_values_of_other_shares_in_a_reference_are_a_note() {
+    for (own, noted) in [("0.5", true), ("50", false)] {
+        for metric in ["test-auc", "test-accuracy"] {
+            let mut test = Test::new();
+            test.run_at(&["rate=0.5,seed=1"], &format!("{{\"{metric}\": {own}}}"));
+            let reference = format!("rate,{metric}\n0.5,91.5\n");
+            std::fs::write(test.root.path().join("paper.csv"), reference).unwrap();
+            let parameters = json!({
+                "metric": metric, "rows": ["rate"], "over": ["seed"], "reference": "paper.csv"
+            });
+            let result = test.summarize(parameters);
+            // An accuracy is an error, above.
+            assert_eq!(result.is_err(), noted && metric == "test-accuracy");
+            let Ok((files, _)) = result else { continue };
+            assert_eq!(test.notes.iter().any(|note| note.contains("write 0.915")), noted);
+            assert!(files.text("summary.csv").contains(",91.5\n"));
+        }
+    }
 }
 
 #[test]

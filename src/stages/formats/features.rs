@@ -146,7 +146,7 @@ impl FeaturesWriter {
         let file =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut writer = Self { path, file: BufWriter::with_capacity(1 << 20, file), missing };
-        writer.write(&layout.header("features", HEADER_BYTES)?)?;
+        writer.write(&layout.reserved_header("features", HEADER_BYTES)?)?;
         for (_, labels) in parts {
             writer.write(&integer_bytes(labels))?;
         }

@@ -20,7 +20,8 @@ mod tensors;
 mod tests;
 
 pub use dataset::{
-    DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, Samples, Storage, write_samples,
+    DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, Samples, Storage, check_dataset,
+    write_samples,
 };
 pub use evaluations::{EvaluationRow, Evaluations};
 pub use features::{FeatureFile, FeaturesInfo, FeaturesWriter};

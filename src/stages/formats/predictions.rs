@@ -233,7 +233,7 @@ impl PredictionsWriter {
             let shape = vec![rows.expected, self.classes];
             layout.add(&format!("{}.logits", rows.part.name()), Dtype::F32, shape)?;
         }
-        let header = layout.header("predictions", HEADER_BYTES)?;
+        let header = layout.reserved_header("predictions", HEADER_BYTES)?;
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header))

@@ -105,7 +105,7 @@ impl SamplesWriter {
             layout.add("offsets", Dtype::I64, vec![self.offsets.len()])?;
             self.write(&offsets)?;
         }
-        let header = layout.header("dataset", HEADER_BYTES)?;
+        let header = layout.reserved_header("dataset", HEADER_BYTES)?;
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.write_all(&header))

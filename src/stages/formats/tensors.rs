@@ -1,18 +1,19 @@
 //! safetensors and JSON files, read and written with errors that name the file.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 use memmap2::Mmap;
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::layout::Layout;
+use crate::text::shortened;
 
 /// A safetensors file, mapped into memory.
 pub struct TensorFile {
@@ -116,25 +117,26 @@ pub fn write_tensors(
     tensors: &[NamedTensor<'_>],
     metadata: &[(&str, String)],
 ) -> anyhow::Result<()> {
-    let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in tensors {
-        let view = TensorView::new(*dtype, shape.clone(), bytes)
-            .with_context(|| format!("'{name}' does not have the bytes of its shape"))?;
-        views.push((*name, view));
+    // In the order of the writer of the crate safetensors, which makes files that only their owner can read.
+    let mut tensors: Vec<_> = tensors.iter().collect();
+    tensors.sort_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
+    let mut layout = Layout::default();
+    for (name, dtype, shape, bytes) in &tensors {
+        let before = layout.bytes();
+        layout.add(name, *dtype, shape.clone())?;
+        ensure!(
+            layout.bytes() - before == bytes.len(),
+            "'{name}' does not have the bytes of its shape"
+        );
     }
-    safetensors::serialize_to_file(views, header_metadata(metadata)?, path)
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Metadata as written in the header of a safetensors file.
-pub(super) fn header_metadata(
-    metadata: &[(&str, String)],
-) -> anyhow::Result<Option<HashMap<String, String>>> {
-    // One key: the order of a map in the safetensors header is not fixed, and the bytes must not vary.
-    let text = serde_json::to_string(
-        &metadata.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-    )?;
-    Ok((!metadata.is_empty()).then(|| HashMap::from([("pipeline".to_owned(), text)])))
+    let header = layout.header(metadata)?;
+    let write = || {
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, _, _, bytes)| file.write_all(bytes))?;
+        file.flush()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The bytes of integers in a safetensors file.
@@ -166,11 +168,16 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).map_err(|error| {
         use serde_json::error::Category::Data;
-        let what = match error.classify() {
-            Data => "does not have the values that this program writes there",
-            _ => "is not JSON",
-        };
         let (line, column) = (error.line(), error.column());
+        let problem = error.to_string();
+        let problem = problem.strip_suffix(&format!(" at line {line} column {column}"));
+        let what = match (error.classify(), problem) {
+            (Data, Some(problem)) => {
+                format!("does not have the values that it needs: {}", shortened(problem))
+            }
+            (Data, None) => "does not have the values that it needs".to_owned(),
+            _ => "is not JSON".to_owned(),
+        };
         anyhow!("{} {what} (line {line}, column {column})", path.display())
     })
 }

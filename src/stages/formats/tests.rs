@@ -161,6 +161,37 @@ fn the_bytes_of_a_tensor_file_are_fixed() {
 }
 
 #[test]
+fn a_tensor_file_is_that_of_the_crate_in_any_order() {
+    use safetensors::tensor::TensorView;
+    let folder = folder();
+    let path = folder.path().join("a");
+    let tensors = [
+        ("b", Dtype::U8, vec![3], vec![1, 2, 3].into()),
+        ("c", Dtype::F32, vec![1, 2], vec![4; 8].into()),
+        ("d", Dtype::I64, vec![0], vec![].into()),
+        ("a", Dtype::F32, vec![], vec![5; 4].into()),
+    ];
+    write_tensors(&path, &tensors, &[]).unwrap();
+    let views = tensors.each_ref().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    assert_eq!(std::fs::read(&path).unwrap(), safetensors::serialize(views, None).unwrap());
+    let short = ("a", Dtype::F32, vec![2], vec![0; 4].into());
+    let error = write_tensors(&path, &[short], &[]).unwrap_err().to_string();
+    assert_eq!(error, "'a' does not have the bytes of its shape");
+}
+
+#[test]
+fn a_tensor_file_is_as_readable_as_others() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = folder();
+    let mode = |name: &str| folder.path().join(name).metadata().unwrap().mode();
+    SplitIndices { train: vec![0], validation: vec![] }.write(folder.path()).unwrap();
+    std::fs::write(folder.path().join("other"), "").unwrap();
+    assert_eq!(mode("split.safetensors"), mode("other"));
+}
+
+#[test]
 fn damaged_files_are_named() {
     let folder = folder();
     let path = folder.path().join("split.safetensors");
@@ -186,7 +217,14 @@ fn damaged_files_are_named() {
 
     for (text, expected) in [
         ("{", "dataset.json is not JSON (line 1, column 1)"),
-        ("{\"format\": 1}", "dataset.json does not have the values that this program writes there"),
+        (
+            "{\"format\": 1}",
+            "dataset.json does not have the values that it needs: invalid type: integer `1`, expected a string (line 1",
+        ),
+        (
+            "{\"format\": \"a\"}",
+            "dataset.json does not have the values that it needs: missing field `classes` (line 1",
+        ),
     ] {
         std::fs::write(folder.path().join("dataset.json"), text).unwrap();
         let error = DatasetInfo::read(folder.path()).unwrap_err().to_string();

@@ -20,6 +20,8 @@ choices! {
         PreactResnet18,
         /// The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
         Resnet32,
+        /// torchvision's ResNet-34 with the CIFAR stem (of ELR, SOP and CIFAR-N, among others), 512 features.
+        Resnet34,
         /// torchvision's ResNet-50 with the CIFAR stem, 2048 features.
         Resnet50,
         /// torchvision's ResNet-18 as it is, for images of 224 pixels: 7x7 stem of stride 2, max-pool. 512 features.

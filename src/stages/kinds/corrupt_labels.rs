@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::class_names;
-use crate::kind::{OutsidePath, Problem, Rules, WithoutEffect};
+use crate::kind::{LARGEST_NUMPY_SEED, OutsidePath, Problem, Rules, WithoutEffect};
 use crate::known::{Images, Known, KnownInputs};
+use crate::text::no_such_class;
 
 choices! {
     /// The shape of the noise matrix (rows: the true class), or another source of labels.
@@ -68,7 +69,8 @@ kind! {
     /// is near to the boundary between two classes. Of 40,000 labels that were compared, none differs; no draw was within 1e-6 of a boundary, and 17 were within 1e-4.
     ///
     /// The CSV file of `file` has a line of names, and then a row for each sample. `label` is the class, by name or, where all of them are
-    /// numbers, by number from 0; where a class is called by another number than its own, all are names. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
+    /// numbers, by number from 0; where a class is called by another number than its own, all are names. Lines above that begin with `#` are
+    /// skipped, but for one that names the columns (`# label`), as `np.savetxt` writes its `header`. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
     /// does, its place in the training part from 0. Other columns do not count. A file of labels alone, with or without the name `label`
     /// above them, is in the order of the training part. A sample that trains and has no row is a mistake; rows of other samples are not used.
     CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;
@@ -141,6 +143,19 @@ impl CorruptLabels {
             .collect()
     }
 
+    /// Names that are none of these classes.
+    fn unknown_classes(&self, names: &[String]) -> Vec<Problem> {
+        let unknown = |name: &&String| !names.contains(*name);
+        let listed = self.classes.iter().flatten().enumerate();
+        let listed = listed.filter(|(_, name)| unknown(name)).map(|(item, name)| {
+            Problem::new("classes", no_such_class(name, names)).with_item(item)
+        });
+        let paired = self.pairs.iter().flat_map(|(source, target)| [source, target]);
+        let paired = paired.filter(unknown);
+        let paired = paired.map(|name| Problem::new("pairs", no_such_class(name, names)));
+        listed.chain(paired).collect()
+    }
+
     /// What each noise needs, and others must not have.
     fn source_problems(&self, connected: &[&str]) -> Vec<Problem> {
         let human = connected.contains(&"human");
@@ -210,7 +225,15 @@ impl Rules for CorruptLabels {
         problems
     }
 
+    fn largest_seed(&self) -> u64 {
+        if self.noise.is_drawn() { LARGEST_NUMPY_SEED } else { u64::MAX }
+    }
+
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let unknown = inputs.at("data").class_names.map(|names| self.unknown_classes(&names));
+        if let Some(unknown) = unknown.filter(|problems| !problems.is_empty()) {
+            return unknown;
+        }
         let needs_pairs = self.noise == Noise::Asymmetric && self.pairs.is_empty();
         if needs_pairs && inputs.at("data").has_noise_pairs == Some(false) {
             let message = "noise = \"asymmetric\" needs 'pairs' on this data set: which class is \

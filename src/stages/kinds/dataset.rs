@@ -126,6 +126,7 @@ impl Rules for Dataset {
             }
             .filter(|_| !is_encoded),
             classes: classes.or(named),
+            class_names: self.classes.as_deref().map(Into::into),
             train_samples: match (samples, limit) {
                 (Some(samples), Some(limit)) => Some(limit.min(samples)),
                 (samples, limit) => samples.or(limit),
@@ -135,9 +136,11 @@ impl Rules for Dataset {
         }
     }
 
-    // Since 4, an image folder's artifact has `files.csv`.
+    // Since 4, an image folder's artifact has `files.csv`, and arrays of NumPy whose channels come last are refused.
     fn version(&self) -> Option<u32> {
-        (self.format == DatasetFormat::ImageFolder).then_some(4)
+        use DatasetFormat::*;
+        matches!(self.format, ImageFolder | Cifar10Python | Cifar100Python | Imagenet32)
+            .then_some(4)
     }
 
     fn outside_paths(&self) -> Vec<OutsidePath> {
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_image_folders_have_a_newer_version() {
+    fn image_folders_and_arrays_of_numpy_have_a_newer_version() {
         let version = |format: &str| {
             crate::KindConfig::read("dataset", json!({"format": format}))
                 .unwrap()
@@ -203,6 +206,7 @@ mod tests {
         };
         assert_eq!((version("image-folder"), version("idx"), version("clothing1m")), (4, 3, 3));
     }
+    assert_eq!((version("cifar10-python"), version("imagenet32"), version("cifar10")), (4, 4, 3));
 
     #[test]
     fn the_key_has_what_changes_the_result() {

@@ -207,6 +207,11 @@ impl KindConfig {
         with_parameters!(self, parameters => parameters.allows_missing())
     }
 
+    /// The largest seed that its draws can begin with.
+    pub fn largest_seed(&self) -> u64 {
+        with_parameters!(self, parameters => parameters.largest_seed())
+    }
+
     /// How many cores it uses, where the user does not say it.
     pub fn cores(&self) -> Cores {
         match self {

@@ -82,7 +82,7 @@ impl Rules for PretrainSupervised {
     }
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
-        image_problems(inputs.at("data"), self.normalise, self.augmentation)
+        image_problems(&inputs.at("data"), self.normalise, self.augmentation)
     }
 
     fn without_effect(&self) -> Vec<WithoutEffect> {

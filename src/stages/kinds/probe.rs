@@ -113,7 +113,7 @@ impl Rules for Probe {
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, features) = (inputs.at("data"), inputs.at("features"));
         let mut problems = match self.classifier {
-            ProbeClassifier::Linear => image_problems(data, Normalise::Auto, self.augmentation),
+            ProbeClassifier::Linear => image_problems(&data, Normalise::Auto, self.augmentation),
             ProbeClassifier::Knn => Vec::new(),
         };
         problems.extend(encoder_problems(inputs, self.image_size));

@@ -103,6 +103,23 @@ impl PurifyLabels {
         self.method == Purifier::Linear && self.uses_clean
     }
 
+    /// Why neighbours would find about the same label for all of this many samples, at the parameter that says how many of them vote.
+    pub fn neighbours_problem(&self, samples: u64) -> Option<Problem> {
+        let (field, fewest) = match self.method {
+            Purifier::NearestNeighbours => ("k", self.k),
+            Purifier::AdaptiveNearestNeighbours => ("k-min", self.k_min),
+            Purifier::Linear => return None,
+        };
+        let others = samples.saturating_sub(1);
+        (fewest >= others).then(|| {
+            let message = format!(
+                "{field} = {fewest}, but {samples} samples train: all others would vote for each, and about all would get the same \
+                 label; choose a '{field}' below the number of samples of a class"
+            );
+            Problem::new(field, message)
+        })
+    }
+
     /// Whether only some samples take the label that is found.
     fn is_for_some(&self) -> bool {
         self.share.is_some_and(|share| share < 1.0)
@@ -115,6 +132,12 @@ impl Rules for PurifyLabels {
             true => CleanLabels::Decide,
             false => CleanLabels::Unused,
         }
+    }
+
+    fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
+        let known = ["features", "split"].map(|port| inputs.at(port).train_samples);
+        let samples = known.into_iter().flatten().min();
+        samples.and_then(|samples| self.neighbours_problem(samples)).into_iter().collect()
     }
 
     fn knows(&self, inputs: &KnownInputs) -> Known {
@@ -193,6 +216,28 @@ mod tests {
         assert_eq!(problems(json!({"k-min": 60}), &[]), ["k-min"]);
         assert!(problems(json!({"k-min": 51}), &[]).is_empty());
         assert!(problems(json!({"k-min": 60, "method": "linear"}), &[]).is_empty());
+    }
+
+    #[test]
+    fn all_others_are_too_many_neighbours() {
+        let known = |train_samples| Known { train_samples, ..Known::default() };
+        for (parameters, features, split, field) in [
+            (json!({"method": "nearest-neighbours"}), Some(100), None, Some("k")),
+            (json!({"method": "nearest-neighbours"}), Some(101), None, Some("k")),
+            (json!({"method": "nearest-neighbours"}), Some(102), None, None),
+            (json!({"method": "nearest-neighbours"}), Some(5000), Some(90), Some("k")),
+            (json!({"method": "nearest-neighbours"}), None, None, None),
+            (json!({"k-max": 5000}), Some(5000), None, None),
+            (json!({"k-min": 20}), Some(20), None, Some("k-min")),
+            (json!({"method": "linear"}), Some(2), None, None),
+        ] {
+            let stage: PurifyLabels = serde_json::from_value(parameters.clone()).unwrap();
+            let ports = [("features", features), ("split", split)];
+            let inputs = ports.map(|(port, samples)| (port.to_owned(), known(samples)));
+            let problems = stage.check_inputs(&KnownInputs::new(inputs));
+            let found = problems.first().map(|problem| problem.field.as_str());
+            assert_eq!(found, field, "{parameters} {problems:?}");
+        }
     }
 
     #[test]

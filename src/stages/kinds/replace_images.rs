@@ -1,6 +1,6 @@
 //! `replace-images`: open-set noise, images of other things under the labels of a data set.
 
-use crate::kind::{Problem, Rules};
+use crate::kind::{LARGEST_NUMPY_SEED, Problem, Rules};
 use crate::known::{Images, Known, KnownInputs, differing};
 
 kind! {
@@ -35,7 +35,7 @@ impl Rules for ReplaceImages {
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, outside) = (inputs.at("data"), inputs.at("outside"));
         let mut problems = Vec::new();
-        for (port, known) in [("data", data), ("outside", outside)] {
+        for (port, known) in [("data", &data), ("outside", &outside)] {
             if known.images == Some(Images::Encoded) {
                 let message = "the images of this data set are encoded, of any size, and only pixels can be replaced: \
                                use a data set of pixels, such as an image-folder with encoded = false";
@@ -56,6 +56,10 @@ impl Rules for ReplaceImages {
         problems
     }
 
+    fn largest_seed(&self) -> u64 {
+        LARGEST_NUMPY_SEED
+    }
+
     fn knows(&self, inputs: &KnownInputs) -> Known {
         inputs.at("data")
     }
@@ -68,21 +72,21 @@ mod tests {
 
     #[test]
     fn images_of_another_form_are_refused() {
-        let pixels = Known {
+        let pixels = || Known {
             channels: Some(3),
             images: Some(Images::Pixels),
             image_size: Some(ImageSize { height: 32, width: 32 }),
             ..Known::default()
         };
-        let small = Known { image_size: Some(ImageSize { height: 28, width: 28 }), ..pixels };
-        let encoded = Known { images: Some(Images::Encoded), image_size: None, ..pixels };
+        let small = || Known { image_size: Some(ImageSize { height: 28, width: 28 }), ..pixels() };
+        let encoded = || Known { images: Some(Images::Encoded), image_size: None, ..pixels() };
         for (data, outside, fields) in [
-            (pixels, pixels, &[][..]),
-            (pixels, Known::default(), &[]),
-            (pixels, Known { channels: Some(1), ..pixels }, &["outside"]),
-            (pixels, Known { channels: Some(1), ..small }, &["outside", "outside"]),
-            (encoded, pixels, &["data"]),
-            (pixels, encoded, &["outside"]),
+            (pixels(), pixels(), &[][..]),
+            (pixels(), Known::default(), &[]),
+            (pixels(), Known { channels: Some(1), ..pixels() }, &["outside"]),
+            (pixels(), Known { channels: Some(1), ..small() }, &["outside", "outside"]),
+            (encoded(), pixels(), &["data"]),
+            (pixels(), encoded(), &["outside"]),
         ] {
             let inputs = [("data".to_owned(), data), ("outside".to_owned(), outside)];
             let problems = ReplaceImages { rate: 0.5 }.check_inputs(&KnownInputs::new(inputs));

@@ -65,9 +65,14 @@ impl Split {
 }
 
 impl Rules for Split {
-    fn knows(&self, _inputs: &KnownInputs) -> Known {
+    fn knows(&self, inputs: &KnownInputs) -> Known {
         let held_out_is_clean = (!self.draws_at_random()).then_some(true);
-        Known { held_out_is_clean, ..Known::default() }
+        let holdout = if self.draws_at_random() { self.random_holdout() } else { 0 };
+        let train_samples = inputs.at("data").train_samples;
+        let train_samples = train_samples
+            .and_then(|samples| samples.checked_sub(holdout))
+            .filter(|samples| *samples > 0);
+        Known { held_out_is_clean, train_samples, ..Known::default() }
     }
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {

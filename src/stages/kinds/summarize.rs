@@ -9,6 +9,7 @@ use crate::clean_labels::CleanLabels;
 use crate::form::Form;
 use crate::kind::{AxisVisitor, OutsidePath, Problem, Rules};
 use crate::known::KnownInputs;
+use crate::metric_name::is_share;
 use crate::parameter::{AxisValue, AxisValues, OneOrMany, POSITIVE};
 use crate::point::{Point, canonical};
 use crate::text::in_short;
@@ -83,7 +84,7 @@ kind! {
         better: Better = Better::Auto;
         /// The order of the values of an axis: `{ method = ["ce", "mwnet"] }`. All others come after these: numbers ascending, then texts in alphabetical order.
         order: BTreeMap<String, AxisValues> = BTreeMap::new();
-        /// The factor by which values are multiplied in tables and plots: 100 for percent.
+        /// The factor by which values are multiplied in tables and plots: 100 for percent, which is written at metrics with accuracy, auc, precision, recall, f1, error or ece in their name; others have "× 100".
         scale: f64 = 1.0, in POSITIVE;
         /// How many decimals the tables show. Without it: 3, and one less for each power of ten in `scale`; 1 for percent. Values that would all be shown as zero have an exponent.
         decimals: Option<u32> = None, in 0.0..=12.0;
@@ -335,10 +336,16 @@ impl Rules for Summarize {
         &[Form::NotEmpty("metric")]
     }
 
-    // Of others, plots are as they were before they had marks.
+    // Since 1 more, plots have marks; since 2 more, only shares are in percent.
     fn version(&self) -> Option<u32> {
         let is_marked = self.marks().iter().any(|(_, points)| !points.is_empty());
-        is_marked.then_some(<Self as crate::kind::Kind>::VERSION + 1)
+        let has_others = self.scale == 100.0 && !self.metric.0.iter().all(|it| is_share(it));
+        let newer = match (has_others, is_marked) {
+            (true, _) => 2,
+            (false, true) => 1,
+            (false, false) => return None,
+        };
+        Some(<Self as crate::kind::Kind>::VERSION + newer)
     }
 
     fn check(&self, _connected: &[&str]) -> Vec<Problem> {
@@ -609,12 +616,23 @@ mod tests {
     }
 
     #[test]
-    fn results_whose_plots_have_marks_are_newer() {
+    fn results_with_marks_or_factors_of_others_than_shares_are_newer() {
         let version = |parameters: Value| summary(parameters).version();
         assert_eq!(version(json!({})), None);
         for marks in ["clean-labels", "clean-validation"] {
             let newer = Some(<Summarize as crate::Kind>::VERSION + 1);
             assert_eq!(version(json!({marks: ["method=mine"]})), newer, "{marks}");
+        }
+        // Others than shares were in percent with this scale.
+        let newest = Some(<Summarize as crate::Kind>::VERSION + 2);
+        let both = ["test-accuracy", "test-loss"];
+        for (parameters, expected) in [
+            (json!({"scale": 100, "metric": both}), newest),
+            (json!({"scale": 100, "metric": both, "clean-labels": ["method=mine"]}), newest),
+            (json!({"scale": 100, "metric": "test-accuracy"}), None),
+            (json!({"scale": 10, "metric": both}), None),
+        ] {
+            assert_eq!(version(parameters.clone()), expected, "{parameters}");
         }
     }
 

@@ -80,7 +80,8 @@ impl Layers {
     pub fn of(architecture: Architecture, image_channels: usize) -> Self {
         use BlockKind::{Basic, Bottleneck, OptionA, PreActivation};
         const RESNET18: &[(usize, usize)] = &[(64, 2), (128, 2), (256, 2), (512, 2)];
-        const RESNET50: &[(usize, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
+        // Of ResNet-34 and of ResNet-50.
+        const RESNET34: &[(usize, usize)] = &[(64, 3), (128, 4), (256, 6), (512, 3)];
         const RESNET32: &[(usize, usize)] = &[(16, 5), (32, 5), (64, 5)];
         const RESNET8: &[(usize, usize)] = &[(16, 1), (32, 1), (64, 1)];
         // The stem's kernel and stride; per stage the base channels and how many blocks.
@@ -89,10 +90,11 @@ impl Layers {
             Architecture::Resnet8 => (3, 1, OptionA, RESNET8),
             Architecture::Resnet32 => (3, 1, OptionA, RESNET32),
             Architecture::Resnet18 => (3, 1, Basic, RESNET18),
+            Architecture::Resnet34 => (3, 1, Basic, RESNET34),
             Architecture::PreactResnet18 => (3, 1, PreActivation, RESNET18),
-            Architecture::Resnet50 => (3, 1, Bottleneck, RESNET50),
+            Architecture::Resnet50 => (3, 1, Bottleneck, RESNET34),
             Architecture::Resnet18At224 => (7, 2, Basic, RESNET18),
-            Architecture::Resnet50At224 => (7, 2, Bottleneck, RESNET50),
+            Architecture::Resnet50At224 => (7, 2, Bottleneck, RESNET34),
         };
         let large = kernel == 7;
         let mut channels = stages[0].0;
@@ -237,6 +239,7 @@ mod tests {
         // torchvision's, without the classifier; the 7x7 stem is 9,408 of them, the 3x3 stem 1,728.
         assert_eq!(count(Architecture::Resnet18At224), (120, 11_689_512 - 513_000));
         assert_eq!(count(Architecture::Resnet18), (120, 11_689_512 - 513_000 - 9_408 + 1_728));
+        assert_eq!(count(Architecture::Resnet34), (216, 21_797_672 - 513_000 - 9_408 + 1_728));
         // 11,171,274 in PyTorch, of which 5,130 are the classifier's, for ten classes.
         assert_eq!(count(Architecture::PreactResnet18), (105, 11_171_274 - 5_130));
         assert_eq!(count(Architecture::Resnet50At224), (318, 25_557_032 - 2_049_000));

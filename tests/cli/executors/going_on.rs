@@ -211,6 +211,8 @@ fn no_more_jobs_than_an_executor_takes_are_left_at_once() {
     assert_eq!(detached(), first, "it counts while it waits");
     assert_eq!(submitted(&project), 3);
     fs::remove_file(project.path("hold")).expect("ours");
+    // Between its result and its last word, a run would leave its folder to the next one.
+    ends(&project, 3);
     assert!(!project.pipeline(RUN).success().contains("skipped"));
     assert_eq!((submitted(&project), jobs(&project)), (3, Vec::new()));
 }
@@ -283,6 +285,8 @@ execution = { executor = "fake" }
     "draw@n=5" waiting "fake" 1
     "#);
     fs::remove_file(project.path("hold")).expect("ours");
+    // Between its result and its last word, a run would leave its folder to the next one.
+    (3..=4).for_each(|job| ends(&project, job));
     let ended = project.pipeline("run experiment.toml");
     assert_eq!(ended.success(), "draw 6:, next 6:");
     assert!(!ended.stdout.contains("wait"), "{ended}");
@@ -374,6 +378,11 @@ fn end_with(project: &Sandbox, last: &str, jobs: usize) {
     assert_eq!(submitted(project), jobs);
 }
 
+/// What the jobs printed whose ends nobody has seen.
+fn printed_by_jobs(project: &Sandbox) -> String {
+    jobs(project).iter().map(|job| project.read(&format!("cache/jobs/{job}/output"))).collect()
+}
+
 /// Each stage was made once, and nothing is left to do.
 fn made_once(project: &Sandbox, stages: usize) {
     let made = project.read("made");
@@ -421,16 +430,41 @@ fn what_takes_resources_is_left_to_the_next_run() {
     let project = project("");
     let licence = THERE.replace(" }", ", resources = { licence = 1 } }");
     let next = format!("inputs = {{ a = \"a\" }}\n{licence}");
-    with_stages(&project, &[("a", &licence), ("b", &licence), ("next", &next)]);
-    project.write(MANIFEST, project.read(MANIFEST) + "[execution.resources]\nlicence = 1\n");
+    let here = "execution = { resources = { licence = 1 } }";
+    with_stages(&project, &[("a", &licence), ("b", &licence), ("here", here), ("next", &next)]);
+    let limits = "max-jobs = 2\n[execution.resources]\nlicence = 1\n";
+    project.write(MANIFEST, project.read(MANIFEST) + limits);
     project.write("hold", "");
     let ended = project.pipeline("run experiment.toml --detach");
-    assert_eq!(ended.success(), "a left, b skipped, next skipped");
+    assert_snapshot!(project.filter(ended.stdout.trim_start()), @r"
+    stage  result  time  metrics
+    a  left  goes on elsewhere
+    b  waiting  jobs have what there is of licence, which is 1
+    here  waiting  jobs have what there is of licence, which is 1
+    next  skipped  needs a
+
+    x: 1 left, 2 waiting, 1 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
+    2 wait: jobs have what there is of licence, which is 1, and no job begins them; the same command does when others have ended, and without --detach it stays until all have
+    ");
+    let events = project.pipeline("run experiment.toml --detach --progress json").stdout;
+    let waiting = events.lines().filter(|line| line.contains("\"waiting\""));
+    let waiting = waiting.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let waiting: Vec<_> = waiting.map(|event| event["resource"].clone()).collect();
+    assert_eq!(waiting, ["licence", "licence"], "{events}");
     fs::remove_file(project.path("hold")).expect("ours");
     ends(&project, 1);
     assert_eq!((submitted(&project), project.read("made").as_str()), (1, "a\n"));
-    assert_eq!(project.pipeline("run experiment.toml").success(), "a fresh, b ran, next ran");
-    made_once(&project, 3);
+    let said = "left to the next run: 'next': it takes 'resources', which a run counts";
+    assert!(printed_by_jobs(&project).contains(said), "{}", printed_by_jobs(&project));
+    let ran = "a fresh, b ran, here ran, next ran";
+    assert_eq!(project.pipeline("run experiment.toml").success(), ran);
+    made_once(&project, 4);
+    // Of what has its result already, nothing is left.
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach --force a").success();
+    fs::remove_file(project.path("hold")).expect("ours");
+    ends(&project, 4);
+    assert!(!printed_by_jobs(&project).contains("left"), "{}", printed_by_jobs(&project));
 }
 
 #[test]

@@ -186,4 +186,10 @@ fn what_takes_room_is_shown() {
     --- stderr
     error: there is no cache in [project]/nothing
     ");
+    for command in ["verify --all", "verify --restore", "verify experiment.toml --all"] {
+        let ended = project.pipeline(&format!("{command} --cache nothing"));
+        assert_eq!(ended.code(), Some(2), "{ended}");
+        let words = format!("error: there is no cache in {}\n", project.path("nothing").display());
+        assert_eq!(ended.stderr, words);
+    }
 }

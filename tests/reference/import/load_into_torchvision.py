@@ -3,7 +3,7 @@
     python3 tests/reference/import/load_into_torchvision.py ARTIFACT [CHECKPOINT]
 
 ARTIFACT: the output folder of a stage (`pipeline path STAGE`) with weights.safetensors and model.json, of
-the architecture resnet18, resnet50, resnet18-224 or resnet50-224; an encoder or a whole classifier.
+the architecture resnet18, resnet34, resnet50, resnet18-224 or resnet50-224; an encoder or a whole classifier.
 CHECKPOINT: what `import-weights` read, to compare tensor by tensor.
 
 Prints what was checked, and OK. Needs torch, torchvision and safetensors.

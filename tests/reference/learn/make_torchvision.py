@@ -16,7 +16,7 @@ from networks import fill, fill_network
 from torch import nn
 
 torch.set_num_threads(1)
-FEATURES = {"resnet18": 512, "resnet50": 2048}
+FEATURES = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
 
 
 @contextlib.contextmanager
@@ -97,10 +97,10 @@ def logits(architecture):
         }
 
 
-ARCHITECTURES = ["resnet18", "resnet50", "resnet18-224", "resnet50-224"]
+ARCHITECTURES = ["resnet18", "resnet34", "resnet50", "resnet18-224", "resnet50-224"]
 vectors = {
     "first_weights": {name: first_weights(name) for name in ARCHITECTURES},
-    "decayed": {name: decayed(name) for name in ["resnet18", "resnet50"]},
+    "decayed": {name: decayed(name) for name in ["resnet18", "resnet34", "resnet50"]},
     "logits": {name: logits(name) for name in ARCHITECTURES},
 }
 path = pathlib.Path(__file__).with_name("torchvision.json")

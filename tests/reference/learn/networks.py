@@ -132,6 +132,7 @@ ARCHITECTURES = {
     "resnet18": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)]),
     "preact-resnet18": lambda: ResNet(PreActivated, [(64, 2), (128, 2), (256, 2), (512, 2)]),
     "resnet32": lambda: ResNet(Basic, [(16, 5), (32, 5), (64, 5)], 1, True),
+    "resnet34": lambda: ResNet(Basic, [(64, 3), (128, 4), (256, 6), (512, 3)]),
     "resnet50": lambda: ResNet(Bottleneck, [(64, 3), (128, 4), (256, 6), (512, 3)]),
     "resnet18-224": lambda: ResNet(Basic, [(64, 2), (128, 2), (256, 2), (512, 2)], own_stem=True),
     "resnet50-224": lambda: ResNet(

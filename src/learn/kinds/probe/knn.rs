@@ -12,6 +12,13 @@ use crate::training::loss::unit_rows;
 /// Measures the vote.
 pub(super) fn run(parameters: &Probe, source: &FeatureSource<'_>) -> anyhow::Result<Metrics> {
     let data = source.data;
+    let samples = data.train.len() as u64;
+    if parameters.k >= samples {
+        source.context.note(format!(
+            "{samples} samples train, not more than k ({}): all of them vote for every image",
+            parameters.k
+        ));
+    }
     let _no_gradients = tch::no_grad_guard();
     let voters = VotingSamples {
         features: unit_rows(&source.of_training_samples()?)?,

@@ -8,7 +8,7 @@ pub mod linear;
 pub mod neighbours;
 pub mod votes;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use pipeline_stages::formats::{
     FeatureFile, Labels, NoiseReport, Part, Purification, PurifiedLabels, SampleSplit, SplitIndices,
 };
@@ -110,20 +110,29 @@ impl Inputs {
         };
         let features = of(&self.split.train)?;
         let labels = chosen(&self.labels.labels, &self.split.train);
+        let samples = labels.len() as u64;
+        if let Some(problem) = stage.neighbours_problem(samples) {
+            bail!(problem.message);
+        }
         let classes = self.features.info.data.classes.len();
         let between = |done: u64, total: u64, unit: Unit| -> anyhow::Result<()> {
             context.stop_point()?;
             context.progress(Progress { done, total: Some(total), unit, phase: None });
             Ok(())
         };
-        let neighbours = |k| {
-            Neighbours::find(&features, k, |done| between(done, labels.len() as u64, Unit::Images))
-        };
+        let neighbours =
+            |k| Neighbours::find(&features, k, |done| between(done, samples, Unit::Images));
         match stage.method {
             Purifier::NearestNeighbours => {
                 Ok(votes::most_frequent(&neighbours(stage.k)?, &labels, classes))
             }
             Purifier::AdaptiveNearestNeighbours => {
+                if stage.k_max >= samples {
+                    context.note(format!(
+                        "{samples} samples train, not more than k-max ({}): where it takes the most neighbours, all others vote",
+                        stage.k_max
+                    ));
+                }
                 let sizes = Sizes {
                     least: usize::try_from(stage.k_min)?,
                     most: usize::try_from(stage.k_max)?,

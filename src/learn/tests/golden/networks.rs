@@ -140,7 +140,7 @@ fn a_classifier_starts_from_zero_on_the_encoder_of_a_projector() {
 
 #[test]
 fn the_parameters_that_the_reference_decays_are_decayed() {
-    for name in ["resnet18", "resnet50"] {
+    for name in ["resnet18", "resnet34", "resnet50"] {
         let expected = &TORCHVISION["decayed"][name];
         let classifier = Classifier::new(named(name), 3, 10, 0, Device::Cpu).expect("builds");
         let projector = Projector::new(named(name), 3, 128, 0, Device::Cpu).expect("builds");

@@ -120,9 +120,6 @@ impl Cache {
         now: u64,
     ) -> anyhow::Result<Cleaned> {
         let layout = self.layout();
-        if durable::is_shared(layout.root()) {
-            durable::share_new_files();
-        }
         let Some(cleaning) = Lock::try_take(&cleaning_lock(layout))? else {
             bail!("{} cleans this cache already", cleaner(layout));
         };

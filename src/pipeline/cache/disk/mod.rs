@@ -8,6 +8,7 @@
 mod change;
 #[cfg(test)]
 pub(super) mod faults;
+mod group;
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -26,6 +27,8 @@ pub(super) use change::At;
 use change::Change;
 #[cfg(test)]
 use faults::{are_on, knows_flags, look_up, may_lock_alone, perform};
+use group::share_new;
+pub(super) use group::{is_shared, share_new_files};
 
 #[cfg(not(test))]
 fn perform<T>(_: &Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -172,12 +175,13 @@ pub(super) fn create_file<'a>(at: impl Into<At<'a>>, mode: u32) -> io::Result<Fi
     })
 }
 
-/// Opens a file that is not a link to write it, and makes it where it is missing.
+/// Opens a file that is not a link to write it, and makes it where it is missing: in a folder of a group, the group may write it, too.
 pub(super) fn open_or_create(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     look_up()?;
     options.custom_flags(libc::O_NOFOLLOW);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            share_new(path);
             perform(&Change::Names(&[path.into()]), || options.create(true).open(path))
         }
         other => other,
@@ -260,8 +264,9 @@ fn sync_all(_on_it: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a folder.
+/// Makes a folder. In one of a group, the group may change it, too.
 pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    share_new(path);
     perform(&Change::Names(&[path.into()]), || fs::create_dir(path))
 }
 

@@ -185,6 +185,25 @@ fn stages_that_do_not_fit_together() {
             "use a data set of pixels, such as an image-folder with encoded = false",
         ),
         ("kind = \"corrupt-labels\"\ndata = \"few\"\nnoise = \"instance\"\nrate = 0.1", ""),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"named\"\nrate = 0.1\nclasses = [\"cat\", \"dgo\"]",
+            "the class 'dgo' does not exist; did you mean 'dog'?",
+        ),
+        ("kind = \"corrupt-labels\"\ndata = \"any\"\nrate = 0.1\nclasses = [\"cat\", \"dgo\"]", ""),
+        (
+            "kind = \"corrupt-labels\"\ndata = \"named\"\nnoise = \"asymmetric\"\nrate = 0.1\npairs = { cat = \"owl\" }",
+            "the class 'owl' does not exist; the classes are cat, dog",
+        ),
+        ("kind = \"purify-labels\"\nfeatures = \"features\"", ""),
+        (
+            "kind = \"purify-labels\"\nfeatures = \"features\"\nmethod = \"nearest-neighbours\"\nk = 50000",
+            "k = 50000, but 50000 samples train",
+        ),
+        (
+            "kind = \"purify-labels\"\nfeatures = \"features\"\nsplit = \"most\"\nk-min = 40000\nk-max = 40000\n\
+             [stages.most]\nkind = \"split\"\ndata = \"cifar\"\nholdout = 10000",
+            "k-min = 40000, but 40000 samples train",
+        ),
     ] {
         let found = titles(stage);
         match expected {
@@ -225,6 +244,81 @@ error: holdout = 1000 leaves nothing to train on: the data set has 500 training 
 
 error: 2 mistakes in x.toml; nothing was run
 "##);
+}
+
+/// Labels with noise of this experiment, on a data set of CIFAR-10.
+fn noisy(experiment: &str, stage: &str) -> String {
+    format!(
+        "[experiment]\nname = \"x\"\n{experiment}\n[stages.data]\nkind = \"dataset\"\nformat = \"cifar10\"\npath = \"d\"\n\
+         [stages.noisy]\nkind = \"corrupt-labels\"\ndata = \"data\"\n{stage}\n"
+    )
+}
+
+#[test]
+fn seeds_of_noise_have_32_bits() {
+    assert_snapshot!(shown(&noisy("seed = 20261129140719", "rate = 0.1")), @r##"
+error: the seed 20261129140719 is too large for 'noisy': the generator of NumPy that draws there takes seeds up to 4294967295
+ --> x.toml:3:8
+  |
+3 | seed = 20261129140719
+  |        ^^^^^^^^^^^^^^
+  |
+  = help: a stage can have a seed of its own: seed = 1
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+    assert_snapshot!(shown(&noisy("", "rate = 0.1\nseed = 4294967296")), @r##"
+error: the seed 4294967296 is too large for 'noisy': the generator of NumPy that draws there takes seeds up to 4294967295
+  --> x.toml:12:8
+   |
+12 | seed = 4294967296
+   |        ^^^^^^^^^^
+   |
+   = help: a stage can have a seed of its own: seed = 1
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+    assert_snapshot!(shown(&noisy("seed = \"${seed}\"\n[matrix]\nseed = [1, 4294967296]", "rate = 0.1")), @r##"
+error: the seed 4294967296 is too large for 'noisy@seed=4294967296': the generator of NumPy that draws there takes seeds up to 4294967295
+ --> x.toml:3:8
+  |
+3 | seed = "${seed}"
+  |        ^^^^^^^^^
+4 | [matrix]
+5 | seed = [1, 4294967296]
+  |            ---------- its value here
+  |
+  = help: a stage can have a seed of its own: seed = 1
+  = help: at seed=4294967296
+
+error: 1 mistake in x.toml; nothing was run
+"##);
+    let human = "noise = \"file\"\npath = \"a.csv\"";
+    for (experiment, stage) in [
+        ("seed = 4294967295", "rate = 0.1"),
+        ("seed = 4294967296", "rate = 0.1\nseed = 7"),
+        ("seed = 4294967296", human),
+    ] {
+        let read = parse(Path::new("x.toml"), &noisy(experiment, stage), &[]);
+        assert!(read.is_ok(), "{experiment} {stage}");
+    }
+}
+
+#[test]
+fn a_class_is_compared_once_the_data_set_says_its_names() {
+    use pipeline_stages::known::Known;
+
+    use super::super::Fit;
+
+    let text = noisy("", "rate = 0.1\nclasses = [\"cat\", \"dgo\"]");
+    let (manifest, graph) = parse(Path::new("x.toml"), &text, &[]).expect("no mistake yet");
+    let (mut fit, misfits) = Fit::check(&manifest, &graph, |_| None, |_| false);
+    assert!(misfits.is_empty(), "{misfits:?}");
+    let names = ["cat", "dog"].map(str::to_owned);
+    let data = Known { class_names: Some(names.as_slice().into()), ..Known::default() };
+    let misfits = fit.learn(&"data".parse().expect("a name"), data);
+    let found: Vec<_> = misfits.iter().map(|misfit| misfit.mistake.title()).collect();
+    assert_eq!(found, ["the class 'dgo' does not exist; did you mean 'dog'?"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{HEAD, shown_after_head, shown_of_set, shown_of_train};
 #[test]
 fn misspelt_choices() {
     assert_snapshot!(shown_of_train(r##"loss = "maee"
-architecture = "resnet34"
+architecture = "resnet23"
 method = "xyzzy"
 "##), @r#"
 error: 'maee' is not a value of 'loss', did you mean 'mae'?
@@ -22,14 +22,14 @@ error: 'maee' is not a value of 'loss', did you mean 'mae'?
    = help: mae: The mean absolute error to the one-hot label: 2 (1 - p_y).
    = help: 'loss' is one of cross-entropy, generalized-cross-entropy, mae, symmetric-cross-entropy, nce-rce, label-smoothing, soft-bootstrapping, hard-bootstrapping and jensen-shannon
 
-error: 'resnet34' is not a value of 'architecture', did you mean 'resnet32'?
+error: 'resnet23' is not a value of 'architecture', did you mean 'resnet32'?
   --> x.toml:12:16
    |
-12 | architecture = "resnet34"
+12 | architecture = "resnet23"
    |                ^^^^^^^^^^
    |
    = help: resnet32: The CIFAR ResNet of depth 6n+2 with n = 5 (16-32-64 channels, option-A shortcuts), 64 features.
-   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, preact-resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
+   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, preact-resnet18, resnet32, resnet34, resnet50, resnet18-224 and resnet50-224
 
 error: 'xyzzy' is not a value of 'method'
   --> x.toml:13:10
@@ -56,7 +56,7 @@ error: 'vit_small_patch16_224' is not a value of 'architecture'
 14 | architecture = "vit_small_patch16_224"
    |                ^^^^^^^^^^^^^^^^^^^^^^^
    |
-   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, preact-resnet18, resnet32, resnet50, resnet18-224 and resnet50-224
+   = help: 'architecture' is one of resnet8-fast, resnet8, resnet18, preact-resnet18, resnet32, resnet34, resnet50, resnet18-224 and resnet50-224
    = help: 'import-weights' takes it: ViT-S/16, not trained here: patches of 16 pixels in images of 224. 384 features.
 
 error: 1 mistake in x.toml; nothing was run

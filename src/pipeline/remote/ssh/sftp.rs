@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufReader, BufWriter, Read, Write};
+#[cfg(target_os = "linux")]
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::super::transport::SILENCE;
@@ -68,6 +70,8 @@ const MODE_FOLDER: u32 = 0o040_000;
 /// A connection to a server.
 pub(super) struct Sftp {
     child: Child,
+    /// Its end lets the thread end that has started it.
+    _in_use: Sender<()>,
     to: Option<BufWriter<InTime<ChildStdin>>>,
     from: BufReader<InTime<ChildStdout>>,
     /// How long an answer may take.
@@ -246,23 +250,32 @@ impl Sftp {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let unreachable = Broken::Unreachable;
         let cannot = |error: io::Error| unreachable(format!("ssh does not start: {error}"));
-        let mut child = command.spawn().map_err(cannot)?;
-        let missing = || unreachable("ssh does not have a standard output".to_owned());
-        let to = InTime::told(child.stdin.take().ok_or_else(missing)?).map_err(cannot)?;
-        let from = InTime::said(child.stdout.take().ok_or_else(missing)?);
-        let mut words = BufReader::new(child.stderr.take().ok_or_else(missing)?);
-        let (sender, said) = channel();
+        end_with_thread(&mut command);
+        let ((starter, started), (sender, said)) = (channel(), channel());
+        let (in_use, used) = channel::<()>();
         let listen = move || {
+            let mut child = command.spawn();
+            let words = child.as_mut().ok().and_then(|child| child.stderr.take());
+            let _ = starter.send(child);
+            let Some(words) = words else { return };
+            let mut words = BufReader::new(words);
             let mut text = Vec::new();
             let _ = words.by_ref().take(MOST_WORDS).read_to_end(&mut text);
             let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
             // It must not wait for somebody to read the rest.
             let _ = io::copy(&mut words, &mut io::sink());
+            let _ = used.recv();
         };
         let thread = std::thread::Builder::new().name("ssh".to_owned()).spawn(listen);
         thread.map_err(|error| unreachable(format!("cannot start a thread: {error}")))?;
+        let started = started.recv().map_err(io::Error::other).flatten();
+        let mut child = started.map_err(cannot)?;
+        let missing = || unreachable("ssh does not have a standard output".to_owned());
+        let to = InTime::told(child.stdin.take().ok_or_else(missing)?).map_err(cannot)?;
+        let from = InTime::said(child.stdout.take().ok_or_else(missing)?);
         let mut sftp = Self {
             child,
+            _in_use: in_use,
             to: Some(BufWriter::with_capacity(1 << 18, to)),
             from: BufReader::with_capacity(1 << 18, from),
             longest,
@@ -576,6 +589,19 @@ impl Drop for Sftp {
         let _ = self.child.wait();
     }
 }
+
+/// The program ends with the thread that starts it, and so with this process, however that ends: one that hangs while it connects does
+/// not see that nobody is left.
+#[cfg(target_os = "linux")]
+fn end_with_thread(command: &mut Command) {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    let ask = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
+    // SAFETY: between fork and exec, this is one system call, which takes only numbers.
+    unsafe { command.pre_exec(ask) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_thread(_command: &mut Command) {}
 
 /// Why a connection was lost, where `ssh` has said this. One that was given up has not ended: what was said before that is not why.
 fn why_lost(why: &io::Error, said: &str) -> String {

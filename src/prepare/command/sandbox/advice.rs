@@ -77,8 +77,7 @@ pub(super) fn sentences(
         |path: &&Path| does(Use::Read, path) && (is_local(path) || !manifest.is_setting(path));
     let content: Vec<_> = read.iter().copied().filter(is_content).collect();
     let elsewhere: Vec<_> = read.iter().copied().filter(|path| !is_local(path)).collect();
-    let line = |declared: &[String], paths: &[&Path]| {
-        let mut new = manifest.folded(paths);
+    let line = |declared: &[String], mut new: Vec<String>| {
         new.retain(|path| !declared.contains(path));
         let is_in_new = |path: &str| {
             new.iter().any(|new| manifest.place(path).starts_with(manifest.place(new)))
@@ -90,15 +89,20 @@ pub(super) fn sentences(
         sentences.push("what another stage made: inputs = { NAME = \"STAGE\" }".to_owned());
     }
     if !content.is_empty() {
-        let line = line(&manifest.files, &content);
+        let mut names = manifest.folded(&content);
+        // There, a path is absolute, or below the folder of the manifest.
+        for name in names.iter_mut().filter(|name| name.starts_with("~/")) {
+            *name = manifest.place(name).to_string_lossy().into_owned();
+        }
+        let line = line(&manifest.files, names);
         sentences.push(format!("what the result depends on: files = [{line}]"));
     }
     if !elsewhere.is_empty() {
-        let line = line(&manifest.sandbox_read, &elsewhere);
+        let line = line(&manifest.sandbox_read, manifest.folded(&elsewhere));
         sentences.push(format!("what cannot change the result: sandbox-read = [{line}]"));
     }
     if !write.is_empty() {
-        let line = line(&manifest.sandbox_write, &write);
+        let line = line(&manifest.sandbox_write, manifest.folded(&write));
         sentences.push(format!(
             "what is written elsewhere than in $PIPELINE_OUTPUT: sandbox-write = [{line}]"
         ));
@@ -253,6 +257,12 @@ mod tests {
         insta::assert_snapshot!(said(&[(Read, "/home/me/.gitconfig"), (List, "/home/me/.cache")]), @r#"
         read ~/.cache, ~/.gitconfig
         what cannot change the result: sandbox-read = ["~/.cache", "~/.gitconfig"]
+        "#);
+        // `files` takes no '~'.
+        insta::assert_snapshot!(said(&[(Read, "/home/me/x.txt")]), @r#"
+        read ~/x.txt
+        what the result depends on: files = ["train.py", "/home/me/x.txt"]
+        what cannot change the result: sandbox-read = ["~/x.txt"]
         "#);
         insta::assert_snapshot!(said(&[(Write, "/home/me/exp/out"), (Read, "/home/me/exp/out"), (Read, "/data/x")]), @r#"
         read /data/x; write out

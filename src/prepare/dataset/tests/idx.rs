@@ -20,6 +20,7 @@ fn four_files_become_a_data_set() {
     assert_eq!((info.image.channels, info.image.height, info.image.width), (1, 2, 3));
     assert_eq!((info.format.as_str(), info.train_samples, info.test_samples), ("idx", 3, 2));
     assert!((info.channel_mean[0] - 8.5 / 255.0).abs() < 1e-12);
+    assert_eq!(test.notes(), [""; 0]);
 }
 
 #[test]
@@ -63,6 +64,9 @@ fn a_class_can_be_without_samples() {
     let parameters = json!({"format": "idx", "classes": classes});
     let written = run(&mut test, parameters, &[&source]).unwrap();
     assert_eq!(written.info.classes, classes);
+    let note =
+        "no training samples of 1 of the 4 classes: 'd'; noise over all classes draws them, too";
+    assert_eq!(test.notes(), [note]);
 }
 
 #[test]
@@ -78,6 +82,7 @@ fn limits_take_the_first_samples() {
     assert_eq!(written.train.pixels(), (0..12).collect::<Vec<u8>>());
     assert_eq!(written.test.labels, [1, 1]);
     assert_eq!(written.info.classes.len(), 3, "the classes are those of the whole files");
+    assert!(test.notes()[0].ends_with("the test part has samples of '1'"), "{:?}", test.notes());
 }
 
 /// The data of the quickstart, from its archive.

@@ -280,6 +280,12 @@ fn archives_with_other_content_are_errors() {
         ),
         (npz(&[labels(), data("|u1", "(1, 768)", 768)]), "the shape [1, 768]; expected 1 images"),
         (
+            npz(&[labels(), data("|u1", "(1, 32, 32, 3)", PIXELS)]),
+            "data.npy: it has the shape [1, 32, 32, 3]; expected 1 images of 3072 bytes, one for each label: \
+             [1, 3072] or [1, 3, 32, 32]; the channels come last",
+        ),
+        (npz(&[labels(), data("|u1", "(1, 96, 32)", PIXELS)]), "the shape [1, 96, 32]; expected"),
+        (
             npz(&[labels(), data("|u1", "(1, 3072)", PIXELS - 1)]),
             "data.npy: it ends 1 bytes too early",
         ),
@@ -335,6 +341,41 @@ fn pickles_with_other_content_are_errors() {
     files.truncate(2);
     let message = error_on(&files, json!({"format": "cifar10-python"}));
     assert!(message.contains("data_batch_3 is missing in"), "{message}");
+}
+
+/// The same batch, whose array has another shape of the same length in the pickle.
+fn reshaped(batch: &[u8], shape: &[u8]) -> Vec<u8> {
+    // Of the array of one image: the numbers 1 and 3072, as a tuple of two.
+    let (before, after) = (b"K\x01M\x00\x0c\x86".as_slice(), [b"(", shape, b"t"].concat());
+    let place = batch.windows(before.len()).position(|bytes| bytes == before).unwrap();
+    [&batch[..place], &after, &batch[place + before.len()..]].concat()
+}
+
+#[test]
+fn channels_come_first_in_a_pickle_of_four_dimensions() {
+    let read = |shape: &[u8]| {
+        let mut files = cifar10_files();
+        for (_, content) in &mut files[1..5] {
+            *content = reshaped(content, shape);
+        }
+        run_on(&files, json!({"format": "cifar10-python"}))
+    };
+    let flat = run_on(&cifar10_files(), json!({"format": "cifar10-python"})).unwrap();
+    let planes = read(b"K\x01K\x03K K ").unwrap();
+    assert_eq!(planes.train.pixels(), flat.train.pixels());
+    for (shape, words) in [
+        (
+            b"K\x01K K K\x03".as_slice(),
+            "[1, 32, 32, 3]; expected 1 images of 3072 bytes, one for each label: [1, 3072] or [1, 3, 32, 32]; the channels come last",
+        ),
+        (b"K\x01K\x60K ", "[1, 96, 32]; expected 1 images"),
+    ] {
+        let message = read(shape).map(drop).unwrap_err().to_string();
+        assert!(
+            message.contains("data_batch_2: 'data' has the shape ") && message.contains(words),
+            "{message}"
+        );
+    }
 }
 
 proptest! {

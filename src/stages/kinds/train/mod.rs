@@ -297,7 +297,7 @@ kind! {
 
 /// What does not fit the images that a network is trained on.
 pub(super) fn image_problems(
-    data: Known,
+    data: &Known,
     normalise: Normalise,
     augmentation: Augmentation,
 ) -> Vec<Problem> {
@@ -405,7 +405,7 @@ impl Rules for Train {
 
     fn check_inputs(&self, inputs: &KnownInputs) -> Vec<Problem> {
         let (data, init) = (inputs.at("data"), inputs.at("init"));
-        let mut problems = image_problems(data, self.normalise, self.augmentation);
+        let mut problems = image_problems(&data, self.normalise, self.augmentation);
         let other = init.architecture.and_then(|initial| self.architecture.problem_with(initial));
         problems.extend(other.map(|message| Problem::new("init", message)));
         if let Some((of_init, own)) = differing(init.channels, data.channels) {
