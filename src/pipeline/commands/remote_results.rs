@@ -110,7 +110,7 @@ impl Project {
     /// The end of an advice about results that are not here, as far as that is known: a remote that was not asked may have them.
     pub(super) fn or_pull(&self, command: &str) -> String {
         let is_shared = self.shared.is_some();
-        is_shared.then(|| format!("; `{command}` brings what the remote has")).unwrap_or_default()
+        if is_shared { format!("; `{command}` brings what the remote has") } else { String::new() }
     }
 
     /// Says what is wrong with the remote: why it is not asked any more, and what it had that did not count for the stages of these keys.

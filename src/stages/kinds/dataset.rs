@@ -205,8 +205,11 @@ mod tests {
                 .version()
         };
         assert_eq!((version("image-folder"), version("idx"), version("clothing1m")), (4, 3, 3));
+        assert_eq!(
+            (version("cifar10-python"), version("imagenet32"), version("cifar10")),
+            (4, 4, 3)
+        );
     }
-    assert_eq!((version("cifar10-python"), version("imagenet32"), version("cifar10")), (4, 4, 3));
 
     #[test]
     fn the_key_has_what_changes_the_result() {
