@@ -280,7 +280,8 @@ fn the_files_of_a_data_set_say_the_same() {
     let without_mean = |_: &Path, info: &mut serde_json::Value| {
         info.as_object_mut().expect("a table").remove("channel-mean");
     };
-    let cases: [(&dyn Fn(&Path, &mut serde_json::Value), &str); 10] = [
+    type Damage<'a> = &'a dyn Fn(&Path, &mut serde_json::Value);
+    let cases: [(Damage<'_>, &str); 10] = [
         (
             &last,
             "test.safetensors has images of [4, 5, 3], but dataset.json says 3x4x5: write them as [samples, channels, height, width]",
