@@ -340,10 +340,11 @@ impl NetworkOptimizer {
             let _ = gradients.f_addcmul_(&values, &self.scalars.weight_decay)?;
         }
         if let Rule::Lars { trust, .. } = self.rule {
-            for parameter in &self.parameters[run.clone()] {
-                let gradient = part(&self.storage.gradients, &parameter.elements)?;
-                rescale(gradient, &part(&self.storage.values, &parameter.elements)?, trust)?;
-            }
+            let of_each = |flat| {
+                let run = self.parameters[run.clone()].iter();
+                run.map(|one| part(flat, &one.elements)).collect::<anyhow::Result<Vec<_>>>()
+            };
+            rescale(of_each(&self.storage.gradients)?, &of_each(&self.storage.values)?, trust)?;
         }
         Ok(())
     }
@@ -397,13 +398,19 @@ fn alike<T: PartialEq>(
     runs
 }
 
-/// Multiplies a gradient by trust |p|/|g|, or by 1 where a length is zero. Without waiting for a GPU.
-fn rescale(mut gradient: Tensor, parameter: &Tensor, trust: f64) -> anyhow::Result<()> {
-    let (of_parameter, of_gradient) = (parameter.f_norm()?, gradient.f_norm()?);
-    let known = of_parameter.f_gt(0.0)?.f_logical_and(&of_gradient.f_gt(0.0)?)?;
-    let ratio = of_parameter.f_div(&of_gradient)?.f_mul_scalar(trust)?;
-    let factor = ratio.f_where_self(&known, &ratio.f_ones_like()?)?;
-    let _ = gradient.f_mul_(&factor)?;
+/// Multiplies each gradient by trust |p|/|g|, or by 1 where a length is zero. Without waiting for a GPU.
+fn rescale(gradients: Vec<Tensor>, parameters: &[Tensor], trust: f64) -> anyhow::Result<()> {
+    let lengths = |tensors: &[Tensor]| -> anyhow::Result<Tensor> {
+        let lengths = tensors.iter().map(Tensor::f_norm).collect::<Result<Vec<_>, _>>()?;
+        Ok(Tensor::f_stack(&lengths, 0)?)
+    };
+    let (of_parameters, of_gradients) = (lengths(parameters)?, lengths(&gradients)?);
+    let known = of_parameters.f_gt(0.0)?.f_logical_and(&of_gradients.f_gt(0.0)?)?;
+    let ratios = of_parameters.f_div(&of_gradients)?.f_mul_scalar(trust)?;
+    let factors = ratios.f_where_self(&known, &ratios.f_ones_like()?)?;
+    for (mut gradient, factor) in gradients.into_iter().zip(factors.f_unbind(0)?) {
+        let _ = gradient.f_mul_(&factor)?;
+    }
     Ok(())
 }
 
