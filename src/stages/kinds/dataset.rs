@@ -15,7 +15,7 @@ choices! {
         Cifar10,
         /// The binary CIFAR-100: `train.bin`, `test.bin`, with the fine labels.
         Cifar100,
-        /// CIFAR-10 as Python pickles: `data_batch_1` to `data_batch_5`, `test_batch`, `batches.meta`.
+        /// CIFAR-10 as Python pickles: `data_batch_1` to `data_batch_5`, `test_batch`, `batches.meta`. Images are u8, `[N, 3072]` or `[N, 3, 32, 32]`, as in the two formats after it.
         Cifar10Python,
         /// CIFAR-100 as Python pickles: `train`, `test`, `meta`, with the fine labels.
         Cifar100Python,
@@ -23,7 +23,7 @@ choices! {
         Imagenet32,
         /// Clothing1M: the images, `noisy_train_key_list.txt`, `noisy_label_kv.txt` and so on. The noisy labels are for training, `clean_val` for validation, `clean_test` for testing. The images stay encoded.
         Clothing1m,
-        /// `train/<class>/*.{jpg,jpeg,png,webp}`, also in folders below, and `test/<class>/...`, as torchvision's `ImageFolder` reads them; resized. Grey if all images are grey, otherwise three channels. The images of `val/<class>/...` are kept apart, for a split with `from = "val-folder"`.
+        /// `train/<class>/*.{jpg,jpeg,png,webp}`, also in folders below, and `test/<class>/...`, as torchvision's `ImageFolder` reads them, but turned as their EXIF data say, and without names that begin with a dot; resized. Grey if all images are grey, otherwise three channels. The images of `val/<class>/...` are kept apart, for a split with `from = "val-folder"`.
         ImageFolder,
     }
 }

@@ -31,7 +31,7 @@ kind! {
     ///
     /// - `nearest-neighbours`: the confidence is the share of the neighbours that have the label.
     /// - `adaptive-nearest-neighbours`: WANN (Di Salvo et al., 2024, arXiv 2408.14358). The size k of a sample is the first of
-    ///   `k-min`, `k-min` + 2, ... below `k-max` for which most of its k nearest neighbours have its label, else `k-max`; its reliability
+    ///   `k-min`, `k-min` + 2, ... below `k-max` for which its label is the most frequent one of its k nearest neighbours, else `k-max`; its reliability
     ///   is 1/k. As many neighbours as the size of the nearest one says vote, each by its reliability. As the sample can be a neighbour
     ///   of these, its own label can change their sizes and reliabilities, but not what they vote for. The confidence is the share of
     ///   the votes. The published code compares standardised features by their distance instead, and of classes with equal votes takes the one
