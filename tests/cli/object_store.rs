@@ -6,14 +6,16 @@ use rustix::process::Signal;
 
 use crate::bucket::{Place, administrate, server};
 use crate::cutter::Cutter;
+use crate::each_phase::{Call, Site, what_is_cut_at_any_turn_counts_as_a_whole_or_not_at_all};
 use crate::remote_stories::{
-    BYTES_OF_4_GB, PAPER, a_file_of_4_gb_arrives, many_files_are_few_requests, nothing_is_kept_of,
-    one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
-    what_is_wrong_there_is_made_here,
+    BYTES_OF_4_GB, PAPER, a_file_of_4_gb_arrives, a_pull_that_is_killed_is_continued,
+    many_files_are_few_requests, nothing_is_kept_of, one_of_eight_pushes_wins, push_to, succeeded,
+    what_is_cut_is_continued, what_is_wrong_there_is_made_here,
 };
 use crate::signed::{Lab, what_is_not_signed_is_made_here};
 use crate::support::{MANIFEST, Sandbox, eventually, walk};
 use crate::there::There;
+use crate::turns::Cut;
 
 /// A user of a place in the store of this server, with the rights of `writer` or `reader`.
 fn user_at(server: &str, manifest: &str, place: &str, who: &str) -> Sandbox {
@@ -318,6 +320,40 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
     let bob = user_at(&address, "cut");
     let ran = succeeded(bob.pipeline("run experiment.toml"));
     assert!(ran.stderr.contains("is not used: "), "{ran}");
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn a_connection_that_is_cut_at_any_request_or_answer_leaves_nothing_half_that_counts() {
+    let server = server().trim_start_matches("http://").to_owned();
+    let site = Site {
+        server,
+        address: &|server, place| format!("s3://pipeline/{place}?endpoint=http://{server}"),
+        user: &|manifest| user(manifest, "whole"),
+        // Three parts.
+        bytes: (32 << 20) + 50_000,
+    };
+    let calls = [
+        (Call::Push, Cut::Answer, true),
+        (Call::Push, Cut::HalfAnswer, false),
+        (Call::Pull, Cut::HalfAnswer, true),
+        (Call::Pull, Cut::Request, false),
+        (Call::Pull, Cut::Answer, false),
+        (Call::Run, Cut::Request, true),
+        (Call::Run, Cut::HalfAnswer, false),
+    ];
+    what_is_cut_at_any_turn_counts_as_a_whole_or_not_at_all(&site, &calls);
+}
+
+#[test]
+#[ignore = "needs an object store: cargo xtask test-remotes"]
+fn a_pull_that_is_killed_is_continued_where_it_was() {
+    let address = |server: &str| format!("s3://pipeline/killed-pull?endpoint={server}");
+    a_pull_that_is_killed_is_continued(
+        &server(),
+        |manifest| user(manifest, "killed-pull"),
+        address,
+    );
 }
 
 #[test]

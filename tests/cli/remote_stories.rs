@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::cutter::Cutter;
-use crate::support::{Ended, Running, Sandbox, say, walk};
+use crate::support::{Ended, Running, Sandbox, eventually, say, walk};
 use crate::there::{There, with_each_damage};
 
 /// One large file that cannot be compressed and takes several parts, one that can, and small ones.
@@ -152,6 +152,35 @@ pub fn what_is_cut_is_continued(
         }
         assert_eq!(bob.digest("data"), ann.digest("data"));
     }
+}
+
+/// A pull that is killed is continued by the next one: by an address that a place of a server has for whoever asks there.
+pub fn a_pull_that_is_killed_is_continued(
+    server: &str,
+    user: impl Fn(&str) -> Sandbox,
+    address: impl Fn(&str) -> String,
+) {
+    const BYTES: i64 = 200_000_000;
+    let large = PAPER.replace("70000000", &BYTES.to_string());
+    let (ann, bob) = (user(&large), user(&large));
+    ann.pipeline("run experiment.toml").success();
+    ann.pipeline("push experiment.toml").success();
+    let pull = |cutter: &Cutter| {
+        let mut command = bob.command("pull experiment.toml");
+        command.env("PIPELINE_REMOTE", address(&cutter.address()));
+        bob.start_command(command)
+    };
+    let cutter = Cutter::start(server, i64::MAX);
+    let running = pull(&cutter);
+    eventually("more than half of it has arrived", || cutter.passed() > BYTES * 3 / 5);
+    running.signal(Signal::KILL);
+    running.wait();
+    let cutter = Cutter::start(server, i64::MAX);
+    pull(&cutter).wait().success();
+    assert!(cutter.passed() < BYTES * 9 / 10, "{} bytes were read again", cutter.passed());
+    assert_eq!(bob.digest("data"), ann.digest("data"));
+    bob.pipeline("verify experiment.toml").success();
+    assert!(walk(&bob.cache("partial")).is_empty(), "nothing is left of it");
 }
 
 /// More bytes than 32 bits can count.

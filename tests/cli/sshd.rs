@@ -5,10 +5,23 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::remote_stories::{
-    PAPER, a_file_of_4_gb_arrives, many_files, one_of_eight_pushes_wins, push_into, succeeded,
-    what_is_wrong_there_is_made_here,
+    PAPER, a_file_of_4_gb_arrives, a_pull_that_is_killed_is_continued, many_files,
+    one_of_eight_pushes_wins, push_into, succeeded, what_is_wrong_there_is_made_here,
 };
 use crate::support::{Sandbox, eventually, walk};
+
+/// The folder of the server.
+fn server() -> String {
+    std::env::var("PIPELINE_TEST_SSHD").expect("cargo xtask test-remotes sets PIPELINE_TEST_SSHD")
+}
+
+/// Its port.
+fn port() -> String {
+    let settings = std::fs::read_to_string(format!("{}/ssh_config", server()));
+    let settings = settings.expect("readable");
+    let port = settings.lines().find_map(|line| line.trim().strip_prefix("Port "));
+    port.expect("it has one").to_owned()
+}
 
 /// A user of a folder, by a host that the server knows.
 fn user(folder: &tempfile::TempDir, host: &str) -> Sandbox {
@@ -16,14 +29,13 @@ fn user(folder: &tempfile::TempDir, host: &str) -> Sandbox {
 }
 
 fn user_of(manifest: &str, folder: &tempfile::TempDir, host: &str) -> Sandbox {
-    let server = std::env::var("PIPELINE_TEST_SSHD");
-    let server = server.expect("cargo xtask test-remotes sets PIPELINE_TEST_SSHD");
+    let (server, port) = (server(), port());
     let user = Sandbox::new(manifest)
         .set("PIPELINE_REMOTE", format!("ssh://{host}{}", folder.path().display()));
     let pid = user.path("pid").display().to_string();
     user.write_program(
         "ssh",
-        &format!("#!/bin/sh\necho $$ > '{pid}'\nexec ssh -F '{server}/ssh_config' \"$@\"\n"),
+        &format!("#!/bin/sh\necho $$ > '{pid}'\nexec ssh -F '{server}/ssh_config' -o 'HostKeyAlias=[127.0.0.1]:{port}' \"$@\"\n"),
     );
     let program = user.path("ssh").display().to_string();
     user.set("PIPELINE_SSH", program)
@@ -112,6 +124,21 @@ fn ten_thousand_small_files_are_few_files_there() {
 fn of_eight_pushes_at_once_one_wins() {
     let folder = tempfile::tempdir().expect("a folder");
     one_of_eight_pushes_wins(|| user(&folder, "lab"), &user(&folder, "lab"));
+}
+
+#[test]
+#[ignore = "needs sshd: cargo xtask test-remotes"]
+fn a_pull_that_is_killed_is_continued_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let address = |server: &str| {
+        let (_, port) = server.rsplit_once(':').expect("a host and its port");
+        format!("ssh://lab:{port}{}", folder.path().display())
+    };
+    a_pull_that_is_killed_is_continued(
+        &format!("127.0.0.1:{}", port()),
+        |manifest| user_of(manifest, &folder, "lab"),
+        address,
+    );
 }
 
 #[test]

@@ -7,12 +7,14 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::cutter::Cutter;
+use crate::each_phase::{Call, Site, what_is_cut_at_any_turn_counts_as_a_whole_or_not_at_all};
 use crate::remote_stories::{
-    PAPER, a_file_of_4_gb_arrives, many_files_are_few_requests, nothing_is_kept_of,
-    one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
+    PAPER, a_file_of_4_gb_arrives, a_pull_that_is_killed_is_continued, many_files_are_few_requests,
+    nothing_is_kept_of, one_of_eight_pushes_wins, push_to, succeeded, what_is_cut_is_continued,
     what_is_wrong_there_is_made_here,
 };
 use crate::support::{MANIFEST, Sandbox, eventually};
+use crate::turns::Cut;
 
 const WRITER: &str = "writers-token";
 const READER: &str = "readers-token";
@@ -177,6 +179,39 @@ fn a_connection_that_is_cut_anywhere_is_made_again_or_is_a_warning() {
         }
     };
     what_is_cut_is_continued(&server(), user("dav"), user("mirror"));
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn a_connection_that_is_cut_at_any_request_or_answer_leaves_nothing_half_that_counts() {
+    let site = Site {
+        server: server().trim_start_matches("http://").to_owned(),
+        address: &|server, place| format!("http://{server}/dav/{place}"),
+        user: &|manifest| user(manifest, "dav/whole"),
+        bytes: 3_000_000,
+    };
+    let calls = [
+        (Call::Push, Cut::Answer, true),
+        (Call::Push, Cut::Request, false),
+        (Call::Push, Cut::Answer, false),
+        (Call::Pull, Cut::HalfAnswer, true),
+        (Call::Pull, Cut::Request, false),
+        (Call::Pull, Cut::HalfAnswer, false),
+        (Call::Run, Cut::Request, true),
+        (Call::Run, Cut::HalfAnswer, false),
+    ];
+    what_is_cut_at_any_turn_counts_as_a_whole_or_not_at_all(&site, &calls);
+}
+
+#[test]
+#[ignore = "needs nginx: cargo xtask test-remotes"]
+fn a_pull_that_is_killed_is_continued_where_it_was() {
+    let address = |server: &str| format!("{server}/mirror/killed-pull");
+    a_pull_that_is_killed_is_continued(
+        &server(),
+        |manifest| user(manifest, "dav/killed-pull"),
+        address,
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::opened::Cache;
 use super::own_pin::Pinned;
 use super::record::Record;
 use super::work::WorkFolder;
-use super::{disk, store};
+use super::{disk, durable, store};
 use crate::digest::Digest;
 
 /// What a cache has for a record from elsewhere.
@@ -54,6 +54,41 @@ pub(crate) enum Adopted {
 /// A file of an artifact that is received.
 #[derive(Debug)]
 pub(crate) struct IncomingFile(File);
+
+/// A large content that is received beside the artifact. What has arrived of it stays where its process is killed or its source goes away,
+/// until the key has a result or it is cleaned away by age, and is checked like everything else of whoever continues.
+///
+/// Each has a file of its own, also one that continues: what a process that was thought to be gone still writes is in no artifact.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) file: IncomingFile,
+    place: PathBuf,
+    /// What has arrived earlier.
+    earlier: Option<PathBuf>,
+}
+
+impl Kept {
+    /// What has arrived earlier, and how many bytes that are.
+    pub(crate) fn earlier(&self) -> Option<(File, u64)> {
+        disk::open_file(self.earlier.as_ref()?).ok()
+    }
+
+    /// Whether something has arrived earlier.
+    pub(crate) fn is_continued(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    /// All of what arrived earlier is in the new file.
+    pub(crate) fn forget_earlier(&self) {
+        self.earlier.iter().for_each(|place| durable::forget_file(place));
+    }
+
+    /// Nobody is to continue it.
+    pub(crate) fn forget(&self) {
+        self.forget_earlier();
+        durable::forget_file(&self.place);
+    }
+}
 
 impl IncomingFile {
     /// Adds bytes to it.
@@ -163,8 +198,38 @@ impl Incoming {
 
     /// Makes a file of the artifact, which is empty.
     pub(crate) fn create_file(&self, path: &Path, executable: bool) -> io::Result<IncomingFile> {
-        let mode = if executable { 0o777 } else { 0o666 };
-        disk::create_file(self.work.output().join(path).as_path(), mode).map(IncomingFile)
+        let place = self.work.output().join(path);
+        disk::create_file(place.as_path(), mode_of(executable)).map(IncomingFile)
+    }
+
+    /// Begins to keep a content of this name, which is to be a file of the artifact, or what one is made of.
+    pub(crate) fn keep(&self, name: &str, executable: bool) -> anyhow::Result<Kept> {
+        let folder = self.cache.layout.partial(&self.record.key);
+        durable::create_own_folder(&folder)?;
+        let begins = format!("{name}-");
+        let found = disk::certain_entries(&folder)?.into_iter().filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| name.starts_with(&begins))
+        });
+        let found = found.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len())));
+        let mut found: Vec<(PathBuf, u64)> = found.collect();
+        found.sort_by_key(|(_, bytes)| *bytes);
+        let earlier = found.pop().map(|(place, _)| place);
+        found.iter().for_each(|(place, _)| durable::forget_file(place));
+        let place = folder.join(begins + &durable::unique_name());
+        let file = disk::create_file(place.as_path(), mode_of(executable))?;
+        Ok(Kept { file: IncomingFile(file), place, earlier })
+    }
+
+    /// Makes what was kept, and is whole, a file of the artifact.
+    pub(crate) fn place(&self, kept: &Kept, path: &Path, executable: bool) -> io::Result<()> {
+        match disk::rename(kept.place.as_path(), self.work.output().join(path).as_path()) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                disk::copy(&disk::open(&kept.place)?, &self.create_file(path, executable)?.0)?;
+                kept.forget();
+                Ok(())
+            }
+            renamed => renamed,
+        }
     }
 
     /// Makes a file of the artifact with the bytes of another one.
@@ -213,6 +278,16 @@ impl Incoming {
         record
             .write(&layout.record(&record.key))
             .with_context(|| format!("cannot record the result of {}", record.name()))?;
+        let kept = layout.partial(&record.key);
+        if kept.is_dir() {
+            // Where it has checkpoints, the sweep removes it.
+            let _ = disk::remove_folder(&kept);
+        }
         Ok(Adopted::Counts(Box::new(Committed { record, withdrawn })))
     }
+}
+
+/// The permissions of a new file.
+fn mode_of(executable: bool) -> u32 {
+    if executable { 0o777 } else { 0o666 }
 }

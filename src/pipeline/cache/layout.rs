@@ -9,7 +9,7 @@
 //!   heads/<experiment>/<stage>     the key that this stage had last
 //!   latest/<experiment>/<stage>    -> ../../store/<digest>, links for people
 //!   logs/ab/<key>.log              what the last run of this key wrote to standard error
-//!   partial/<key>/                 checkpoints of a stage that has not finished
+//!   partial/<key>/                 checkpoints of a stage that has not finished; what has arrived of large files
 //!   tmp/<key>-<own>/               work in progress
 //!   locks/<key>                    flock files
 //!   quarantine/<digest>-<n>/       artifacts that were found damaged
@@ -58,7 +58,8 @@ pub(crate) enum Bucket {
     Latest,
     /// Logs. Written by the worker of the key.
     Logs,
-    /// Checkpoints. Written by the worker of the key; removed by its commit, and by the sweep.
+    /// Checkpoints, and what has arrived of large files from elsewhere. Written by the worker of the key, or whoever receives its result;
+    /// removed by its commit, and by the sweep.
     Partial,
     /// Work in progress. Written and removed by whoever has the lock of the name; swept when nobody has it.
     Tmp,

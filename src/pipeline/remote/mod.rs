@@ -26,6 +26,7 @@ mod pull;
 mod push;
 mod s3;
 mod shared;
+mod source;
 mod ssh;
 #[cfg(test)]
 mod tests;

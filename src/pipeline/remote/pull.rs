@@ -13,14 +13,18 @@ use pipeline_stages::worker::with_disk_advice;
 use super::blobs::{BLOCK_BYTES, decoded};
 use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW};
 use super::name::{Encoding, Name};
+use super::source::Source;
 use super::transport::{Download, Failure, Remote, get_all};
 use crate::cache::{
-    Adopted, Cache, EntryKind, Incoming, Reception, Record, Watch, Withdrawn, on_threads,
+    Adopted, Cache, EntryKind, Incoming, Kept, Reception, Record, Watch, Withdrawn, on_threads,
 };
 use crate::digest::Digest;
 
 /// How many files of one artifact are read at once.
 const MOST_AT_ONCE: usize = 8;
+
+/// What has arrived of a file of at least this many bytes is kept where a pull ends early, and continued by the next one.
+const KEPT_FROM: u64 = if cfg!(test) { 96 << 10 } else { 64 << 20 };
 
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -166,7 +170,7 @@ impl Puller<'_> {
         let packed = index.packed();
         if packed.iter().all(|bytes| bytes.bytes == 0) {
             return packed.iter().try_for_each(|bytes| {
-                let written = self.write(incoming, bytes, &mut io::empty());
+                let written = self.write(incoming, bytes, &mut io::empty(), None);
                 self.judge(written, None, "an empty file")
             });
         }
@@ -176,7 +180,7 @@ impl Puller<'_> {
         let mut download = Download::open(self.remote, name, bytes)?
             .ok_or_else(|| Failure::wrong("its small files are missing there"))?;
         let written = decoded(&mut download, bytes).map_err(Broken::Read).and_then(|mut reader| {
-            packed.iter().try_for_each(|bytes| self.write(incoming, bytes, &mut reader))
+            packed.iter().try_for_each(|bytes| self.write(incoming, bytes, &mut reader, None))
         });
         self.judge(written, download.failure, &shown)
     }
@@ -190,7 +194,7 @@ impl Puller<'_> {
         if let Some(path) = self.stored.find(self.cache, &bytes.content)
             && let Ok(mut file) = File::open(path)
         {
-            match self.write(incoming, bytes, &mut file) {
+            match self.write(incoming, bytes, &mut file, None) {
                 // What is damaged here, or just cleaned away, comes from there.
                 Err(Broken::Read(_) | Broken::Other) => {
                     // The others are copies of the first, once that is right.
@@ -202,16 +206,58 @@ impl Puller<'_> {
             }
         }
         let name = Name::blob(&bytes.content, encoding);
-        let shown = name.to_string();
-        let mut download = Download::open(self.remote, name, bytes.bytes)?
-            .ok_or_else(|| Failure::wrong(format!("{shown} is missing there")))?;
-        let written = match encoding {
-            Encoding::Plain => self.write(incoming, bytes, &mut download),
-            Encoding::Zstd => decoded(&mut download, bytes.bytes)
-                .map_err(Broken::Read)
-                .and_then(|mut reader| self.write(incoming, bytes, &mut reader)),
+        let first = bytes.files.first().filter(|_| bytes.bytes >= KEPT_FROM);
+        let keep = || {
+            let (_, executable) = first?;
+            let name = name.as_str().rsplit('/').next()?;
+            // Where it cannot be kept, it can be fetched.
+            incoming.keep(name, *executable).ok()
         };
-        self.judge(written, download.failure, &shown)
+        let mut is_first = true;
+        loop {
+            let kept = keep();
+            let fetched = self.fetch(incoming, bytes, encoding, &name, kept.as_ref());
+            let was_first = std::mem::take(&mut is_first);
+            let Some(kept) = kept else { return fetched };
+            match &fetched {
+                Err(NotPulled::There(failure)) if failure.is_of_one_request() => {
+                    kept.forget();
+                    // What had arrived earlier may be what is wrong.
+                    if was_first && kept.is_continued() {
+                        first.iter().for_each(|(path, _)| drop(incoming.remove_file(path)));
+                        continue;
+                    }
+                }
+                Err(NotPulled::Here(_)) => kept.forget(),
+                // The next pull continues it.
+                _ => {}
+            }
+            return fetched;
+        }
+    }
+
+    /// Writes a large file: what is kept of it, and the rest from there.
+    fn fetch(
+        &self,
+        incoming: &Incoming,
+        bytes: &Bytes<'_>,
+        encoding: Encoding,
+        name: &Name,
+        kept: Option<&Kept>,
+    ) -> Result<(), NotPulled> {
+        let is_plain = encoding == Encoding::Plain;
+        let mut source = Source::new(self.remote, name.clone(), bytes.bytes, kept, !is_plain);
+        let written = match is_plain {
+            true => self.write(incoming, bytes, &mut source, kept),
+            false => decoded(&mut source, bytes.bytes)
+                .map_err(Broken::Read)
+                .and_then(|mut reader| self.write(incoming, bytes, &mut reader, None)),
+        };
+        if let (Ok(()), Some(kept)) = (&written, kept) {
+            // One that is plain has become the file.
+            if is_plain { kept.forget_earlier() } else { kept.forget() }
+        }
+        self.judge(written, source.into_failure(), name.as_str())
     }
 
     /// What it means for the pull how bytes were written.
@@ -234,16 +280,24 @@ impl Puller<'_> {
         })
     }
 
-    /// Writes the next bytes of a reader to all files that have them: to the first, and once they are right, from it to the
-    /// others, however many there are.
+    /// Writes the next bytes of a reader to all files that have them: to the first, which may be `kept` elsewhere until then, and once
+    /// they are right, from it to the others, however many there are.
     fn write(
         &self,
         incoming: &Incoming,
         bytes: &Bytes<'_>,
         reader: &mut dyn Read,
+        kept: Option<&Kept>,
     ) -> Result<(), Broken> {
         let Some(((first, executable), others)) = bytes.files.split_first() else { return Ok(()) };
-        let file = incoming.create_file(first, *executable).map_err(Broken::Write)?;
+        let new;
+        let file = match kept {
+            Some(kept) => &kept.file,
+            None => {
+                new = incoming.create_file(first, *executable).map_err(Broken::Write)?;
+                &new
+            }
+        };
         let mut hasher = blake3::Hasher::new();
         let mut left = bytes.bytes;
         let mut block = vec![0; BLOCK_BYTES.min(left as usize)];
@@ -263,6 +317,9 @@ impl Puller<'_> {
         }
         if Digest::from(hasher.finalize()) != bytes.content {
             return Err(Broken::Other);
+        }
+        if let Some(kept) = kept {
+            incoming.place(kept, first, *executable).map_err(Broken::Write)?;
         }
         for (path, executable) in others {
             if self.watch.stop.load(Ordering::Relaxed) {

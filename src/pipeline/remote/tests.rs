@@ -316,6 +316,141 @@ fn a_push_or_a_pull_that_is_cut_off_anywhere_leaves_nothing_that_counts_and_the_
     assert_eq!(cuts, 4);
 }
 
+/// A remote whose readers break off after so many bytes, and then nothing works; notes from where the bytes of large files were read.
+struct Breaking<'m> {
+    memory: &'m Memory,
+    bytes: Option<usize>,
+    begun: Mutex<Vec<u64>>,
+}
+
+impl Breaking<'_> {
+    /// From where large files were read since the last call.
+    fn begun(&self) -> Vec<u64> {
+        let mut begun = std::mem::take(&mut *self.begun.lock().expect("ours"));
+        begun.sort_unstable();
+        begun
+    }
+}
+
+/// Bytes, and then an error.
+struct Broken(io::Take<Box<dyn Read>>);
+
+impl Read for Broken {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 if !buffer.is_empty() => Err(io::ErrorKind::ConnectionReset.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl Remote for Breaking<'_> {
+    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        if !name.as_str().starts_with("blobs/") {
+            return self.memory.get(name, from, 0);
+        }
+        let mut begun = self.begun.lock().expect("ours");
+        if self.bytes.is_some() && !begun.is_empty() {
+            return Err(Failure::away("the cable is cut"));
+        }
+        begun.push(from);
+        let bytes = self.memory.contents.lock().expect("ours")[name.as_str()].clone();
+        let rest = bytes.get(from as usize..);
+        // As Amazon says of a part that begins at the end.
+        let rest = rest.filter(|rest| !rest.is_empty() || from == 0);
+        let rest = rest.ok_or_else(|| Failure::refused("status 416"))?.to_vec();
+        let rest: Box<dyn Read> = Box::new(io::Cursor::new(rest));
+        Ok(Some(match self.bytes {
+            Some(bytes) => Box::new(Broken(rest.take(bytes as u64))),
+            None => rest,
+        }))
+    }
+
+    fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, Failure> {
+        Err(Failure::refused("read only"))
+    }
+
+    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+        self.memory.size(name)
+    }
+
+    fn count(&self, _: &str) -> Result<Extent, Failure> {
+        Ok(Extent::default())
+    }
+}
+
+/// The files that a pull of a record has kept.
+fn kept(cache: &Cache, record: &Record) -> Vec<std::path::PathBuf> {
+    let folder = fs::read_dir(cache.layout().partial(&record.key)).into_iter().flatten();
+    folder.map(|entry| entry.expect("readable").path()).collect()
+}
+
+#[test]
+fn what_has_arrived_of_a_large_file_is_continued_and_checked() {
+    let (_ann, ann) = cache();
+    let mut half = noise("half", 100_000);
+    half.iter_mut().step_by(2).for_each(|byte| *byte = 0);
+    for (stage, content) in [("plain", noise("large", 200_000)), ("zstd", half.repeat(2))] {
+        let large = make(&ann, stage, |folder| {
+            fs::write(folder.join("large"), &content).expect("ours");
+        });
+        let memory = Memory::default();
+        push(&memory, &ann, &large).expect("it works");
+        let sent = memory.contents.lock().expect("ours").clone();
+        let (_, blob) = sent.iter().find(|(name, _)| name.starts_with("blobs/")).expect("one");
+        let remote = |bytes| Breaking { memory: &memory, bytes, begun: Mutex::default() };
+        let pull = |remote: &Breaking<'_>, bob: &Cache| {
+            let (stored, watch) = (StoredFiles::default(), Watch::default());
+            Puller { remote, cache: bob, stored: &stored, watch: &watch }.pull(&large)
+        };
+        let whole = remote(None);
+        let cut = |bob: &Cache, bytes: usize| {
+            let cut = remote(Some(bytes));
+            let failed = pull(&cut, bob).expect_err("it breaks off");
+            assert!(matches!(failed, NotPulled::There(failure) if failure.may_pass()));
+            assert_eq!((bob.record(&large.key), kept(bob, &large).len()), (None, 1));
+            cut.begun()
+        };
+        // Twice, and then to the end.
+        let (_bob, bob) = cache();
+        assert_eq!(cut(&bob, 30_000), [0]);
+        assert_eq!(cut(&bob, 20_000), [30_000]);
+        pull(&whole, &bob).expect("it works");
+        assert_eq!((whole.begun(), kept(&bob, &large).len()), (vec![50_000], 0));
+        assert!(!bob.layout().partial(&large.key).exists());
+        assert_eq!(bob.usable(&large.key), Some(received(&large)));
+        // All of it has arrived, and was not put in its place.
+        let (_bob, bob) = cache();
+        cut(&bob, 30_000);
+        fs::write(&kept(&bob, &large)[0], blob).expect("ours");
+        pull(&whole, &bob).expect("it works");
+        assert!(whole.begun().is_empty());
+        // What was kept is damaged, and has more bytes than there are.
+        for damage in [10_000, blob.len() + 1] {
+            let (_bob, bob) = cache();
+            cut(&bob, 30_000);
+            fs::write(&kept(&bob, &large)[0], noise("damaged", damage)).expect("ours");
+            pull(&whole, &bob).expect("it is fetched anew");
+            assert_eq!(whole.begun().first(), Some(&0));
+            assert_eq!(
+                (bob.usable(&large.key), kept(&bob, &large).len()),
+                (Some(received(&large)), 0)
+            );
+        }
+        // What is wrong there is not kept.
+        let (_bob, bob) = cache();
+        cut(&bob, 30_000);
+        memory.contents.lock().expect("ours").iter_mut().for_each(|(name, bytes)| {
+            if name.starts_with("blobs/") {
+                bytes[40_000] ^= 1;
+            }
+        });
+        let failed = pull(&whole, &bob).expect_err("it is wrong there");
+        assert!(matches!(failed, NotPulled::There(failure) if failure.kind == FailureKind::Wrong));
+        assert_eq!((whole.begun(), kept(&bob, &large).len()), (vec![0, 30_000], 0));
+    }
+}
+
 #[test]
 fn of_a_record_that_was_pushed_alone_the_artifact_can_follow() {
     let remote = Memory::default();

@@ -256,8 +256,18 @@ impl<'r> Download<'r> {
         name: Name,
         expected: u64,
     ) -> Result<Option<Self>, Failure> {
-        let (done, began, resumed, failure) = (0, (0, Instant::now()), 0, None);
-        let reader = remote.get(&name, 0, expected)?;
+        Self::open_from(remote, name, 0, expected)
+    }
+
+    /// The same from this byte on.
+    pub(super) fn open_from(
+        remote: &'r dyn Remote,
+        name: Name,
+        done: u64,
+        expected: u64,
+    ) -> Result<Option<Self>, Failure> {
+        let (began, resumed, failure) = ((done, Instant::now()), 0, None);
+        let reader = remote.get(&name, done, expected)?;
         let download =
             |reader| Self { remote, name, expected, reader, done, began, resumed, failure };
         Ok(reader.map(download))

@@ -83,11 +83,16 @@ fn always(_: &Cache) -> bool {
     true
 }
 
-/// Receives the result of `a`.
-pub(super) fn receive_a(cache: &Cache) -> anyhow::Result<()> {
+fn begin_a(cache: &Cache) -> anyhow::Result<Box<Incoming>> {
     let mut record = Record::for_test("a", parts("a", &[]), digest_of_a());
     record.output.extent = Extent { files: 2, bytes: 5 };
     let Reception::Ready(incoming) = cache.receive(&record)? else { bail!("it is here") };
+    Ok(incoming)
+}
+
+/// Receives the result of `a`.
+pub(super) fn receive_a(cache: &Cache) -> anyhow::Result<()> {
+    let incoming = begin_a(cache)?;
     if !incoming.is_sound_here() {
         ["folder", "folder/inner"]
             .iter()
@@ -96,6 +101,32 @@ pub(super) fn receive_a(cache: &Cache) -> anyhow::Result<()> {
             incoming.create_file(Path::new(path), false)?.write(text.as_bytes())?;
         }
     }
+    match incoming.adopt()? {
+        Adopted::Counts(_) => Ok(()),
+        Adopted::OtherBytes => bail!("it has other bytes"),
+    }
+}
+
+/// Receives the result of `a`, the first file of it as a large one is: what has arrived of it is continued, if it is what it should be.
+fn receive_a_and_keep(cache: &Cache) -> anyhow::Result<()> {
+    let (incoming, [(large, content), (small, text)]) = (begin_a(cache)?, A) else { bail!("two") };
+    ["folder", "folder/inner"]
+        .iter()
+        .try_for_each(|path| incoming.create_folder(Path::new(path)))?;
+    incoming.create_file(Path::new(small), false)?.write(text.as_bytes())?;
+    let mut kept = incoming.keep("large", false)?;
+    let mut arrived = String::new();
+    if let Some((mut file, _)) = kept.earlier() {
+        let _ = std::io::Read::read_to_string(&mut file, &mut arrived);
+    }
+    if !content.starts_with(&arrived) {
+        kept.forget();
+        (kept, arrived) = (incoming.keep("large", false)?, String::new());
+    }
+    kept.file.write(arrived.as_bytes())?;
+    kept.forget_earlier();
+    kept.file.write(&content.as_bytes()[arrived.len()..])?;
+    incoming.place(&kept, Path::new(large), false)?;
     match incoming.adopt()? {
         Adopted::Counts(_) => Ok(()),
         Adopted::OtherBytes => bail!("it has other bytes"),
@@ -609,6 +640,16 @@ fn operations() -> Vec<Operation> {
             ..commit
         },
         Operation { name: "a result from elsewhere", act: receive_a, ..commit },
+        Operation {
+            name: "a result from elsewhere of which some has arrived",
+            before: |cache| {
+                let incoming = begin_a(cache).expect("it is not here");
+                let kept = incoming.keep("large", false).expect("writable");
+                kept.file.write(b"aa").expect("writable");
+            },
+            act: receive_a_and_keep,
+            ..commit
+        },
         Operation {
             name: "a result from elsewhere whose artifact is here",
             before: |cache| drop(make(cache, "other", &[], A).expect("a result")),

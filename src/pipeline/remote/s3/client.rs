@@ -15,6 +15,9 @@ use super::credentials::{Held, Settings};
 use super::redacted::redacted;
 use crate::remote_address::S3Address;
 
+/// The most bytes of an answer about parts or names.
+pub(super) const MOST_ANSWER_BYTES: u64 = 16 << 20;
+
 /// The longest that one request reads: what takes longer is continued by another one, so that a connection that is dead without
 /// saying so is noticed.
 pub(super) const LONGEST_READ: Duration = Duration::from_secs(60);
@@ -53,8 +56,8 @@ pub(super) enum Does {
 }
 
 /// How a request ended that has a meaning.
-pub(super) enum Sent {
-    Done(Answer),
+pub(super) enum Sent<T = Answer> {
+    Done(T),
     /// There is nothing of this name.
     Missing,
     /// There was something of this name.
@@ -166,6 +169,28 @@ impl Client {
             }
             if !tries.again(problem.tries, asked) {
                 return Err(problem.failure);
+            }
+        }
+    }
+
+    /// The same for what answers with a text: where that breaks off, the request is sent again.
+    pub(super) fn send_for_text(
+        &self,
+        does: Does,
+        request: impl Fn(&Self, Option<&Credentials>) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<Sent<String>, Failure> {
+        let mut tries = Tries::new();
+        loop {
+            let answer = match self.send(does, &request)? {
+                Sent::Done(answer) => answer,
+                Sent::Missing => return Ok(Sent::Missing),
+                Sent::Exists => return Ok(Sent::Exists),
+                Sent::NoConditions => return Ok(Sent::NoConditions),
+            };
+            match answer.text(MOST_ANSWER_BYTES) {
+                Err(failure) if !tries.again(MOST_TRIES, Duration::ZERO) => return Err(failure),
+                Err(_) => {}
+                Ok(text) => return Ok(Sent::Done(text)),
             }
         }
     }

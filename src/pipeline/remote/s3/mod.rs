@@ -24,7 +24,7 @@ use super::name::Name;
 use super::transport::{Content, ContentTotals, Failure, Put, Remote};
 use crate::cache::on_threads;
 use crate::remote_address::S3Address;
-use client::{Client, Does, LONGEST_READ, Sent};
+use client::{Client, Does, LONGEST_READ, MOST_ANSWER_BYTES, Sent};
 
 /// A content with more bytes is sent in parts.
 const PARTS_FROM: u64 = 32 << 20;
@@ -37,9 +37,6 @@ const MOST_PARTS: u64 = 9_000;
 
 /// How many parts are sent at once.
 const MOST_AT_ONCE: usize = 4;
-
-/// The most bytes of an answer about parts or names.
-const MOST_ANSWER_BYTES: u64 = 16 << 20;
 
 /// A bucket, or a part of one.
 pub(super) struct S3 {
@@ -153,7 +150,7 @@ impl S3 {
 
     /// An upload of this key that somebody began and did not complete.
     fn open_upload(&self, key: &str) -> Result<Option<String>, Failure> {
-        let sent = self.client.send(Does::Write, |client, credentials| {
+        let sent = self.client.send_for_text(Does::Write, |client, credentials| {
             let mut action = client.bucket().get_object(credentials, "");
             action.query_mut().insert("uploads", "");
             action.query_mut().insert("prefix", key);
@@ -161,7 +158,7 @@ impl S3 {
         });
         // Not every server lists them: then it is sent from its beginning.
         let text = match sent {
-            Ok(Sent::Done(answer)) => answer.text(MOST_ANSWER_BYTES)?,
+            Ok(Sent::Done(text)) => text,
             Ok(_) => return Ok(None),
             Err(failure) if failure.is_of_one_request() => return Ok(None),
             Err(failure) => return Err(failure),
@@ -170,12 +167,11 @@ impl S3 {
     }
 
     fn begin_upload(&self, key: &str) -> Result<String, Failure> {
-        let sent = self.client.send(Does::Write, |client, credentials| {
+        let sent = self.client.send_for_text(Does::Write, |client, credentials| {
             let action = client.bucket().create_multipart_upload(credentials, key);
             client.server().post(&client.sign(&action), "", &[])
         })?;
-        let Sent::Done(answer) = sent else { return Err(self.client.no_bucket()) };
-        let text = answer.text(MOST_ANSWER_BYTES)?;
+        let Sent::Done(text) = sent else { return Err(self.client.no_bucket()) };
         let created = CreateMultipartUpload::parse_response(&text);
         created
             .map(|created: CreateMultipartUploadResponse| created.upload_id().to_owned())
@@ -188,15 +184,14 @@ impl S3 {
     fn parts_of(&self, key: &str, upload: &str) -> Result<Vec<(u16, u64, String)>, Failure> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let sent = self.client.send(Does::Write, |client, credentials| {
+            let sent = self.client.send_for_text(Does::Write, |client, credentials| {
                 let mut action = client.bucket().list_parts(credentials, key, upload);
                 if let Some(after) = after {
                     action.set_part_number_marker(after);
                 }
                 get_answer(client, &client.sign(&action))
             })?;
-            let Sent::Done(answer) = sent else { return Ok(Vec::new()) };
-            let text = answer.text(MOST_ANSWER_BYTES)?;
+            let Sent::Done(text) = sent else { return Ok(Vec::new()) };
             let Ok(ListPartsResponse { parts, next_part_number_marker, .. }) =
                 rusty_s3::actions::ListParts::parse_response(&text)
             else {
@@ -233,7 +228,7 @@ impl S3 {
 
     fn complete(&self, key: &str, upload: &str, tags: &[String]) -> Result<Put, Failure> {
         let complete = |is_conditional: bool| {
-            self.client.send(Does::Write, |client, credentials| {
+            self.client.send_for_text(Does::Write, |client, credentials| {
                 let tags = tags.iter().map(String::as_str);
                 let mut action =
                     client.bucket().complete_multipart_upload(credentials, key, upload, tags);
@@ -245,17 +240,16 @@ impl S3 {
                 client.server().post(&url, &action.body(), conditions)
             })
         };
-        let answer = match complete(true)? {
-            Sent::Done(answer) => answer,
+        let text = match complete(true)? {
+            Sent::Done(text) => text,
             Sent::Exists => return Ok(Put::Existed),
             Sent::Missing => return Err(Failure::refused("somebody else has ended the upload")),
             Sent::NoConditions => match complete(false)? {
-                Sent::Done(answer) => answer,
+                Sent::Done(text) => text,
                 _ => return Err(Failure::refused("somebody else has ended the upload")),
             },
         };
         // An error can come with status 200 here.
-        let text = answer.text(MOST_ANSWER_BYTES)?;
         match client::error_of(&text) {
             None => Ok(Put::New),
             Some((code, _)) if code == "PreconditionFailed" => Ok(Put::Existed),
@@ -315,7 +309,7 @@ impl Remote for S3 {
     fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
         let (mut totals, mut next) = (ContentTotals::default(), None::<String>);
         loop {
-            let sent = self.client.send(Does::List, |client, credentials| {
+            let sent = self.client.send_for_text(Does::List, |client, credentials| {
                 let mut action = client.bucket().list_objects_v2(credentials);
                 action.with_prefix(format!("{}{folder}/", self.prefix));
                 if let Some(next) = &next {
@@ -323,8 +317,7 @@ impl Remote for S3 {
                 }
                 get_answer(client, &client.sign(&action))
             })?;
-            let Sent::Done(answer) = sent else { return Err(self.client.no_bucket()) };
-            let text = answer.text(MOST_ANSWER_BYTES)?;
+            let Sent::Done(text) = sent else { return Err(self.client.no_bucket()) };
             let listed = ListObjectsV2::parse_response(&text)
                 .map_err(|_| Failure::refused("its list of contents cannot be read"))?;
             totals.count += listed.contents.len() as u64;
