@@ -141,7 +141,7 @@ fn what_runs_again_in_the_middle_of_a_run_takes_what_there_is_or_is_a_mistake() 
     let damage = || {
         let artifact = project.artifact("counted");
         project.unprotect(&artifact);
-        std::fs::write(artifact.join("a"), "damaged\n").expect("ours");
+        std::fs::write(artifact.join("a"), "it is damaged\n").expect("ours");
     };
     damage();
     let ended = project.pipeline("run experiment.toml reads");
