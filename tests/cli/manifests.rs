@@ -1,9 +1,9 @@
 //! Manifests that several stories begin with.
 
-/// A line of shell that writes a data set of one image in each part, without single quotes.
+/// A line of shell that writes a data set of a hundred images in each part, without single quotes.
 macro_rules! data_set_line {
     () => {
-        r#"cd "$PIPELINE_OUTPUT"; for part in train test; do { printf "\200\0\0\0\0\0\0\0%-128s" "{\"images\":{\"dtype\":\"U8\",\"shape\":[1,3,32,32],\"data_offsets\":[8,3080]},\"labels\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}"; head -c 3080 /dev/zero; } > $part.safetensors; done; echo "{\"format\":\"own\",\"classes\":[\"a\",\"b\"],\"image\":{\"channels\":3,\"height\":32,\"width\":32},\"train-samples\":1,\"test-samples\":1,\"channel-mean\":[0,0,0],\"channel-std\":[1,1,1]}" > dataset.json"#
+        r#"cd "$PIPELINE_OUTPUT"; for part in train test; do { printf "\210\0\0\0\0\0\0\0%-136s" "{\"images\":{\"dtype\":\"U8\",\"shape\":[100,3,2,2],\"data_offsets\":[800,2000]},\"labels\":{\"dtype\":\"I64\",\"shape\":[100],\"data_offsets\":[0,800]}}"; head -c 2000 /dev/zero; } > $part.safetensors; done; echo "{\"format\":\"own\",\"classes\":[\"a\",\"b\"],\"image\":{\"channels\":3,\"height\":2,\"width\":2},\"train-samples\":100,\"test-samples\":100,\"channel-mean\":[0,0,0],\"channel-std\":[1,1,1]}" > dataset.json"#
     };
 }
 pub(crate) use data_set_line;

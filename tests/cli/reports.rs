@@ -161,7 +161,7 @@ fn status() {
     project.edit("[stages.evaluate]", "[stages.new-evaluate]");
     assert_snapshot!(project.pipeline("status experiment.toml").printed(), @r"
     stage  kind  state  last run  took  artifact  size
-    data  command  fresh  just now  [time]  [digest]  48 B
+    data  command  fresh  just now  [time]  [digest]  4.5 kB
     simclr  pretrain-simclr  fresh  just now  [time]  [digest]  65 B
     train  train  dirty  just now  [time]  [digest]  65 B
     new-evaluate  evaluate  waiting  never
@@ -202,7 +202,7 @@ fn log_and_path() {
     status 0
     --- stderr
     data wrote nothing to its log ([project]/cache/logs/[..]/[digest].log)
-    data took [time], cpu [time], memory [size], read 0 B, written 48 B
+    data took [time], cpu [time], memory [size], read 0 B, written 4.5 kB
     ");
     assert_snapshot!(project.pipeline("path experiment.toml simclr"), @r"
     status 0

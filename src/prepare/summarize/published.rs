@@ -155,17 +155,22 @@ impl Published {
                     "{}, line {line}: '{name}' is from 0 to 1 here, but {wrong} is published: if that is in percent, write {} \
                      (scale = 100 shows percent)",
                     self.file,
-                    wrong / 100.0
+                    of_percent(wrong)
                 );
             }
         } else if let Some((_, large)) = values.find(|(_, value)| *value > 1.5) {
             context.note(format!(
                 "reference: '{name}' is a fraction here, but {large} is published: if that is in percent, write {} (scale = 100 shows percent)",
-                large / 100.0
+                of_percent(large)
             ));
         }
         Ok(())
     }
+}
+
+/// A percentage as a fraction, without the last digits of the division.
+fn of_percent(value: f64) -> f64 {
+    (value * 1e6).round() / 1e8
 }
 
 fn columns(header: &[String], summarize: &Summarize) -> anyhow::Result<Vec<Column>> {

@@ -448,8 +448,8 @@ fn mistakes_in_a_reference_have_a_line() {
             "line 2: a quote is not closed, or is in the middle of a field",
         ),
         (
-            "rate,test-accuracy\n0.5,0.9\n0.9,91.5\n",
-            "line 3: 'test-accuracy' is from 0 to 1 here, but 91.5 is published: if that is in percent, write 0.915 (scale = 100 \
+            "rate,test-accuracy\n0.5,0.9\n0.9,91.6\n",
+            "line 3: 'test-accuracy' is from 0 to 1 here, but 91.6 is published: if that is in percent, write 0.916 (scale = 100 \
              shows percent)",
         ),
     ] {

@@ -50,7 +50,7 @@ pub struct Sizes {
     pub most: usize,
 }
 
-/// The size k of every sample: how many neighbours it takes until most of them have its label.
+/// The size k of every sample: how many neighbours it takes until its label is their most frequent one.
 pub fn sizes(neighbours: &Neighbours, labels: &[i64], classes: usize, range: Sizes) -> Vec<usize> {
     let size = |(nearest, &label): (&[u32], &i64)| {
         let mut votes = vec![0.0; classes];
