@@ -374,8 +374,8 @@ impl Remote for Breaking<'_> {
         self.memory.size(name)
     }
 
-    fn count(&self, _: &str) -> Result<Extent, Failure> {
-        Ok(Extent::default())
+    fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+        Ok(ContentTotals::default())
     }
 }
 
