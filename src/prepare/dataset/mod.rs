@@ -30,8 +30,10 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::body::Body;
+pub(crate) use cifar::are_names;
 pub(crate) use class_folders::FILES;
 pub(crate) use classes::no_such_class;
+pub(crate) use clothing1m::are_lists;
 pub(crate) use encoded::check_image;
 pub(crate) use raw::{RawDataset, RawSamples};
 use source::SourceFolders;

@@ -9,6 +9,7 @@ use pipeline_stages::kinds::Summarize;
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
 use pipeline_stages::text_file;
+use pipeline_stages::{KindConfig, PrepareStage};
 
 use super::groups::Group;
 use crate::csv;
@@ -113,6 +114,23 @@ impl Published {
     pub(super) fn values(&self, metric: usize) -> impl Iterator<Item = f64> {
         self.rows.iter().filter_map(move |row| row.values[metric])
     }
+}
+
+/// Whether a text has published values of one of two metrics, at the points of three axes. For fuzzing.
+pub(crate) fn are_published(text: &str) -> bool {
+    let parameters = serde_json::json!({
+        "metric": ["accuracy", "loss"],
+        "rows": ["method"],
+        "columns": ["rate"],
+        "where": {"noise": ["flip", 1]},
+    });
+    let stage = KindConfig::read("summarize", parameters).expect("a kind").expect("its parameters");
+    let KindConfig::Prepare(PrepareStage::Summarize(stage)) = stage else { return false };
+    Published::parse(text, &stage).is_ok_and(|published| {
+        let values: Vec<f64> = (0..2).flat_map(|metric| published.values(metric)).collect();
+        assert!(published.axes.len() <= 2 && values.iter().all(|value| value.is_finite()));
+        !values.is_empty()
+    })
 }
 
 fn columns(header: &[String], summarize: &Summarize) -> anyhow::Result<Vec<Column>> {

@@ -12,6 +12,7 @@ mod desk;
 mod followed;
 mod handed_over;
 mod hold;
+mod job_files;
 mod knowledge;
 mod last_words;
 mod line;
@@ -46,6 +47,7 @@ use schedulers::scheduler;
 use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
+pub(crate) use job_files::{are_job_files, survives};
 pub(crate) use line::{JobEnding, JobLine};
 pub(crate) use scheduler::fits_into;
 pub(crate) use schedulers::keeps_to_most;
