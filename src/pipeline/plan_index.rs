@@ -34,6 +34,9 @@ const HEADER: &str = "pipeline plan index 4 ";
 /// How many hexadecimal digits a digest has.
 const DIGITS: usize = 64;
 
+/// How much is before the content.
+const BEFORE: usize = HEADER.len() + DIGITS + 1;
+
 /// A thread that looks at the files of fewer stages would take longer than it saves.
 const FEWEST_A_THREAD: usize = 500;
 
@@ -413,8 +416,13 @@ impl PlanIndex {
     }
 
     fn read(cache: &Cache, index_key: &IndexKey) -> Option<Self> {
-        let text = cache.kept_index(&index_key.digest)?;
-        let (checksum, rest) = text.strip_prefix(HEADER.as_bytes())?.split_at_checked(DIGITS)?;
+        let index = Self::parse(&cache.kept_index(&index_key.digest)?)?;
+        (index.asked == index_key.digest).then_some(index)
+    }
+
+    /// Reads one from its bytes. `None` where they are damaged.
+    fn parse(file: &[u8]) -> Option<Self> {
+        let (checksum, rest) = file.strip_prefix(HEADER.as_bytes())?.split_at_checked(DIGITS)?;
         let rest = rest.strip_prefix(b"\n")?;
         let checksum: Digest = std::str::from_utf8(checksum).ok()?.parse().ok()?;
         let is_whole = Digest::from(blake3::hash(rest)) == checksum;
@@ -422,18 +430,48 @@ impl PlanIndex {
         let mut stages = index.stages.iter().enumerate();
         let are_in_order =
             stages.all(|(place, stage)| stage.inputs.iter().all(|&input| input < place));
-        (index.asked == index_key.digest && are_in_order).then_some(index)
+        are_in_order.then_some(index)
     }
 
     fn write(&self, cache: &Cache) -> anyhow::Result<()> {
-        const BEFORE: usize = HEADER.len() + DIGITS + 1;
+        cache.keep_index(&self.asked, &self.encode()?)
+    }
+
+    /// Its bytes.
+    fn encode(&self) -> anyhow::Result<Vec<u8>> {
         let mut file = Vec::with_capacity(BEFORE + self.stages.len() * STAGE);
         file.resize(BEFORE, 0);
         let mut file = postcard::to_extend(self, file)?;
-        let checksum = Digest::from(blake3::hash(&file[BEFORE..]));
-        file[..BEFORE].copy_from_slice(format!("{HEADER}{checksum}\n").as_bytes());
-        cache.keep_index(&self.asked, &file)
+        set_checksum(&mut file);
+        Ok(file)
     }
+}
+
+/// Writes what is before the content of a file.
+fn set_checksum(file: &mut [u8]) {
+    let checksum = Digest::from(blake3::hash(&file[BEFORE..]));
+    file[..BEFORE].copy_from_slice(format!("{HEADER}{checksum}\n").as_bytes());
+}
+
+/// Whether an index has this content. No fuzzer can guess its checksum: it is put right here. For fuzzing.
+pub(crate) fn is_plan_index(content: &[u8]) -> bool {
+    let mut file = [&[0; BEFORE][..], content].concat();
+    set_checksum(&mut file);
+    let index = PlanIndex::parse(&file);
+    if let Some(byte) = file.get_mut(BEFORE + content.len() / 2) {
+        *byte ^= 1;
+        assert!(PlanIndex::parse(&file).is_none(), "a bit is wrong");
+    }
+    let Some(index) = index else { return false };
+    let bytes = index.encode().expect("it was read");
+    let again = PlanIndex::parse(&bytes).expect("it was written");
+    assert_eq!(again.encode().expect("it was read"), bytes);
+    for (place, stage) in index.stages.iter().enumerate() {
+        let _ = (stage.info(), stage.fresh());
+        let part = index.part(vec![place]);
+        assert!(part.is_none_or(|part| part.has(place)));
+    }
+    true
 }
 
 /// The files of a manifest, each with the digest of its text.

@@ -1,18 +1,23 @@
 //! What the tests of the command line and fuzzing need beside the program itself.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use pipeline_stages::message::{Event, Request};
 
-use crate::cache::{Cache, Listing, Record};
+use crate::cache::{Cache, Listing, Record, is_stat_index};
 use crate::diagnostic::Colour;
-use crate::execute::{JobSpec, Work};
+use crate::execute::{JobSpec, Work, are_job_files, survives};
 use crate::facts::CacheFacts;
 use crate::history::Run;
 use crate::key::StageKey;
 use crate::manifest;
 use crate::plan::{Plan, PlanState};
-use crate::remote::{is_answer, is_for_s3, is_index};
+use crate::plan_index::is_plan_index;
+use crate::remote::{are_replies, is_answer, is_for_s3, is_header, is_index};
+use crate::tracking;
+use crate::worker::is_hello;
 
 /// The digest of a folder's content, as the cache makes it.
 pub fn digest(folder: &Path) -> anyhow::Result<String> {
@@ -78,4 +83,41 @@ pub fn read_store_answer(bytes: &[u8]) -> bool {
 /// Reads a file of profiles, and the same as what a program has printed; whether it has credentials or settings.
 pub fn read_store_profiles(bytes: &[u8]) -> bool {
     is_for_s3(bytes)
+}
+
+/// Reads the value of a header of an answer, as each that is read; whether it is one of them.
+pub fn read_header(bytes: &[u8]) -> bool {
+    is_header(&String::from_utf8_lossy(bytes))
+}
+
+/// Reads an answer of a tracker; whether it has what was asked for.
+pub fn read_tracker_answer(bytes: &[u8]) -> bool {
+    tracking::is_answer(&String::from_utf8_lossy(bytes))
+}
+
+/// Uses a remote whose server of SFTP sends all this, whatever it is asked; whether everything was done.
+pub fn read_sftp(replies: File) -> bool {
+    are_replies(replies)
+}
+
+/// Reads what is behind the checksum of an index of plans, or of one of digests by stat; whether it is that.
+pub fn read_cache_index(bytes: &[u8]) -> bool {
+    is_plan_index(bytes) || std::str::from_utf8(bytes).is_ok_and(is_stat_index)
+}
+
+/// Reads what an orchestrator and a worker tell each other, a message a line; whether there is one.
+pub fn read_messages(bytes: &[u8]) -> bool {
+    let is_message = |line: &[u8]| {
+        let is_event = is_hello(line) | survives::<Event>(line).is_some();
+        is_event || survives::<Request>(line).is_some()
+    };
+    bytes.split(|byte| *byte == b'\n').filter(|line| is_message(line)).count() > 0
+}
+
+/// Reads each file of a job that is in a scheduler's queue, in an empty folder for a cache; whether one of them is valid.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn read_job_files(cache: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
+    are_job_files(cache, bytes)
 }

@@ -313,6 +313,18 @@ fn converse(
     Ok(last)
 }
 
+/// Whether a worker that begins with this line is one of this build. For fuzzing.
+pub(crate) fn is_hello(line: &[u8]) -> bool {
+    match check_hello(Some(line)) {
+        Ok(()) => true,
+        Err(HandshakeError::NoHello) => false,
+        Err(HandshakeError::Incompatible(why)) => {
+            assert!(!why.is_empty());
+            false
+        }
+    }
+}
+
 fn check_hello(line: Option<&[u8]>) -> Result<(), HandshakeError> {
     let line = line.ok_or(HandshakeError::NoHello)?;
     let Ok(Event::Hello(hello)) = serde_json::from_slice(line) else {

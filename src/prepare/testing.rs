@@ -2,13 +2,17 @@
 //!
 //! Stages read files; those readers that can be reached more directly are here by themselves.
 
+use std::path::Path;
+
 use pipeline_stages::PrepareStage;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::checkpoint::{Checkpoint, Leaf, Limits};
-use crate::dataset;
+use crate::corrupt_labels::are_labels;
+use crate::dataset::{self, are_lists, are_names};
 use crate::pickle::{self, Array, Entries, Items, Value};
+use crate::summarize::are_published;
 
 /// The most numbers that are read of one tensor.
 const MOST_NUMBERS: usize = 1 << 20;
@@ -29,6 +33,14 @@ pub fn run(stage: &PrepareStage, context: &Context) -> anyhow::Result<Metrics> {
 pub fn read_netrc(bytes: &[u8]) -> bool {
     crate::credentials::parse(&String::from_utf8_lossy(bytes))
         .is_ok_and(|logins| !logins.is_empty())
+}
+
+/// Reads a text file as each list that it can be: names of classes, images with their labels, labels of samples, published values;
+/// whether it is one of them.
+pub fn read_list(path: &Path, text: &str) -> bool {
+    let (images, labels) = text.split_once("\n\n").unwrap_or((text, ""));
+    let lists = [are_names(path), are_lists(images, labels), are_labels(text), are_published(text)];
+    lists.contains(&true)
 }
 
 /// Reads a pickle and looks at its values; whether it is one.

@@ -88,7 +88,10 @@ impl Memory {
     /// An empty one when the file is missing or damaged.
     fn read(path: &Path) -> Self {
         let bytes = disk::read(path, LARGEST).unwrap_or_default();
-        let text = String::from_utf8(bytes).unwrap_or_default();
+        Self::parse(&String::from_utf8(bytes).unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
         let parts = text.strip_prefix(HEADER).and_then(|text| text.split_once('\n'));
         match parts {
             Some((checksum, lines)) if checksum == checksum_of(lines) => {
@@ -101,14 +104,17 @@ impl Memory {
     fn text(&self) -> String {
         let mut lines: Vec<String> = self.known.values().map(format_line).collect();
         lines.sort();
-        let lines = lines.concat();
-        format!("{HEADER}{}\n{lines}", checksum_of(&lines))
+        with_checksum(&lines.concat())
     }
 
     fn digest(&self, stat: &Stat) -> Option<Digest> {
         let (known, digest) = self.known.get(&(stat.device, stat.inode))?;
         (known == stat).then_some(*digest)
     }
+}
+
+fn with_checksum(lines: &str) -> String {
+    format!("{HEADER}{}\n{lines}", checksum_of(lines))
 }
 
 fn checksum_of(lines: &str) -> String {
@@ -144,6 +150,16 @@ fn parse_line(line: &str) -> Option<((u64, u64), (Stat, Digest))> {
     };
     let digest = fields.next()?.parse().ok()?;
     fields.next().is_none().then_some(((stat.device, stat.inode), (stat, digest)))
+}
+
+/// Whether an index with these lines knows a file. No fuzzer can guess its checksum: it is put right here. For fuzzing.
+pub(crate) fn is_stat_index(lines: &str) -> bool {
+    let text = with_checksum(lines);
+    let memory = Memory::parse(&text);
+    assert!(Memory::parse(&format!("{text} ")).known.is_empty(), "a letter is too much");
+    let again = Memory::parse(&memory.text());
+    assert_eq!(again.known, memory.known);
+    !memory.known.is_empty()
 }
 
 #[cfg(test)]

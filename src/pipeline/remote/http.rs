@@ -284,6 +284,16 @@ fn range_of(header: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((start, total.parse().ok()))
 }
 
+/// Whether a text is the value of a header that is read: which part it is, when to come again, or where something is. For fuzzing.
+pub(crate) fn is_header(text: &str) -> bool {
+    let from = WebUrl::read("https://lab/folder/a?b").expect("an address");
+    let to = from.redirect(text.as_bytes());
+    if let Ok(to) = &to {
+        assert_eq!(WebUrl::read(&to.to_string()).as_ref(), Ok(to));
+    }
+    range_of(text).is_some() || retry_after(text, SystemTime::now()).is_some() || to.is_ok()
+}
+
 /// A reader that fails where its bytes come too slowly.
 struct Paced<R> {
     reader: R,

@@ -33,9 +33,11 @@ mod tests;
 mod transport;
 mod web;
 
+pub(crate) use http::is_header;
 pub(crate) use index::is_index;
 pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use s3::{is_answer, is_for_s3};
 pub(crate) use shared::{Found, SharedCache};
+pub(crate) use ssh::are_replies;

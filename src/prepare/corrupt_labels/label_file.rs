@@ -175,6 +175,27 @@ fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
     Ok(Columns { key, label, count, has_names: true })
 }
 
+/// Whether a text has labels of two of three samples. What is before an empty line says which files they are. For fuzzing.
+pub(crate) fn are_labels(text: &str) -> bool {
+    let classes = ["cat", "dog"].map(str::to_owned);
+    let wanted =
+        Wanted { data: Path::new(""), order: &[2, 0], clean: &[0, 0, 1], classes: &classes };
+    let (files, labels) = text.split_once("\n\n").unwrap_or(("", text));
+    let files = training_files(files).ok();
+    let found = match parse(labels, &wanted, files.as_ref()) {
+        Ok(found) => found,
+        Err((line, wrong)) => {
+            assert!((1..=labels.lines().count().max(1)).contains(&line) && !wrong.is_empty());
+            return false;
+        }
+    };
+    let _ = found.notes(Path::new("labels.csv"));
+    found.classes(&wanted, files.as_ref()).is_ok_and(|labels| {
+        assert!(labels.len() == 2 && labels.iter().all(|label| *label < classes.len()));
+        true
+    })
+}
+
 fn parse(text: &str, wanted: &Wanted<'_>, files: Option<&Files>) -> Result<Found, (usize, String)> {
     let mut lines = lines(text, wanted.classes).peekable();
     let fields = |line, text| {

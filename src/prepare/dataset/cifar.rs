@@ -9,7 +9,7 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
-use super::classes::class_names;
+use super::classes::{class_names, distinct};
 use super::raw::{RawDataset, RawSamples};
 use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::work::{report_images, sample_limit};
@@ -183,6 +183,12 @@ pub(super) fn note_unusual_length(context: &Context, path: &Path, images: u64, u
         let path = path.display();
         context.note(format!("{path}: {images} images, but the published file has {usual}"));
     }
+}
+
+/// Whether a file has the names of three classes. For fuzzing.
+pub(crate) fn are_names(path: &Path) -> bool {
+    let names = read_names(path, 3).and_then(distinct);
+    names.is_ok_and(|names| names.iter().all(|name| name.trim() == name))
 }
 
 /// The names of the classes from a file with one per line.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::ensure;
 use pipeline_stages::kinds::Dataset;
-use pipeline_stages::text::in_short;
+use pipeline_stages::text::{in_short, shortened};
 
 /// The most classes that a note names.
 const NAMED: usize = 10;
@@ -15,13 +15,30 @@ pub(super) fn class_names(
     count: usize,
     implied: impl FnOnce() -> Vec<String>,
 ) -> anyhow::Result<Vec<String>> {
-    let Some(classes) = &stage.classes else { return Ok(implied()) };
+    let Some(classes) = &stage.classes else { return distinct(implied()) };
     ensure!(
         classes.len() == count,
         "'classes' names {} classes, but the data set has {count}",
         classes.len()
     );
     Ok(classes.clone())
+}
+
+/// The same names, of which no two can be taken for one another: those of the manifest are checked with it.
+///
+/// # Errors
+/// When two are the same, or one is empty.
+pub(super) fn distinct(names: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let mut seen = HashSet::new();
+    for name in &names {
+        ensure!(!name.is_empty(), "the data set has a class without a name: name all in 'classes'");
+        ensure!(
+            seen.insert(name),
+            "the data set has two classes with the name '{}': name all in 'classes'",
+            shortened(name)
+        );
+    }
+    Ok(names)
 }
 
 /// What to note where no training sample is of some class, given the labels of both parts.

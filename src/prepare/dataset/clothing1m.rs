@@ -103,9 +103,18 @@ impl LabelledList {
     fn read(source: &SourceFolders, part: &str, kind: &str, limit: usize) -> anyhow::Result<Self> {
         let list_path = find(source, &format!("{part}_key_list.txt"))?;
         let labels_path = find(source, &format!("{kind}_label_kv.txt"))?;
-        let text = read_text(&list_path)?;
-        let label_text = read_text(&labels_path)?;
-        let label_of = labels_by_key(&label_text, &labels_path)?;
+        let (text, labels) = (read_text(&list_path)?, read_text(&labels_path)?);
+        Self::parse(text, &labels, [&list_path, &labels_path], limit)
+    }
+
+    /// From the text of a list and of the labels, which are in these files.
+    fn parse(
+        text: String,
+        labels: &str,
+        [list_path, labels_path]: [&Path; 2],
+        limit: usize,
+    ) -> anyhow::Result<Self> {
+        let label_of = labels_by_key(labels, labels_path)?;
         let (mut keys, mut labels) = (Vec::new(), Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
             let key = line.trim();
@@ -144,6 +153,23 @@ impl LabelledList {
         };
         take(&ImageFiles { path: &path, labels: &self.labels })
     }
+}
+
+/// Whether a text lists images, and another one has their labels. For fuzzing.
+pub(crate) fn are_lists(text: &str, labels: &str) -> bool {
+    let paths = ["list", "labels"].map(Path::new);
+    let list = LabelledList::parse(text.to_owned(), labels, paths, usize::MAX);
+    let Ok(list) = list else { return false };
+    let root = Path::new("/root");
+    list.with_files(root, |files| {
+        for (index, label) in files.labels.iter().enumerate() {
+            let path = (files.path)(index);
+            let below = path.strip_prefix(root).expect("below the folder of the images");
+            assert!(below.components().all(|part| matches!(part, Component::Normal(_))));
+            assert!(below.components().next().is_some() && (0..CLASSES as i64).contains(label));
+        }
+    });
+    true
 }
 
 /// From lines of "path label".

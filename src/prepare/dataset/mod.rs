@@ -31,8 +31,10 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::body::Body;
+pub(crate) use cifar::are_names;
 pub(crate) use class_folders::FILES;
 use classes::untrained_in_words;
+pub(crate) use clothing1m::are_lists;
 pub(crate) use encoded::check_image;
 pub(crate) use raw::{RawDataset, RawSamples};
 use source::SourceFolders;

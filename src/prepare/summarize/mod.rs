@@ -36,6 +36,7 @@ use long_form::{OfMetric, SummaryFile};
 use notes::Behind;
 use pivot::{Pivot, Shown};
 use published::Published;
+pub(crate) use published::are_published;
 use runs::Run;
 
 impl Body for Summarize {

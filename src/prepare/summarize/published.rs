@@ -11,6 +11,7 @@ use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
 use pipeline_stages::text_file;
 use pipeline_stages::worker::Context;
+use pipeline_stages::{KindConfig, PrepareStage};
 
 use super::groups::Group;
 use crate::csv;
@@ -171,6 +172,24 @@ impl Published {
 /// A percentage as a fraction, without the last digits of the division.
 fn of_percent(value: f64) -> f64 {
     (value * 1e6).round() / 1e8
+}
+
+/// Whether a text has published values of one of two metrics, at the points of three axes. For fuzzing.
+pub(crate) fn are_published(text: &str) -> bool {
+    let parameters = serde_json::json!({
+        "metric": ["accuracy", "loss"],
+        "rows": ["method"],
+        "columns": ["rate"],
+        "where": {"noise": ["flip", 1]},
+    });
+    let stage = KindConfig::read("summarize", parameters).expect("a kind").expect("its parameters");
+    let KindConfig::Prepare(PrepareStage::Summarize(stage)) = stage else { return false };
+    Published::parse("published.csv", text, &stage).is_ok_and(|published| {
+        let values = published.rows.iter().flat_map(|row| &row.values).copied();
+        let values: Vec<f64> = values.flatten().collect();
+        assert!(published.axes.len() <= 2 && values.iter().all(|value| value.is_finite()));
+        !values.is_empty()
+    })
 }
 
 fn columns(header: &[String], summarize: &Summarize) -> anyhow::Result<Vec<Column>> {

@@ -12,6 +12,7 @@ mod desk;
 mod followed;
 mod handed_over;
 mod hold;
+mod job_files;
 mod knowledge;
 mod last_words;
 mod line;
@@ -47,6 +48,7 @@ use schedulers::scheduler;
 use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
+pub(crate) use job_files::{are_job_files, survives};
 pub(crate) use line::{JobEnding, JobLine};
 pub(crate) use patience::PATIENCE;
 pub(crate) use scheduler::{SUBMISSION_LIMIT, fits_into};

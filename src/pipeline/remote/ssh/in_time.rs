@@ -1,20 +1,37 @@
 //! The ends of a program that must take or send something within a time: one that hangs is not waited for.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::process::{ChildStdin, ChildStdout};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// One end of a program.
-pub(super) struct InTime<E> {
-    end: E,
+pub(super) struct InTime {
+    end: File,
     longest: Duration,
     until: Instant,
 }
 
-impl<E: AsFd> InTime<E> {
+impl InTime {
+    /// What a program says.
+    pub(super) fn said(end: impl Into<OwnedFd>) -> Self {
+        let end: OwnedFd = end.into();
+        Self { end: end.into(), longest: Duration::ZERO, until: Instant::now() }
+    }
+
+    /// What a program is told.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(super) fn told(end: impl Into<OwnedFd>) -> io::Result<Self> {
+        let told = Self::said(end);
+        // What does not fit would be waited for otherwise.
+        rustix::io::ioctl_fionbio(&told.end, true)?;
+        Ok(told)
+    }
+
     /// The next bytes come, or are taken, within this time.
     pub(super) fn allow(&mut self, longest: Duration) {
         (self.longest, self.until) = (longest, Instant::now() + longest);
@@ -33,33 +50,14 @@ impl<E: AsFd> InTime<E> {
     }
 }
 
-impl InTime<ChildStdout> {
-    /// What a program says.
-    pub(super) fn said(end: ChildStdout) -> Self {
-        Self { end, longest: Duration::ZERO, until: Instant::now() }
-    }
-}
-
-impl InTime<ChildStdin> {
-    /// What a program is told.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub(super) fn told(end: ChildStdin) -> io::Result<Self> {
-        // What does not fit would be waited for otherwise.
-        rustix::io::ioctl_fionbio(&end, true)?;
-        Ok(Self { end, longest: Duration::ZERO, until: Instant::now() })
-    }
-}
-
-impl Read for InTime<ChildStdout> {
+impl Read for InTime {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait(PollFlags::IN)?;
         self.end.read(buffer)
     }
 }
 
-impl Write for InTime<ChildStdin> {
+impl Write for InTime {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         loop {
             match self.end.write(buffer) {

@@ -8,17 +8,22 @@ mod in_time;
 mod sftp;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::name::{NEW, Name, new_name};
 use super::transport::{Content, ContentTotals, Failure, Put, Remote};
+use crate::key::StageKey;
 use crate::remote_address::SshAddress;
 use sftp::{Broken, Handle, Problem, Sftp};
 
 /// How much is read or written before another thread has its turn.
 const TURN_BYTES: usize = 1 << 20;
+
+/// Longer than a connection with known replies lasts.
+const LATER: Duration = Duration::from_secs(3600);
 
 /// The environment variable that names another program in place of `ssh`: for tests.
 const PROGRAM: &str = "PIPELINE_SSH";
@@ -44,6 +49,17 @@ impl Ssh {
         let program = std::env::var_os(PROGRAM).filter(|name| !name.is_empty());
         let program = program.unwrap_or_else(|| "ssh".into());
         Self { address, program, line: Mutex::default() }
+    }
+
+    /// The folder `/srv` of a server that has said all this already, whatever it is asked. Nothing connects to it again.
+    fn with_replies(replies: File) -> Result<Self, Broken> {
+        let (user, host, port) = (None, "lab".to_owned(), None);
+        let ssh = Self::new(SshAddress { user, host, port, path: "/srv".to_owned() });
+        let mut line = ssh.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.connection = Some(Sftp::with_replies(replies)?);
+        line.failed = Some((Instant::now() + LATER, "it has said everything".to_owned()));
+        drop(line);
+        Ok(ssh)
     }
 
     fn path(&self, name: &str) -> String {
@@ -236,13 +252,31 @@ impl Remote for Ssh {
                     false if entry.name.starts_with(NEW) => {}
                     false => {
                         totals.count += 1;
-                        totals.bytes += entry.bytes;
+                        // However much the server says.
+                        totals.bytes = totals.bytes.saturating_add(entry.bytes);
                     }
                 }
             }
         }
         Ok(totals)
     }
+}
+
+/// Whether a server that answers with these replies, whatever it is asked, does all that a remote must do. For fuzzing.
+pub(crate) fn are_replies(replies: File) -> bool {
+    let said = replies.metadata().map_or(0, |metadata| metadata.len());
+    let Ok(ssh) = Ssh::with_replies(replies) else { return false };
+    let name = Name::version();
+    let size = ssh.size(&name);
+    let mut content = Vec::new();
+    let read = ssh.get(&name, 0, 0).map(|reader| {
+        reader.map(|mut reader| reader.read_to_end(&mut content).map_err(|error| error.to_string()))
+    });
+    assert!(content.len() as u64 <= said);
+    let put = ssh.put(&Name::record(&StageKey::of(&[])), &Content::Bytes(b"{}"));
+    let count = ssh.count("records");
+    assert!(count.as_ref().is_ok_and(|totals| totals.count <= said) || count.is_err());
+    matches!((size, read, put, count), (Ok(Some(_)), Ok(Some(Ok(_))), Ok(_), Ok(_)))
 }
 
 /// A file of the server that is read.
@@ -277,6 +311,8 @@ impl Drop for OpenFile<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, Write};
+
     use super::*;
 
     #[test]
@@ -294,6 +330,89 @@ mod tests {
         assert_eq!(why(ssh.with_since(since, |sftp| sftp.stat("/srv"))), first);
         let later = why(ssh.with(|sftp| sftp.stat("/srv")));
         assert!(later.starts_with("ssh does not start"), "{later}");
+    }
+
+    /// A server that answers with these: the type of a packet, its id, and the rest.
+    fn with_replies(replies: &[(u8, u32, Vec<u8>)]) -> Ssh {
+        let mut file = tempfile::tempfile().expect("a file");
+        for (kind, id, rest) in replies {
+            let packet = [&[*kind][..], &id.to_be_bytes(), rest].concat();
+            let length = u32::try_from(packet.len()).expect("small");
+            file.write_all(&[&length.to_be_bytes()[..], &packet].concat()).expect("writable");
+        }
+        file.rewind().expect("a file");
+        Ssh::with_replies(file).expect("it speaks SFTP")
+    }
+
+    fn number(number: u32) -> Vec<u8> {
+        number.to_be_bytes().to_vec()
+    }
+
+    fn text(text: &[u8]) -> Vec<u8> {
+        [&number(u32::try_from(text.len()).expect("small"))[..], text].concat()
+    }
+
+    #[test]
+    fn sizes_whose_sum_is_too_large_are_counted_all_the_same() {
+        let has_size = number(1);
+        let file = |name| [text(name), text(name), has_size.clone(), vec![0xff; 8]].concat();
+        let ssh = with_replies(&[
+            (2, 3, Vec::new()),
+            (102, 1, text(b"handle")),
+            (104, 2, [number(2), file(b"a"), file(b"b")].concat()),
+            (101, 3, number(1)),
+            (101, 4, number(0)),
+        ]);
+        assert_eq!(ssh.count("records"), Ok(ContentTotals { count: 2, bytes: u64::MAX }));
+    }
+
+    #[test]
+    fn a_server_that_sends_more_than_it_was_asked_for_is_of_no_use() {
+        let replies = |bytes| {
+            let end = (3..34).map(|id| (101, id, number(1)));
+            let begin = [(2, 3, Vec::new()), (102, 1, text(b"handle")), (103, 2, text(bytes))];
+            let ssh = with_replies(&begin.into_iter().chain(end).collect::<Vec<_>>());
+            let mut file = ssh.get(&Name::version(), 0, 0).expect("open").expect("a file");
+            let mut first = vec![0; TURN_BYTES];
+            file.read(&mut first).map_err(|error| error.to_string())
+        };
+        assert_eq!(replies(&[7; 32 << 10]), Ok(32 << 10));
+        let error = replies(&[7; (32 << 10) + 1]).expect_err("too much");
+        assert!(error.contains("it sends more than it was asked for"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_say_whether_something_was_done_is_no_answer_to_that() {
+        let (version, handle) = ((2, 3, Vec::new()), (102, 1, text(b"handle")));
+        // A part of a file, of no bytes.
+        let written = |kind| {
+            let ssh = with_replies(&[version.clone(), handle.clone(), (kind, 2, number(0))]);
+            ssh.with(|sftp| {
+                let handle = sftp.create("a")?;
+                sftp.write(&handle, 0, b"1")
+            })
+        };
+        assert!(written(101).is_ok());
+        assert!(matches!(written(103), Err(Broken::Connection(_))));
+        let listed = |kind, id| {
+            let ssh = with_replies(&[version.clone(), handle.clone(), (kind, id, number(0))]);
+            ssh.with(|sftp| sftp.list("a"))
+        };
+        for (kind, id) in [(103, 2), (104, 3)] {
+            let Err(Broken::Connection(why)) = listed(kind, id) else { panic!("{kind} {id}") };
+            assert_eq!(why.to_string(), "it answers something else");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_list_with_nothing_in_it_is_its_end() {
+        let ssh = with_replies(&[
+            (2, 3, Vec::new()),
+            (102, 1, text(b"handle")),
+            (104, 2, number(0)),
+            (101, 3, number(0)),
+        ]);
+        assert_eq!(ssh.count("records"), Ok(ContentTotals::default()));
     }
 
     #[test]

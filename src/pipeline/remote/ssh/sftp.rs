@@ -1,10 +1,12 @@
 //! The protocol SFTP, version 3 (draft-ietf-secsh-filexfer-02), with the extensions of OpenSSH for links and flushing.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -69,11 +71,12 @@ const MODE_FOLDER: u32 = 0o040_000;
 
 /// A connection to a server.
 pub(super) struct Sftp {
-    child: Child,
+    /// The program that connects. `None` where its place is taken by replies that are known.
+    child: Option<Child>,
     /// Its end lets the thread end that has started it.
     _in_use: Sender<()>,
-    to: Option<BufWriter<InTime<ChildStdin>>>,
-    from: BufReader<InTime<ChildStdout>>,
+    to: Option<BufWriter<InTime>>,
+    from: BufReader<InTime>,
     /// How long an answer may take.
     longest: Duration,
     /// All that `ssh` has said, once it has ended.
@@ -123,6 +126,11 @@ impl Broken {
     /// The connection is of no use.
     fn useless(why: &str) -> Self {
         Self::Connection(io::Error::other(why))
+    }
+
+    /// An answer to another question, or none that there is.
+    fn other() -> Self {
+        Self::useless("it answers something else")
     }
 }
 
@@ -246,7 +254,6 @@ impl Sftp {
 
     /// Starts what connects, and may take so long for that.
     pub(super) fn start(mut command: Command, longest: Duration) -> Result<Self, Broken> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let unreachable = Broken::Unreachable;
         let cannot = |error: io::Error| unreachable(format!("ssh does not start: {error}"));
@@ -271,24 +278,46 @@ impl Sftp {
         let started = started.recv().map_err(io::Error::other).flatten();
         let mut child = started.map_err(cannot)?;
         let missing = || unreachable("ssh does not have a standard output".to_owned());
-        let to = InTime::told(child.stdin.take().ok_or_else(missing)?).map_err(cannot)?;
-        let from = InTime::said(child.stdout.take().ok_or_else(missing)?);
-        let mut sftp = Self {
-            child,
-            _in_use: in_use,
-            to: Some(BufWriter::with_capacity(1 << 18, to)),
-            from: BufReader::with_capacity(1 << 18, from),
-            longest,
-            said,
-            number: COUNT.fetch_add(1, Ordering::Relaxed),
-            next: 0,
-            extensions: Vec::new(),
-        };
+        let to = child.stdin.take().ok_or_else(missing)?;
+        let from = child.stdout.take().ok_or_else(missing)?;
+        let sftp = Self::over(Some(child), in_use, to, from, longest, said);
+        let mut sftp = sftp.map_err(cannot)?;
         match sftp.greet() {
             Ok(()) => Ok(sftp),
             Err(Broken::Connection(why)) => Err(unreachable(sftp.last_words(&why))),
             Err(other) => Err(other),
         }
+    }
+
+    /// A connection of which nothing was heard yet, over these ends of a program.
+    fn over(
+        child: Option<Child>,
+        in_use: Sender<()>,
+        to: impl Into<OwnedFd>,
+        from: impl Into<OwnedFd>,
+        longest: Duration,
+        said: Receiver<String>,
+    ) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Ok(Self {
+            child,
+            _in_use: in_use,
+            to: Some(BufWriter::with_capacity(1 << 18, InTime::told(to)?)),
+            from: BufReader::with_capacity(1 << 18, InTime::said(from)),
+            longest,
+            said,
+            number: COUNT.fetch_add(1, Ordering::Relaxed),
+            next: 0,
+            extensions: Vec::new(),
+        })
+    }
+
+    /// A connection to a server that has said all this already, whatever it is asked. For fuzzing, and tests.
+    pub(super) fn with_replies(replies: File) -> Result<Self, Broken> {
+        let nowhere = File::options().write(true).open("/dev/null")?;
+        let ((in_use, _), (_, said)) = (channel(), channel());
+        let mut sftp = Self::over(None, in_use, nowhere, replies, SILENCE, said)?;
+        sftp.greet().map(|()| sftp)
     }
 
     fn greet(&mut self) -> Result<(), Broken> {
@@ -315,14 +344,21 @@ impl Sftp {
         let began = Instant::now();
         while why.kind() != io::ErrorKind::TimedOut
             && began.elapsed() < PATIENCE
-            && matches!(self.child.try_wait(), Ok(None))
+            && self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
         {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         // What it started may still hold the other end.
         why_lost(why, &self.said.recv_timeout(PATIENCE).unwrap_or_default())
+    }
+
+    /// Ends the program that connects.
+    fn end(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     fn send(&mut self, packet: Packet) -> Result<(), Broken> {
@@ -375,14 +411,14 @@ impl Sftp {
         self.flush()?;
         let Reply { kind, id: of, body } = self.reply()?;
         if of != id {
-            return Err(Broken::useless("it answers something else"));
+            return Err(Broken::other());
         }
         if kind == packet::STATUS {
             status(&body)?;
         }
         match kind == expected {
             true => Ok(body),
-            false => Err(Broken::useless("it answers something else")),
+            false => Err(Broken::other()),
         }
     }
 
@@ -417,7 +453,7 @@ impl Sftp {
         self.ask(packet::CLOSE, |packet| packet.bytes(name), packet::STATUS).map(drop)
     }
 
-    /// Reads at most so many bytes. None at the end.
+    /// Reads at most so many bytes, rounded up to whole parts. None at the end.
     pub(super) fn read(
         &mut self,
         handle: &Handle,
@@ -437,13 +473,18 @@ impl Sftp {
         let mut refused = None;
         for _ in 0..parts {
             let Reply { kind, id, body } = self.reply()?;
-            let other = || Broken::useless("it answers something else");
-            let place = found.get_mut(id.wrapping_sub(first) as usize).ok_or_else(other)?;
+            let place = found.get_mut(id.wrapping_sub(first) as usize).ok_or_else(Broken::other)?;
             match kind {
-                packet::DATA => *place = Some(Fields(&body).bytes()?.to_vec()),
+                packet::DATA => {
+                    let part = Fields(&body).bytes()?;
+                    if part.len() > PART_BYTES {
+                        return Err(Broken::useless("it sends more than it was asked for"));
+                    }
+                    *place = Some(part.to_vec());
+                }
                 packet::STATUS if is_end(&body) => *place = Some(Vec::new()),
                 packet::STATUS => refused = status(&body).err().or(refused),
-                _ => return Err(other()),
+                _ => return Err(Broken::other()),
             }
         }
         let mut read = Vec::new();
@@ -473,8 +514,10 @@ impl Sftp {
         self.flush()?;
         let mut done = Ok(());
         for _ in 0..sent {
-            let reply = self.reply()?;
-            done = done.and(status(&reply.body));
+            let Reply { kind: packet::STATUS, body, .. } = self.reply()? else {
+                return Err(Broken::other());
+            };
+            done = done.and(status(&body));
         }
         done
     }
@@ -561,7 +604,10 @@ impl Sftp {
             let id = self.id();
             self.send(Packet::new(packet::READDIR, id).bytes(&handle.name))?;
             self.flush()?;
-            let Reply { kind, body, .. } = self.reply()?;
+            let Reply { kind, id: of, body } = self.reply()?;
+            if of != id || !matches!(kind, packet::NAME | packet::STATUS) {
+                return Err(Broken::other());
+            }
             if kind != packet::NAME {
                 let closed = self.close(&handle);
                 return if is_end(&body) {
@@ -571,7 +617,12 @@ impl Sftp {
                 };
             }
             let mut fields = Fields(&body);
-            for _ in 0..fields.number()? {
+            let count = fields.number()?;
+            // The end, as for OpenSSH's client: a server could go on like this for ever.
+            if count == 0 {
+                return self.close(&handle).map(|()| entries);
+            }
+            for _ in 0..count {
                 let (name, _, attributes) = (fields.text()?, fields.bytes()?, fields.attributes()?);
                 let is_folder = attributes.mode & MODE_KIND == MODE_FOLDER;
                 if name != "." && name != ".." {
@@ -585,8 +636,7 @@ impl Sftp {
 impl Drop for Sftp {
     fn drop(&mut self) {
         self.to = None;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) const REQUEST: Duration = Duration::from_secs(10);
 /// The most bytes of an answer that are read.
 const MOST_BYTES: u64 = 8 << 20;
 /// The most letters of a server's message that are shown.
-const LONGEST_MESSAGE: usize = 300;
+pub(super) const LONGEST_MESSAGE: usize = 300;
 
 /// The environment variables that MLflow's own client reads.
 const USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
@@ -231,7 +231,7 @@ fn login(
 }
 
 /// What an answer means.
-fn read_answer(
+pub(super) fn read_answer(
     status: u16,
     text: &str,
     has_login: bool,

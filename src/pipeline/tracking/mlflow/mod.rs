@@ -32,6 +32,7 @@ use client::RequestFailure;
 use facts::Facts;
 use queue::{Ended, Queue, StageUpdate, Undelivered};
 use sender::Sender;
+pub(crate) use server::is_answer;
 use server::{Files, NewRun, Server};
 
 /// How long the end of a run waits for what is not sent yet, and how long after somebody asked to stop.

@@ -11,7 +11,9 @@ use pipeline_stages::url::WebUrl;
 use serde_json::{Value, json};
 
 use super::body::{self, Metric, Words};
-use super::client::{Client, REQUEST, RequestFailure, RequestFailureKind};
+use super::client::{
+    Client, LONGEST_MESSAGE, REQUEST, RequestFailure, RequestFailureKind, read_answer,
+};
 use crate::tracking::result::StageResult;
 
 /// The tag that has the key of the stage.
@@ -140,8 +142,7 @@ impl Server {
     fn find(&mut self, new: &NewRun<'_>) -> Result<Found, RequestFailure> {
         let experiment = self.experiment()?;
         let found = self.post("runs/search", &body::search(&experiment, KEY, &new.key))?;
-        let runs = found.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        choose(runs, new)
+        choose(runs_of(&found), new)
     }
 
     /// Continues the incomplete run of a key, or begins a new one. Repeated after a failure, it does not make two. `None` where
@@ -333,6 +334,11 @@ fn later(
     }
 }
 
+/// The runs in what a server answers to a search.
+fn runs_of(found: &Value) -> &[Value] {
+    found.get("runs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice)
+}
+
 /// What these runs of a key, the newest first, mean for a new one.
 fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<Found, RequestFailure> {
     let status = |run: &Value| text(run, &["info", "status"]).unwrap_or_default();
@@ -437,6 +443,56 @@ fn tag(run: &Value, name: &str) -> Option<String> {
     let tags = run.get("data")?.get("tags")?.as_array()?;
     let tag = tags.iter().find(|tag| text(tag, &["key"]).is_ok_and(|key| key == name))?;
     text(tag, &["value"]).ok()
+}
+
+/// Whether a text is what a server answers that has found or made a run. For fuzzing.
+pub(crate) fn is_answer(text: &str) -> bool {
+    for status in [400, 401, 403, 404, 500, 503] {
+        let failure = read_answer(status, text, true, "").expect_err("a failure");
+        assert!(failure.reason.chars().count() < LONGEST_MESSAGE + 200);
+    }
+    let Ok(answer) = read_answer(200, text, true, "") else { return false };
+    let has = |path: &[&str]| self::text(&answer, path).is_ok();
+    let is_experiment = has(&["experiment_id"]) || has(&["experiment", "experiment_id"]);
+    let new = NewRun {
+        name: "train",
+        key: "k".to_owned(),
+        artifact: Some("a".to_owned()),
+        cache: "c",
+        start: 0,
+        parameters: Words::new(),
+        tags: Words::new(),
+    };
+    let mut runs = Vec::new();
+    match choose(runs_of(&answer), &new) {
+        Ok(Found::Incomplete(run)) => runs.push(run),
+        Ok(Found::Complete) => return true,
+        Ok(Found::Nothing) | Err(_) => {}
+    }
+    runs.extend(answer.get("run").and_then(|run| OpenRun::read(run).ok()));
+    for run in &mut runs {
+        run.check();
+    }
+    is_experiment || !runs.is_empty()
+}
+
+impl OpenRun {
+    /// That what is sent after this answer is not sent again, and goes where the server said. For fuzzing.
+    fn check(&mut self) {
+        let at =
+            |(name, step): (&String, u64)| Metric { name: name.clone(), step, value: 0.0, at: 1 };
+        let known: Vec<Metric> =
+            self.last.iter().map(|(name, (step, _))| at((name, *step))).collect();
+        self.now_has(&known);
+        assert!(!known.iter().any(|metric| self.is_new(metric)));
+        let sent = self.parameters.iter().map(|name| (name.clone(), String::new())).collect();
+        let new = self.new_parameters(&sent);
+        assert!(new.keys().all(|name| !self.parameters.contains(name)));
+        let Some(place) = &self.artifacts else { return };
+        let path = format!("/artifacts/{place}/{}", encoded("a b"));
+        let url: ureq::http::Uri = path.parse().expect("a path");
+        assert_eq!(url.path(), path);
+    }
 }
 
 #[cfg(test)]
