@@ -240,10 +240,13 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
     );
 }
 
+/// Makes a data set in a folder, and its `dataset.json`, wrong.
+type Change<'c> = &'c dyn Fn(&Path, &mut serde_json::Value);
+
 #[test]
 fn the_files_of_a_data_set_say_the_same() {
     let image = ImageShape { channels: 3, height: 4, width: 5 };
-    let with = |change: &dyn Fn(&Path, &mut serde_json::Value)| {
+    let with = |change: Change<'_>| {
         let fixture = Fixture::new();
         let data = fixture.folder().join("data");
         std::fs::create_dir(&data).expect("a folder");
@@ -280,8 +283,7 @@ fn the_files_of_a_data_set_say_the_same() {
     let without_mean = |_: &Path, info: &mut serde_json::Value| {
         info.as_object_mut().expect("a table").remove("channel-mean");
     };
-    type Damage<'a> = &'a dyn Fn(&Path, &mut serde_json::Value);
-    let cases: [(Damage<'_>, &str); 10] = [
+    let cases: [(Change<'_>, &str); 10] = [
         (
             &last,
             "test.safetensors has images of [4, 5, 3], but dataset.json says 3x4x5: write them as [samples, channels, height, width]",
