@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::path::{Component, Path};
 
 use pipeline_stages::KindConfig;
 use serde::{Deserialize, Serialize};
@@ -335,12 +336,15 @@ pub(crate) fn changes(old: &[KeyPart], new: &[KeyPart]) -> Vec<Change> {
     };
     let all: Vec<_> = all.collect();
     let is_other_kind = all.iter().any(|change| matches!(change, Change::Kind { .. }));
-    let has_parameter = all.iter().any(|change| matches!(change, Change::Parameter { .. }));
     let is_given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
     let all = all.into_iter();
     all.filter(|change| match change {
-        // A version can follow from the parameters: then it is not this program that differs.
-        Change::KindVersion { .. } => !has_parameter,
+        // One that follows from the parameters: this program does not differ.
+        Change::KindVersion { old: version, .. } => version_here(old) != Some(*version),
+        // The same files in another order.
+        Change::Outside { path, was: Some(_), new: Some(digest), .. } => !old.iter().any(|part| {
+            matches!(part, KeyPart::Outside { path: old, digest: was, .. } if old == path && was == digest)
+        }),
         // What another kind does not have, and this one does not set.
         Change::Parameter { old, new, .. } if is_other_kind => is_given(old) || is_given(new),
         Change::Input { port, old: None, .. } | Change::Input { port, new: None, .. } => {
@@ -349,6 +353,20 @@ pub(crate) fn changes(old: &[KeyPart], new: &[KeyPart]) -> Vec<Change> {
         _ => true,
     })
     .collect()
+}
+
+/// The version of the results that this program makes of the kind and the parameters in these parts, where it can read them.
+fn version_here(parts: &[KeyPart]) -> Option<u32> {
+    let kind = parts.iter().find_map(|part| match part {
+        KeyPart::Kind { name, .. } => Some(name),
+        _ => None,
+    })?;
+    let parameters = parts.iter().filter_map(|part| match part {
+        KeyPart::Parameter { name, value } => Some((name.clone(), value.clone())),
+        _ => None,
+    });
+    let stage = KindConfig::read(kind, Value::Object(parameters.collect()))?;
+    Some(stage.ok()?.version())
 }
 
 fn by_identity(parts: &[KeyPart]) -> HashMap<Identity<'_>, &KeyPart> {
@@ -441,7 +459,9 @@ fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
                 _ => None,
             };
             let was = match old {
-                Some(KeyPart::Outside { path: was, .. }) if was != path => Some(was.clone()),
+                Some(KeyPart::Outside { path: was, .. }) if is_other_path(was, path) => {
+                    Some(was.clone())
+                }
                 _ => None,
             };
             differing(digest(old), digest(new)).map(|(old, new)| Change::Outside {
@@ -453,6 +473,12 @@ fn change(old: Option<&KeyPart>, new: Option<&KeyPart>) -> Option<Change> {
             })
         }
     }
+}
+
+/// Whether two paths are not the same one, as far as their text shows it.
+fn is_other_path(one: &str, other: &str) -> bool {
+    let names = |path| Path::new(path).components().filter(|name| *name != Component::CurDir);
+    !names(one).eq(names(other))
 }
 
 fn differing<T: PartialEq>(old: T, new: T) -> Option<(T, T)> {
@@ -529,7 +555,6 @@ mod golden;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
 
     use proptest::prelude::*;
 
@@ -604,9 +629,33 @@ mod tests {
             parts_of(&folder, "data").iter().find(|part| matches!(part, KeyPart::Kind { .. })),
         );
 
-        let other = BASE.replace("a.py", "b.py");
-        let reason = reasons(BASE, &other, "report").pop().expect("two of them");
-        assert_eq!(reason, "b.py is read in place of a.py");
+        // An older program made something else of the same parameters.
+        let mut older = parts_of(BASE, "data");
+        for part in &mut older {
+            if let KeyPart::Kind { version, .. } = part {
+                *version = 1;
+            }
+        }
+        let changes = changes(&older, &parts_of(&folder, "data"));
+        assert!(matches!(changes[0], Change::KindVersion { old: 1, new: 4, .. }), "{changes:?}");
+    }
+
+    #[test]
+    fn another_path_is_said_and_another_order_is_not() {
+        let outside = |index, path: &str, content: &str| KeyPart::Outside {
+            index,
+            path: path.to_owned(),
+            digest: digest(content),
+        };
+        let reasons = |old: &[KeyPart], new: &[KeyPart]| {
+            changes(old, new).iter().map(Change::to_string).collect::<Vec<_>>()
+        };
+        let [a, b] = ["a", "b"].map(|path| outside(0, path, path));
+        assert_eq!(reasons(std::slice::from_ref(&a), &[b.clone()]), ["b is read in place of a"]);
+        let same = [outside(0, "./a", "other")];
+        assert_eq!(reasons(std::slice::from_ref(&a), &same), ["the content of ./a changed"]);
+        let swapped = [b, outside(1, "a", "a")];
+        assert_eq!(reasons(&[a, outside(1, "b", "b")], &swapped), [""; 0]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use anyhow::Context;
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
@@ -71,14 +72,12 @@ pub(crate) fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> 
 fn digest_in_parts(file: &File, bytes: u64, watch: &Watch) -> io::Result<Option<Digest>> {
     let parts: Vec<u64> = (0..bytes.div_ceil(PART)).map(|part| part * PART).collect();
     let has_failed = AtomicBool::new(false);
-    let team = Team::gather();
-    let values = parallel::by_threads(
+    let values = parallel::for_each(
         &parts,
-        team.0,
         || vec![0; PIECE],
         |piece, &from| {
-            let goes_on = !has_failed.load(Ordering::Relaxed);
             let until = bytes.min(from + PART);
+            let goes_on = !has_failed.load(Ordering::Relaxed);
             goes_on.then(|| {
                 chaining_value(file, from, until, piece, watch)
                     .inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
@@ -111,6 +110,8 @@ fn chaining_value(
         watch.goes_on()?;
         file.read_exact_at(piece, place)?;
         watch.has_read(piece.len());
+        // Not while it is read: a disk that hangs would keep it from others.
+        let _turn = Turn::wait();
         hasher.update(piece);
     }
     Ok(hasher.finalize_non_root())
@@ -131,26 +132,27 @@ fn left_parts(parts: usize) -> usize {
     parts.next_power_of_two() / 2
 }
 
-/// How many threads hash a large file together: this one, and those that may compute as well and do not hash another.
-struct Team(usize);
+/// One of the threads that may compute digests of large files now, all files together.
+struct Turn;
 
-/// How many threads are in a team.
-static IN_TEAMS: AtomicUsize = AtomicUsize::new(0);
+/// How many of them do, and who waits for one to end.
+static IN_TURN: Mutex<usize> = Mutex::new(0);
+static TURN_ENDS: Condvar = Condvar::new();
 
-impl Team {
-    fn gather() -> Self {
-        let mut team = Self(1);
-        let _ = IN_TEAMS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_teams| {
-            team.0 = machine::threads().saturating_sub(in_teams).max(1);
-            Some(in_teams + team.0)
-        });
-        team
+impl Turn {
+    fn wait() -> Self {
+        let in_turn = IN_TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = |in_turn: &mut usize| *in_turn >= machine::threads();
+        let in_turn = TURN_ENDS.wait_while(in_turn, is_full);
+        *in_turn.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
     }
 }
 
-impl Drop for Team {
+impl Drop for Turn {
     fn drop(&mut self) {
-        IN_TEAMS.fetch_sub(self.0, Ordering::Relaxed);
+        *IN_TURN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        TURN_ENDS.notify_one();
     }
 }
 

@@ -11,7 +11,7 @@ use super::brackets::Unclosed;
 use super::include::Included;
 use super::overrides::{Override, shifted};
 use super::syntax::{Fault, Faults};
-use super::unquoted::unquoted;
+use super::unquoted::{foreign, unquoted};
 use super::values::{Value, not_a_table};
 use crate::diagnostic::{MOST_SHOWN, Mistake, Sources, Span};
 
@@ -296,20 +296,34 @@ fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mi
         let mistake = Mistake::at(span.clone(), format!("'{there}' is defined twice"));
         return (!follows).then(|| mistake.help("remove one of them, or rename it"));
     }
-    let is_none = *fault == Fault::Number && there == "None";
-    if is_none || *fault == Fault::NoQuotes && !there.is_empty() {
+    let starts_with =
+        |mark: char| text.get(span.start..).is_some_and(|rest| rest.starts_with(mark));
+    if matches!(fault, Fault::Key | Fault::NoValue | Fault::Equals | Fault::NoQuotes)
+        && starts_with(':')
+    {
+        let colon = span.start..span.start + 1;
+        let mistake = Mistake::at(colon, "'=' is missing between a key and its value");
+        return Some(mistake.help("write key = 3, key = \"text\" or key = true"));
+    }
+    if *fault == Fault::NoQuotes && !there.is_empty() {
         let (title, help) = unquoted(there);
         return Some(Mistake::at(span.clone(), title).help(help));
     }
-    let starts_with =
-        |mark: char| text.get(span.start..).is_some_and(|rest| rest.starts_with(mark));
-    if matches!(fault, Fault::Key | Fault::NoValue) && starts_with(':') {
-        let mistake = Mistake::at(span.clone(), "between a key and its value stands '='");
-        return Some(mistake.help("write key = 3, key = \"text\" or key = true"));
+    if *fault == Fault::Number
+        && let value = around(span, text)
+        && let Some((title, help)) = text.get(value.clone()).and_then(foreign)
+    {
+        return Some(Mistake::at(value, title).help(help));
     }
     if *fault == Fault::Line && starts_with(',') {
-        let mistake = Mistake::at(span.clone(), "the line should end here");
-        return Some(mistake.help("a list is in brackets, [1, 2], and a number has a point, 0.2"));
+        let rest = text.get(span.start + 1..).and_then(|rest| rest.lines().next());
+        let is_last =
+            rest.is_none_or(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
+        let help = match is_last {
+            true => "remove the comma",
+            false => "a list is in brackets, [1, 2], and a number has a point, 0.2",
+        };
+        return Some(Mistake::at(span.clone(), "the line should end here").help(help));
     }
     // The place of it can be empty.
     let has_nul = || there.contains('\0') || text.as_bytes().get(span.start) == Some(&0);
@@ -323,7 +337,18 @@ fn syntax_mistake(error: &SyntaxError, text: &str, tables: &Places) -> Option<Mi
     Some(Mistake::at(span.clone(), title).help(help))
 }
 
-/// Whether a key has no value only because a colon stands before it, which is said by itself.
+/// The whole of a value that has a mistake at this place: from the sign before it to the one after it.
+fn around(place: &Span, text: &str) -> Span {
+    let before = text.get(..place.start).unwrap_or_default();
+    let start = before.rfind(['=', '[', '{', ',', '\n']).map_or(0, |sign| sign + 1);
+    let after = text.get(place.end..).unwrap_or_default();
+    let end = place.end + after.find([',', ']', '}', '#', '\n']).unwrap_or(after.len());
+    let value = text.get(start..end).unwrap_or_default();
+    let start = start + value.len() - value.trim_start().len();
+    start..start + value.trim().len()
+}
+
+/// Whether a key has no value only because a colon is before it, which is said by itself.
 fn follows_colon(error: &SyntaxError, all: &[SyntaxError], text: &str) -> bool {
     let between = |other: &SyntaxError| text.get(other.span.start..error.span.start);
     let is_it = |other: &SyntaxError| {

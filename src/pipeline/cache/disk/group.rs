@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Once;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -19,11 +19,13 @@ pub(in crate::cache) fn is_shared(folder: &Path) -> bool {
 
 /// Where a folder is a group's, what this process and its children make from now on is the group's too, whatever the umask was.
 pub(in crate::cache) fn share_new_files(folder: &Path) {
-    static ARE_SHARED: AtomicBool = AtomicBool::new(false);
-    if !ARE_SHARED.load(Ordering::Relaxed) && is_shared(folder) {
-        let old = umask(Mode::empty());
-        umask(old - Mode::RWXG);
-        ARE_SHARED.store(true, Ordering::Relaxed);
+    static SET: Once = Once::new();
+    if !SET.is_completed() && is_shared(folder) {
+        // One thread: another one would read what is there in between.
+        SET.call_once(|| {
+            let old = umask(Mode::RWXO);
+            umask(old - Mode::RWXG);
+        });
     }
 }
 

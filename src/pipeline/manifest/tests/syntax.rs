@@ -577,3 +577,62 @@ fn a_value_of_the_matrix_without_quotes_is_one_mistake() {
     let shown = shown_of_train("warmup = $\n");
     assert!(shown.contains("= help: write \"$\"\n"), "{shown}");
 }
+
+#[test]
+fn values_of_other_languages_are_understood() {
+    const COLON: (&str, &str) = (
+        "'=' is missing between a key and its value",
+        "write key = 3, key = \"text\" or key = true",
+    );
+    const END: &str = "the line should end here";
+    const TRUTH: &str = "TOML has 'true' and 'false', in small letters";
+    const SPACE: &str = "a number does not have a space in it";
+    for (line, (title, help)) in [
+        ("sample-losses = True", (TRUTH, "write true, or \"True\" if it is text")),
+        ("shuffle = off", (TRUTH, "write false, or \"off\" if it is text")),
+        (
+            "init = None",
+            ("TOML does not have 'None'", "leave the key out, or \"None\" if it is text"),
+        ),
+        (
+            "init = null",
+            ("TOML does not have 'null'", "leave the key out, or \"null\" if it is text"),
+        ),
+        ("rate = 0.5 // half", ("a comment begins with '#'", "write 0.5 # and the comment")),
+        (
+            "rate = 1e-3;",
+            ("a line does not end in ';'", "write 1e-3, and each key on a line of its own"),
+        ),
+        ("rate = 20%", ("a number does not have a '%'", "write 0.2, or \"20%\" if it is text")),
+        (
+            "rate = [0.5, 0.7%]",
+            ("a number does not have a '%'", "write 0.007, or \"0.7%\" if it is text"),
+        ),
+        (
+            "seed = [1, 2 3]",
+            (SPACE, "commas are between the items of a list, 2, 3; one number is 23"),
+        ),
+        (
+            "limit = 12 000",
+            (SPACE, "commas are between the items of a list, 12, 000; one number is 12000"),
+        ),
+        ("kind: \"split\"", COLON),
+        ("a = { \"b\": None }", COLON),
+        ("epochs = 10,", (END, "remove the comma")),
+        ("kind = \"train\", # as before", (END, "remove the comma")),
+        ("rate = 0,2", (END, "a list is in brackets, [1, 2], and a number has a point, 0.2")),
+        ("path = C:\\data", ("text must be in quotes", "write 'C:\\data'")),
+        ("url = http://a", ("text must be in quotes", "write \"http://a\"")),
+        (
+            "rate = .5",
+            (
+                "this is not a number, and text must be in quotes",
+                "numbers look like 3, 0.1 or 1e-4",
+            ),
+        ),
+    ] {
+        let shown = shown_after_head(&format!("[stages.a]\n{line}\n"));
+        assert!(shown.contains(&format!("error: {title}\n")), "{line}: {shown}");
+        assert!(shown.contains(&format!("= help: {help}\n")), "{line}: {shown}");
+    }
+}
