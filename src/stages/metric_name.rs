@@ -4,6 +4,10 @@
 const HIGHER: &[&str] = &["accuracy", "auc", "precision", "recall", "f1"];
 /// Words of shares of which lower ones are better.
 const LOWER_SHARES: &[&str] = &["error", "ece"];
+/// Words of shares of which neither higher nor lower ones are better.
+const OTHER_SHARES: &[&str] = &["rate", "confidence"];
+/// Words of rates that are not shares, as in `learning-rate`.
+const OTHER_RATES: &[&str] = &["learning"];
 /// Words of other values of which lower ones are better.
 const LOWER: &[&str] = &["loss", "nll", "perplexity"];
 
@@ -18,7 +22,8 @@ pub fn higher_is_better(metric: &str) -> Option<bool> {
 
 /// Whether the values are shares, which can be shown in percent.
 pub fn is_share(metric: &str) -> bool {
-    (has(metric, HIGHER) || has(metric, LOWER_SHARES)) && !has(metric, LOWER)
+    let is_other = has(metric, OTHER_SHARES) && !has(metric, OTHER_RATES);
+    (has(metric, HIGHER) || has(metric, LOWER_SHARES) || is_other) && !has(metric, LOWER)
 }
 
 /// Whether the values are accuracies.
@@ -45,6 +50,9 @@ mod tests {
             ("test-ece", Some(false), true),
             ("test-accuracy/loss", None, false),
             ("train-samples", None, false),
+            ("noise-rate", None, true),
+            ("mean-confidence", None, true),
+            ("learning-rate", None, false),
             ("glossary", None, false),
         ] {
             assert_eq!((higher_is_better(metric), is_share(metric)), (higher, share), "{metric}");

@@ -1,6 +1,7 @@
 //! Words for messages to people, and fields of tables.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// A list in short: its first entries, at most `shown` of them, and how many more there are.
 pub fn in_short(entries: impl IntoIterator<Item = impl AsRef<str>>, shown: usize) -> String {
@@ -29,10 +30,28 @@ pub fn no_such_class(name: &str, classes: &[String]) -> String {
     }
 }
 
+/// What is wrong with names of classes, of which no two may be taken for one another: one is empty, or two are the same.
+pub fn indistinct_classes(classes: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let problem = |class: &String| match class.as_str() {
+        "" => Some("a class has no name".to_owned()),
+        name if !seen.insert(name.to_owned()) => {
+            Some(format!("two classes have the name '{}'", shortened(name)))
+        }
+        _ => None,
+    };
+    classes.iter().filter_map(problem).collect()
+}
+
 /// The start of a text, its control characters escaped: the content of a damaged file must not fill a message.
 pub fn shortened(text: &str) -> String {
     const SHOWN: usize = 100;
-    text.escape_debug().take(SHOWN).collect()
+    let is_plain = |letter: char| matches!(letter, '"' | '\'' | '\\');
+    let escaped = text.split_inclusive(is_plain).flat_map(|part| {
+        let start = part.trim_end_matches(is_plain);
+        start.escape_debug().chain(part[start.len()..].chars())
+    });
+    escaped.take(SHOWN).collect()
 }
 
 /// A text as a field of a CSV file (RFC 4180): in quotes where it must be.
@@ -68,6 +87,7 @@ mod tests {
     #[test]
     fn a_long_text_is_cut() {
         assert_eq!(shortened("a\n"), "a\\n");
+        assert_eq!(shortened("'a', \"b\": \u{7}\\"), "'a', \"b\": \\u{7}\\");
         assert_eq!(shortened(&"a".repeat(1_000)), "a".repeat(100));
     }
 }

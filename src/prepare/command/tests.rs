@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pipeline_stages::ArtifactType;
-use pipeline_stages::formats::{ImageShape, Part, write_samples};
+use pipeline_stages::formats::{ImageShape, Part, write_samples, write_tensors};
 use pipeline_stages::kinds::Command;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::{Context, Stopped};
+use safetensors::Dtype;
 use serde_json::json;
 
 use crate::fixture::{Fixture, notes, stage};
@@ -244,7 +245,7 @@ fn the_numbers_in_metrics_json_are_metrics_and_the_rest_is_a_note() {
 type Change<'c> = &'c dyn Fn(&Path, &mut serde_json::Value);
 
 #[test]
-fn the_files_of_a_data_set_say_the_same() {
+fn the_files_of_a_data_set_have_the_same() {
     let image = ImageShape { channels: 3, height: 4, width: 5 };
     let with = |change: Change<'_>| {
         let fixture = Fixture::new();
@@ -266,7 +267,7 @@ fn the_files_of_a_data_set_say_the_same() {
             &json!({"shell": "cp data/* \"$PIPELINE_OUTPUT\"", "output": "dataset"}),
         )
     };
-    let says = |name: &'static str, value: serde_json::Value| {
+    let has = |name: &'static str, value: serde_json::Value| {
         move |_: &Path, info: &mut serde_json::Value| info[name] = value.clone()
     };
     assert_eq!(with(&|_, _| ()), Ok(Metrics::new()));
@@ -280,17 +281,28 @@ fn the_files_of_a_data_set_say_the_same() {
     let incomplete = |data: &Path, _: &mut serde_json::Value| {
         std::fs::write(data.join("train.safetensors"), "x").expect("writable");
     };
+    let tensors = |images: (Dtype, Vec<usize>), labels: Dtype| {
+        move |data: &Path, _: &mut serde_json::Value| {
+            let tensor = |name, dtype: Dtype, shape: Vec<usize>| {
+                let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+                (name, dtype, shape, vec![0; bytes].into())
+            };
+            let images = tensor("images", images.0, images.1.clone());
+            let tensors = [images, tensor("labels", labels, vec![3])];
+            write_tensors(&data.join("train.safetensors"), &tensors, &[]).expect("writable");
+        }
+    };
     let without_mean = |_: &Path, info: &mut serde_json::Value| {
         info.as_object_mut().expect("a table").remove("channel-mean");
     };
-    let cases: [(Change<'_>, &str); 10] = [
+    let cases: [(Change<'_>, &str); 19] = [
         (
             &last,
-            "test.safetensors has images of [4, 5, 3], but dataset.json says 3x4x5: write them as [samples, channels, height, width]",
+            "test.safetensors has images of [4, 5, 3], but dataset.json has 3x4x5: write them as [samples, channels, height, width]",
         ),
         (
             &wrong_label,
-            "train.safetensors: the label of sample 2 is 2, but dataset.json names 2 classes",
+            "train.safetensors: the label of sample 2 is 2, but dataset.json has 2 classes",
         ),
         (&incomplete, "data set: train.safetensors is not a complete safetensors file"),
         (
@@ -298,22 +310,49 @@ fn the_files_of_a_data_set_say_the_same() {
             "data set: dataset.json does not have the values that it needs: missing field `channel-mean` (line 1",
         ),
         (
-            &says("train-samples", json!(2)),
-            "train.safetensors has 3 samples, but dataset.json says train-samples 2",
+            &has("train-samples", json!(2)),
+            "train.safetensors has 3 samples, but dataset.json has train-samples 2",
         ),
         (
-            &says("test-samples", json!(3)),
-            "test.safetensors has 2 samples, but dataset.json says test-samples 3",
+            &has("test-samples", json!(3)),
+            "test.safetensors has 2 samples, but dataset.json has test-samples 3",
         ),
         (
-            &says("validation-samples", json!(3)),
+            &has("validation-samples", json!(3)),
             "of train-samples = 3, validation-samples = 3 leaves none",
         ),
-        (&says("channel-std", json!([1.0])), "'channel-std' has 1 numbers for 3 channels"),
-        (&says("classes", json!("cat")), "invalid type: string \\\"cat\\\", expected a sequence"),
         (
-            &says("storage", json!("encoded")),
-            "train.safetensors has 'images', but dataset.json says that they are encoded",
+            &tensors((Dtype::U8, vec![3, 4, 5]), Dtype::I64),
+            "train.safetensors: 'images' has the shape [3, 4, 5], without channels: write images[:, None]",
+        ),
+        (
+            &tensors((Dtype::F32, vec![3, 3, 4, 5]), Dtype::I64),
+            "'images' is F32: write whole numbers from 0 to 255",
+        ),
+        (
+            &tensors((Dtype::U8, vec![3, 3, 4, 5]), Dtype::I32),
+            "'labels' is I32: write labels.astype('int64')",
+        ),
+        (
+            &has("validation_samples", json!(1)),
+            "dataset.json has 'validation_samples', which is none of its keys: channel-mean, channel-std, classes,",
+        ),
+        (
+            &has("channel-mean", json!([0.5, 127.5, 0.5])),
+            "dataset.json: 'channel-mean' has 127.5, but is of pixels from 0 to 1, as shares of 255: divide",
+        ),
+        (&has("channel-std", json!([0.2, -0.1, 0.2])), "'channel-std' has -0.1"),
+        (
+            &has("image", json!({"channels": 3, "height": 0, "width": 5})),
+            "images of 3x0x5 have no pixels",
+        ),
+        (&has("classes", json!(["cat", "cat"])), "two classes have the name 'cat'"),
+        (&has("classes", json!(["cat", ""])), "a class has no name"),
+        (&has("channel-std", json!([1.0])), "'channel-std' has 1 numbers for 3 channels"),
+        (&has("classes", json!("cat")), "invalid type: string \"cat\", expected a sequence"),
+        (
+            &has("storage", json!("encoded")),
+            "train.safetensors has 'images', but dataset.json has storage = \"encoded\"",
         ),
     ];
     for (change, words) in cases {

@@ -79,22 +79,59 @@ pub(super) fn read(
     classes
 }
 
-/// The lines with something in them and their numbers, from 1, without the comments before the first. One that names the columns is not a
-/// comment, but the first line: `numpy.savetxt` writes its header as a comment.
+/// The lines with something in them and their numbers, from 1, without the comments before the first and after the last. A comment
+/// that names the columns is the first line where no other does: `numpy.savetxt` writes its header as a comment.
 fn lines<'t>(text: &'t str, classes: &[String]) -> impl Iterator<Item = (usize, &'t str)> {
-    let is_class = |line: &str| classes.iter().any(|class| class == line.trim());
-    let names = |line: &'t str| {
-        let names = line.trim_start().trim_start_matches('#');
-        let is_names = csv::fields(names).is_some_and(|names| names.contains(&"label".to_owned()));
-        (names.len() < line.trim_start().len() && is_names).then_some(names)
+    let is_class = |line: &str| {
+        let first = csv::fields(line).and_then(|fields| fields.into_iter().next());
+        classes.iter().any(|class| class == line.trim() || Some(class) == first.as_ref())
     };
-    let is_comment = move |line: &str| line.trim_start().starts_with('#') && !is_class(line);
-    let all = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    let rest = all.skip_while(move |(_, line)| is_comment(line) && names(line).is_none());
-    rest.enumerate().map(move |(place, (number, line))| match place {
-        0 => (number, names(line).unwrap_or(line)),
-        _ => (number, line),
-    })
+    let is_comment = |line: &str| line.trim_start().starts_with('#') && !is_class(line);
+    let text = without_footer(text, is_comment);
+    let mut rows = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).peekable();
+    let mut header = None;
+    while let Some((number, comment)) = rows.next_if(|(_, line)| is_comment(line)) {
+        let names = comment.trim_start().trim_start_matches('#');
+        header = if are_names(names) { Some((number, names)) } else { header };
+    }
+    let is_named = rows.peek().is_some_and(|(_, line)| has_label(line));
+    header.filter(|_| !is_named).into_iter().chain(rows)
+}
+
+/// A text without the comments at its end.
+fn without_footer(mut text: &str, is_comment: impl Fn(&str) -> bool) -> &str {
+    loop {
+        text = text.trim_end();
+        let start = text.rfind('\n').map_or(0, |end| end + 1);
+        match is_comment(&text[start..]) {
+            true => text = &text[..start],
+            false => return text,
+        }
+    }
+}
+
+fn has_label(line: &str) -> bool {
+    csv::fields(line).is_some_and(|names| names.contains(&"label".to_owned()))
+}
+
+/// Whether a comment has the names of columns, and not a sentence with the word.
+fn are_names(comment: &str) -> bool {
+    let names = csv::fields(comment).unwrap_or_default();
+    let has = |name: &str| names.iter().any(|column| column == name);
+    let is_read = has("label") && (names.len() == 1 || has("path") || has("index"));
+    is_read || delimiter(&names, true).is_some()
+}
+
+/// What is between the names of columns in place of commas. In a comment, one column must name the samples.
+fn delimiter(names: &[String], in_comment: bool) -> Option<char> {
+    let [line] = names else { return None };
+    let is_between = |by: &char| {
+        let has = |name: &str| line.split(*by).any(|column| column.trim() == name);
+        // A class can have spaces in its name.
+        let needs_key = in_comment || *by == ' ';
+        has("label") && (!needs_key || has("path") || has("index"))
+    };
+    [';', '\t', '|', ' '].into_iter().find(is_between).filter(|_| line != "label")
 }
 
 /// The place in the training part of each file of a data set; `None` for those of the test part.
@@ -147,8 +184,7 @@ fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
         return Err(format!("there are two columns '{name}'; they are {}", found()));
     }
     let Some(label) = place("label") else {
-        let is_split_by = |by: &char| first[0].split(*by).any(|name| name.trim() == "label");
-        if let ([_], Some(by)) = (first, [';', '\t', '|'].iter().find(|by| is_split_by(by))) {
+        if let Some(by) = delimiter(first, false) {
             return Err(format!("its columns have {by:?} between them: write commas"));
         }
         if count == 1 {
@@ -214,8 +250,13 @@ fn parse(text: &str, wanted: &Wanted<'_>, files: Option<&Files>) -> Result<Found
     for (line, text) in lines {
         let mut fields = fields(line, text)?;
         if fields.len() != columns.count {
-            let wrong =
-                format!("it has {} fields, and the first line {}", fields.len(), columns.count);
+            let is_spaced = text.split_whitespace().count() == columns.count;
+            let remedy = match fields.len() == 1 && is_spaced {
+                true => ": write commas between them (delimiter=\",\" of numpy.savetxt)",
+                false => "",
+            };
+            let (own, named) = (fields.len(), columns.count);
+            let wrong = format!("it has {own} fields, and the first line {named}{remedy}");
             return Err((line, wrong));
         }
         let sample = match columns.key {
@@ -376,13 +417,22 @@ mod tests {
             "# label\n1\n0\n0\n",
             "# by hand,\n# in spring\n# index,label\n2,0\n0,1\n",
             "# by hand\n1\n0\n0\n",
+            // A comment with the word above the names, and one below the rows.
+            "# path, label, and who wrote it\nindex,label\n2,0\n0,1\n# end\n\n# of it\n",
+            "# label; by hand\n1\n0\n0\n",
+            "# label, by hand\n1\n0\n0\n# end\n",
+            "# label\n# by hand\n1\n0\n0\n",
+            "# index,label,by\n2,0,a\n0,1,b\n",
         ] {
             assert_eq!(read(text, Some(&files)), Ok(vec![0, 1]), "{text}");
         }
         let classes = names(&["#cat", "dog"]);
         let found = |text: &'static str| lines(text, &classes).collect::<Vec<_>>();
         assert_eq!(found("\n#cat\ndog\n"), [(2, "#cat"), (3, "dog")], "a class");
-        assert_eq!(found("# a\n\n#label\n#b"), [(3, "label"), (4, "#b")]);
+        assert_eq!(found("dog\n#cat\n# a\n"), [(1, "dog"), (2, "#cat")], "a class");
+        assert_eq!(found("label,path\n#cat,a.png"), [(1, "label,path"), (2, "#cat,a.png")]);
+        assert_eq!(found("# a\n\n#label\ndog\n#b"), [(3, "label"), (4, "dog")]);
+        assert_eq!(found("# a\n#label\n"), []);
         assert_eq!(read("index,path,label\n2,a,0\n0,b,1\n", None), Ok(vec![0, 1]));
     }
 
@@ -439,6 +489,12 @@ mod tests {
             ("index,label\n0,cat\n2,1", None, "line 3: the class '1' does not exist"),
             ("path;label\na;cat", None, "line 1: its columns have ';' between them: write commas"),
             ("index\tlabel\n0\tcat", None, "line 1: its columns have '\\t' between them"),
+            ("# index label\n0 1", None, "line 1: its columns have ' ' between them: write commas"),
+            (
+                "# index,label\n0 1",
+                None,
+                "line 2: it has 1 fields, and the first line 2: write commas between them",
+            ),
             ("0\n1.0e+00\n1.0e+00\n", None, "line 3: '1.0e+00' is not a whole number"),
             ("index,label\n0,\n2,1", None, "line 2: the class '' does not exist"),
             (

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use pipeline_stages::kinds::Dataset;
-use pipeline_stages::text::{in_short, shortened};
+use pipeline_stages::text::{in_short, indistinct_classes};
 
 /// The most classes that a note names.
 const NAMED: usize = 10;
@@ -29,16 +29,10 @@ pub(super) fn class_names(
 /// # Errors
 /// When two are the same, or one is empty.
 pub(super) fn distinct(names: Vec<String>) -> anyhow::Result<Vec<String>> {
-    let mut seen = HashSet::new();
-    for name in &names {
-        ensure!(!name.is_empty(), "the data set has a class without a name: name all in 'classes'");
-        ensure!(
-            seen.insert(name),
-            "the data set has two classes with the name '{}': name all in 'classes'",
-            shortened(name)
-        );
+    match indistinct_classes(&names).first() {
+        Some(problem) => bail!("of the data set, {problem}: name all in 'classes'"),
+        None => Ok(names),
     }
-    Ok(names)
 }
 
 /// What to note where no training sample is of some class, given the labels of both parts.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use pipeline_stages::kinds::Summarize;
-use pipeline_stages::metric_name::is_accuracy;
+use pipeline_stages::metric_name::{is_accuracy, is_share};
 use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
 use pipeline_stages::text_file;
@@ -135,7 +135,7 @@ impl Published {
     /// a factor of 100.
     ///
     /// # Errors
-    /// When one is an accuracy that is not from 0 to 1, as those here. Of other shares, a large one is a note.
+    /// When one is an accuracy above 1, and those here are from 0 to 1. Of other shares, a large one is a note.
     pub(super) fn check_unit(
         &self,
         name: &str,
@@ -151,7 +151,7 @@ impl Published {
         }
         let mut values = self.rows.iter().filter_map(|row| Some((row.line, row.values[metric]?)));
         if is_accuracy(name) {
-            if let Some((line, wrong)) = values.find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            if let Some((line, wrong)) = values.find(|(_, value)| *value > 1.0) {
                 bail!(
                     "{}, line {line}: '{name}' is from 0 to 1 here, but {wrong} is published: if that is in percent, write {} \
                      (scale = 100 shows percent)",
@@ -159,7 +159,9 @@ impl Published {
                     of_percent(wrong)
                 );
             }
-        } else if let Some((_, large)) = values.find(|(_, value)| *value > 1.5) {
+        } else if is_share(name)
+            && let Some((_, large)) = values.find(|(_, value)| *value > 1.5)
+        {
             context.note(format!(
                 "reference: '{name}' is a fraction here, but {large} is published: if that is in percent, write {} (scale = 100 shows percent)",
                 of_percent(large)

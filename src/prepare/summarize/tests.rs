@@ -481,6 +481,24 @@ fn large_values_of_other_shares_in_a_reference_are_a_note() {
 }
 
 #[test]
+fn values_that_are_no_percentages_in_a_reference_are_as_they_are() {
+    for (metric, published) in [("accuracy-gain", "-0.01"), ("test-loss", "1.8")] {
+        let mut test = Test::new();
+        test.run_at(&["rate=0.5,seed=1"], &format!("{{\"{metric}\": 0.5}}"));
+        std::fs::write(
+            test.root.path().join("paper.csv"),
+            format!("rate,{metric}\n0.5,{published}\n"),
+        )
+        .unwrap();
+        let parameters = json!({
+            "metric": metric, "rows": ["rate"], "over": ["seed"], "reference": "paper.csv"
+        });
+        test.summarize(parameters).unwrap();
+        assert!(!test.notes.iter().any(|note| note.contains("percent")), "{:?}", test.notes);
+    }
+}
+
+#[test]
 fn nothing_but_failures_is_an_error() {
     let mut test = Test::new();
     test.missing_at("seed=1");

@@ -70,7 +70,7 @@ impl Storage {
 /// The shape of every image of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageShape {
-    /// Channels (1 or 3).
+    /// Channels, mostly 1 or 3.
     pub channels: usize,
     /// Pixels from top to bottom.
     pub height: usize,
@@ -120,7 +120,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl DatasetInfo {
-    const FILE: &'static str = "dataset.json";
+    pub(super) const FILE: &'static str = "dataset.json";
 
     /// Reads the file of an artifact.
     pub fn read(artifact: &Path) -> anyhow::Result<Self> {
@@ -131,65 +131,6 @@ impl DatasetInfo {
     pub fn write(&self, artifact: &Path) -> anyhow::Result<()> {
         write_json(&artifact.join(Self::FILE), self)
     }
-}
-
-/// Checks a data set that another program wrote: its files must say the same.
-///
-/// # Errors
-/// When a file is missing or cannot be read, or one says something else than another, with what to do.
-pub fn check_dataset(artifact: &Path) -> anyhow::Result<()> {
-    let info = DatasetInfo::read(artifact)?;
-    let (json, ImageShape { channels, height, width }) = (DatasetInfo::FILE, info.image);
-    for (name, values) in [("channel-mean", &info.channel_mean), ("channel-std", &info.channel_std)]
-    {
-        let found = values.len();
-        ensure!(found == channels, "{json}: '{name}' has {found} numbers for {channels} channels");
-    }
-    ensure!(
-        info.validation_samples < info.train_samples,
-        "{json}: of train-samples = {}, validation-samples = {} leaves none to train on",
-        info.train_samples,
-        info.validation_samples
-    );
-    for (part, samples) in [(Part::Train, info.train_samples), (Part::Test, info.test_samples)] {
-        let found = Samples::open_any(artifact, part)?;
-        let file = part.file_name();
-        match (found.storage(), info.storage) {
-            (Storage::Pixels, Storage::Pixels) => ensure!(
-                found.image == info.image,
-                "{file} has images of [{}, {}, {}], but {json} says {channels}x{height}x{width}: write them as \
-                 [samples, channels, height, width], and in {json} the same numbers",
-                found.image.channels,
-                found.image.height,
-                found.image.width
-            ),
-            (Storage::Encoded, Storage::Encoded) => ensure!(
-                info.image == ImageShape::ENCODED,
-                "{json}: the image of encoded ones has 3 channels, height 0 and width 0, as they differ in their sizes"
-            ),
-            (Storage::Pixels, _) => bail!(
-                "{file} has 'images', but {json} says that they are encoded: drop its 'storage'"
-            ),
-            (Storage::Encoded, _) => bail!(
-                "{file} has 'encoded' images, which {json} does not say: add \"storage\": \"encoded\""
-            ),
-        }
-        let count = found.labels.len();
-        ensure!(
-            count == samples,
-            "{file} has {count} samples, but {json} says {}-samples {samples}",
-            part.name()
-        );
-        let is_wrong = |label: &i64| !(0..info.classes.len() as i64).contains(label);
-        if let Some(sample) = found.labels.iter().position(is_wrong) {
-            bail!(
-                "{file}: the label of sample {sample} is {}, but {json} names {} classes, numbered from 0",
-                found.labels[sample],
-                info.classes.len()
-            );
-        }
-    }
-    Ok(())
 }
 
 /// The samples of one part, read in place.

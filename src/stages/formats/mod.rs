@@ -3,6 +3,7 @@
 //!
 //! Depends on the files and their shapes, not on who writes them or where they are.
 
+mod check_dataset;
 mod dataset;
 mod evaluations;
 mod features;
@@ -19,9 +20,9 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
+pub use check_dataset::check_dataset;
 pub use dataset::{
-    DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, Samples, Storage, check_dataset,
-    write_samples,
+    DatasetInfo, ImageShape, MOST_IMAGE_PIXELS, Part, Samples, Storage, write_samples,
 };
 pub use evaluations::{EvaluationRow, Evaluations};
 pub use features::{FeatureFile, FeaturesInfo, FeaturesWriter};

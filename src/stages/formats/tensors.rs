@@ -176,8 +176,18 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
                 format!("does not have the values that it needs: {}", shortened(problem))
             }
             (Data, None) => "does not have the values that it needs".to_owned(),
+            _ if is_not_finite(&text, line, column) => {
+                "is not JSON, which has neither NaN nor Infinity".to_owned()
+            }
             _ => "is not JSON".to_owned(),
         };
         anyhow!("{} {what} (line {line}, column {column})", path.display())
     })
+}
+
+/// Whether the value at a place in a text, both from 1, is one that Python writes and JSON does not have.
+fn is_not_finite(text: &[u8], line: usize, column: usize) -> bool {
+    let line = text.split(|byte| *byte == b'\n').nth(line.saturating_sub(1));
+    let value = line.and_then(|line| line.get(column.saturating_sub(1)..));
+    value.is_some_and(|value| value.starts_with(b"NaN") || value.starts_with(b"Infinity"))
 }

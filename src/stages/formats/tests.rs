@@ -218,6 +218,14 @@ fn damaged_files_are_named() {
     for (text, expected) in [
         ("{", "dataset.json is not JSON (line 1, column 1)"),
         (
+            "{\n\"a\": [NaN]}",
+            "dataset.json is not JSON, which has neither NaN nor Infinity (line 2",
+        ),
+        (
+            "{\"a\": -Infinity}",
+            "dataset.json is not JSON, which has neither NaN nor Infinity (line 1",
+        ),
+        (
             "{\"format\": 1}",
             "dataset.json does not have the values that it needs: invalid type: integer `1`, expected a string (line 1",
         ),

@@ -69,8 +69,8 @@ kind! {
     /// is near to the boundary between two classes. Of 40,000 labels that were compared, none differs; no draw was within 1e-6 of a boundary, and 17 were within 1e-4.
     ///
     /// The CSV file of `file` has a line of names, and then a row for each sample. `label` is the class, by name or, where all of them are
-    /// numbers, by number from 0; where a class is called by another number than its own, all are names. Lines above that begin with `#` are
-    /// skipped, but for one that names the columns (`# label`), as `np.savetxt` writes its `header`. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
+    /// numbers, by number from 0; where a class is called by another number than its own, all are names. Lines above and below that begin with `#` are
+    /// skipped, but for one that names the columns (`# label`) where no other line does, as `np.savetxt` writes its `header`. `path` names the sample as `files.csv` of an image folder's data set does (`train/cat/1.jpg`), or `index`
     /// does, its place in the training part from 0. Other columns do not count. A file of labels alone, with or without the name `label`
     /// above them, is in the order of the training part. A sample that trains and has no row is a mistake; rows of other samples are not used.
     CorruptLabels = "corrupt-labels", version 2, seeded true, output Labels;

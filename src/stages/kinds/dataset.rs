@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn class_names_differ_and_are_not_empty() {
         for (classes, expected) in [
-            (json!(["a", "b", "a"]), "'classes' has 'a' twice"),
+            (json!(["a", "b", "a"]), "two classes have the name 'a'"),
             (json!(["a", ""]), "a class has no name"),
             (json!([]), "'classes' is empty"),
         ] {

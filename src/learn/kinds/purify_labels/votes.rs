@@ -1,7 +1,7 @@
 //! What neighbours vote for: each label of the nearest ones once, or WANN.
 //!
 //! WANN (Di Salvo et al., "An embedding is worth a thousand noisy labels", 2024, arXiv 2408.14358), with the labels y,
-//! the neighbours n_1, n_2, ... of a sample i, and the majority M_k of the labels of the first k of them:
+//! the neighbours n_1, n_2, ... of a sample i, and the plurality M_k of the labels of the first k of them:
 //!
 //! ```text
 //! k_i   = the first k of k_min, k_min + 2, ... < k_max with M_k = y_i, else k_max      (its size; 1/k_i: its reliability)

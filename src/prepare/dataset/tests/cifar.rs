@@ -52,7 +52,7 @@ fn names_come_from_the_file_if_it_exists() {
     );
     std::fs::write(&meta, "a\nb\nc\nd\ne\nf\ng\nh\ni\na\n").unwrap();
     let message = error(&mut test, json!({"format": "cifar10"}));
-    assert!(message.contains("two classes with the name 'a': name all in 'classes'"), "{message}");
+    assert!(message.contains("two classes have the name 'a': name all in 'classes'"), "{message}");
     let classes: Vec<_> = (0..10).map(|class| class.to_string()).collect();
     let stage = json!({"format": "cifar10", "classes": classes});
     assert_eq!(run(&mut test, stage, &[&source]).unwrap().info.classes, classes);
