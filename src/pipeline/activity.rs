@@ -41,6 +41,9 @@ pub(crate) struct OtherJob {
     pub(crate) key: StageKey,
     #[serde(flatten)]
     pub(crate) job: QueuedJob,
+    /// Whether whoever looks has submitted it.
+    #[serde(skip)]
+    pub(crate) is_own: bool,
 }
 
 /// How the last run of a stage failed, under the key that it has now.
@@ -177,8 +180,9 @@ impl<'a> Activities<'a> {
         running.sort_by(|one, other| one.stage.cmp(&other.stage));
         let queued = self.queued.iter().filter(|(key, _)| !own.contains(key));
         let queued = queued.filter_map(|(key, job)| {
-            let JobName { experiment, stage } = JobName::of_job(&self.cache.job(key)?.spec())?;
-            let job = OtherJob { stage, key: *key, job: job.clone() };
+            let folder = self.cache.job(key)?;
+            let JobName { experiment, stage } = JobName::of_job(&folder.spec())?;
+            let job = OtherJob { stage, key: *key, job: job.clone(), is_own: folder.is_own() };
             is_other(&experiment, &job.stage).then_some(job)
         });
         let mut queued: Vec<OtherJob> = queued.collect();

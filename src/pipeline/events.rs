@@ -199,7 +199,7 @@ pub(crate) enum Outcome {
     },
 }
 
-/// What a stage waits for that jobs have, and that a run counts.
+/// What a stage waits for, of what a run counts: jobs have some of it, and what they leave may be kept for a stage before it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged, rename_all_fields = "kebab-case")]
 pub(crate) enum WaitsFor {
@@ -213,7 +213,9 @@ pub(crate) enum WaitsFor {
     Resource {
         /// Its name.
         resource: String,
-        /// How much of it there is.
+        /// How much of it the stage takes.
+        takes: u32,
+        /// How much of it a run may use.
         there_is: u32,
     },
 }
@@ -222,8 +224,8 @@ impl fmt::Display for WaitsFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Place { executor, max_jobs } => write!(f, "max-jobs of {executor} is {max_jobs}"),
-            Self::Resource { resource, there_is } => {
-                write!(f, "jobs have what there is of {resource}, which is {there_is}")
+            Self::Resource { resource, takes, there_is } => {
+                write!(f, "for {takes} of {resource}, of which a run may use {there_is}")
             }
         }
     }

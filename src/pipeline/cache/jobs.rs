@@ -212,6 +212,12 @@ impl JobFolder {
         disk::read(&self.place.join("submitted"), disk::LARGEST_TEXT).ok()
     }
 
+    /// Whether the account of this process has submitted it.
+    pub(crate) fn is_own(&self) -> bool {
+        let submitted = self.place.join("submitted").symlink_metadata();
+        submitted.is_ok_and(|metadata| disk::is_own(&metadata))
+    }
+
     /// What the job has reported after the first `from` bytes, in whole lines. Nothing where it has not begun.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::instances::names_in_words;
 use crate::key::StageKey;
 use crate::manifest::PushPolicy;
 use crate::plan::{Plan, PlanState};
-use crate::remote::Found;
+use crate::remote::RemoteState;
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &PullArguments) -> anyhow::Result<ExitCode> {
@@ -96,7 +96,7 @@ fn take_record_only(
     // Where it does not answer, whoever brings them says why.
     let found = project.shared.as_ref().and_then(|shared| shared.has(&keys).ok());
     let found = wanted.into_iter().zip(found.into_iter().flatten());
-    let lacks = found.filter(|(_, found)| *found == Found::RecordOnly);
+    let lacks = found.filter(|(_, found)| *found == RemoteState::RecordOnly);
     let lacks: HashSet<StageKey> = lacks.map(|((_, record), _)| record.key).collect();
     let taken = records.extract_if(.., |(_, record)| lacks.contains(&record.key));
     taken.map(|(name, _)| name).collect()

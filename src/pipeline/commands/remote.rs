@@ -13,54 +13,57 @@ use crate::format;
 use crate::instances::{self, Row, instances_in_words};
 use crate::key::StageKey;
 use crate::plan::PlanState;
-use crate::remote::Found;
+use crate::remote::RemoteState;
 use crate::table::Table;
 
 /// Where a result is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     is_here: bool,
-    there: Found,
+    there: RemoteState,
 }
 
 impl Place {
     /// Each of them, in the order in which they are counted.
     const ALL: [Self; 11] = [
-        Self::new(true, Found::Result),
-        Self::new(true, Found::OtherBytes),
-        Self::new(true, Found::RecordOnly),
-        Self::new(true, Found::Damaged),
-        Self::new(true, Found::NotTrusted),
-        Self::new(true, Found::Nothing),
-        Self::new(false, Found::Result),
-        Self::new(false, Found::RecordOnly),
-        Self::new(false, Found::Damaged),
-        Self::new(false, Found::NotTrusted),
-        Self::new(false, Found::Nothing),
+        Self::new(true, RemoteState::Result),
+        Self::new(true, RemoteState::OtherBytes),
+        Self::new(true, RemoteState::RecordOnly),
+        Self::new(true, RemoteState::Damaged),
+        Self::new(true, RemoteState::NotTrusted),
+        Self::new(true, RemoteState::Nothing),
+        Self::new(false, RemoteState::Result),
+        Self::new(false, RemoteState::RecordOnly),
+        Self::new(false, RemoteState::Damaged),
+        Self::new(false, RemoteState::NotTrusted),
+        Self::new(false, RemoteState::Nothing),
     ];
 
-    const fn new(is_here: bool, there: Found) -> Self {
+    const fn new(is_here: bool, there: RemoteState) -> Self {
         Self { is_here, there }
     }
 
     /// Whether the remote has a result that counts somewhere.
     fn is_there(self) -> bool {
-        matches!(self.there, Found::Result | Found::OtherBytes | Found::RecordOnly)
+        matches!(
+            self.there,
+            RemoteState::Result | RemoteState::OtherBytes | RemoteState::RecordOnly
+        )
     }
 
     fn name(self) -> &'static str {
         match (self.is_here, self.there) {
-            (true, Found::Result) => "here and on the remote",
-            (true, Found::OtherBytes) => "here, and on the remote with other bytes",
-            (true, Found::RecordOnly) => "here, and on the remote its record only",
-            (true, Found::Damaged) => "here, and damaged on the remote",
-            (true, Found::NotTrusted) => "here, and not trusted on the remote",
-            (true, Found::Nothing) => "only here",
-            (false, Found::Result | Found::OtherBytes) => "only on the remote",
-            (false, Found::RecordOnly) => "on the remote, its record only",
-            (false, Found::Damaged) => "damaged on the remote",
-            (false, Found::NotTrusted) => "not trusted on the remote",
-            (false, Found::Nothing) => "without a result",
+            (true, RemoteState::Result) => "here and on the remote",
+            (true, RemoteState::OtherBytes) => "here, and on the remote with other bytes",
+            (true, RemoteState::RecordOnly) => "here, and on the remote its record only",
+            (true, RemoteState::Damaged) => "here, and damaged on the remote",
+            (true, RemoteState::NotTrusted) => "here, and not trusted on the remote",
+            (true, RemoteState::Nothing) => "only here",
+            (false, RemoteState::Result | RemoteState::OtherBytes) => "only on the remote",
+            (false, RemoteState::RecordOnly) => "on the remote, its record only",
+            (false, RemoteState::Damaged) => "damaged on the remote",
+            (false, RemoteState::NotTrusted) => "not trusted on the remote",
+            (false, RemoteState::Nothing) => "without a result",
         }
     }
 }
@@ -94,7 +97,7 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
         .iter()
         .zip(keys)
         .map(|(&name, key)| {
-            let there = key.and_then(|_| has.next()).unwrap_or(Found::Nothing);
+            let there = key.and_then(|_| has.next()).unwrap_or(RemoteState::Nothing);
             (name, Place::new(here(name).is_some(), there))
         })
         .collect();
@@ -106,10 +109,10 @@ fn status(arguments: &RemoteStatusArguments) -> anyhow::Result<ExitCode> {
                 "stage": name,
                 "here": place.is_here,
                 "remote": place.is_there(),
-                "other-bytes": place.there == Found::OtherBytes,
-                "record-only": place.there == Found::RecordOnly,
-                "damaged": place.there == Found::Damaged,
-                "not-trusted": place.there == Found::NotTrusted,
+                "other-bytes": place.there == RemoteState::OtherBytes,
+                "record-only": place.there == RemoteState::RecordOnly,
+                "damaged": place.there == RemoteState::Damaged,
+                "not-trusted": place.there == RemoteState::NotTrusted,
             })
         });
         let mut value = json!({ "remote": address, "stages": stages.collect::<Vec<_>>() });

@@ -450,12 +450,12 @@ fn without_place(summary: &Summary) -> String {
     let lines = waiting.into_iter().map(|(what, count)| {
         let (waits, them) = if count == 1 { ("waits", "it") } else { ("wait", "them") };
         // What runs here waits for a resource, too.
-        let begins = match what {
-            WaitsFor::Place { .. } => "submits",
-            WaitsFor::Resource { .. } => "begins",
+        let (colon, begins) = match what {
+            WaitsFor::Place { .. } => (":", "submits"),
+            WaitsFor::Resource { .. } => ("", "begins"),
         };
         format!(
-            "\n{count} {waits}: {what}, and no job {begins} {them}; the same command does when others have \
+            "\n{count} {waits}{colon} {what}, and no job {begins} {them}; the same command does when others have \
              ended, and without --detach it stays until all have"
         )
     });

@@ -65,22 +65,28 @@ impl<'a> States<'a> {
             None => templates.contains(stage.template()),
         };
         let others = activities.others(&project.manifest.experiment.name, &own, is_meant);
-        let cancels = cancels(project, &others.queued);
+        // Of a stage whose key is not known, this may be the job. What others have submitted is for them to cancel.
+        let is_left = |other: &&OtherJob| {
+            other.is_own && plan.state(&other.stage).is_none_or(|state| state.key().is_some())
+        };
+        let cancels = cancels(project, others.queued.iter().filter(is_left));
         Self { known: known.collect(), others, cancels }
     }
 }
 
-/// How jobs are cancelled that wait for stages with other values or inputs: no run of this manifest comes back to them.
-fn cancels(project: &Project, jobs: &[OtherJob]) -> Vec<String> {
+/// How jobs are cancelled that wait for stages with other values or inputs: no run of this manifest comes back to them as it is, and one
+/// with other values may.
+fn cancels<'j>(project: &Project, jobs: impl Iterator<Item = &'j OtherJob>) -> Vec<String> {
     let mut ids: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for OtherJob { job, .. } in jobs {
         ids.entry(&job.executor).or_default().push(job.job.clone());
     }
     let lines = ids.into_iter().map(|(executor, ids)| {
         let it = if ids.len() == 1 { "it" } else { "them" };
+        let cancel = format!("if nobody wants {it}, to cancel {it}");
         match project.executors.get(executor) {
-            Some(settings) => format!("to cancel {it}: {}", cancel_command(settings, &ids)),
-            None => format!("to cancel {it}, in the scheduler of {executor}: {}", ids.join(" ")),
+            Some(settings) => format!("{cancel}: {}", cancel_command(settings, &ids)),
+            None => format!("{cancel}, in the scheduler of {executor}: {}", ids.join(" ")),
         }
     });
     lines.collect()

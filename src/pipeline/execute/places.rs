@@ -154,7 +154,8 @@ impl Run<'_> {
                 },
                 _ => return None,
             };
-            let executor = self.options.executor_of(self.manifest.stage(of)?);
+            let stage = self.manifest.stage(of)?;
+            let executor = self.options.executor_of(stage);
             // That of an earlier run, or of another stage with the same key.
             if executor.is_some()
                 && self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some())
@@ -163,8 +164,10 @@ impl Run<'_> {
             }
             let what = match *pools.get(of)? {
                 Pool::Resource(number) => {
-                    let (resource, there_is) = self.share.as_ref()?.resource(number)?;
-                    WaitsFor::Resource { resource: resource.to_owned(), there_is }
+                    let share = self.share.as_ref()?;
+                    let (resource, there_is) = share.resource(number)?;
+                    let takes = *stage.execution.takes.resources.get(resource)?;
+                    WaitsFor::Resource { resource: resource.to_owned(), takes, there_is }
                 }
                 _ => {
                     let executor = executor?;

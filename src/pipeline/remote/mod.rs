@@ -39,5 +39,5 @@ pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use s3::{is_answer, is_for_s3};
-pub(crate) use shared::{Found, SharedCache};
+pub(crate) use shared::{RemoteState, SharedCache};
 pub(crate) use ssh::are_replies;

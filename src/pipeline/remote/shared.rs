@@ -59,7 +59,7 @@ pub(crate) struct SharedCache {
 
 /// What a remote has for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum RemoteState {
     Nothing,
     /// A result; with the bytes that are here, if it is here, too.
     Result,
@@ -592,7 +592,10 @@ impl SharedCache {
     ///
     /// # Errors
     /// When it does not work.
-    pub(crate) fn has(&self, wanted: &[(StageKey, Option<Digest>)]) -> Result<Vec<Found>, Failure> {
+    pub(crate) fn has(
+        &self,
+        wanted: &[(StageKey, Option<Digest>)],
+    ) -> Result<Vec<RemoteState>, Failure> {
         self.has_version()?;
         let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
             let remote = self.remote()?;
@@ -606,26 +609,28 @@ impl SharedCache {
         remote: &dyn Remote,
         key: &StageKey,
         here: Option<&Digest>,
-    ) -> Result<Found, Failure> {
+    ) -> Result<RemoteState, Failure> {
         let record = match get_all(remote, &Name::record(key), MOST_RECORD_BYTES) {
-            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::Damaged),
+            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(RemoteState::Damaged),
             record => record?,
         };
-        let Some(bytes) = record else { return Ok(Found::Nothing) };
-        let Some(record) = Record::of_key(&bytes, key) else { return Ok(Found::Damaged) };
+        let Some(bytes) = record else { return Ok(RemoteState::Nothing) };
+        let Some(record) = Record::of_key(&bytes, key) else { return Ok(RemoteState::Damaged) };
         match self.check_signed(remote, key, &bytes) {
-            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(Found::NotTrusted),
+            Err(failure) if failure.kind == FailureKind::Wrong => {
+                return Ok(RemoteState::NotTrusted);
+            }
             signed => signed?,
         }
         let digest = &record.output.digest;
         if here.is_some_and(|here| here != digest) {
-            return Ok(Found::OtherBytes);
+            return Ok(RemoteState::OtherBytes);
         }
         // Whoever has sent something of an artifact has sent its small files before the list.
         let is_sent = |name: Name| remote.size(&name).map(|size| size.is_some());
         Ok(match is_sent(Name::index(digest))? || is_sent(Name::pack(digest))? {
-            true => Found::Result,
-            false => Found::RecordOnly,
+            true => RemoteState::Result,
+            false => RemoteState::RecordOnly,
         })
     }
 

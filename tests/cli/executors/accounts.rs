@@ -83,6 +83,20 @@ fn one_follows_the_job_of_the_other_and_another_account_continues_it() {
 }
 
 #[test]
+fn nobody_is_told_how_to_cancel_the_job_of_the_other() {
+    let Some(project) = project() else { return };
+    project.write("hold", "");
+    start(&project, ANN, &format!("{RUN} simclr --detach")).wait().success();
+    project.edit("epochs = 10", "epochs = 11");
+    let status = |account| start(&project, account, "status experiment.toml simclr").wait().stdout;
+    let line = "simclr with other values or inputs is queued as job 1 of fake";
+    let (hers, his) = (status(ANN), status(BOB));
+    assert!(hers.contains(line) && hers.contains("to cancel it: ./sched cancel 1\n"), "{hers}");
+    assert!(his.contains(line) && !his.contains("cancel"), "{his}");
+    fs::remove_file(project.path("hold")).expect("ours");
+}
+
+#[test]
 fn one_reads_what_the_job_of_the_other_has_printed() {
     let Some(project) = project() else { return };
     project.edit("cancel = ", "setup = \"echo the module is missing >&2; exit 7\"\ncancel = ");

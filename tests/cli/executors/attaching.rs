@@ -134,14 +134,14 @@ fn a_job_in_the_queue_for_what_a_stage_was_is_shown_with_what_cancels_it() {
     assert_snapshot!(status(""), @r"
     b is queued as job 2 of fake, submitted just now
     a with other values or inputs is queued as job 1 of fake, submitted just now
-      to cancel it: ./sched cancel 1
+      if nobody wants it, to cancel it: ./sched cancel 1
     cache: [project]/cache
     ");
     project.edit("echo b >", "echo other >");
     assert_snapshot!(status("--all"), @r"
     a with other values or inputs is queued as job 1 of fake, submitted just now
     b with other values or inputs is queued as job 2 of fake, submitted just now
-      to cancel them: ./sched cancel 1 2
+      if nobody wants them, to cancel them: ./sched cancel 1 2
     cache: [project]/cache
     ");
     assert!(!status("a").contains("./sched cancel 1 2"), "{}", status("a"));
@@ -154,9 +154,28 @@ fn a_job_in_the_queue_for_what_a_stage_was_is_shown_with_what_cancels_it() {
     assert_snapshot!(status(""), @r"
     a with other values or inputs is queued as job 1 of fake, submitted just now
     b with other values or inputs is queued as job 2 of fake, submitted just now
-      to cancel them, in the scheduler of fake: 1 2
+      if nobody wants them, to cancel them, in the scheduler of fake: 1 2
     cache: [project]/cache
     ");
+    fs::remove_file(project.path("hold")).expect("ours");
+}
+
+#[test]
+fn a_job_that_may_be_that_of_a_stage_is_shown_without_what_cancels_it() {
+    let project = two_stages();
+    project.edit("[stages.b]\n", "[stages.b]\ninputs = { a = \"a\" }\n");
+    project.pipeline("run experiment.toml a").success();
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach").success();
+    // With this edit, the input may come out as it was.
+    project.edit("echo a >", "echo  a >");
+    let status = project.pipeline("status experiment.toml").stdout;
+    let line = "b with other values or inputs is queued as job 2 of fake";
+    assert!(status.contains(line) && !status.contains("cancel"), "{status}");
+    project.edit("echo b >", "echo other >");
+    project.edit("echo  a >", "echo a >");
+    let status = project.pipeline("status experiment.toml").stdout;
+    assert!(status.contains("if nobody wants it, to cancel it: ./sched cancel 2\n"), "{status}");
     fs::remove_file(project.path("hold")).expect("ours");
 }
 

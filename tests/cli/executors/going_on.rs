@@ -426,6 +426,35 @@ fn only_what_jobs_submit_is_said_to_follow() {
 }
 
 #[test]
+fn what_waits_behind_a_stage_that_takes_more_says_what_it_waits_for() {
+    let project = project("");
+    let takes = |licence: u32| format!("execution = {{ resources = {{ licence = {licence} }} }}");
+    let job = takes(1).replace("{ res", "{ executor = \"fake\", res");
+    with_stages(&project, &[("a", &job), ("b", &takes(4)), ("d", &takes(1))]);
+    project.write(MANIFEST, project.read(MANIFEST) + "[execution.resources]\nlicence = 4\n");
+    project.write("hold", "");
+    let ended = project.pipeline("run experiment.toml --detach");
+    assert_snapshot!(project.filter(ended.stdout.trim_start()), @r"
+    stage  result  time  metrics
+    a  left  goes on elsewhere
+    b  waiting  for 4 of licence, of which a run may use 4
+    d  waiting  for 1 of licence, of which a run may use 4
+
+    x: 1 left, 2 waiting in [time]; what was left goes on elsewhere, and the same command comes back to it
+    1 waits for 1 of licence, of which a run may use 4, and no job begins it; the same command does when others have ended, and without --detach it stays until all have
+    1 waits for 4 of licence, of which a run may use 4, and no job begins it; the same command does when others have ended, and without --detach it stays until all have
+    ");
+    let events = project.pipeline("run experiment.toml --detach --progress json").stdout;
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let waiting = events.filter(|event| event["outcome"] == "waiting");
+    let waiting: Vec<_> = waiting
+        .map(|event| (event["stage"].clone(), event["takes"].clone(), event["there-is"].clone()))
+        .collect();
+    assert_eq!(waiting, [("b".into(), 4.into(), 4.into()), ("d".into(), 1.into(), 4.into())]);
+    fs::remove_file(project.path("hold")).expect("ours");
+}
+
+#[test]
 fn what_takes_resources_is_left_to_the_next_run() {
     let project = project("");
     let licence = THERE.replace(" }", ", resources = { licence = 1 } }");
@@ -439,12 +468,12 @@ fn what_takes_resources_is_left_to_the_next_run() {
     assert_snapshot!(project.filter(ended.stdout.trim_start()), @r"
     stage  result  time  metrics
     a  left  goes on elsewhere
-    b  waiting  jobs have what there is of licence, which is 1
-    here  waiting  jobs have what there is of licence, which is 1
+    b  waiting  for 1 of licence, of which a run may use 1
+    here  waiting  for 1 of licence, of which a run may use 1
     next  skipped  needs a
 
     x: 1 left, 2 waiting, 1 skipped in [time]; what was left goes on elsewhere, and the same command comes back to it
-    2 wait: jobs have what there is of licence, which is 1, and no job begins them; the same command does when others have ended, and without --detach it stays until all have
+    2 wait for 1 of licence, of which a run may use 1, and no job begins them; the same command does when others have ended, and without --detach it stays until all have
     ");
     let events = project.pipeline("run experiment.toml --detach --progress json").stdout;
     let waiting = events.lines().filter(|line| line.contains("\"waiting\""));

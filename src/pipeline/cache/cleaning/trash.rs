@@ -64,7 +64,7 @@ impl Trash {
                 other => other?,
             };
             // A folder moves to another parent only if it is writable.
-            if metadata.is_dir() && metadata.mode() & 0o200 == 0 && is_own(&metadata) {
+            if metadata.is_dir() && metadata.mode() & 0o200 == 0 && disk::is_own(&metadata) {
                 let mode = Mode::from_raw_mode(metadata.permissions().mode() & 0o7777);
                 let _ = disk::set_mode(Folder::open(path)?, mode | Mode::WUSR);
             }
@@ -107,7 +107,8 @@ impl Trash {
                 continue;
             }
             kept.items.insert(*item);
-            let is_others = || fs::symlink_metadata(place).is_ok_and(|metadata| !is_own(&metadata));
+            let is_others =
+                || fs::symlink_metadata(place).is_ok_and(|metadata| !disk::is_own(&metadata));
             match removed {
                 Some(Err(_)) if is_others() => drop(kept.of_others.insert(*item)),
                 Some(Err(error)) => kept.why.push(format!("{error:#}")),
@@ -125,7 +126,7 @@ impl Trash {
 /// Whether something can be moved away: tried before its record goes.
 pub(super) fn can_be_taken(path: &Path) -> bool {
     let Ok(metadata) = fs::symlink_metadata(path) else { return true };
-    !metadata.is_dir() || is_own(&metadata) || access(path, Access::WRITE_OK).is_ok()
+    !metadata.is_dir() || disk::is_own(&metadata) || access(path, Access::WRITE_OK).is_ok()
 }
 
 /// Whether something can leave the folder that it is in.
@@ -142,7 +143,7 @@ pub(super) fn can_be_freed(path: &Path) -> bool {
             return false;
         }
         // In a folder of its own, a user has made everything.
-        let is_others = |metadata: &fs::Metadata| metadata.is_dir() && !is_own(metadata);
+        let is_others = |metadata: &fs::Metadata| metadata.is_dir() && !disk::is_own(metadata);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| is_others(&metadata)) {
             let Ok(entries) = disk::entries(&path) else { return false };
             open.extend(entries.iter().map(DirEntry::path));
@@ -155,10 +156,6 @@ pub(super) fn can_be_freed(path: &Path) -> bool {
 fn is_elsewhere(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, QuotaExceeded, StorageFull};
     matches!(error.kind(), CrossesDevices | StorageFull | QuotaExceeded)
-}
-
-fn is_own(metadata: &fs::Metadata) -> bool {
-    metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
 /// Removes the trash of processes that are gone, unless somebody cleans now: that in `tmp/`, or `everywhere`.
