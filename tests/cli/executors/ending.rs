@@ -228,6 +228,37 @@ fn a_job_that_somebody_cancelled_or_whose_setup_failed_is_not_tried_again() {
 }
 
 #[test]
+fn a_job_whose_process_never_began_is_not_tried_again() {
+    for remembers in [true, false] {
+        let project = project("");
+        if !remembers {
+            let state = "state = \"./sched state {ids}\"";
+            project.edit(state, "state = \"./sched state {ids} | grep -v EXIT || true\"");
+        }
+        let command = format!("{RUN} simclr --set execution.attempts=3");
+        project.write("hold", "");
+        let run = project.start(&command);
+        run.wait_for("simclr is job 1 of fake");
+        let mut cancel = std::process::Command::new(project.path("sched"));
+        assert!(cancel.args(["cancel", "1"]).status().expect("a script").success());
+        let ended = run.wait();
+        assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
+        let why = match remembers {
+            true => "its job 1 ended (EXIT) without a result",
+            false => "its job 1 is gone without a result: its scheduler does not know it any more",
+        };
+        assert!(ended.stderr.contains(why), "{ended}");
+        fs::remove_file(project.path("hold")).expect("ours");
+        project
+            .edit("kind = \"command\"\nsubmit", "kind = \"command\"\npath = \"/nowhere\"\nsubmit");
+        let ended = project.pipeline(&command);
+        assert_eq!(ended.results(), "data fresh, simclr failed", "{ended}");
+        assert!(ended.stderr.contains("/nowhere/pipeline"), "{ended}");
+        assert_eq!(submitted(&project), 2, "{ended}");
+    }
+}
+
+#[test]
 fn a_job_that_its_scheduler_does_not_know_any_more_is_gone() {
     let project = project("");
     project.write("hold", "");
