@@ -36,8 +36,12 @@ const POLL: Duration = Duration::from_millis(20);
 /// What is known of the stages that jobs begin.
 #[derive(Default)]
 pub(super) struct BegunByJobs {
-    /// What jobs submit, by name.
-    left: HashMap<Digest, Option<Left>>,
+    /// The stages that jobs submit, by the name of what a run has left to them.
+    left: HashMap<Digest, HashMap<StageName, Following>>,
+    /// Whether a stage of that has the key there that it would have now.
+    same: HashMap<(Digest, StageName), bool>,
+    /// What the jobs submit, any of which may begin a stage.
+    by: HashMap<StageName, HashSet<Digest>>,
     /// How many of an executor each job submits.
     submitted: HashMap<(StageName, String), u32>,
 }
@@ -121,13 +125,14 @@ impl Run<'_> {
             return None;
         }
         let mut after = None;
+        let mut by = HashSet::new();
         for input in self.graph.inputs(name) {
             let StageState::Ended { outcome, result } = self.states.get(input)? else {
                 return None;
             };
-            let is_begun_there = match outcome {
-                Outcome::Left => self.is_submitted_by(stage, input, begun),
-                Outcome::Following { .. } => true,
+            let submitting = match outcome {
+                Outcome::Left => HashSet::from([*self.submitting.get(input)?]),
+                Outcome::Following { .. } => begun.by.get(input)?.clone(),
                 // Where jobs run, nobody brings it.
                 Outcome::Remote { .. } => return None,
                 _ => {
@@ -135,8 +140,12 @@ impl Run<'_> {
                     continue;
                 }
             };
-            after = Some(input.clone()).filter(|_| is_begun_there);
-            after.as_ref()?;
+            by.extend(submitting);
+            after = Some(input.clone());
+        }
+        // The last of them begins it, whichever that is.
+        if !by.iter().all(|left| self.is_submitted(stage, left, begun)) {
+            return None;
         }
         let (after, settings) = (after?, self.options.executors.get(executor)?);
         if let Some(most) = settings.max_jobs.filter(|_| !keeps_to_most(settings)) {
@@ -146,20 +155,40 @@ impl Run<'_> {
                 return None;
             }
         }
+        begun.by.insert(name.clone(), by);
         Some(after)
     }
 
-    /// Whether the job of an input submits this stage as it is now.
-    fn is_submitted_by(&self, stage: &Stage, input: &StageName, begun: &mut BegunByJobs) -> bool {
-        let Some(name) = self.submitting.get(input) else { return false };
-        let left = begun.left.entry(*name).or_insert_with(|| read_left(self.cache, name).ok());
-        left.iter().flat_map(|left| &left.stages).any(|there| {
-            let Following { declaration, executor, is_forced, .. } = there;
-            declaration.name == stage.name
-                && (&declaration.stage, declaration.seed) == (&stage.stage, stage.seed)
-                && executor.is_some()
-                && !is_forced
-        })
+    /// Whether jobs to which a run has left this submit the stage, as it is now.
+    fn is_submitted(&self, stage: &Stage, left: &Digest, begun: &mut BegunByJobs) -> bool {
+        begun.left.entry(*left).or_insert_with(|| {
+            let stages =
+                read_left(self.cache, left).map_or_else(|_| Vec::new(), |left| left.stages);
+            stages.into_iter().map(|stage| (stage.declaration.name.clone(), stage)).collect()
+        });
+        let there = begun.left.get(left).and_then(|stages| stages.get(&stage.name));
+        let is_begun = there.is_some_and(|there| {
+            !there.is_forced
+                && there.executor.as_deref() == self.options.executor_of(stage)
+                && there.declaration.execution.takes.resources.is_empty()
+        });
+        is_begun && self.is_the_same(&stage.name, left, begun)
+    }
+
+    /// Whether a stage that was left would have the key there that it would have now.
+    fn is_the_same(&self, name: &StageName, left: &Digest, begun: &mut BegunByJobs) -> bool {
+        let place = (*left, name.clone());
+        if let Some(is_the_same) = begun.same.get(&place) {
+            return *is_the_same;
+        }
+        let there = begun.left.get(left).and_then(|stages| stages.get(name));
+        let now = self.manifest.stage(name).and_then(|stage| self.to_follow(stage));
+        // It depends on the others whether those have one key, too.
+        let open = there.zip(now).and_then(|(there, now)| there.open_inputs_of_same(&now));
+        let is_the_same =
+            open.is_some_and(|open| open.iter().all(|input| self.is_the_same(input, left, begun)));
+        begun.same.insert(place, is_the_same);
+        is_the_same
     }
 
     /// What another process must know of a stage to begin it. `None` where a file outside the cache cannot be read.
@@ -176,6 +205,21 @@ impl Run<'_> {
             is_forced: self.options.force.contains(&stage.name),
             executor: self.options.executor_of(stage).map(str::to_owned),
         })
+    }
+}
+
+impl Following {
+    /// The inputs without results here, on which it depends whether this has the key of the same stage as it is now. `None` where they
+    /// differ in more than those.
+    fn open_inputs_of_same(&self, now: &Self) -> Option<Vec<StageName>> {
+        let own = |stage| StageKey::of(&parts(stage, &HashMap::new()));
+        if own(self) != own(now) || self.declaration.inputs != now.declaration.inputs {
+            return None;
+        }
+        let made = |input: &StageName| self.results.iter().find(|(name, _)| name == input);
+        let are_there = self.results.iter().all(|result| now.results.contains(result));
+        let open = self.inputs().filter(|input| made(input).is_none()).cloned();
+        are_there.then(|| open.collect())
     }
 }
 

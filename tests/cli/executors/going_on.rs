@@ -422,6 +422,10 @@ fn only_what_jobs_submit_is_said_to_follow() {
     // Those were told of what the stage was.
     project.edit("echo both > ", "echo other > ");
     assert_eq!(detached(), "a left, b left, both skipped, here skipped, last skipped");
+    project.edit("echo other > ", "echo both > ");
+    assert_eq!(detached(), first);
+    project.edit("a = \"a\", b = \"b\"", "a = \"b\", b = \"a\"");
+    assert_eq!(detached(), "a left, b left, both skipped, here skipped, last skipped");
     fs::remove_file(project.path("hold")).expect("ours");
 }
 
@@ -452,6 +456,34 @@ fn what_waits_behind_a_stage_that_takes_more_says_what_it_waits_for() {
         .collect();
     assert_eq!(waiting, [("b".into(), 4.into(), 4.into()), ("d".into(), 1.into(), 4.into())]);
     fs::remove_file(project.path("hold")).expect("ours");
+}
+
+#[test]
+fn what_follows_what_follows_is_said_to_only_as_jobs_know_it() {
+    let project = project("");
+    let after = |input: &str, more: &str| format!("inputs = {{ a = \"{input}\" }}\n{more}{THERE}");
+    let (b, c) = (after("a", "files = [\"words\"]\n"), after("b", ""));
+    with_stages(&project, &[("a", THERE), ("b", &b), ("c", &c), ("d", &after("c", ""))]);
+    hold(&project, "b");
+    project.write("words", "one\n");
+    project.write("hold", "");
+    let detached = || project.pipeline("run experiment.toml --detach").success();
+    let all = "a left, b following, c following, d following";
+    assert_eq!(detached(), all);
+    project.edit("echo c > ", "echo other > ");
+    assert_eq!(detached(), "a left, b following, c skipped, d skipped");
+    project.edit("echo other > ", "echo c > ");
+    assert_eq!(detached(), all);
+    project.write("words", "two\n");
+    assert_eq!(detached(), "a left, b skipped, c skipped, d skipped");
+    project.write("words", "one\n");
+    fs::remove_file(project.path("hold")).expect("ours");
+    eventually("the job of the second stage", || jobs(&project).len() == 2);
+    // What was made since it was left is as they know it.
+    assert_eq!(detached(), "a fresh, b left, c following, d following");
+    project.write("b.go", "");
+    end_with(&project, "d", 1);
+    made_once(&project, 4);
 }
 
 #[test]

@@ -651,7 +651,8 @@ impl Followed {
             ended => {
                 let gone = "is gone without a result: its scheduler does not know it any more";
                 let words = ended.map_or_else(|| gone.to_owned(), |ended| ended.words);
-                let by_itself = setup_has_failed(&folder);
+                // Another one would not begin either, or was not wanted.
+                let by_itself = !folder.has_begun() || setup_has_failed(&folder);
                 (words, if by_itself { Failing::Failure } else { Failing::Signal })
             }
         };
