@@ -52,9 +52,42 @@ pub(crate) struct SharedCache {
     /// Whether results count again whose artifacts did not arrive in full.
     tries_again: AtomicBool,
     stored: StoredFiles,
-    /// Artifacts that turned out to be damaged here when they were sent, and those that were made from them, each with the stage that
-    /// made the damaged one.
-    spoiled: Mutex<HashMap<Digest, String>>,
+    spoiled: Mutex<SpoiledResults>,
+}
+
+/// Results whose artifacts turned out to be damaged here when they were sent, and those that were made from them, by their artifacts.
+type SpoiledResults = HashMap<Digest, Spoiled>;
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct Spoiled {
+    key: StageKey,
+    /// When it had ended, and how long it had taken: another one that is made of the key differs.
+    made: (u64, f64),
+    /// The stage that made the damaged one.
+    stage: String,
+}
+
+impl Spoiled {
+    fn new(record: &Record, stage: String) -> Self {
+        Self { key: record.key, made: (record.finished, record.seconds), stage }
+    }
+}
+
+/// The stage that made what is damaged here, where a result was made from that.
+fn spoiled_by(spoiled: &mut SpoiledResults, cache: &Cache, record: &Record) -> Option<String> {
+    record.inputs().find_map(|input| {
+        let Spoiled { key, made, stage } = spoiled.get(input).cloned()?;
+        let again = cache
+            .usable(&key)
+            .filter(|now| now.output.digest == *input && (now.finished, now.seconds) != made);
+        let Some(again) = again else { return Some(stage) };
+        // Its artifact was sound then. It may be made from what is not.
+        spoiled.remove(input);
+        let stage = spoiled_by(spoiled, cache, &again)?;
+        spoiled.insert(*input, Spoiled::new(&again, stage.clone()));
+        Some(stage)
+    })
 }
 
 /// What a remote has for a key.
@@ -499,17 +532,24 @@ impl SharedCache {
         what: What,
         watch: &Watch,
     ) -> Result<Pushed, NotPulled> {
-        let spoiled_by = record.inputs().find_map(|input| lock(&self.spoiled).get(input).cloned());
-        if let Some(stage) = spoiled_by {
+        let digest = record.output.digest;
+        let mut spoiled = lock(&self.spoiled);
+        if let Some(stage) = spoiled_by(&mut spoiled, cache, record) {
             let why = anyhow!("made from the result of {stage}, which is damaged here");
-            lock(&self.spoiled).insert(record.output.digest, stage);
+            spoiled.insert(digest, Spoiled::new(record, stage));
             return Err(why.into());
         }
+        drop(spoiled);
         let pushed = self.push_sound(cache, record, what, watch);
-        if let Err(NotPulled::Here(error)) = &pushed
-            && error.is::<DamagedHere>()
-        {
-            lock(&self.spoiled).insert(record.output.digest, record.stage.clone());
+        match &pushed {
+            Err(NotPulled::Here(error)) if error.is::<DamagedHere>() => {
+                lock(&self.spoiled).insert(digest, Spoiled::new(record, record.stage.clone()));
+            }
+            // Of what has other bytes there, nobody has looked at those that are here.
+            Ok(pushed) if what == What::Result && *pushed != Pushed::OtherBytes => {
+                lock(&self.spoiled).remove(&digest);
+            }
+            _ => {}
         }
         pushed
     }

@@ -165,7 +165,23 @@ fn noise(name: &str, bytes: usize) -> Vec<u8> {
 
 /// Runs a stage that writes this.
 pub(super) fn make(cache: &Cache, stage: &str, write: impl FnOnce(&Path)) -> Record {
-    let parts = vec![KeyPart::Kind { name: stage.to_owned(), version: 1 }];
+    make_from(cache, stage, None, write)
+}
+
+/// Runs a stage that reads a result, and writes this.
+fn make_from(
+    cache: &Cache,
+    stage: &str,
+    input: Option<&Record>,
+    write: impl FnOnce(&Path),
+) -> Record {
+    let kind = KeyPart::Kind { name: stage.to_owned(), version: 1 };
+    let input = input.map(|input| KeyPart::Input {
+        port: "input".to_owned(),
+        from: input.stage.parse().expect("a name"),
+        digest: input.output.digest,
+    });
+    let parts: Vec<_> = [kind].into_iter().chain(input).collect();
     let Lookup::Claim(claim) = cache.claim(&StageKey::of(&parts)).expect("writable") else {
         panic!("nobody has it");
     };
@@ -272,6 +288,52 @@ fn what_is_damaged_here_is_neither_sent_nor_taken_for_what_another_artifact_has(
     remote.counts();
     pull(&remote, &bob, &second).expect("it comes from the remote");
     assert_eq!(remote.counts(), "get artifacts 1, get blobs 1, get packs 1");
+}
+
+#[test]
+fn what_was_damaged_here_is_sent_once_it_is_made_again_and_so_is_what_is_made_from_it() {
+    let remote = Arc::new(Memory::default());
+    let (_ann, ann) = cache();
+    let from = |stage: &str, input: &Record| {
+        make_from(&ann, stage, Some(input), |folder| {
+            model(folder);
+            fs::write(folder.join("stage"), stage).expect("ours");
+        })
+    };
+    let withdraw = |record: &Record| {
+        assert!(ann.quarantine_if_rewritten(&record.output.digest).expect("ours").is_some());
+    };
+    let process = shared(&remote);
+    let push = |record: &Record| {
+        let record = ann.usable(&record.key).expect("it is here");
+        process.push(&ann, &record, What::Result, &Watch::default())
+    };
+    let refused = |record: &Record| match push(record) {
+        Err(NotPulled::Here(error)) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let made_from_first = "made from the result of first, which is damaged here";
+    let first = make(&ann, "first", model);
+    let second = from("second", &first);
+    let third = from("third", &second);
+    damage(&ann, &first);
+    assert!(refused(&first).contains("is damaged, and was not pushed"));
+    assert_eq!(refused(&second), made_from_first);
+    assert_eq!(refused(&third), made_from_first);
+    // One that is made again from what is still damaged.
+    damage(&ann, &second);
+    withdraw(&second);
+    let second = from("second", &first);
+    let third = from("third", &second);
+    assert_eq!([refused(&third), refused(&third)], [made_from_first; 2]);
+    withdraw(&first);
+    let again = make(&ann, "first", model);
+    assert_eq!(again.output.digest, first.output.digest);
+    let second = from("second", &again);
+    let third = from("third", &second);
+    for record in [&third, &second, &again] {
+        assert_eq!(push(record).expect("it is sound"), Pushed::New);
+    }
 }
 
 #[test]
