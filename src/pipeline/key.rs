@@ -651,7 +651,10 @@ mod tests {
             changes(old, new).iter().map(Change::to_string).collect::<Vec<_>>()
         };
         let [a, b] = ["a", "b"].map(|path| outside(0, path, path));
-        assert_eq!(reasons(std::slice::from_ref(&a), &[b.clone()]), ["b is read in place of a"]);
+        assert_eq!(
+            reasons(std::slice::from_ref(&a), std::slice::from_ref(&b)),
+            ["b is read in place of a"]
+        );
         let same = [outside(0, "./a", "other")];
         assert_eq!(reasons(std::slice::from_ref(&a), &same), ["the content of ./a changed"]);
         let swapped = [b, outside(1, "a", "a")];
