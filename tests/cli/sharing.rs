@@ -715,8 +715,9 @@ fn a_record_that_is_damaged_there_is_not_a_result() {
     let count = of("count");
     lab.share.set(count, Some(b"{}"));
     // Longer than any record.
-    let data = fs::File::options().write(true).open(lab.share.path().join(of("data")));
-    data.and_then(|file| file.set_len(1 << 30)).expect("ours");
+    let data = lab.share.path().join(of("data"));
+    fs::remove_file(&data).expect("ours");
+    fs::File::create(&data).and_then(|file| file.set_len(1 << 30)).expect("ours");
     assert_snapshot!(lab.shown(&lab.ann.pipeline("remote status experiment.toml")), @r"
     status 0
     --- stdout
