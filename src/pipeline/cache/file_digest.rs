@@ -23,6 +23,9 @@ const PART: u64 = 1 << 20;
 /// How much of it is read at once: it stays in the cache of a core until it is hashed.
 const PIECE: usize = 128 << 10;
 
+/// How many threads read one file at most: many large files may be hashed at once, each with as many.
+const READERS: usize = 8;
+
 /// The digest of a file's bytes.
 pub(crate) fn digest_file(path: &Path) -> anyhow::Result<Digest> {
     digest_file_watched(path, &Watch::default())
@@ -72,8 +75,9 @@ pub(crate) fn digest_open_file(file: File, watch: &Watch) -> io::Result<Digest> 
 fn digest_in_parts(file: &File, bytes: u64, watch: &Watch) -> io::Result<Option<Digest>> {
     let parts: Vec<u64> = (0..bytes.div_ceil(PART)).map(|part| part * PART).collect();
     let has_failed = AtomicBool::new(false);
-    let values = parallel::for_each(
+    let values = parallel::by_threads(
         &parts,
+        machine::threads().min(READERS),
         || vec![0; PIECE],
         |piece, &from| {
             let until = bytes.min(from + PART);

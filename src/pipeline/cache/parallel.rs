@@ -25,7 +25,8 @@ pub(crate) fn on_threads<T: Sync, R: Send + Sync>(
     by_threads(items, most, || (), |(), item| of(item))
 }
 
-fn by_threads<T: Sync, S, R: Send + Sync>(
+/// The same by at most so many threads, each with a state of its own.
+pub(super) fn by_threads<T: Sync, S, R: Send + Sync>(
     items: &[T],
     most: usize,
     begin: impl Fn() -> S + Sync,

@@ -492,7 +492,7 @@ fn what_has_arrived_of_a_large_file_is_continued_and_checked() {
             let (_bob, bob) = cache();
             cut(&bob, 30_000);
             fs::write(&kept(&bob, &large)[0], noise("damaged", damage)).expect("ours");
-            pull(&whole, &bob).expect("it is fetched anew");
+            pull(&whole, &bob).expect("it is fetched again");
             assert_eq!(whole.begun().first(), Some(&0));
             assert_eq!(
                 (bob.usable(&large.key), kept(&bob, &large).len()),
