@@ -217,7 +217,9 @@ fn is_sane(case: &str, ended: &Ended) {
     assert!(matches!(ended.code(), Some(0 | 1)), "{case}: {ended}");
 }
 
+/// What has arrived is whole. Of a call that was cut before anything had, there may be no cache.
 fn is_sound(case: &str, user: &Sandbox) {
+    let has_cache = user.cache("VERSION").exists();
     let verified = user.pipeline("verify --all");
-    assert_eq!(verified.code(), Some(0), "{case}: {verified}");
+    assert_eq!(verified.code(), Some(if has_cache { 0 } else { 2 }), "{case}: {verified}");
 }

@@ -58,15 +58,23 @@ pub fn succeeded(ended: Ended) -> Ended {
     ended
 }
 
-/// Eight users push the same at once, and one wins; another user gets what that one has sent.
+/// Eight users push results of one key with other bytes at once: one wins, the others learn that theirs is not there, and another user gets
+/// what was sent.
 pub fn one_of_eight_pushes_wins(user: impl Fn() -> Sandbox, another: &Sandbox) {
     let users: Vec<Sandbox> = (0..8).map(|_| user()).collect();
     users.iter().for_each(|user| drop(user.pipeline("run experiment.toml data").success()));
     let running: Vec<_> =
         users.iter().map(|user| user.start("push experiment.toml data")).collect();
-    let pushed: Vec<String> = running.into_iter().map(|one| succeeded(one.wait()).stdout).collect();
-    let winners: Vec<usize> = (0..8).filter(|&at| pushed[at].starts_with("1 pushed")).collect();
-    assert_eq!(winners.len(), 1, "{pushed:?}");
+    let pushed: Vec<Ended> = running.into_iter().map(Running::wait).collect();
+    let winners: Vec<usize> =
+        (0..8).filter(|&at| pushed[at].stdout.starts_with("1 pushed")).collect();
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    for (at, pushed) in pushed.iter().enumerate() {
+        let has_won = at == winners[0];
+        assert_eq!(pushed.code(), Some(if has_won { 0 } else { 1 }), "{pushed}");
+        let is_told = pushed.stderr.contains("not pushed: data has other bytes there");
+        assert_eq!(is_told, !has_won, "{pushed}");
+    }
     another.pipeline("pull experiment.toml data").success();
     assert_eq!(another.digest("data"), users[winners[0]].digest("data"));
     another.pipeline("verify experiment.toml data").success();
