@@ -12,7 +12,8 @@ use crate::diagnostic::Span;
 use crate::difference::Differences;
 use crate::digest::Digest;
 use crate::graph::Graph;
-use crate::key::{self, Change, InputResult, KeyInput, KeyPart, OutsideDigest, StageKey};
+use crate::key::change::{self, Change};
+use crate::key::{self, InputResult, KeyInput, KeyPart, OutsideDigest, StageKey};
 use crate::manifest::{Manifest, Stage};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
@@ -275,7 +276,7 @@ fn known_reason(
 
 /// How the parts of a key differ from older ones, with the files of a folder that changed.
 fn changes(old: &[KeyPart], new: &[KeyPart], facts: &dyn Facts) -> Vec<Change> {
-    let mut changes = key::changes(old, new);
+    let mut changes = change::changes(old, new);
     for change in &mut changes {
         if let Change::Outside { was: None, old: Some(old), new: Some(new), differences, .. } =
             change

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::key::Change;
+use crate::key::change::Change;
 
 /// How many changes are shown in a line.
 const MOST_CHANGES: usize = 4;

@@ -6,7 +6,8 @@ use super::project::Project;
 use crate::cache::Record;
 use crate::format;
 use crate::history;
-use crate::key::{self, Change, KeyPart, StageKey};
+use crate::key::change::{Change, changes};
+use crate::key::{KeyPart, StageKey};
 use crate::stage_name::StageName;
 
 /// The most results that one stage is compared with, the newest ones.
@@ -71,7 +72,7 @@ impl<'p> Nearest<'p> {
         }
         for (other, key) in candidates {
             let Some(Some(record)) = self.records.get(&key) else { continue };
-            let changes = key::changes(&record.parts, parts).len();
+            let changes = changes(&record.parts, parts).len();
             if nearest.as_ref().is_none_or(|(fewest, ..)| changes < *fewest) {
                 nearest = Some((changes, other, record));
             }
@@ -79,7 +80,7 @@ impl<'p> Nearest<'p> {
         let (_, other, record) = nearest?;
         let (made, short) = (format::ago(record.finished), record.key.short());
         Some(Near {
-            changes: key::changes(&record.parts, parts),
+            changes: changes(&record.parts, parts),
             what: format!("{other}, made {made}, key {short}"),
             is_last: Some(record.key) == last,
         })

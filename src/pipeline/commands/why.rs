@@ -11,7 +11,7 @@ use crate::activity::{Activities, Activity, FailedRun};
 use crate::cache::Record;
 use crate::cli::WhyArguments;
 use crate::instances::{MOST_NAMES, names_in_words};
-use crate::key::Change;
+use crate::key::change::Change;
 use crate::plan::{Plan, PlanState};
 use crate::reason::Reason;
 use crate::stage_name::StageName;
