@@ -11,6 +11,7 @@ mod durability;
 mod durable;
 mod entry;
 mod file_digest;
+mod file_system;
 mod folder;
 mod history;
 mod incoming;

@@ -4,14 +4,12 @@
 //! Outside the cache, links are followed and what nobody wrote is left out. In an artifact nothing is left out, and a
 //! link is what it says.
 
-use std::cell::LazyCell;
+mod walk;
+
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, FileType, Metadata};
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use pipeline_stages::kind::Counts;
 use pipeline_stages::left_out::LeftOut;
 
@@ -21,6 +19,7 @@ use super::parallel;
 use super::stat::Stat;
 use super::stat_index::StatIndex;
 use crate::difference::{Difference, How};
+use walk::{Entry, Target, Walk};
 
 /// A file or folder outside the cache that a stage reads.
 #[derive(Debug, Clone, Copy)]
@@ -40,36 +39,6 @@ pub(crate) struct Snapshot {
     entries: Vec<Entry>,
     /// Outside the cache: the folder that the place is in.
     above: Option<Stat>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    /// The path below the place; empty for the place itself.
-    path: PathBuf,
-    /// The link that leads to it.
-    link: Option<Link>,
-    target: Target,
-}
-
-/// A symbolic link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Link {
-    text: PathBuf,
-    stat: Stat,
-}
-
-/// What an entry is, behind its link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    File(Stat),
-    /// Outside the cache, what is left out may come and go in it, and that changes its times.
-    Folder(Stat),
-    /// A folder that was met before, under this path. So loops end, and no folder counts over and over.
-    MetBefore(PathBuf),
-    /// The link leads to nothing, or is not followed.
-    Nowhere,
-    /// Neither file nor folder. Only in an artifact that somebody wrote to.
-    Special(Stat),
 }
 
 /// A folder, whatever has its name later.
@@ -102,15 +71,18 @@ pub(crate) enum Touch {
 impl Snapshot {
     /// What is in the folder of an artifact.
     pub(crate) fn of_artifact(path: &Path) -> anyhow::Result<Self> {
-        Walk { path, outside: None, met: HashMap::new() }.take()
+        Self::of(Walk::new(path, None))
     }
 
     /// What is in a place outside the cache.
     pub(crate) fn of_outside(place: &ReadPath<'_>) -> anyhow::Result<Self> {
         let ReadPath { path, left_out, cache } = *place;
-        let cache =
-            LazyCell::new(Box::new(|| fs::metadata(cache).ok().as_ref().map(identity)) as Box<_>);
-        Walk { path, outside: Some((left_out, cache)), met: HashMap::new() }.take()
+        Self::of(Walk::new(path, Some((left_out, cache))))
+    }
+
+    fn of(walk: Walk<'_>) -> anyhow::Result<Self> {
+        let (entries, above) = walk.take()?;
+        Ok(Self { entries, above })
     }
 
     /// What happened until `now`.
@@ -273,188 +245,6 @@ impl Entry {
             _ => Some(How::Kind),
         }
     }
-}
-
-/// The place of a folder on its disk, which no other has.
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-type LazyIdentity<'a> = LazyCell<Option<(u64, u64)>, Box<dyn FnOnce() -> Option<(u64, u64)> + 'a>>;
-
-/// One walk over a place.
-struct Walk<'a> {
-    path: &'a Path,
-    /// Outside the cache: what is left out, and the identity of the cache folder, once a folder is met.
-    outside: Option<(LeftOut<'a>, LazyIdentity<'a>)>,
-    /// The folders that were met, with the paths under which they were.
-    met: HashMap<(u64, u64), PathBuf>,
-}
-
-impl Walk<'_> {
-    fn take(mut self) -> anyhow::Result<Snapshot> {
-        let mut entries = Vec::new();
-        let mut pending = vec![PathBuf::new()];
-        while let Some(relative) = pending.pop() {
-            let Some(entry) = self.look(relative)? else { continue };
-            if let Target::Folder(_) = entry.target {
-                pending.extend(self.children(&entry.path)?);
-                let through = |(left_out, _): &(LeftOut<'_>, LazyIdentity<'_>)| {
-                    left_out.looks_through(&entry.path)
-                };
-                if self.outside.as_ref().is_some_and(through) {
-                    continue;
-                }
-            }
-            entries.push(entry);
-        }
-        entries.sort_by(|a, b| path_bytes(&a.path).cmp(path_bytes(&b.path)));
-        let above = match (&self.outside, self.path.parent()) {
-            (Some(_), Some(folder)) if folder.as_os_str().is_empty() => Some(Path::new(".")),
-            (Some(_), folder) => Some(folder.unwrap_or(self.path)),
-            (None, _) => None,
-        };
-        let above = above.and_then(|folder| fs::metadata(folder).ok());
-        Ok(Snapshot { entries, above: above.as_ref().map(Stat::of) })
-    }
-
-    fn whole(&self, relative: &Path) -> PathBuf {
-        // Joining nothing would add a slash, and no file has one behind its name.
-        match relative.as_os_str().is_empty() {
-            true => self.path.to_owned(),
-            false => self.path.join(relative),
-        }
-    }
-
-    /// What is in a folder and counts, the last name first.
-    fn children(&self, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-        let whole = self.whole(folder);
-        let list = || -> io::Result<Vec<PathBuf>> {
-            fs::read_dir(&whole)?.map(|entry| Ok(folder.join(entry?.file_name()))).collect()
-        };
-        let mut paths = list().with_context(|| format!("cannot list {}", whole.display()))?;
-        if let Some((left_out, _)) = &self.outside {
-            paths.retain(|path| !left_out.leaves_out(path));
-        }
-        paths.sort_unstable_by(|a, b| path_bytes(b).cmp(path_bytes(a)));
-        Ok(paths)
-    }
-
-    /// One entry. `None` for one that vanished since its folder was listed, and for the cache.
-    fn look(&mut self, path: PathBuf) -> anyhow::Result<Option<Entry>> {
-        let whole = self.whole(&path);
-        let is_top = path.as_os_str().is_empty();
-        let unreadable = || format!("cannot read {}", whole.display());
-        let own = match fs::symlink_metadata(&whole) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_top => return Ok(None),
-            other => other.with_context(unreadable)?,
-        };
-        if !own.is_symlink() {
-            let target = self.target(&whole, &path, &own)?;
-            return Ok(target.map(|target| Entry { path, link: None, target }));
-        }
-        let text = fs::read_link(&whole).with_context(unreadable)?;
-        let link = Some(Link { text, stat: Stat::of(&own) });
-        if self.outside.is_none() {
-            return Ok(Some(Entry { path, link, target: Target::Nowhere }));
-        }
-        let target = match fs::metadata(&whole) {
-            Ok(metadata) => match self.met.get(&identity(&metadata)) {
-                Some(before) => Some(Target::MetBefore(before.clone())),
-                None => self.target(&whole, &path, &metadata)?,
-            },
-            Err(error) if leads_nowhere(&error) && !is_top => Some(Target::Nowhere),
-            Err(error) => return Err(error).with_context(unreadable),
-        };
-        Ok(target.map(|target| Entry { path, link, target }))
-    }
-
-    fn target(
-        &mut self,
-        whole: &Path,
-        path: &Path,
-        metadata: &Metadata,
-    ) -> anyhow::Result<Option<Target>> {
-        let kind = metadata.file_type();
-        let Some((_, cache)) = &self.outside else {
-            let stat = Stat::of(metadata);
-            return Ok(Some(match () {
-                () if kind.is_file() => Target::File(stat),
-                () if kind.is_dir() => Target::Folder(stat),
-                () => Target::Special(stat),
-            }));
-        };
-        refuse_what_has_no_content(whole, kind, metadata)?;
-        if kind.is_file() {
-            return Ok(Some(Target::File(Stat::of(metadata))));
-        }
-        if !path.as_os_str().is_empty() && **cache == Some(identity(metadata)) {
-            return Ok(None);
-        }
-        self.met.entry(identity(metadata)).or_insert_with(|| path.to_owned());
-        Ok(Some(Target::Folder(Stat::of(metadata))))
-    }
-}
-
-fn leads_nowhere(error: &io::Error) -> bool {
-    let looped = rustix::io::Errno::LOOP.raw_os_error();
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || error.raw_os_error() == Some(looped)
-}
-
-/// Refuses what cannot be compared with its earlier self, before anybody opens it and waits for ever.
-fn refuse_what_has_no_content(
-    path: &Path,
-    kind: FileType,
-    metadata: &Metadata,
-) -> anyhow::Result<()> {
-    let what = if kind.is_fifo() {
-        "a named pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_char_device() || kind.is_block_device() {
-        "a device"
-    } else if is_made_up(path, metadata) {
-        "made up by the kernel whenever it is read"
-    } else {
-        return Ok(());
-    };
-    bail!(
-        "{} is {what}: it does not have lasting content, and only files and folders on a disk can be read from outside the \
-         cache; copy what the stage needs of it into a file",
-        path.display()
-    )
-}
-
-/// Whether something is in `/proc`, `/sys` or the like: it is on no disk, has any size that it says, and reading it may
-/// block for ever (`/proc/kmsg`).
-#[cfg(target_os = "linux")]
-fn is_made_up(path: &Path, metadata: &Metadata) -> bool {
-    /// What statfs says of them: see statfs(2) and linux/magic.h.
-    const KERNEL: &[u32] = &[
-        0x9fa0,      // proc
-        0x6265_6572, // sysfs
-        0x6462_6720, // debugfs
-        0x7472_6163, // tracefs
-        0x6265_6570, // configfs
-        0x7363_6673, // securityfs
-        0x0027_e0eb, // cgroup
-        0x6367_7270, // cgroup 2
-        0xf97c_ff8c, // selinuxfs
-        0x6165_676c, // pstore
-        0xde5e_81e4, // efivarfs
-        0xcafe_4a11, // bpf
-        0x4249_4e4d, // binfmt_misc
-        0x6573_5543, // fusectl
-    ];
-    // What is on a disk takes blocks there, but for what is empty or very small.
-    metadata.blocks() == 0
-        && rustix::fs::statfs(path).is_ok_and(|fs| KERNEL.contains(&(fs.f_type as u32)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_made_up(_path: &Path, _metadata: &Metadata) -> bool {
-    false
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use rustix::path::Arg;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::file_system::is_local;
 use super::layout::{Bucket, Layout};
 use super::opened::Cache;
 use super::parallel::{all_in_parallel, at_once};
@@ -152,28 +153,6 @@ fn coarse_clock() -> ClockId {
 #[cfg(not(target_os = "linux"))]
 fn coarse_clock() -> ClockId {
     ClockId::Realtime
-}
-
-/// Whether a folder is on a file system of this machine, with times in nanoseconds.
-#[cfg(target_os = "linux")]
-fn is_local(root: &Path) -> bool {
-    /// What statfs says of them: see statfs(2) and linux/magic.h.
-    const LOCAL: [u32; 8] = [
-        0xef53,      // ext2, ext3, ext4
-        0x5846_5342, // xfs
-        0x9123_683e, // btrfs
-        0x0102_1994, // tmpfs
-        0x794c_7630, // overlayfs
-        0x2fc1_2fc1, // zfs
-        0xf2f5_2010, // f2fs
-        0xca45_1a4e, // bcachefs
-    ];
-    rustix::fs::statfs(root).is_ok_and(|found| LOCAL.contains(&(found.f_type as u32)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_local(_root: &Path) -> bool {
-    false
 }
 
 /// The folders in a stamp, by their paths below the cache.
