@@ -4,7 +4,9 @@
 //! One connection with the subsystem `sftp` serves all threads; a request of one of them does not wait for a file of another. A
 //! content gets its name in one step: by another name of the same file, which the server refuses where the name is taken.
 
+mod broken;
 mod in_time;
+mod packet;
 mod sftp;
 
 use std::ffi::OsString;
@@ -17,7 +19,8 @@ use super::name::{NEW, Name, new_name};
 use super::transport::{Content, ContentTotals, Failure, Put, Remote};
 use crate::key::StageKey;
 use crate::remote_address::SshAddress;
-use sftp::{Broken, Handle, Problem, Sftp};
+use broken::{Broken, Problem};
+use sftp::{Handle, Sftp};
 
 /// How much is read or written before another thread has its turn.
 const TURN_BYTES: usize = 1 << 20;
