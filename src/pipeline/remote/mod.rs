@@ -15,6 +15,7 @@
 
 mod blobs;
 mod connect;
+mod contents;
 mod folder;
 mod http;
 mod index;
@@ -27,17 +28,19 @@ mod push;
 mod s3;
 mod shared;
 mod source;
+mod spoiled;
 mod ssh;
 #[cfg(test)]
 mod tests;
 mod transport;
 mod web;
 
+pub(crate) use contents::RemoteState;
 pub(crate) use http::is_header;
 pub(crate) use index::is_index;
 pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
 pub(crate) use s3::{is_answer, is_for_s3};
-pub(crate) use shared::{RemoteState, SharedCache};
+pub(crate) use shared::SharedCache;
 pub(crate) use ssh::are_replies;

@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::connect::connect;
-use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
+use super::name::{MOST_RECORD_BYTES, Name};
 use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{DamagedHere, Pushed, Pusher, What};
-use super::transport::{Content, ContentTotals, Failure, FailureKind, Remote, get_all};
+use super::spoiled::{Spoiled, SpoiledResults, spoiled_by};
+use super::transport::{Content, Failure, FailureKind, Remote, get_all};
 use crate::cache::{self, Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
@@ -26,7 +27,7 @@ use crate::trust::Trust;
 const VERSION: &str = "1";
 
 /// How many records are asked for at once.
-const MOST_ASKED_AT_ONCE: usize = 16;
+pub(super) const MOST_ASKED_AT_ONCE: usize = 16;
 
 /// A cache that others share.
 pub(crate) struct SharedCache {
@@ -53,56 +54,6 @@ pub(crate) struct SharedCache {
     tries_again: AtomicBool,
     stored: StoredFiles,
     spoiled: Mutex<SpoiledResults>,
-}
-
-/// Results whose artifacts turned out to be damaged here when they were sent, and those that were made from them, by their artifacts.
-type SpoiledResults = HashMap<Digest, Spoiled>;
-
-/// One of them.
-#[derive(Debug, Clone)]
-struct Spoiled {
-    key: StageKey,
-    /// When it had ended, and how long it had taken: another one that is made of the key differs.
-    made: (u64, f64),
-    /// The stage that made the damaged one.
-    stage: String,
-}
-
-impl Spoiled {
-    fn new(record: &Record, stage: String) -> Self {
-        Self { key: record.key, made: (record.finished, record.seconds), stage }
-    }
-}
-
-/// The stage that made what is damaged here, where a result was made from that.
-fn spoiled_by(spoiled: &mut SpoiledResults, cache: &Cache, record: &Record) -> Option<String> {
-    record.inputs().find_map(|input| {
-        let Spoiled { key, made, stage } = spoiled.get(input).cloned()?;
-        let again = cache
-            .usable(&key)
-            .filter(|now| now.output.digest == *input && (now.finished, now.seconds) != made);
-        let Some(again) = again else { return Some(stage) };
-        // Its artifact was sound then. It may be made from what is not.
-        spoiled.remove(input);
-        let stage = spoiled_by(spoiled, cache, &again)?;
-        spoiled.insert(*input, Spoiled::new(&again, stage.clone()));
-        Some(stage)
-    })
-}
-
-/// What a remote has for a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RemoteState {
-    Nothing,
-    /// A result; with the bytes that are here, if it is here, too.
-    Result,
-    OtherBytes,
-    /// The record of a result, and nothing of its artifact.
-    RecordOnly,
-    /// Something that is no record of the key.
-    Damaged,
-    /// A record that nobody has signed who is trusted.
-    NotTrusted,
 }
 
 /// Whether two records are one on a remote.
@@ -245,7 +196,7 @@ impl SharedCache {
     }
 
     /// What it can do, unless it is left alone now. Of those who want that after a pause, the first finds out whether it works.
-    fn remote(&self) -> Result<&dyn Remote, Failure> {
+    pub(super) fn remote(&self) -> Result<&dyn Remote, Failure> {
         if self.outage.begin()? {
             return self.note(self.connected().and_then(|remote| {
                 Self::read_version(remote)?;
@@ -277,7 +228,7 @@ impl SharedCache {
     ///
     /// # Errors
     /// When it cannot be read, or has another layout: nothing else works then.
-    fn has_version(&self) -> Result<bool, Failure> {
+    pub(super) fn has_version(&self) -> Result<bool, Failure> {
         // Not after somebody else who finds out whether it works.
         if let Some(trouble) = self.trouble() {
             return Err(trouble);
@@ -320,7 +271,7 @@ impl SharedCache {
     }
 
     /// Notes whether it works, by what became of something that it was asked.
-    fn note<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn note<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
         self.outage.note(result.as_ref().err());
         result
     }
@@ -397,7 +348,7 @@ impl SharedCache {
     }
 
     /// Checks that somebody has signed a record who is trusted, where that is asked for.
-    fn check_signed(
+    pub(super) fn check_signed(
         &self,
         remote: &dyn Remote,
         key: &StageKey,
@@ -626,63 +577,5 @@ impl SharedCache {
         let is_there =
             || is_kept(self.place_of_sent()) || what == What::Record && is_kept(self.place());
         record.made_here && !is_there()
-    }
-
-    /// What it has for each of these keys, of which some have this artifact here.
-    ///
-    /// # Errors
-    /// When it does not work.
-    pub(crate) fn has(
-        &self,
-        wanted: &[(StageKey, Option<Digest>)],
-    ) -> Result<Vec<RemoteState>, Failure> {
-        self.has_version()?;
-        let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
-            let remote = self.remote()?;
-            self.note(self.look(remote, key, artifact.as_ref()))
-        });
-        found.into_iter().collect()
-    }
-
-    fn look(
-        &self,
-        remote: &dyn Remote,
-        key: &StageKey,
-        here: Option<&Digest>,
-    ) -> Result<RemoteState, Failure> {
-        let record = match get_all(remote, &Name::record(key), MOST_RECORD_BYTES) {
-            Err(failure) if failure.kind == FailureKind::Wrong => return Ok(RemoteState::Damaged),
-            record => record?,
-        };
-        let Some(bytes) = record else { return Ok(RemoteState::Nothing) };
-        let Some(record) = Record::of_key(&bytes, key) else { return Ok(RemoteState::Damaged) };
-        match self.check_signed(remote, key, &bytes) {
-            Err(failure) if failure.kind == FailureKind::Wrong => {
-                return Ok(RemoteState::NotTrusted);
-            }
-            signed => signed?,
-        }
-        let digest = &record.output.digest;
-        if here.is_some_and(|here| here != digest) {
-            return Ok(RemoteState::OtherBytes);
-        }
-        // Whoever has sent something of an artifact has sent its small files before the list.
-        let is_sent = |name: Name| remote.size(&name).map(|size| size.is_some());
-        Ok(match is_sent(Name::index(digest))? || is_sent(Name::pack(digest))? {
-            true => RemoteState::Result,
-            false => RemoteState::RecordOnly,
-        })
-    }
-
-    /// How many results it has, and how many bytes they take.
-    pub(crate) fn count(&self) -> Result<(ContentTotals, u64), Failure> {
-        let remote = self.remote()?;
-        let records = self.note(remote.count(RECORDS))?;
-        let others = [SIGNATURES, "artifacts", "packs", "blobs"];
-        let mut bytes = records.bytes;
-        for folder in others {
-            bytes += self.note(remote.count(folder))?.bytes;
-        }
-        Ok((records, bytes))
     }
 }
