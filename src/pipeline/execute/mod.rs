@@ -21,12 +21,14 @@ mod pools;
 mod reads;
 mod rerun;
 mod run;
+mod run_supervisor;
 mod scheduled;
 mod share;
 mod single;
 mod spec;
 mod states;
 mod submission;
+mod summary;
 mod supervisor;
 mod taking_back;
 mod threads;
@@ -56,11 +58,10 @@ use crate::stage_name::StageName;
 use attempts::Lack;
 use elsewhere::with_remote;
 use executor::JobReport;
-use following::BegunByJobs;
 use job::{JobEnd, JobEvent};
 use run::Run;
 use states::{StageState, StageStates};
-use supervisor::{Heard, Supervisor};
+use supervisor::Heard;
 use threads::Threads;
 
 pub(crate) use forecast::together;
@@ -68,52 +69,13 @@ pub(crate) use job::with_advice;
 pub(crate) use options::Options;
 pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
+pub(crate) use run_supervisor::RunSupervisor;
 pub(crate) use scheduled::{QueuedJob, are_job_files, cancel_command, slurm_script, survives};
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobName, JobSpec, Work};
+pub(crate) use summary::Summary;
 pub(crate) use supervisor::is_ignored;
-
-/// The result of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Summary {
-    /// Each stage that was asked for, or is needed by one, with how it ended.
-    pub(crate) stages: Vec<(StageName, Outcome)>,
-    /// Seconds from beginning to end.
-    pub(crate) seconds: f64,
-    /// Whether somebody asked the run to stop.
-    pub(crate) stopped: bool,
-    /// The stages that failed and whose log is gone: another stage with the same key ran after them.
-    pub(crate) without_log: BTreeSet<StageName>,
-}
-
-impl Summary {
-    /// Whether nothing failed or was stopped, and what is left goes on elsewhere.
-    pub(crate) fn goes_on(&self) -> bool {
-        let is_left = |outcome: &Outcome| matches!(outcome, Outcome::Left);
-        let is_wrong =
-            |outcome: &Outcome| matches!(outcome, Outcome::Failed { .. } | Outcome::Stopped);
-        let outcomes = || self.stages.iter().map(|(_, outcome)| outcome);
-        !self.stopped && outcomes().any(is_left) && !outcomes().any(is_wrong)
-    }
-
-    /// Whether all that was asked for is done.
-    pub(crate) fn complete(&self) -> bool {
-        self.stages.iter().all(|(_, outcome)| {
-            matches!(outcome, Outcome::Fresh { .. } | Outcome::Remote { .. } | Outcome::Ran { .. })
-        })
-    }
-}
-
-/// What a run hears of its stages, and of who asks it to stop. One serves a run and the one that follows it, so that no
-/// request between them is lost.
-pub(crate) struct RunSupervisor(Supervisor<JobReport>);
-
-impl RunSupervisor {
-    pub(crate) fn new() -> Self {
-        Self(Supervisor::new())
-    }
-}
 
 /// Runs these stages, which are closed under inputs and in topological order. Returns how they ended, and the results that
 /// there are then.
@@ -603,55 +565,5 @@ impl Run<'_> {
     fn say_news_of_the_remote(&mut self) {
         let news = self.options.shared.as_ref().map(|shared| shared.take_news());
         news.into_iter().flatten().for_each(|text| self.report(RunEvent::Remark { text }));
-    }
-
-    /// How every stage ended; those that never started are skipped now.
-    fn summary(&mut self, started: Instant) -> Summary {
-        for (name, outcome) in self.without_place() {
-            match outcome {
-                Outcome::Left => self.end_left(&name, self.states.held_key(&name)),
-                outcome => self.end(&name, outcome, None),
-            }
-        }
-        let mut begun = BegunByJobs::default();
-        for name in self.states.order().to_vec() {
-            if let Some(StageState::Ended { .. }) = self.states.get(&name) {
-                continue;
-            }
-            // It has begun, and waited for its next attempt.
-            if let Some(StageState::Ready(_)) = self.states.get(&name)
-                && self.attempts.contains_key(&name)
-            {
-                self.end(&name, Outcome::Stopped, None);
-                continue;
-            }
-            if let Some(after) = self.begun_by_job(&name, &mut begun) {
-                self.end(&name, Outcome::Following { after }, None);
-                continue;
-            }
-            let inputs = self.graph.inputs(&name);
-            let missing = inputs.into_iter().find(|input| self.result(input).is_none()).cloned();
-            self.end(&name, Outcome::Skipped { because: missing }, None);
-        }
-        self.renew_links(true);
-        let stages = self.states.iter().filter_map(|(name, state)| match state {
-            StageState::Ended { outcome, .. } => Some((name.clone(), outcome.clone())),
-            _ => None,
-        });
-        let without_log = self.ran_again.iter().flat_map(|(key, last)| {
-            let failures = self.failures.get(key).into_iter().flatten();
-            failures.map(|(name, _)| name).filter(move |name| *name != last).cloned()
-        });
-        // A cache that cannot be written has none.
-        let unwritten =
-            self.failures.iter().filter(|(key, _)| !self.cache.layout().log(key).exists());
-        let unwritten =
-            unwritten.flat_map(|(_, failures)| failures.iter().map(|(name, _)| name.clone()));
-        Summary {
-            stages: stages.collect(),
-            seconds: started.elapsed().as_secs_f64(),
-            stopped: self.stopping(),
-            without_log: without_log.chain(unwritten).collect(),
-        }
     }
 }
