@@ -1,12 +1,13 @@
 //! The manifest: text into [`Manifest`] and [`Graph`], or into all mistakes of the text at once.
 //!
 //! The text, with the files that it includes (`include`) and the values of `--set` put into it, becomes a tree with spans (`document`, `overrides`). From
-//! it come the tables beside the stages (`envelope`), the instances of the stages at the points of a matrix (`matrix`,
-//! `points`, `template`), each of them by itself (`stage`, `ports`, `values`), and the edges between them
-//! (`connect`); `clean_labels` follows what is known of labels along them. Every step reports what is wrong and continues, but never reports
+//! it come the tables beside the stages (`envelope`), the instances of the stages at the points of a matrix (`matrix`),
+//! each of them by itself (`stage`, `ports`, `values`), and the edges between them (`connect`); `clean_labels` follows what is known of labels along them. Every step reports what is wrong and continues, but never reports
 //! what only follows from another mistake.
 //!
-//! Does not depend on keys, caches or workers. Only [`read`] and `include` do I/O.
+//! Does not depend on keys, caches or workers. Of files, it reads those of the manifest ([`read`], [`files`], `include`), the
+//! settings of the user ([`Config::read`]), and matrices that must have a row for each class (`fit`); `include` and `stage` resolve links, to
+//! compare places.
 
 mod brackets;
 mod checked;
