@@ -170,9 +170,9 @@ pub(crate) enum Outcome {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         forced: bool,
         seconds: f64,
-        /// The share of its work, from 0 to 1, that the seconds are of, where it continued from a checkpoint; 0 where it is not known.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        share: Option<f64>,
+        /// The part of its work, from 0 to 1, that the seconds are of, where it continued from a checkpoint; 0 where it is not known.
+        #[serde(rename = "share", skip_serializing_if = "Option::is_none")]
+        part: Option<f64>,
         metrics: Metrics,
     },
     Failed {

@@ -292,20 +292,20 @@ mod tests {
     #[test]
     fn of_a_training_that_continued_the_whole_counts() {
         let manifest = manifest(SWEEP);
-        let expected = |share| {
+        let expected = |part| {
             let name: StageName = "train@loss=mae,seed=1".parse().expect("a name");
             let parts =
                 key::parts(manifest.stage(&name).expect("a stage"), &[], |_| InputResult::Unknown);
-            let usage = Usage { share, ..Usage::default() };
+            let usage = Usage { part, ..Usage::default() };
             let record = Record::for_test("a", parts, FieldHasher::new("test").finish());
             let mut runs = Runs::default();
             runs.add(&name, &Record { usage, seconds: 3.0, ..record });
             runs.expected()
         };
-        for (share, seconds) in [(None, Some(3.0)), (Some(0.25), Some(12.0)), (Some(0.001), None)] {
-            let expected = expected(share);
+        for (part, seconds) in [(None, Some(3.0)), (Some(0.25), Some(12.0)), (Some(0.001), None)] {
+            let expected = expected(part);
             for name in ["train@loss=mae,seed=1", "train@loss=mae,seed=3", "other"] {
-                assert_eq!(of(&expected, &manifest, name), seconds, "{name} {share:?}");
+                assert_eq!(of(&expected, &manifest, name), seconds, "{name} {part:?}");
             }
         }
     }

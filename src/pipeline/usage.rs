@@ -30,14 +30,14 @@ pub(crate) struct Usage {
     /// The bytes of its inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_in: Option<u64>,
-    /// The share of its work, from 0 to 1, that all of this is of, and its seconds, where it continued from a checkpoint; 0 where it
+    /// The part of its work, from 0 to 1, that all of this is of, and its seconds, where it continued from a checkpoint; 0 where it
     /// does not say how far it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) share: Option<f64>,
+    #[serde(rename = "share", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) part: Option<f64>,
 }
 
-/// From a smaller share than this, the time of a whole run cannot be told: too much of it is the start.
-const LEAST_SHARE: f64 = 0.1;
+/// From a smaller part than this, the time of a whole run cannot be told: too much of it is the start.
+const LEAST_PART: f64 = 0.1;
 
 impl Usage {
     /// What a worker took: by what the system counted of its process, by how much memory its processes had together when that was
@@ -51,15 +51,15 @@ impl Usage {
             peak_memory: memory,
             gpu_memory: reported.gpu_memory,
             bytes_in: None,
-            share: None,
+            part: None,
         }
     }
 
     /// How long a whole run would have taken that took so many seconds; `None` where that cannot be told.
     pub(crate) fn whole(&self, seconds: f64) -> Option<f64> {
-        match self.share {
+        match self.part {
             None => Some(seconds),
-            Some(share) => (share >= LEAST_SHARE).then(|| seconds / share),
+            Some(part) => (part >= LEAST_PART).then(|| seconds / part),
         }
     }
 
@@ -75,14 +75,15 @@ impl Usage {
             peak_memory: self.peak_memory.max(other.peak_memory),
             gpu_memory: self.gpu_memory.max(other.gpu_memory),
             bytes_in: sum(self.bytes_in, other.bytes_in),
-            share: None,
+            part: None,
         }
     }
 
     /// `, cpu 3 h 07 min, memory 2.6 GB, read 163 GB`; empty where nothing is known. Begins with ` for its last 25 %` where it
     /// continued from a checkpoint.
     pub(crate) fn in_words(&self) -> String {
-        let part = part(self.share).map_or(String::new(), |part| format!(" for its {part}"));
+        let part =
+            part_in_words(self.part).map_or(String::new(), |part| format!(" for its {part}"));
         let cells = HEADS.into_iter().zip(self.cells()).filter(|(_, cell)| !cell.is_empty());
         part + &cells.map(|(head, cell)| format!(", {head} {cell}")).collect::<String>()
     }
@@ -101,23 +102,23 @@ impl Usage {
 }
 
 /// `last 25 %`: what a run that continued from a checkpoint did of its work. `None` of a whole run.
-fn part(share: Option<f64>) -> Option<String> {
-    Some(match share? {
+fn part_in_words(part: Option<f64>) -> Option<String> {
+    Some(match part? {
         0.0 => "last part".to_owned(),
-        share => format!("last {:.0} %", (share * 100.0).max(1.0)),
+        part => format!("last {:.0} %", (part * 100.0).max(1.0)),
     })
 }
 
-/// How long this share of a run took, in a sentence: `5.6 s for its last 25 %`.
-pub(crate) fn time_in_words(seconds: f64, share: Option<f64>) -> String {
+/// How long this part of a run took, in a sentence: `5.6 s for its last 25 %`.
+pub(crate) fn time_in_words(seconds: f64, part: Option<f64>) -> String {
     let time = format::seconds(seconds);
-    part(share).map_or_else(|| time.clone(), |part| format!("{time} for its {part}"))
+    part_in_words(part).map_or_else(|| time.clone(), |part| format!("{time} for its {part}"))
 }
 
 /// The same in a table: `5.6 s (last 25 %)`.
-pub(crate) fn time_cell(seconds: f64, share: Option<f64>) -> String {
+pub(crate) fn time_cell(seconds: f64, part: Option<f64>) -> String {
     let time = format::seconds(seconds);
-    part(share).map_or_else(|| time.clone(), |part| format!("{time} ({part})"))
+    part_in_words(part).map_or_else(|| time.clone(), |part| format!("{time} ({part})"))
 }
 
 /// The heads of [`Usage::cells`].
@@ -211,21 +212,21 @@ mod tests {
 
     #[test]
     fn a_whole_run_is_told_from_a_part_that_is_not_too_small() {
-        for (share, whole, words) in [
+        for (part, whole, words) in [
             (None, Some(4.0), ""),
             (Some(0.25), Some(16.0), "last 25 %"),
             (Some(0.004), None, "last 1 %"),
             (Some(0.0), None, "last part"),
         ] {
-            let usage = Usage { share, cpu_seconds: Some(3.0), ..Usage::default() };
+            let usage = Usage { part, cpu_seconds: Some(3.0), ..Usage::default() };
             let (in_words, in_cell) = match words {
                 "" => (String::new(), String::new()),
                 words => (format!(" for its {words}"), format!(" ({words})")),
             };
             assert_eq!(usage.whole(4.0), whole);
             assert_eq!(usage.in_words(), format!("{in_words}, cpu 3.0 s"));
-            assert_eq!(time_in_words(4.0, share), format!("4.0 s{in_words}"));
-            assert_eq!(time_cell(4.0, share), format!("4.0 s{in_cell}"));
+            assert_eq!(time_in_words(4.0, part), format!("4.0 s{in_words}"));
+            assert_eq!(time_cell(4.0, part), format!("4.0 s{in_cell}"));
         }
     }
 

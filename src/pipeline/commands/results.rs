@@ -355,7 +355,7 @@ const USAGE: [&str; 5] = ["time", usage::HEADS[0], usage::HEADS[1], usage::HEADS
 fn usage_cells(record: &Record) -> [String; 5] {
     let [cpu, memory, read] = record.usage.cells();
     let written = format::bytes(record.output.extent.bytes);
-    [usage::time_cell(record.seconds, record.usage.share), cpu, memory, read, written]
+    [usage::time_cell(record.seconds, record.usage.part), cpu, memory, read, written]
 }
 
 /// The columns of what a result took, for programs: seconds and bytes.
@@ -364,7 +364,7 @@ const USAGE_NUMBERS: [&str; 6] =
 
 /// The same of a record; empty where it is not known.
 fn usage_numbers(record: &Record) -> [String; 6] {
-    let Usage { cpu_seconds, peak_memory, gpu_memory, bytes_in, share: _ } = record.usage;
+    let Usage { cpu_seconds, peak_memory, gpu_memory, bytes_in, part: _ } = record.usage;
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
     let cpu = cpu_seconds.map(number).unwrap_or_default();
     let written = Some(record.output.extent.bytes);

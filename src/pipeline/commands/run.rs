@@ -385,13 +385,13 @@ fn row(
         Outcome::Remote { metrics, .. } => {
             ("remote", String::new(), format::headline(metrics, headline))
         }
-        Outcome::Ran { seconds, share, metrics, forced, unchanged, .. } => {
+        Outcome::Ran { seconds, part, metrics, forced, unchanged, .. } => {
             let result = match (forced, unchanged) {
                 (true, true) => "ran, same bytes",
                 (true, false) => "ran, other bytes",
                 (false, _) => "ran",
             };
-            (result, usage::time_cell(*seconds, *share), format::headline(metrics, headline))
+            (result, usage::time_cell(*seconds, *part), format::headline(metrics, headline))
         }
         Outcome::Failed { seconds, .. } => ("failed", format::seconds(*seconds), String::new()),
         Outcome::Stopped => ("stopped", String::new(), String::new()),

@@ -305,7 +305,7 @@ fn line_of_one(last_runs: &LastRuns<'_>, name: &StageName, known: &Known<'_>) ->
     let mut row = vec![name.to_string(), kind, known.shown().name().to_owned()];
     match last_runs.get(name, known) {
         Some(run) => {
-            row.extend([format::ago(run.finished), usage::time_cell(run.seconds, run.usage.share)]);
+            row.extend([format::ago(run.finished), usage::time_cell(run.seconds, run.usage.part)]);
             row.extend(run.usage.cells().into_iter().filter(|_| last_runs.with_usage));
             row.extend([run.artifact.short(), format::bytes(run.bytes)]);
         }

@@ -238,7 +238,7 @@ impl Report<'_> {
             _ => format!("{name}: not reproduced: digest {now}, recorded {digest}\n"),
         };
         text.push_str(&table::plain(&[
-            place("recorded", record.ran_on.as_ref(), record.seconds, record.usage.share),
+            place("recorded", record.ran_on.as_ref(), record.seconds, record.usage.part),
             place("now", outputs.ran_on.as_ref(), outputs.seconds, None),
         ]));
         if comparison.result != RerunVerdict::Reproduced {
@@ -274,8 +274,8 @@ impl Report<'_> {
             "host": record.host,
             "finished": record.finished,
         });
-        if let Some(share) = record.usage.share {
-            value["recorded"]["share"] = json!(share);
+        if let Some(part) = record.usage.part {
+            value["recorded"]["share"] = json!(part);
         }
         value["rerun"] = json!({
             "artifact": outputs.listing.digest(),
@@ -287,9 +287,9 @@ impl Report<'_> {
     }
 }
 
-fn place(when: &str, ran_on: Option<&RanOn>, seconds: f64, share: Option<f64>) -> Vec<String> {
+fn place(when: &str, ran_on: Option<&RanOn>, seconds: f64, part: Option<f64>) -> Vec<String> {
     let place = ran_on.map_or(String::new(), |ran_on| format!("on {ran_on} "));
-    vec![format!("  {when}"), format!("{place}in {}", usage::time_in_words(seconds, share))]
+    vec![format!("  {when}"), format!("{place}in {}", usage::time_in_words(seconds, part))]
 }
 
 fn metrics_table(metrics: &[MetricPair]) -> String {

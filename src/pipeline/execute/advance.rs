@@ -2,7 +2,7 @@
 
 use pipeline_stages::message::Progress;
 
-/// How far it was and is with what it counts now, and the share of what it counted before.
+/// How far it was and is with what it counts now, and the part of what it counted before.
 #[derive(Debug, Default)]
 pub(super) struct Advance {
     now: Option<(Progress, Progress)>,
@@ -15,7 +15,7 @@ impl Advance {
         let first = match self.now.take() {
             Some((first, _)) if what(&first) == what(progress) => first,
             Some((first, last)) => {
-                self.before = least(self.before, part(&first, &last));
+                self.before = least(self.before, part_since(&first, &last));
                 progress.clone()
             }
             None => progress.clone(),
@@ -28,16 +28,16 @@ impl Advance {
         self.now.as_ref().is_none_or(|(first, last)| last.done > first.done)
     }
 
-    /// The share of all its work, from 0 to 1, that it did since it began; 0 where it does not say that. Of what it counts one after
+    /// The part of all its work, from 0 to 1, that it did since it began; 0 where it does not say that. Of what it counts one after
     /// the other, that which it did not begin with nothing done: what it reads before and measures after its work is not continued.
-    pub(super) fn share(&self) -> f64 {
-        let now = self.now.as_ref().and_then(|(first, last)| part(first, last));
+    pub(super) fn part(&self) -> f64 {
+        let now = self.now.as_ref().and_then(|(first, last)| part_since(first, last));
         least(self.before, now).unwrap_or(0.0)
     }
 }
 
-/// The share of all that is done now, which may be less than was planned, that was done since.
-fn part(first: &Progress, last: &Progress) -> Option<f64> {
+/// The part of all that is done now, which may be less than was planned, that was done since.
+fn part_since(first: &Progress, last: &Progress) -> Option<f64> {
     last.total?;
     (last.done > first.done).then(|| (last.done - first.done) as f64 / last.done as f64)
 }
@@ -55,8 +55,8 @@ mod tests {
     #[test]
     fn what_it_continues_is_its_work() {
         let mut advance = Advance::default();
-        assert_eq!((advance.share(), advance.is_further()), (0.0, true));
-        for (done, total, unit, share, is_further) in [
+        assert_eq!((advance.part(), advance.is_further()), (0.0, true));
+        for (done, total, unit, part, is_further) in [
             // What it reads first.
             (0, Some(60), Unit::Images, 0.0, false),
             (60, Some(60), Unit::Images, 1.0, true),
@@ -70,7 +70,7 @@ mod tests {
             (9, None, Unit::Bytes, 0.25, true),
         ] {
             advance.progress(&Progress { done, total, unit, phase: None });
-            assert_eq!((advance.share(), advance.is_further()), (share, is_further), "{done}");
+            assert_eq!((advance.part(), advance.is_further()), (part, is_further), "{done}");
         }
     }
 }

@@ -128,8 +128,8 @@ pub(crate) enum JobEnd {
         result: Box<KnownResult>,
         /// From its start to the end of its commit, without the wait for what an interrupted run left running.
         seconds: f64,
-        /// The share of its work that these are of, where it continued from a checkpoint.
-        share: Option<f64>,
+        /// The part of its work that these are of, where it continued from a checkpoint.
+        part: Option<f64>,
     },
     /// Another process works on its key, and this one does not wait.
     Held,
@@ -154,8 +154,8 @@ pub(crate) enum JobEnd {
 impl JobEnd {
     /// It ran, and this was recorded.
     pub(crate) fn ran(record: Record) -> Self {
-        let (seconds, share) = (record.seconds, record.usage.share);
-        Self::Ran { result: Box::new(record.into()), seconds, share }
+        let (seconds, part) = (record.seconds, record.usage.part);
+        Self::Ran { result: Box::new(record.into()), seconds, part }
     }
 
     /// A failure without the lines of a log.
@@ -256,7 +256,7 @@ impl Job<'_> {
         }
         match end {
             worker::End::Finished { metrics, ran_on, usage } => {
-                let usage = Usage { share: resumes.then(|| advance.share()), ..usage };
+                let usage = Usage { part: resumes.then(|| advance.part()), ..usage };
                 let ended = Finished { metrics, ran_on, usage };
                 let end = self.commit(claim, ended, &reads.inputs(), report)?;
                 reads.keep();

@@ -486,18 +486,18 @@ impl Run<'_> {
                 self.states.set(name, StageState::Waiting);
             }
             JobEnd::Reused(result) => self.end_fresh(name, *result),
-            JobEnd::Ran { result, seconds, share } => {
+            JobEnd::Ran { result, seconds, part } => {
                 self.facts.has_run(result.key);
                 self.ran.insert(result.key, name.clone());
                 if forced {
-                    self.share(name, &result);
+                    self.give_to_same_key(name, &result);
                 }
                 let outcome = Outcome::Ran {
                     digest: result.output.digest,
                     unchanged: before == Some(result.output.digest),
                     forced,
                     seconds,
-                    share,
+                    part,
                     metrics: result.metrics.clone(),
                 };
                 self.end(name, outcome, Some(*result))

@@ -193,7 +193,7 @@ impl Rerun<'_> {
                 unchanged: result.listing.digest() == self.record.output.digest,
                 forced: false,
                 seconds: result.seconds,
-                share: None,
+                part: None,
                 metrics: result.metrics.clone(),
             },
         }

@@ -233,13 +233,13 @@ impl Process<'_> {
                 let (digest, metrics) = (record.output.digest, record.metrics);
                 (Outcome::Fresh { digest, metrics, same_as: None }, JobExit::Fresh)
             }
-            JobEnd::Ran { result, share, .. } => {
+            JobEnd::Ran { result, part, .. } => {
                 let ran = Outcome::Ran {
                     digest: result.output.digest,
                     unchanged: false,
                     forced: false,
                     seconds,
-                    share,
+                    part,
                     metrics: result.metrics,
                 };
                 (ran, JobExit::Ran)

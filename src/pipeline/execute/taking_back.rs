@@ -52,7 +52,7 @@ impl Run<'_> {
     }
 
     /// A forced stage may have made other bytes than before. Others with its key have these now, and not what they had.
-    pub(super) fn share(&mut self, name: &StageName, made: &KnownResult) {
+    pub(super) fn give_to_same_key(&mut self, name: &StageName, made: &KnownResult) {
         let is_earlier = |result: &KnownResult| {
             result.key == made.key && result.output.digest != made.output.digest
         };

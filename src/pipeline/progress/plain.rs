@@ -124,14 +124,14 @@ pub(crate) fn line(event: &RunEvent) -> Option<String> {
 
 fn ending(stage: &StageName, outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Ran { seconds, share, unchanged, forced, .. } => {
+        Outcome::Ran { seconds, part, unchanged, forced, .. } => {
             let same = match (unchanged, forced) {
                 (true, true) => ", with the same bytes as before",
                 (true, false) => ", with the same output as before",
                 (false, true) => ", with other bytes than before",
                 (false, false) => "",
             };
-            Some(format!("done  {stage} in {}{same}", usage::time_in_words(*seconds, *share)))
+            Some(format!("done  {stage} in {}{same}", usage::time_in_words(*seconds, *part)))
         }
         Outcome::Failed { message, log, seconds } => {
             let (after, why) = (format::seconds(*seconds), indent(message));

@@ -66,7 +66,7 @@ fn is_journal(lines: &[u8], last: &[u8]) -> bool {
     let said = said.inspect(|line| {
         if let JobLine::Event(JobEvent::Worker(Event::Progress(progress))) = line {
             advance.progress(progress);
-            assert!((0.0..=1.0).contains(&advance.share()));
+            assert!((0.0..=1.0).contains(&advance.part()));
         }
     });
     said.count() > 0
