@@ -8,7 +8,7 @@ use pipeline_stages::PrepareStage;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use crate::checkpoint::{Checkpoint, Leaf, Limits};
+use crate::checkpoint::{Checkpoint, CheckpointLimits, Leaf};
 use crate::corrupt_labels::are_labels;
 use crate::dataset::{self, are_lists, are_names};
 use crate::pickle::{self, Array, Entries, Items, Value};
@@ -45,10 +45,10 @@ pub fn read_list(path: &Path, text: &str) -> bool {
 
 /// Reads a pickle and looks at its values; whether it is one.
 pub fn read_pickle(bytes: &[u8]) -> bool {
-    look_at_pickle(bytes, &pickle::Limits::default())
+    look_at_pickle(bytes, &pickle::PickleLimits::default())
 }
 
-pub(crate) fn look_at_pickle(bytes: &[u8], limits: &pickle::Limits) -> bool {
+pub(crate) fn look_at_pickle(bytes: &[u8], limits: &pickle::PickleLimits) -> bool {
     let Ok(pickle) = pickle::read(bytes, limits) else { return false };
     assert!(pickle.length() <= bytes.len());
     look(pickle.root(), DEEPEST, &mut MOST_VALUES.clone());
@@ -79,10 +79,10 @@ fn look(value: Value<'_>, depth: usize, budget: &mut usize) {
 
 /// Opens a checkpoint, lists its names and reads its tensors; whether there was no error.
 pub fn read_checkpoint(bytes: &[u8]) -> bool {
-    read_tensors(bytes, &Limits::default())
+    read_tensors(bytes, &CheckpointLimits::default())
 }
 
-pub(crate) fn read_tensors(bytes: &[u8], limits: &Limits) -> bool {
+pub(crate) fn read_tensors(bytes: &[u8], limits: &CheckpointLimits) -> bool {
     let Ok(checkpoint) = Checkpoint::open(bytes, limits) else { return false };
     let Ok(contents) = checkpoint.contents() else { return false };
     let entries = contents.entries();

@@ -7,7 +7,7 @@ use super::manifest::ManifestArguments;
 use crate::cache::Durability;
 use crate::complete;
 use crate::format;
-use crate::manifest::{Limits, MOST_CORES, read_resource};
+use crate::manifest::{MOST_CORES, RunLimits, read_resource};
 use crate::progress::Style;
 use crate::shell;
 
@@ -112,10 +112,10 @@ fn jobs(text: &str) -> Result<u16, String> {
 
 impl MachineArguments {
     /// What all stages together may take of the machine, as far as it was typed.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> RunLimits {
         let gpus = self.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
         let resources = self.resources.iter().cloned().collect();
-        Limits { cpus: self.cpus, gpus, memory: self.memory, resources }
+        RunLimits { cpus: self.cpus, gpus, memory: self.memory, resources }
     }
 }
 

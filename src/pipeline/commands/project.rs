@@ -20,7 +20,7 @@ use crate::facts::CacheFacts;
 use crate::graph::Graph;
 use crate::machine;
 use crate::manifest::{
-    self, Config, Executors, Fit, LOCAL, Limits, Manifest, Misfit, Override, PushPolicy,
+    self, Config, Executors, Fit, LOCAL, Manifest, Misfit, Override, PushPolicy, RunLimits,
     StageExecution, unknown_executor,
 };
 use crate::pattern::Pattern;
@@ -43,7 +43,7 @@ pub(crate) struct Project {
     /// How many stages the user wants to run at once.
     pub(crate) jobs: Option<u16>,
     /// What the user lets all stages of a run take together, where a manifest does not say.
-    limits: Limits,
+    limits: RunLimits,
     /// Where stages can run, beside here: what a manifest says counts more than what the user says.
     pub(crate) executors: Executors,
     /// How much room the user lets a cache take that does not have a limit.
@@ -55,7 +55,7 @@ pub(crate) struct Project {
 impl Project {
     /// What all stages of a run may take together, where this was typed. Only what is typed can be more than the machine has:
     /// files are for other machines, too.
-    pub(crate) fn limits(&self, typed: Limits) -> Limits {
+    pub(crate) fn limits(&self, typed: RunLimits) -> RunLimits {
         let files = self.manifest.limits.clone().or(&self.limits);
         typed.or(&files.at_most(machine::cores(), machine::memory()))
     }

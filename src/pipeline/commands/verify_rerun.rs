@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::execute::{Outputs, Rerun, RerunEnd, Share, as_recorded, set_threads};
 use crate::format;
 use crate::gpus::{self, Gpu, Gpus};
-use crate::manifest::{Limits, Misfit, Stage};
+use crate::manifest::{Misfit, RunLimits, Stage};
 use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
 use crate::stage_name::StageName;
@@ -50,7 +50,7 @@ pub(crate) fn run(
     let recorded = as_recorded(&wanted.execution.execution, record.ran_on.as_ref());
     wanted.execution.execution = recorded;
     let gpus = arguments.gpus.as_ref().map(|GpuNumbers(numbers)| numbers.clone());
-    let typed = Limits { gpus, ..Limits::default() };
+    let typed = RunLimits { gpus, ..RunLimits::default() };
     let gpus = hand_out(&project, typed, &mut wanted)?;
     let rerun = Rerun {
         manifest: &project.manifest,
@@ -94,7 +94,7 @@ pub(crate) fn run(
 }
 
 /// Writes into a stage what a run would hand it. Returns its GPUs.
-fn hand_out(project: &Project, typed: Limits, stage: &mut Stage) -> anyhow::Result<Vec<Gpu>> {
+fn hand_out(project: &Project, typed: RunLimits, stage: &mut Stage) -> anyhow::Result<Vec<Gpu>> {
     let gpus = match Share::may_use_gpus(stage) {
         true => gpus::find(|text| note(&text)),
         false => Gpus::default(),

@@ -130,7 +130,7 @@ mod tests {
     use super::super::share::Share;
     use super::*;
     use crate::gpus::Gpus;
-    use crate::manifest::{self, Limits};
+    use crate::manifest::{self, RunLimits};
 
     fn takes(cores: u64, readers: &[Vec<usize>], stages: &[(u32, f64)]) -> f64 {
         let needs = |cores| Needs { cores, ..Needs::default() };
@@ -176,7 +176,7 @@ mod tests {
             let text = STAGES.to_owned() + more;
             let (manifest, graph) =
                 manifest::parse(Path::new("test.toml"), &text, &[]).expect("a manifest");
-            let share = Share::new(None, &Limits::default(), (2, None, Gpus::default()));
+            let share = Share::new(None, &RunLimits::default(), (2, None, Gpus::default()));
             let run_on = Places { share: &share, executors: &manifest.executors, executor };
             let stages = manifest.stages.iter().map(|stage| (stage, 10.0));
             together(&run_on, &graph, &stages.collect::<Vec<_>>())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::cache::Links;
-use crate::manifest::{Executors, Limits};
+use crate::manifest::{Executors, RunLimits};
 use crate::remote::SharedCache;
 use crate::stage_name::StageName;
 
@@ -14,7 +14,7 @@ pub(crate) struct Options {
     /// How many stages run at once. `None`: as many as there are cores for them.
     pub(crate) jobs: Option<usize>,
     /// What all of them together may take of the machine.
-    pub(crate) limits: Limits,
+    pub(crate) limits: RunLimits,
     /// Whether a failure stops only what depends on it.
     pub(crate) keep_going: bool,
     /// The stages that run although they have results.

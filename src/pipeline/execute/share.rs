@@ -13,7 +13,7 @@ use crate::diagnostic::Mistake;
 use crate::format;
 use crate::gpus::{self, Gpu, Gpus};
 use crate::machine;
-use crate::manifest::{Limits, Resources, Stage, Takes, WHOLE_GPU, did_you_mean};
+use crate::manifest::{Resources, RunLimits, Stage, Takes, WHOLE_GPU, did_you_mean};
 
 /// What a run shares out.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Share {
     /// What a run may use of a machine with these cores, this memory and these GPUs.
     pub(crate) fn new(
         jobs: Option<usize>,
-        limits: &Limits,
+        limits: &RunLimits,
         (cores, memory, found): (usize, Option<u64>, Gpus),
     ) -> Self {
         let machine = u32::try_from(cores).unwrap_or(u32::MAX).max(1);
@@ -69,7 +69,7 @@ impl Share {
     }
 
     /// What a run may use of this machine, which has these GPUs.
-    pub(crate) fn of_this_machine(jobs: Option<usize>, limits: &Limits, gpus: Gpus) -> Self {
+    pub(crate) fn of_this_machine(jobs: Option<usize>, limits: &RunLimits, gpus: Gpus) -> Self {
         Self::new(jobs, limits, (machine::cores(), machine::memory(), gpus))
     }
 
@@ -393,7 +393,7 @@ mod tests {
             |number: u32| Gpu { number, visible: format!("GPU-{number}"), model: Model::default() };
         let (all, order) = ((0..gpus).map(gpu).collect(), "PCI_BUS_ID".to_owned());
         let found = Gpus { all, order, may_be_unseen: false };
-        let limits = Limits { cpus, gpus: allowed.map(<[u32]>::to_vec), ..Limits::default() };
+        let limits = RunLimits { cpus, gpus: allowed.map(<[u32]>::to_vec), ..RunLimits::default() };
         Share::new(jobs, &limits, (8, Some(1000), found))
     }
 
@@ -537,7 +537,7 @@ mod tests {
         }
         // What the user counts, by the places of the names in their order.
         let limits =
-            Limits { resources: [("a", 2), ("c", 1)].map(own).into(), ..Limits::default() };
+            RunLimits { resources: [("a", 2), ("c", 1)].map(own).into(), ..RunLimits::default() };
         let counts = Share::new(None, &limits, (2, None, Gpus::default()));
         for (takes, needs, wrong) in [
             ("", vec![], None),

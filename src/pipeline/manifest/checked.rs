@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::declaration::Stage;
 use super::envelope::{Experiment, Tracking};
-use super::execution::{Limits, StageExecution};
+use super::execution::{RunLimits, StageExecution};
 use super::executors::Executors;
 use super::lints::Lint;
 use super::matrix::Placeholders;
@@ -30,7 +30,7 @@ pub(crate) struct Manifest {
     /// The stages, in the file's order.
     pub(crate) stages: Stages,
     /// What all stages together may take of the machine.
-    pub(crate) limits: Limits,
+    pub(crate) limits: RunLimits,
     /// Where stages can run, beside here.
     pub(crate) executors: Executors,
     /// The axes of its matrix that no stage uses, with their places.

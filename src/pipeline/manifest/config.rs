@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::execution::{Limits, StageExecution, read_for_all};
+use super::execution::{RunLimits, StageExecution, read_for_all};
 use super::executors::{self, Executors};
 use super::hint::nearest;
 use super::sharing::{self, Sharing};
@@ -32,7 +32,7 @@ pub(crate) struct Config {
     /// How stages are run, where a manifest does not say.
     pub(crate) execution: StageExecution,
     /// What all stages of a run together may take of the machine, where a manifest does not say.
-    pub(crate) limits: Limits,
+    pub(crate) limits: RunLimits,
     /// Where stages can run, beside here.
     pub(crate) executors: Executors,
     /// The cache that others share, where a manifest does not name one.
@@ -109,7 +109,7 @@ fn read_root(root: &DeTable<'_>, path: &Path, home: &Path, mistakes: &mut Vec<Mi
     });
     let none = StageExecution::default();
     let read = root.get("execution").map(|value| read_for_all(value, &none, mistakes));
-    let (execution, limits) = read.unwrap_or((none, Limits::default()));
+    let (execution, limits) = read.unwrap_or((none, RunLimits::default()));
     let executors = root.get("executors").map(|value| executors::read(value, mistakes));
     let executors = executors.unwrap_or_default();
     Config { cache, cache_limit, jobs, execution, limits, executors, sharing, trust }

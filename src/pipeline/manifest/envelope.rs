@@ -10,7 +10,7 @@ use pipeline_stages::url::{WebUrl, user_info};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::execution::{Limits, StageExecution, read_for_all};
+use super::execution::{RunLimits, StageExecution, read_for_all};
 use super::executors::{self, Executors};
 use super::hint::nearest;
 use super::lints::{self, Lint};
@@ -71,7 +71,7 @@ pub(super) struct Envelope<'t, 'i> {
     /// How stages are run, unless they set it themselves.
     pub(super) execution: StageExecution,
     /// What all of them together may take of the machine.
-    pub(super) limits: Limits,
+    pub(super) limits: RunLimits,
     /// Where they can run, beside here.
     pub(super) executors: Executors,
     /// The cache that others share.
@@ -102,7 +102,7 @@ pub(super) fn read<'t, 'i>(
     };
     let (execution, limits) = match root.get("execution") {
         Some(value) => read_for_all(value, execution, mistakes),
-        None => (execution.clone(), Limits::default()),
+        None => (execution.clone(), RunLimits::default()),
     };
     let executors = root.get("executors").map(|value| executors::read(value, mistakes));
     let executors = executors.unwrap_or_default();

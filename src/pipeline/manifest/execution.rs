@@ -99,7 +99,7 @@ pub(crate) struct Takes {
 
 /// What all stages of a run together may take, as far as somebody says so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Limits {
+pub(crate) struct RunLimits {
     pub(crate) cpus: Option<u32>,
     /// The numbers of the GPUs.
     pub(crate) gpus: Option<Vec<u32>>,
@@ -109,7 +109,7 @@ pub(crate) struct Limits {
     pub(crate) resources: Resources,
 }
 
-impl Limits {
+impl RunLimits {
     /// These; what they do not say is as in the others.
     pub(crate) fn or(self, others: &Self) -> Self {
         Self {
@@ -178,13 +178,13 @@ pub(super) fn read_for_all(
     value: &Value<'_>,
     defaults: &StageExecution,
     mistakes: &mut Vec<Mistake>,
-) -> (StageExecution, Limits) {
+) -> (StageExecution, RunLimits) {
     let Some(table) = known_table("execution", value, &EXECUTION_KEYS, mistakes) else {
-        return (defaults.clone(), Limits::default());
+        return (defaults.clone(), RunLimits::default());
     };
     let execution = read_settings(table, defaults, mistakes);
     let mut right = Right(mistakes);
-    let limits = Limits {
+    let limits = RunLimits {
         cpus: right.of(table, "cpus", cores),
         gpus: right.of(table, "gpus", |_, value| gpu_numbers(value)),
         memory: right.of(table, "memory", size),

@@ -57,7 +57,7 @@ pub(crate) use checked::Manifest;
 pub(crate) use config::Config;
 pub(crate) use declaration::{Connection, Stage};
 pub(crate) use envelope::Tracking;
-pub(crate) use execution::{Failing, Limits, MOST_CORES, StageExecution, Takes, WHOLE_GPU};
+pub(crate) use execution::{Failing, MOST_CORES, RunLimits, StageExecution, Takes, WHOLE_GPU};
 pub(crate) use executors::{
     CommandTemplates, ExecutorSettings, Executors, LOCAL, SchedulerSettings, SlurmSettings,
     unknown_executor,

@@ -28,21 +28,21 @@ pub(crate) enum CheckpointFormat {
 
 /// How much memory and work a file can cause.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub pickle: pickle::Limits,
+pub(crate) struct CheckpointLimits {
+    pub pickle: pickle::PickleLimits,
     /// The most bytes that all compressed parts of the file can unpack to.
     pub unpacked_bytes: u64,
     /// The most names in it, including those of nested dictionaries.
     pub entries: usize,
 }
 
-impl Default for Limits {
+impl Default for CheckpointLimits {
     fn default() -> Self {
-        Self { pickle: pickle::Limits::default(), unpacked_bytes: 2 << 30, entries: 50_000 }
+        Self { pickle: pickle::PickleLimits::default(), unpacked_bytes: 2 << 30, entries: 50_000 }
     }
 }
 
-impl Limits {
+impl CheckpointLimits {
     /// The limits of a file of this size: memory is proportional to it, even if compressed data could unpack to more.
     fn for_file(&self, bytes: usize) -> Self {
         // An instruction has at least one byte, and numbers do not compress.
@@ -51,7 +51,7 @@ impl Limits {
         let instructions =
             self.pickle.instructions.min(values.saturating_mul(INSTRUCTIONS_PER_VALUE));
         Self {
-            pickle: pickle::Limits { values, instructions, ..self.pickle },
+            pickle: pickle::PickleLimits { values, instructions, ..self.pickle },
             unpacked_bytes: self.unpacked_bytes.min(unpacked),
             ..*self
         }
@@ -72,7 +72,7 @@ const FEW_UNPACKED: u64 = 16 << 20;
 pub(crate) struct Checkpoint<'file> {
     format: CheckpointFormat,
     pub(super) body: Body<'file>,
-    pub(super) limits: Limits,
+    pub(super) limits: CheckpointLimits,
 }
 
 /// The parts of a file, by format.
@@ -101,7 +101,7 @@ impl<'file> Checkpoint<'file> {
     ///
     /// # Errors
     /// When it has another format, or is damaged.
-    pub(crate) fn open(bytes: &'file [u8], limits: &Limits) -> anyhow::Result<Self> {
+    pub(crate) fn open(bytes: &'file [u8], limits: &CheckpointLimits) -> anyhow::Result<Self> {
         let limits = &limits.for_file(bytes.len());
         let of = |format, body| Self { format, body, limits: *limits };
         let pickled = |pickle, storages| Body::Pickled { pickle, storages };

@@ -36,7 +36,7 @@ impl<'file> Storages<'file> {
 pub(super) fn locate<'file>(
     bytes: &'file [u8],
     start: usize,
-    limits: &pickle::Limits,
+    limits: &pickle::PickleLimits,
 ) -> anyhow::Result<(&'file [u8], Storages<'file>)> {
     let mut rest = bytes.get(start..).unwrap_or_default();
     let version = next(&mut rest, "version", limits)?.root().integer();
@@ -79,7 +79,7 @@ pub(super) fn locate<'file>(
 fn next<'file>(
     rest: &mut &'file [u8],
     what: &str,
-    limits: &pickle::Limits,
+    limits: &pickle::PickleLimits,
 ) -> anyhow::Result<Pickle<'file>> {
     let pickle = pickle::read(rest, limits).with_context(|| format!("cannot read its {what}"))?;
     *rest = rest.get(pickle.length()..).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
-use crate::checkpoint::{self, Checkpoint, Limits};
+use crate::checkpoint::{self, Checkpoint, CheckpointLimits};
 use crate::folder::{Place, entries, same_bytes};
 use crate::pickle::{Array, Value};
 
@@ -96,7 +96,7 @@ fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
 /// The arrays under these keys.
 fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
     let file = checkpoint::map(path)?;
-    let limits = Limits { unpacked_bytes: MOST_BYTES, ..Limits::default() };
+    let limits = CheckpointLimits { unpacked_bytes: MOST_BYTES, ..CheckpointLimits::default() };
     let checkpoint = Checkpoint::open(&file, &limits)?;
     let pickle = checkpoint.pickle()?.context("it is not a file of torch.save")?;
     let [own, theirs] = keys.map(|key| integers(pickle.root(), key));

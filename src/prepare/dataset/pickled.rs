@@ -9,7 +9,7 @@ use pipeline_stages::formats::ImageShape;
 
 use super::array_shape::check_shape;
 use super::source::{looks_like, read_whole};
-use crate::pickle::{self, Array, Limits, Value};
+use crate::pickle::{self, Array, PickleLimits, Value};
 
 /// The largest published batch, one of ImageNet32, has 394 million bytes.
 const MOST_BYTES: u64 = 1 << 30;
@@ -64,7 +64,7 @@ fn with_dictionary<T>(
     take: impl FnOnce(&[Value<'_>]) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let bytes = read_whole(path, MOST_BYTES)?;
-    let pickle = pickle::read(&bytes, &Limits::default())
+    let pickle = pickle::read(&bytes, &PickleLimits::default())
         .map_err(|error| anyhow!("{}: {error}{}", path.display(), looks_like(&bytes)))?;
     let root = pickle.root();
     let value = |key: &&str| {

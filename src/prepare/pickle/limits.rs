@@ -2,7 +2,7 @@
 
 /// How much a pickle may hold.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct PickleLimits {
     /// The most instructions, and therefore references between values.
     pub instructions: usize,
     /// The most values. Each takes at most 150 bytes in addition to its references.
@@ -11,7 +11,7 @@ pub(crate) struct Limits {
     pub marks: usize,
 }
 
-impl Default for Limits {
+impl Default for PickleLimits {
     fn default() -> Self {
         Self { instructions: 32 << 20, values: 4 << 20, marks: 10_000 }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::cursor::Cursor;
 use super::error::PickleError;
-use super::limits::Limits;
+use super::limits::PickleLimits;
 use super::value::{Id, Node, Object, Pickle};
 use super::{literal, opcode as op};
 
@@ -19,7 +19,7 @@ type Step<T = ()> = Result<T, String>;
 /// A pickle while it is read.
 pub(super) struct Machine<'data> {
     cursor: Cursor<'data>,
-    limits: Limits,
+    limits: PickleLimits,
     nodes: Vec<Node<'data>>,
     stack: Vec<Id>,
     /// The height of the stack at each mark.
@@ -28,7 +28,7 @@ pub(super) struct Machine<'data> {
 }
 
 impl<'data> Machine<'data> {
-    pub(super) fn new(data: &'data [u8], limits: Limits) -> Self {
+    pub(super) fn new(data: &'data [u8], limits: PickleLimits) -> Self {
         Self {
             cursor: Cursor::new(data),
             limits,

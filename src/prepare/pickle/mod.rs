@@ -5,7 +5,7 @@
 //! interprets the few calls that represent plain data (NumPy arrays and numbers, ordered dictionaries,
 //! encoded bytes). All others are not interpreted.
 //!
-//! Memory is linear in the bytes that are read, and bounded by [`Limits`]. A value that a pickle refers to
+//! Memory is linear in the bytes that are read, and bounded by [`PickleLimits`]. A value that a pickle refers to
 //! many times exists once: values refer to each other by index, so sharing cannot multiply them, and
 //! depth does not use the stack. A value can contain itself: a caller that walks through values must limit
 //! the walk. Access to one value costs the same for any content, until its items or its numbers are read.
@@ -29,7 +29,7 @@ mod tests;
 mod value;
 
 pub(crate) use error::PickleError;
-pub(crate) use limits::Limits;
+pub(crate) use limits::PickleLimits;
 pub(crate) use numpy::Array;
 pub(crate) use parts::{Entries, Items};
 pub(crate) use value::{Pickle, Value};
@@ -42,7 +42,7 @@ pub(crate) use value::{Pickle, Value};
 /// itself (buffers of protocol 5, codes of the extension registry).
 pub(crate) fn read<'data>(
     data: &'data [u8],
-    limits: &Limits,
+    limits: &PickleLimits,
 ) -> Result<Pickle<'data>, PickleError> {
     machine::Machine::new(data, *limits).run()
 }

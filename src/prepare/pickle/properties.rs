@@ -3,11 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Limits, opcode};
+use super::{PickleLimits, opcode};
 use crate::testing::look_at_pickle;
 
 fn read_and_look(data: &[u8]) {
-    look_at_pickle(data, &Limits { instructions: 10_000, values: 5_000, marks: 100 });
+    look_at_pickle(data, &PickleLimits { instructions: 10_000, values: 5_000, marks: 100 });
 }
 
 /// Instructions with operands that are usually valid.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Array, Limits, PickleError, Value, read};
+use super::{Array, PickleError, PickleLimits, Value, read};
 use crate::reference::reference_path;
 
 /// A value as `make_pickles.py` describes it.
@@ -82,8 +82,8 @@ fn what_cpython_and_numpy_wrote_is_read() {
     assert!(cases.len() > 60);
     for case in cases {
         let data = from_hex(case["pickle"].as_str().unwrap());
-        let pickle =
-            read(&data, &Limits::default()).unwrap_or_else(|e| panic!("{}: {e}", case["name"]));
+        let pickle = read(&data, &PickleLimits::default())
+            .unwrap_or_else(|e| panic!("{}: {e}", case["name"]));
         assert_eq!(pickle.length(), data.len());
         let mut expected = case["holds"].clone();
         plain_paths(&mut expected);
@@ -109,7 +109,7 @@ fn every_cut_of_a_pickle_is_an_error() {
         let data = from_hex(case["pickle"].as_str().unwrap());
         for length in 0..data.len() {
             assert!(
-                read(&data[..length], &Limits::default()).is_err(),
+                read(&data[..length], &PickleLimits::default()).is_err(),
                 "{length} of {}",
                 case["name"]
             );
@@ -119,7 +119,7 @@ fn every_cut_of_a_pickle_is_an_error() {
 
 /// The problem of a pickle that must not be read.
 fn problem(data: &[u8]) -> (usize, String) {
-    let limits = Limits { instructions: 10_000, values: 1_000, marks: 50 };
+    let limits = PickleLimits { instructions: 10_000, values: 1_000, marks: 50 };
     let PickleError { offset, problem } = read(data, &limits).map(drop).unwrap_err();
     (offset, problem)
 }
@@ -179,7 +179,7 @@ fn depth_does_not_use_the_stack() {
     let mut data = vec![b']'; 1_000_000];
     data.extend(vec![b'a'; 999_999]);
     data.push(b'.');
-    let pickle = read(&data, &Limits::default()).unwrap();
+    let pickle = read(&data, &PickleLimits::default()).unwrap();
     assert_eq!(pickle.root().describe(), "a list of 1");
 }
 
@@ -193,14 +193,14 @@ fn a_billion_laughs_are_a_few_hundred_values() {
         data.push(b'e');
     }
     data.push(b'.');
-    let limits = Limits { values: 200, ..Limits::default() };
+    let limits = PickleLimits { values: 200, ..PickleLimits::default() };
     let pickle = read(&data, &limits).unwrap();
     assert_eq!(pickle.root().describe(), "a list of 10");
 }
 
 #[test]
 fn a_value_can_contain_itself() {
-    let pickle = read(b"]q\x00h\x00a.", &Limits::default()).unwrap();
+    let pickle = read(b"]q\x00h\x00a.", &PickleLimits::default()).unwrap();
     let inner = pickle.root().items().unwrap().get(0).unwrap();
     assert_eq!(inner.describe(), "a list of 1");
 }
@@ -213,7 +213,7 @@ fn nested_encoded_bytes_do_not_use_the_stack() {
     data.extend(b"h\x01");
     data.extend(b"\x86R".repeat(200_000));
     data.push(b'.');
-    let pickle = read(&data, &Limits::default()).unwrap();
+    let pickle = read(&data, &PickleLimits::default()).unwrap();
     assert_eq!(pickle.root().text(), None);
     assert_eq!(pickle.root().integer(), None);
 }
@@ -228,7 +228,7 @@ fn calls_are_recorded_and_never_made() {
         b"cos\nsystem\n(S'touch /tmp/never'\nt}\x92.",
         b"\x8c\x02os\x8c\x06system\x93(S'touch /tmp/never'\ntR.",
     ] {
-        let pickle = read(data, &Limits::default()).unwrap();
+        let pickle = read(data, &PickleLimits::default()).unwrap();
         let call = pickle.root().call().unwrap();
         assert!(call.is(&["os", "posix"], "system"));
         let arguments = call.arguments.items().unwrap();
@@ -250,7 +250,7 @@ fn an_object_of_the_first_protocols_is_described_by_its_class() {
         (b"ccopyreg\n_reconstructor\n)R.", "an object of copyreg._reconstructor"),
         (b"cother\n_reconstructor\n(cmodels\nNet\ntR.", "an object of other._reconstructor"),
     ] {
-        assert_eq!(read(data, &Limits::default()).unwrap().root().describe(), expected);
+        assert_eq!(read(data, &PickleLimits::default()).unwrap().root().describe(), expected);
     }
 }
 
@@ -259,14 +259,14 @@ fn a_dictionary_of_an_unknown_class_is_a_dictionary() {
     // Like Lightning's hyperparameters: NEWOBJ, SETITEM, BUILD.
     let data =
         b"clightning\nAttributeDict\n)\x81X\x02\x00\x00\x00lrG?\xb9\x99\x99\x99\x99\x99\x9as}b.";
-    let pickle = read(data, &Limits::default()).unwrap();
+    let pickle = read(data, &PickleLimits::default()).unwrap();
     assert_eq!(pickle.root().get("lr").and_then(Value::float), Some(0.1));
     assert_eq!(pickle.root().get("other").map(Value::describe), None);
 }
 
 #[test]
 fn the_last_of_two_equal_keys_counts() {
-    let pickle = read(b"}(U\x01aK\x01U\x01aK\x02u.", &Limits::default()).unwrap();
+    let pickle = read(b"}(U\x01aK\x01U\x01aK\x02u.", &PickleLimits::default()).unwrap();
     assert_eq!(pickle.root().get("a").and_then(Value::integer), Some(2));
 }
 
@@ -278,17 +278,17 @@ fn keys_do_not_fill_a_message() {
         data.extend([b"T", &(key.len() as u32).to_le_bytes()[..], key.as_bytes(), b"N"].concat());
     }
     data.extend(b"u.");
-    let pickle = read(&data, &Limits::default()).unwrap();
+    let pickle = read(&data, &PickleLimits::default()).unwrap();
     let keys = pickle.root().keys_in_short().unwrap();
     assert!(keys.len() < 1_100 && keys.ends_with(" and 290 more"), "{keys}");
-    let empty = read(b"}.", &Limits::default()).unwrap();
+    let empty = read(b"}.", &PickleLimits::default()).unwrap();
     assert_eq!(empty.root().keys_in_short(), None);
 }
 
 #[test]
 fn values_outside_the_pickle_keep_their_names() {
     for data in [&b"\x80\x02(U\x07storageK\x07tQ."[..], b"Pa line\n."] {
-        let pickle = read(data, &Limits::default()).unwrap();
+        let pickle = read(data, &PickleLimits::default()).unwrap();
         assert!(pickle.root().persistent().is_some());
     }
 }
@@ -298,12 +298,12 @@ fn integers_beyond_64_bits() {
     // PyTorch's magic number, as protocol 2 and as protocol 0 write it.
     let magic = 0x1950_a86a_20f9_469c_fc6c_i128;
     for data in [&b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."[..], b"L119547037146038801333356L\n."] {
-        let pickle = read(data, &Limits::default()).unwrap();
+        let pickle = read(data, &PickleLimits::default()).unwrap();
         assert_eq!(pickle.root().wide_integer(), Some(magic));
         assert_eq!(pickle.root().integer(), None);
     }
     let huge = [&b"\x8a\xff"[..], &[0x7f; 255], b"."].concat();
-    assert_eq!(read(&huge, &Limits::default()).unwrap().root().wide_integer(), None);
+    assert_eq!(read(&huge, &PickleLimits::default()).unwrap().root().wide_integer(), None);
 }
 
 /// An array of three 32-bit integers whose shape, bytes and type can be changed.
@@ -317,7 +317,7 @@ fn array(shape: &str, bytes: &str, dtype: &str) -> String {
 fn arrays_that_do_not_fit_are_refused() {
     let twelve = "S'\\x01\\x00\\x00\\x00\\x02\\x00\\x00\\x00\\x03\\x00\\x00\\x00'\n";
     let good = array("I3\n", twelve, "i4");
-    let good = read(good.as_bytes(), &Limits::default()).unwrap();
+    let good = read(good.as_bytes(), &PickleLimits::default()).unwrap();
     assert_eq!(Array::of(good.root()).unwrap().unwrap().integers().unwrap(), [1, 2, 3]);
     let many = "I1\n".repeat(65);
     for (data, words) in [
@@ -330,7 +330,7 @@ fn arrays_that_do_not_fit_are_refused() {
         (array("I3\n", twelve, "O8"), "whose elements are not plain numbers"),
         (array("I3\n", twelve, "V4"), "whose elements are not plain numbers"),
     ] {
-        let pickle = read(data.as_bytes(), &Limits::default()).unwrap();
+        let pickle = read(data.as_bytes(), &PickleLimits::default()).unwrap();
         let problem = Array::of(pickle.root()).unwrap().unwrap_err();
         assert!(problem.contains(words), "{problem}");
     }

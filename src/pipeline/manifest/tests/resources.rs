@@ -1,7 +1,7 @@
 //! What stages and runs may take of a machine, and how often stages are tried, as it is read.
 
 use super::super::execution::Attempts;
-use super::super::{Failing, Limits, Resources, Takes};
+use super::super::{Failing, Resources, RunLimits, Takes};
 use super::{HEAD, right, shown_after_head, shown_of_train};
 
 fn takes(execution: &str) -> (Takes, i32, Option<u32>) {
@@ -55,29 +55,29 @@ fn what_a_stage_takes() {
 #[test]
 fn what_all_stages_together_may_take() {
     let limits = |lines: &str| right(&format!("{HEAD}[execution]\n{lines}\n"), &[]).0.limits;
-    let none = Limits::default();
+    let none = RunLimits::default();
     for (lines, expected) in [
         ("", none.clone()),
-        ("cpus = 3", Limits { cpus: Some(3), ..none.clone() }),
-        ("gpus = [3, 0]", Limits { gpus: Some(vec![0, 3]), ..none.clone() }),
-        ("gpus = []", Limits { gpus: Some(vec![]), ..none.clone() }),
-        ("memory = '1 TB'", Limits { memory: Some(1_000_000_000_000), ..none.clone() }),
+        ("cpus = 3", RunLimits { cpus: Some(3), ..none.clone() }),
+        ("gpus = [3, 0]", RunLimits { gpus: Some(vec![0, 3]), ..none.clone() }),
+        ("gpus = []", RunLimits { gpus: Some(vec![]), ..none.clone() }),
+        ("memory = '1 TB'", RunLimits { memory: Some(1_000_000_000_000), ..none.clone() }),
         (
             "resources = { licence = 2 }",
-            Limits { resources: counted(&[("licence", 2)]), ..none.clone() },
+            RunLimits { resources: counted(&[("licence", 2)]), ..none.clone() },
         ),
     ] {
         assert_eq!(limits(lines), expected, "{lines}");
     }
-    let one = Limits { cpus: Some(1), ..none.clone() };
+    let one = RunLimits { cpus: Some(1), ..none.clone() };
     let resources = counted(&[("a", 1), ("b", 2)]);
-    let two = Limits { cpus: Some(2), gpus: Some(vec![1]), memory: Some(5), resources };
-    assert_eq!(one.clone().or(&two), Limits { cpus: Some(1), ..two.clone() });
-    let one = Limits { resources: counted(&[("b", 9), ("c", 3)]), ..one };
+    let two = RunLimits { cpus: Some(2), gpus: Some(vec![1]), memory: Some(5), resources };
+    assert_eq!(one.clone().or(&two), RunLimits { cpus: Some(1), ..two.clone() });
+    let one = RunLimits { resources: counted(&[("b", 9), ("c", 3)]), ..one };
     assert_eq!(one.or(&two).resources, counted(&[("a", 1), ("b", 9), ("c", 3)]), "each by itself");
     assert_eq!(
         two.clone().at_most(1, Some(4)),
-        Limits { cpus: Some(1), memory: Some(4), ..two.clone() }
+        RunLimits { cpus: Some(1), memory: Some(4), ..two.clone() }
     );
     assert_eq!(two.clone().at_most(3, None), two);
     assert_eq!(none.clone().at_most(3, Some(4)), none);
