@@ -170,7 +170,7 @@ mod tests {
     use pipeline_stages::formats::{ImageShape, NamedTensor, write_tensors};
 
     use super::*;
-    use crate::checkpoint::{Checkpoint, CheckpointFormat, CheckpointLimits, Leaf, Values};
+    use crate::checkpoint::{CheckpointFile, CheckpointFormat, CheckpointLimits, Leaf, Values};
 
     /// Writes an artifact with these tensors, and its state dict.
     fn written(tensors: &[NamedTensor<'_>]) -> anyhow::Result<Vec<u8>> {
@@ -200,7 +200,7 @@ mod tests {
         ];
         let bytes = written(&tensors).expect("it can be written");
         let checkpoint =
-            Checkpoint::open(&bytes, &CheckpointLimits::default()).expect("it is readable");
+            CheckpointFile::open(&bytes, &CheckpointLimits::default()).expect("it is readable");
         assert_eq!(checkpoint.format(), CheckpointFormat::TorchZip);
         let contents = checkpoint.contents().expect("it has names");
         let entries = contents.entries().expect("they are tensors");

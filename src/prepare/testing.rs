@@ -8,7 +8,7 @@ use pipeline_stages::PrepareStage;
 use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
-use crate::checkpoint::{Checkpoint, CheckpointLimits, Leaf};
+use crate::checkpoint::{CheckpointFile, CheckpointLimits, Leaf};
 use crate::corrupt_labels::are_labels;
 use crate::dataset::{self, are_lists, are_names};
 use crate::pickle::{self, Array, Entries, Items, Value};
@@ -83,7 +83,7 @@ pub fn read_checkpoint(bytes: &[u8]) -> bool {
 }
 
 pub(crate) fn read_tensors(bytes: &[u8], limits: &CheckpointLimits) -> bool {
-    let Ok(checkpoint) = Checkpoint::open(bytes, limits) else { return false };
+    let Ok(checkpoint) = CheckpointFile::open(bytes, limits) else { return false };
     let Ok(contents) = checkpoint.contents() else { return false };
     let entries = contents.entries();
     #[cfg(test)]

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::contents::STEPS_PER_NAME;
-use super::{Checkpoint, CheckpointLimits, Leaf, Values};
+use super::{CheckpointFile, CheckpointLimits, Leaf, Values};
 use crate::samples::zipped;
 
 /// A pickle of a dictionary in protocol 2: `prelude` makes a value, and all of `names` names refer to it.
@@ -66,7 +66,7 @@ fn ones(count: usize) -> Vec<u8> {
 #[track_caller]
 fn last_leaf(pickle: &[u8]) -> String {
     let bytes = zipped(&[("a/data.pkl", pickle), ("a/data/0", &[0; 16])], false);
-    let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+    let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();
     let entries = contents.entries().unwrap();
     let most = STEPS_PER_NAME * (1 + entries.len());
@@ -84,7 +84,9 @@ fn last_leaf(pickle: &[u8]) -> String {
 
 /// Opens a file, lists its names, and returns how many bytes of memory that takes.
 fn memory(bytes: &[u8]) -> usize {
-    let Ok(checkpoint) = Checkpoint::open(bytes, &CheckpointLimits::default()) else { return 0 };
+    let Ok(checkpoint) = CheckpointFile::open(bytes, &CheckpointLimits::default()) else {
+        return 0;
+    };
     let unpacked = checkpoint.unpacked_bytes();
     let Ok(contents) = checkpoint.contents() else { return unpacked };
     let entries = contents.entries().unwrap_or_default();
@@ -131,9 +133,10 @@ fn opening_a_file_takes_memory_proportional_to_its_size() {
     }
     let zeros = vec![0; 100 << 20];
     let storage = zipped(&[("a/data.pkl", b"}."), ("a/data/0", &zeros)], true);
-    let checkpoint = Checkpoint::open(&storage, &CheckpointLimits::default()).unwrap();
+    let checkpoint = CheckpointFile::open(&storage, &CheckpointLimits::default()).unwrap();
     let pickle = zipped(&[("a/data.pkl", &zeros)], true);
-    let refused = Checkpoint::open(&pickle, &CheckpointLimits::default()).map(drop).unwrap_err();
+    let refused =
+        CheckpointFile::open(&pickle, &CheckpointLimits::default()).map(drop).unwrap_err();
     assert!(format!("{refused:#}").contains("more than the"), "{refused:#}");
     assert!(checkpoint.unpacked_bytes() <= 16 << 20);
 }
@@ -196,7 +199,7 @@ fn keys_that_are_numpy_numbers_cost_as_much_as_others() {
     for (content, name) in [("\u{7}", "7"), (&"a".repeat(100_000), "?")] {
         let keys = b"h\x00N".repeat(300);
         let pickle = [b"\x80\x02", &number(content)[..], b"q\x000}(", &keys, b"u."].concat();
-        let checkpoint = Checkpoint::open(&pickle, &CheckpointLimits::default()).unwrap();
+        let checkpoint = CheckpointFile::open(&pickle, &CheckpointLimits::default()).unwrap();
         let contents = checkpoint.contents().unwrap();
         let entries = contents.entries().unwrap();
         assert_eq!((entries.len(), entries[0].name.as_str()), (300, name));
@@ -258,7 +261,7 @@ proptest! {
     fn the_work_is_proportional_to_the_number_of_names(call in call()) {
         let pickle = shared(&call, 200);
         let limits = CheckpointLimits { entries: 1_000, ..CheckpointLimits::default() };
-        let checkpoint = Checkpoint::open(&pickle, &limits).unwrap();
+        let checkpoint = CheckpointFile::open(&pickle, &limits).unwrap();
         let contents = checkpoint.contents().unwrap();
         // A call that is a dictionary can have too many names.
         let looked_at = contents.entries().map_or(limits.entries, |entries| entries.len());

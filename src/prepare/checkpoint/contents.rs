@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use pipeline_stages::text::shortened;
 
 use super::element::Values;
-use super::file::{Body, Checkpoint};
+use super::file::{Body, CheckpointFile};
 use super::tensor::{ElementSource, Tensor};
 use crate::pickle::{Pickle, Value};
 
@@ -27,7 +27,7 @@ const SAVE_STATE_DICT: &str = "save the state_dict() of the model instead";
 
 /// The content of a checkpoint.
 pub(crate) struct Contents<'c, 'file> {
-    checkpoint: &'c Checkpoint<'file>,
+    checkpoint: &'c CheckpointFile<'file>,
     pickle: Option<Pickle<'c>>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Leaf<'c> {
     Opaque(String),
 }
 
-impl<'file> Checkpoint<'file> {
+impl<'file> CheckpointFile<'file> {
     /// The names in the file.
     pub(crate) fn contents(&self) -> anyhow::Result<Contents<'_, 'file>> {
         Ok(Contents { checkpoint: self, pickle: self.pickle()? })

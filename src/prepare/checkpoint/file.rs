@@ -69,7 +69,7 @@ const MOST_UNPACKED: u64 = 16;
 const FEW_UNPACKED: u64 = 16 << 20;
 
 /// A checkpoint file in memory, or mapped into it.
-pub(crate) struct Checkpoint<'file> {
+pub(crate) struct CheckpointFile<'file> {
     format: CheckpointFormat,
     pub(super) body: Body<'file>,
     pub(super) limits: CheckpointLimits,
@@ -96,7 +96,7 @@ pub(crate) fn map(path: &Path) -> anyhow::Result<Mmap> {
     unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))
 }
 
-impl<'file> Checkpoint<'file> {
+impl<'file> CheckpointFile<'file> {
     /// Detects the format of a file, and finds its parts.
     ///
     /// # Errors

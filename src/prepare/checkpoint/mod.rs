@@ -1,7 +1,7 @@
 //! Checkpoint files: what PyTorch saves (its zip format and the one before), plain pickles,
 //! and safetensors. The format is detected from the content, never from the name.
 //!
-//! A [`Checkpoint`] is an opened file; its [`Contents`] are names with tensors or other values.
+//! A [`CheckpointFile`] is an opened file; its [`Contents`] are names with tensors or other values.
 //! Tensors are read only when they are requested: others may be damaged.
 //!
 //! Nothing in a file is run, and no size in it is trusted: see [`CheckpointLimits`] and [`crate::pickle`]. Opening a file takes
@@ -24,5 +24,5 @@ pub(crate) use contents::{Contents, Entry, Leaf};
 #[cfg(test)]
 pub(crate) use element::Element;
 pub(crate) use element::Values;
-pub(crate) use file::{Checkpoint, CheckpointFormat, CheckpointLimits, map};
+pub(crate) use file::{CheckpointFile, CheckpointFormat, CheckpointLimits, map};
 pub(crate) use tensor::Tensor;

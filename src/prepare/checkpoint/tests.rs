@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::{Checkpoint, CheckpointFormat, CheckpointLimits, Element, Leaf, Values};
+use super::{CheckpointFile, CheckpointFormat, CheckpointLimits, Element, Leaf, Values};
 use crate::reference::reference_path;
 use crate::samples::zipped;
 use crate::testing::read_tensors;
@@ -57,7 +57,7 @@ fn torch_name(element: Element) -> String {
 fn every_type_and_layout_is_read_exactly() {
     for (name, tensors) in expected() {
         let bytes = file(&name);
-        let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+        let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
         let contents = checkpoint.contents().unwrap();
         let entries = contents.entries().unwrap();
         assert_eq!(entries.len(), tensors.len(), "{name}");
@@ -88,7 +88,7 @@ fn the_format_is_detected_from_the_content() {
     ] {
         let bytes = file(name);
         assert_eq!(
-            Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap().format(),
+            CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap().format(),
             format
         );
     }
@@ -98,7 +98,7 @@ fn the_format_is_detected_from_the_content() {
 fn other_values_are_named_and_not_read() {
     let opaque = |name: &str| -> BTreeMap<String, String> {
         let bytes = file(name);
-        let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+        let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
         let contents = checkpoint.contents().unwrap();
         let entries = contents.entries().unwrap().into_iter();
         entries
@@ -119,7 +119,7 @@ fn other_values_are_named_and_not_read() {
 /// The error of a file that must not be opened, down to its names.
 fn problem(bytes: &[u8]) -> String {
     let open = || -> anyhow::Result<()> {
-        let checkpoint = Checkpoint::open(bytes, &CheckpointLimits::default())?;
+        let checkpoint = CheckpointFile::open(bytes, &CheckpointLimits::default())?;
         let contents = checkpoint.contents()?;
         contents.entries().map(drop)
     };
@@ -174,7 +174,7 @@ fn tensor_pickle(storage_count: &str, offset: &str, shape: &str, strides: &str) 
 fn tensor_problem(count: &str, offset: &str, shape: &str, strides: &str) -> Option<String> {
     let pickle = tensor_pickle(count, offset, shape, strides);
     let bytes = zipped(&[("a/data.pkl", &pickle), ("a/data/0", &[0; 24])], false);
-    let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+    let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();
     let entries = contents.entries().unwrap();
     match &entries[0].leaf {
@@ -237,7 +237,7 @@ fn incomplete_archives_are_refused() {
     }
     assert_eq!(problem(&twice), "'a/data.pkl' occurs twice in the archive");
     let bytes = zipped(&[("a/data.pkl", &pickle)], false);
-    let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+    let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();
     let Leaf::Tensor(tensor) = &contents.entries().unwrap()[0].leaf else { panic!() };
     let missing = contents.values(tensor).unwrap_err().to_string();
@@ -250,7 +250,7 @@ fn a_wrong_checksum_is_noticed() {
     let float32: Vec<u8> = [0.0f32, -0.5, 1.0].iter().flat_map(|it| it.to_le_bytes()).collect();
     let place = bytes.windows(float32.len()).position(|window| window == float32).unwrap();
     bytes[place] ^= 1;
-    let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+    let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();
     let damaged = contents.entries().unwrap().into_iter().filter(|entry| match &entry.leaf {
         Leaf::Tensor(tensor) => contents.values(tensor).is_err(),
@@ -268,7 +268,7 @@ fn the_two_sizes_of_an_uncompressed_entry_must_agree() {
         let mut bytes = zipped(&entries, false);
         let directory = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
         bytes[directory + 24..directory + 28].copy_from_slice(&size.to_le_bytes());
-        let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default()).unwrap();
+        let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default()).unwrap();
         let contents = checkpoint.contents().unwrap();
         let Leaf::Tensor(tensor) = &contents.entries().unwrap()[0].leaf else { panic!() };
         let read = contents.values(tensor);
@@ -284,7 +284,7 @@ fn a_zip_bomb_is_refused_before_it_unpacks() {
     let limits = CheckpointLimits { unpacked_bytes: 1 << 20, ..CheckpointLimits::default() };
     let bomb = zipped(&[("a/data.pkl", &vec![0; 2 << 20])], true);
     assert!(bomb.len() < 10_000);
-    let error = Checkpoint::open(&bomb, &limits).map(drop).unwrap_err();
+    let error = CheckpointFile::open(&bomb, &limits).map(drop).unwrap_err();
     assert!(format!("{error:#}").contains("more than the 1048576 that are allowed"), "{error:#}");
 }
 
@@ -301,7 +301,7 @@ fn dictionaries_that_contain_each_other_are_bounded() {
     assert_eq!(problem(&laughs), "it has too many names");
     // A dictionary that contains itself ends at the deepest level that is read.
     let itself = b"\x80\x02}q\x00K\x01h\x00s.";
-    let checkpoint = Checkpoint::open(itself, &CheckpointLimits::default()).unwrap();
+    let checkpoint = CheckpointFile::open(itself, &CheckpointLimits::default()).unwrap();
     let contents = checkpoint.contents().unwrap();
     let entries = contents.entries().unwrap();
     assert_eq!(entries.len(), 1);
@@ -312,7 +312,7 @@ fn dictionaries_that_contain_each_other_are_bounded() {
 fn the_legacy_format_is_read_up_to_its_last_byte() {
     let bytes = file("types-legacy.pt");
     for length in 1..bytes.len() {
-        let opened = Checkpoint::open(&bytes[..length], &CheckpointLimits::default());
+        let opened = CheckpointFile::open(&bytes[..length], &CheckpointLimits::default());
         let whole =
             opened.is_ok_and(|checkpoint| checkpoint.format() == CheckpointFormat::TorchLegacy);
         assert!(!whole, "{length} of {} bytes", bytes.len());

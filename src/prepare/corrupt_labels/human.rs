@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pipeline_stages::kinds::HumanLabels;
 
-use crate::checkpoint::{self, Checkpoint, CheckpointLimits};
+use crate::checkpoint::{self, CheckpointFile, CheckpointLimits};
 use crate::folder::{Place, entries, same_bytes};
 use crate::pickle::{Array, Value};
 
@@ -97,7 +97,7 @@ fn find(artifact: &Path, name: &str) -> anyhow::Result<PathBuf> {
 fn labels(path: &Path, keys: [&str; 2]) -> anyhow::Result<[Vec<i64>; 2]> {
     let file = checkpoint::map(path)?;
     let limits = CheckpointLimits { unpacked_bytes: MOST_BYTES, ..CheckpointLimits::default() };
-    let checkpoint = Checkpoint::open(&file, &limits)?;
+    let checkpoint = CheckpointFile::open(&file, &limits)?;
     let pickle = checkpoint.pickle()?.context("it is not a file of torch.save")?;
     let [own, theirs] = keys.map(|key| integers(pickle.root(), key));
     Ok([own?, theirs?])

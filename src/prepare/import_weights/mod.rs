@@ -26,7 +26,7 @@ use pipeline_stages::worker::Context;
 use safetensors::Dtype;
 
 use crate::body::Body;
-use crate::checkpoint::{self, Checkpoint, CheckpointLimits, Contents, Tensor, Values};
+use crate::checkpoint::{self, CheckpointFile, CheckpointLimits, Contents, Tensor, Values};
 use layers::Selection;
 use report::Report;
 
@@ -40,7 +40,7 @@ impl Body for ImportWeights {
 /// Writes the artifact from the checkpoint at `path`.
 fn import(stage: &ImportWeights, path: &Path, context: &Context) -> anyhow::Result<Metrics> {
     let bytes = checkpoint::map(path)?;
-    let checkpoint = Checkpoint::open(&bytes, &CheckpointLimits::default())?;
+    let checkpoint = CheckpointFile::open(&bytes, &CheckpointLimits::default())?;
     let contents = checkpoint.contents()?;
     let entries = contents.entries()?;
     let selection = Selection::find(&entries, stage.architecture, stage.prefix.as_deref());
