@@ -28,7 +28,7 @@ use crate::web_page::is_web_page;
 use checksum::Checksums;
 use http::Client;
 use partial::{Origin, Partial};
-use retry::Failure;
+use retry::DownloadFailure;
 
 pub use retry::retry_after;
 
@@ -70,9 +70,11 @@ impl Downloader<'_> {
             let phase = (mirrors > 1).then(|| format!("mirror {}/{mirrors}", index + 1));
             match self.fetch(url, phase.as_deref()) {
                 Ok(metrics) => return Ok(metrics),
-                Err(Failure::Stopped) => return Err(Stopped.into()),
-                Err(Failure::Ours(error)) => return Err(error),
-                Err(Failure::Passing { reason, .. } | Failure::Lasting { reason }) => {
+                Err(DownloadFailure::Stopped) => return Err(Stopped.into()),
+                Err(DownloadFailure::Ours(error)) => return Err(error),
+                Err(
+                    DownloadFailure::Passing { reason, .. } | DownloadFailure::Lasting { reason },
+                ) => {
                     if index + 1 < mirrors {
                         self.context
                             .note(format!("{}: {reason}; trying the next mirror", masked(url)));
@@ -85,7 +87,7 @@ impl Downloader<'_> {
     }
 
     /// Downloads the file from one mirror to the output folder.
-    fn fetch(&self, url: &str, phase: Option<&str>) -> Result<Metrics, Failure> {
+    fn fetch(&self, url: &str, phase: Option<&str>) -> Result<Metrics, DownloadFailure> {
         let (context, most) = (self.context, self.stage.max_bytes);
         let checking = self.progress(Some("checking the partial file"));
         let mut partial = Partial::open(context, url, most, &checking)?;
@@ -115,7 +117,7 @@ impl Downloader<'_> {
                 }
                 Err(reason) => {
                     partial.remove()?;
-                    return Err(Failure::Lasting { reason });
+                    return Err(DownloadFailure::Lasting { reason });
                 }
             }
         }
@@ -140,7 +142,7 @@ impl Downloader<'_> {
         url: &str,
         phase: Option<&str>,
         partial: &mut Partial,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DownloadFailure> {
         let mut failures_in_a_row = 0;
         let mut furthest = partial.len();
         let mut paused = Duration::ZERO;
@@ -155,7 +157,7 @@ impl Downloader<'_> {
                     self.client.get(url, !self.stage.unverified, partial, self.context, &progress)
                 }
             };
-            let Err(Failure::Passing { reason, wait }) = result else { return result };
+            let Err(DownloadFailure::Passing { reason, wait }) = result else { return result };
             let came = partial.len().saturating_sub(furthest);
             if came > 0 {
                 furthest = partial.len();
@@ -165,7 +167,7 @@ impl Downloader<'_> {
                 }
             }
             if failures_in_a_row >= self.stage.retries {
-                return Err(Failure::Lasting {
+                return Err(DownloadFailure::Lasting {
                     reason: retry::gave_up(&reason, self.stage.retries),
                 });
             }

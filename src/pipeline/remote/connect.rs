@@ -3,7 +3,7 @@
 use super::folder::Folder;
 use super::s3::S3;
 use super::ssh::Ssh;
-use super::transport::{Failure, Remote};
+use super::transport::{Remote, RemoteFailure};
 use super::web::Web;
 use crate::remote_address::Address;
 
@@ -11,7 +11,7 @@ use crate::remote_address::Address;
 ///
 /// # Errors
 /// When that cannot work, whoever answers there.
-pub(super) fn connect(address: &Address) -> Result<Box<dyn Remote>, Failure> {
+pub(super) fn connect(address: &Address) -> Result<Box<dyn Remote>, RemoteFailure> {
     Ok(match address {
         Address::Folder(path) => Box::new(Folder::new(path.clone())),
         Address::S3(address) => Box::new(S3::new(address)?),

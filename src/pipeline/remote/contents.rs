@@ -2,7 +2,7 @@
 
 use super::name::{MOST_RECORD_BYTES, Name, RECORDS, SIGNATURES};
 use super::shared::{MOST_ASKED_AT_ONCE, SharedCache};
-use super::transport::{ContentTotals, Failure, FailureKind, Remote, get_all};
+use super::transport::{ContentTotals, FailureKind, Remote, RemoteFailure, get_all};
 use crate::cache::{Record, on_threads};
 use crate::digest::Digest;
 use crate::key::StageKey;
@@ -30,7 +30,7 @@ impl SharedCache {
     pub(crate) fn has(
         &self,
         wanted: &[(StageKey, Option<Digest>)],
-    ) -> Result<Vec<RemoteState>, Failure> {
+    ) -> Result<Vec<RemoteState>, RemoteFailure> {
         self.has_version()?;
         let found = on_threads(wanted, MOST_ASKED_AT_ONCE, |(key, artifact)| {
             let remote = self.remote()?;
@@ -44,7 +44,7 @@ impl SharedCache {
         remote: &dyn Remote,
         key: &StageKey,
         here: Option<&Digest>,
-    ) -> Result<RemoteState, Failure> {
+    ) -> Result<RemoteState, RemoteFailure> {
         let record = match get_all(remote, &Name::record(key), MOST_RECORD_BYTES) {
             Err(failure) if failure.kind == FailureKind::Wrong => return Ok(RemoteState::Damaged),
             record => record?,
@@ -70,7 +70,7 @@ impl SharedCache {
     }
 
     /// How many results it has, and how many bytes they take.
-    pub(crate) fn count(&self) -> Result<(ContentTotals, u64), Failure> {
+    pub(crate) fn count(&self) -> Result<(ContentTotals, u64), RemoteFailure> {
         let remote = self.remote()?;
         let records = self.note(remote.count(RECORDS))?;
         let others = [SIGNATURES, "artifacts", "packs", "blobs"];

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::name::{NEW, Name, new_name};
-use super::transport::{Content, ContentTotals, Failure, Put, Remote};
+use super::transport::{Content, ContentTotals, Put, Remote, RemoteFailure};
 
 /// A file that is not final and was not written for this long was left by a push that was killed.
 const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -34,11 +34,11 @@ impl Folder {
     }
 
     /// What an error means. Where the top is missing, such as an unmounted share, nothing else works either.
-    fn failure(&self, what: &str, error: &io::Error) -> Failure {
+    fn failure(&self, what: &str, error: &io::Error) -> RemoteFailure {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         if !self.top.is_dir() {
             let top = self.top.display();
-            return Failure::away(match self.top.exists() {
+            return RemoteFailure::away(match self.top.exists() {
                 true => format!("{top} is not a folder"),
                 false => format!(
                     "the folder {top} does not exist: mount it, or make it if it is a new one"
@@ -48,9 +48,9 @@ impl Folder {
         let reason = format!("cannot {what}: {error}");
         match error.kind() {
             StorageFull | QuotaExceeded => {
-                Failure::away(format!("{reason} ({} is full)", self.top.display()))
+                RemoteFailure::away(format!("{reason} ({} is full)", self.top.display()))
             }
-            _ => Failure::refused(reason),
+            _ => RemoteFailure::refused(reason),
         }
     }
 
@@ -94,7 +94,12 @@ impl Folder {
 }
 
 impl Remote for Folder {
-    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        _: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         let open = || -> io::Result<File> {
             // Nothing that is put in its place can block the reader.
             let mut options = OpenOptions::new();
@@ -113,7 +118,7 @@ impl Remote for Folder {
         }
     }
 
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         // Not made here: it may be a share that is not mounted.
         if !self.top.is_dir() {
             return Err(self.failure("write", &io::ErrorKind::NotFound.into()));
@@ -127,7 +132,7 @@ impl Remote for Folder {
         })
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         match fs::symlink_metadata(self.path(name)) {
             Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.top.is_dir() => Ok(None),
@@ -135,7 +140,7 @@ impl Remote for Folder {
         }
     }
 
-    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+    fn count(&self, folder: &str) -> Result<ContentTotals, RemoteFailure> {
         let mut totals = ContentTotals::default();
         let mut open = vec![self.top.join(folder)];
         while let Some(folder) = open.pop() {

@@ -12,7 +12,7 @@ use pipeline_stages::url::WebUrl;
 use ureq::http::{HeaderValue, Request, Response};
 use ureq::{Agent, AsSendBody, Body, RequestExt, SendBody};
 
-use super::transport::{ContentReader, Failure, Pace, SILENCE};
+use super::transport::{ContentReader, Pace, RemoteFailure, SILENCE};
 
 /// How long a connection may take, an answer to a question without a body, and another one.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -55,8 +55,8 @@ impl Server {
     ///
     /// # Errors
     /// When the proxy or the certificates of the environment cannot be used.
-    pub(super) fn new(url: &WebUrl, shown: String) -> Result<Self, Failure> {
-        let away = |error: anyhow::Error| Failure::away(format!("{error:#}")).lasting();
+    pub(super) fn new(url: &WebUrl, shown: String) -> Result<Self, RemoteFailure> {
+        let away = |error: anyhow::Error| RemoteFailure::away(format!("{error:#}")).lasting();
         let proxy = proxy_for(url).map_err(away)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -143,9 +143,9 @@ impl Server {
 
     /// What a failure before the answer means, and how often a request is tried that fails like this. The words of the library can
     /// have the address of the request, which can be secret.
-    pub(super) fn failure(&self, error: &ureq::Error) -> (Failure, u32) {
+    pub(super) fn failure(&self, error: &ureq::Error) -> (RemoteFailure, u32) {
         if let Some(failure) = self.proxy.as_ref().and_then(|proxy| proxy.failure(error)) {
-            let away = Failure::away(failure.reason);
+            let away = RemoteFailure::away(failure.reason);
             return if failure.is_lasting { (away.lasting(), 1) } else { (away, MOST_TRIES) };
         }
         let (reason, tries) = match error {
@@ -161,7 +161,7 @@ impl Server {
             }
             _ => ("the request failed".to_owned(), MOST_TRIES),
         };
-        (Failure::away(format!("{reason} ({})", self.shown)), tries)
+        (RemoteFailure::away(format!("{reason} ({})", self.shown)), tries)
     }
 }
 
@@ -252,20 +252,20 @@ impl Answer {
     }
 
     /// Its text, of at most so many bytes.
-    pub(super) fn text(mut self, most: u64) -> Result<String, Failure> {
+    pub(super) fn text(mut self, most: u64) -> Result<String, RemoteFailure> {
         let body = self.0.body_mut().with_config().limit(most).lossy_utf8(true);
         body.read_to_string()
-            .map_err(|error| Failure::away(format!("the answer broke off: {error}")))
+            .map_err(|error| RemoteFailure::away(format!("the answer broke off: {error}")))
     }
 
     /// The content from this byte on, which was asked for, also where the server sends all of it.
     ///
     /// # Errors
     /// When the server sends another part.
-    pub(super) fn reader_from(self, from: u64) -> Result<Box<dyn Read>, Failure> {
+    pub(super) fn reader_from(self, from: u64) -> Result<Box<dyn Read>, RemoteFailure> {
         let skip = match (self.status(), self.header("content-range").and_then(range_of)) {
             (206, Some((Some(start), _))) if start != from => {
-                return Err(Failure::refused(
+                return Err(RemoteFailure::refused(
                     "the server sends another part of it than was asked for",
                 ));
             }

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::name::Encoding;
-use super::transport::Failure;
+use super::transport::RemoteFailure;
 use crate::cache::{EntryKind, Listing, Stored};
 use crate::digest::Digest;
 
@@ -63,11 +63,11 @@ impl Index {
     ///
     /// # Errors
     /// When that is not said of one of them.
-    pub(super) fn large(&self) -> Result<Vec<(Bytes<'_>, Encoding)>, Failure> {
+    pub(super) fn large(&self) -> Result<Vec<(Bytes<'_>, Encoding)>, RemoteFailure> {
         let large = contents(&self.listing, |bytes| bytes >= self.pack_below).into_iter();
         let encoded = large.map(|bytes| {
             let encoding = self.blobs.get(&bytes.content).copied();
-            let unknown = || Failure::wrong("it does not say how a file is kept");
+            let unknown = || RemoteFailure::wrong("it does not say how a file is kept");
             encoding.map(|encoding| (bytes, encoding)).ok_or_else(unknown)
         });
         encoded.collect()
@@ -83,7 +83,7 @@ impl Index {
     ///
     /// # Errors
     /// When it is damaged, or of something else.
-    pub(super) fn decode(bytes: &[u8], artifact: &Stored) -> Result<Self, Failure> {
+    pub(super) fn decode(bytes: &[u8], artifact: &Stored) -> Result<Self, RemoteFailure> {
         let decode = || -> anyhow::Result<Self> {
             use std::io::Read;
             let mut decoder = zstd::Decoder::new(bytes)?;
@@ -93,14 +93,15 @@ impl Index {
             ensure!(text.len() as u64 <= MOST_BYTES, "it is too long");
             Ok(serde_json::from_slice(&text)?)
         };
-        let index = decode().map_err(|_| Failure::wrong("the list of its files is damaged"))?;
+        let index =
+            decode().map_err(|_| RemoteFailure::wrong("the list of its files is damaged"))?;
         // No two files are at one place in the pack, however much is said to be small.
         let is_of = index.listing.digest() == artifact.digest
             && index.listing.extent() == artifact.extent
             && index.pack_below <= PACK_BELOW;
         match is_of && index.listing.is_of_a_folder() {
             true => Ok(index),
-            false => Err(Failure::wrong("the list of its files is that of something else")),
+            false => Err(RemoteFailure::wrong("the list of its files is that of something else")),
         }
     }
 }

@@ -13,7 +13,7 @@ use anyhow::anyhow;
 use super::pull::NotPulled;
 use super::push::{Pushed, What};
 use super::shared::SharedCache;
-use super::transport::Failure;
+use super::transport::RemoteFailure;
 use crate::cache::{Cache, Watch, on_threads};
 use crate::events::{Outcome, RunEvent};
 use crate::interrupt::further_signal;
@@ -86,7 +86,7 @@ struct State {
     /// Whether anything was sent.
     has_written: bool,
     /// Why nothing can be sent.
-    barred: Option<Failure>,
+    barred: Option<RemoteFailure>,
 }
 
 impl State {
@@ -430,7 +430,7 @@ mod tests {
         let never = small(&cache, "never");
         let fails = |what: &str, name: &super::super::name::Name| {
             let is_it = what == "put" && name.as_str().starts_with("packs/");
-            is_it.then(|| Failure::away("the proxy ends it"))
+            is_it.then(|| RemoteFailure::away("the proxy ends it"))
         };
         remote.fail(Some(fails));
         let work = work(&remote, cache);
@@ -446,7 +446,7 @@ mod tests {
         let remote = Arc::new(Memory::default());
         let (_folder, cache) = cache();
         let record = small(&cache, "first");
-        remote.fail(Some(|_, _| Some(Failure::away("the cable is cut"))));
+        remote.fail(Some(|_, _| Some(RemoteFailure::away("the cable is cut"))));
         let work = work(&remote, cache);
         let asked = || remote.journal.lock().expect("ours").len();
         std::thread::scope(|scope| {
@@ -466,7 +466,7 @@ mod tests {
         let (_folder, cache) = cache();
         let records = ["a", "b", "c", "d", "e"].map(|stage| large(&cache, stage));
         remote.fail(Some(|what, _| {
-            (what == "put").then(|| Failure::refused("you may not write").lasting())
+            (what == "put").then(|| RemoteFailure::refused("you may not write").lasting())
         }));
         let work = work(&remote, cache);
         send(&work, &records.each_ref().map(|record| (record, false)), None);

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::transport::{Failure, FailureKind};
+use super::transport::{FailureKind, RemoteFailure};
 
 /// The first pause, which doubles up to the longest, and how many times as long as it that is.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ pub(super) fn first_pause() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
     /// It failed for this reason.
-    Away(Failure),
+    Away(RemoteFailure),
     /// It works again.
     Back,
 }
@@ -48,7 +48,7 @@ struct State {
 }
 
 struct Failed {
-    failure: Failure,
+    failure: RemoteFailure,
     at: Instant,
     pause: Duration,
     /// Since when somebody asks again, who was the first after the pause.
@@ -74,7 +74,7 @@ impl Outage {
     }
 
     /// Why it is left alone now.
-    pub(super) fn trouble(&self) -> Option<Failure> {
+    pub(super) fn trouble(&self) -> Option<RemoteFailure> {
         let state = self.state();
         let failed = state.failed.as_ref().filter(|failed| failed.left().is_some());
         failed.map(|failed| failed.failure.clone())
@@ -84,7 +84,7 @@ impl Outage {
     ///
     /// # Errors
     /// Why it is left alone now.
-    pub(super) fn begin(&self) -> Result<bool, Failure> {
+    pub(super) fn begin(&self) -> Result<bool, RemoteFailure> {
         match &mut self.state().failed {
             None => Ok(false),
             Some(failed) if failed.left().is_some() => Err(failed.failure.clone()),
@@ -103,7 +103,7 @@ impl Outage {
     }
 
     /// How it has failed, where nothing has worked since.
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(super) fn failure(&self) -> Option<RemoteFailure> {
         self.state().failed.as_ref().map(|failed| failed.failure.clone())
     }
 
@@ -113,7 +113,7 @@ impl Outage {
     }
 
     /// Notes what became of something that it was asked: how it failed, if it did.
-    pub(super) fn note(&self, failure: Option<&Failure>) {
+    pub(super) fn note(&self, failure: Option<&RemoteFailure>) {
         let failure = failure.filter(|failure| failure.kind == FailureKind::Away);
         let mut state = self.state();
         let pause = match &state.failed {
@@ -144,7 +144,7 @@ impl Outage {
     }
 
     /// How it fails: while it is left alone, and once the pause is over, where nobody was told. Somebody is told now.
-    pub(super) fn take_trouble(&self) -> Option<Failure> {
+    pub(super) fn take_trouble(&self) -> Option<RemoteFailure> {
         let mut state = self.state();
         let was_said = state.is_said;
         let failed = state.failed.as_ref();
@@ -185,30 +185,30 @@ mod tests {
     fn what_fails_is_left_alone_for_longer_each_time_until_it_works() {
         let outage = Outage::new(FIRST_PAUSE);
         outage.note(None);
-        outage.note(Some(&Failure::refused("not this")));
+        outage.note(Some(&RemoteFailure::refused("not this")));
         assert_eq!((outage.trouble(), outage.take_news()), (None, None));
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            let failure = Failure::away("the cable is cut");
+            let failure = RemoteFailure::away("the cable is cut");
             outage.note(Some(&failure));
             assert_eq!(outage.trouble(), Some(failure));
             // Of somebody who had asked before.
             outage.note(None);
-            outage.note(Some(&Failure::away("another")));
+            outage.note(Some(&RemoteFailure::away("another")));
             assert!(outage.trouble().is_some_and(|trouble| trouble.reason != "another"));
             pauses.push(wait(&outage).as_secs());
             assert_eq!((outage.trouble(), outage.pause()), (None, None));
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
         outage.note(None);
-        outage.note(Some(&Failure::away("the cable is cut")));
+        outage.note(Some(&RemoteFailure::away("the cable is cut")));
         assert_eq!(wait(&outage), FIRST_PAUSE, "another outage");
     }
 
     #[test]
     fn it_is_said_once_that_it_does_not_work_and_once_that_it_does() {
         let outage = Outage::new(FIRST_PAUSE);
-        let failure = Failure::away("the cable is cut");
+        let failure = RemoteFailure::away("the cable is cut");
         for _ in 0..2 {
             outage.note(Some(&failure));
             assert_eq!(outage.take_news(), Some(News::Away(failure.clone())));
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn who_cannot_wait_waits_for_the_first_pause_only() {
         let outage = Outage::new(FIRST_PAUSE);
-        outage.note(Some(&Failure::away("the cable is cut")));
+        outage.note(Some(&RemoteFailure::away("the cable is cut")));
         wait(&outage);
-        outage.note(Some(&Failure::away("the cable is cut")));
+        outage.note(Some(&RemoteFailure::away("the cable is cut")));
         let left = || outage.pause().expect("it is left alone");
         assert!(left() > FIRST_PAUSE);
         outage.relent();
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn after_a_pause_one_asks_for_all_and_not_for_long() {
         let outage = Outage::new(FIRST_PAUSE);
-        let failure = Failure::away("the cable is cut");
+        let failure = RemoteFailure::away("the cable is cut");
         assert_eq!(outage.begin(), Ok(false), "it works");
         outage.note(Some(&failure));
         assert_eq!(outage.begin(), Err(failure.clone()));
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn what_time_does_not_heal_is_not_asked_again() {
         let outage = Outage::new(Duration::ZERO);
-        let failure = Failure::away("access denied").lasting();
+        let failure = RemoteFailure::away("access denied").lasting();
         outage.note(Some(&failure));
         outage.relent();
         assert_eq!(outage.begin(), Err(failure));

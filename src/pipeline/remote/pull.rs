@@ -14,7 +14,7 @@ use super::blobs::{BLOCK_BYTES, decoded};
 use super::index::{Bytes, Index, MOST_BYTES, PACK_BELOW};
 use super::name::{Encoding, Name};
 use super::source::Source;
-use super::transport::{Download, Failure, Remote, get_all};
+use super::transport::{Download, Remote, RemoteFailure, get_all};
 use crate::cache::{
     Adopted, Cache, EntryKind, Incoming, Kept, Reception, Record, Watch, Withdrawn, on_threads,
 };
@@ -33,15 +33,15 @@ const LOCK_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) enum NotPulled {
     /// For what the remote is, or has.
-    There(Failure),
+    There(RemoteFailure),
     /// For this machine, or its cache.
     Here(anyhow::Error),
     /// Somebody asked for it.
     Stopped,
 }
 
-impl From<Failure> for NotPulled {
-    fn from(failure: Failure) -> Self {
+impl From<RemoteFailure> for NotPulled {
+    fn from(failure: RemoteFailure) -> Self {
         Self::There(failure)
     }
 }
@@ -58,7 +58,8 @@ impl NotPulled {
         use io::ErrorKind::{AlreadyExists, InvalidFilename, InvalidInput, NotADirectory};
         match error.kind() {
             AlreadyExists | InvalidFilename | InvalidInput | NotADirectory => {
-                Failure::wrong(format!("it has a name that cannot be made here: {error}")).into()
+                RemoteFailure::wrong(format!("it has a name that cannot be made here: {error}"))
+                    .into()
             }
             _ => Self::Here(with_disk_advice(
                 anyhow::Error::from(error).context("cannot write the artifact"),
@@ -129,7 +130,8 @@ impl Puller<'_> {
                 Ok((committed.record, committed.withdrawn))
             }
             Adopted::OtherBytes => {
-                Err(Failure::wrong("its artifact has other bytes than its record says").into())
+                Err(RemoteFailure::wrong("its artifact has other bytes than its record says")
+                    .into())
             }
         }
     }
@@ -146,7 +148,7 @@ impl Puller<'_> {
         let artifact = incoming.record().output;
         let name = Name::index(&artifact.digest);
         let bytes = get_all(self.remote, &name, MOST_BYTES)?;
-        let bytes = bytes.ok_or_else(|| Failure::wrong("its artifact is missing there"))?;
+        let bytes = bytes.ok_or_else(|| RemoteFailure::wrong("its artifact is missing there"))?;
         let index = Index::decode(&bytes, &artifact)?;
         for (path, kind, _) in index.listing.entries() {
             let made = match kind {
@@ -178,7 +180,7 @@ impl Puller<'_> {
         let shown = name.to_string();
         let bytes = packed.iter().map(|bytes| bytes.bytes).sum();
         let mut download = Download::open(self.remote, name, bytes)?
-            .ok_or_else(|| Failure::wrong("its small files are missing there"))?;
+            .ok_or_else(|| RemoteFailure::wrong("its small files are missing there"))?;
         let written = decoded(&mut download, bytes).map_err(Broken::Read).and_then(|mut reader| {
             packed.iter().try_for_each(|bytes| self.write(incoming, bytes, &mut reader, None))
         });
@@ -264,17 +266,17 @@ impl Puller<'_> {
     fn judge(
         &self,
         written: Result<(), Broken>,
-        failure: Option<Failure>,
+        failure: Option<RemoteFailure>,
         name: &str,
     ) -> Result<(), NotPulled> {
         written.map_err(|broken| match broken {
             Broken::Stopped => NotPulled::Stopped,
             Broken::Write(error) => NotPulled::unwritten(error),
             Broken::Other => {
-                Failure::wrong(format!("{name} has other bytes than it should")).into()
+                RemoteFailure::wrong(format!("{name} has other bytes than it should")).into()
             }
             Broken::Read(error) => {
-                let damaged = || Failure::wrong(format!("{name} is damaged: {error}"));
+                let damaged = || RemoteFailure::wrong(format!("{name} is damaged: {error}"));
                 failure.unwrap_or_else(damaged).into()
             }
         })

@@ -14,7 +14,7 @@ use super::index::{Bytes, Index, MOST_BYTES, large_files, small_files};
 use super::name::{Encoding, MOST_RECORD_BYTES, Name};
 use super::progress::UploadProgress;
 use super::pull::NotPulled;
-use super::transport::{Content, Download, Failure, Put, Remote, Sent, get_all, in_part};
+use super::transport::{Content, Download, Put, Remote, RemoteFailure, Sent, get_all, in_part};
 use crate::cache::{Cache, Listing, Record, Stored, Watch, digest_open_file, on_threads};
 use crate::digest::Digest;
 use crate::signing::{MOST_SIGNATURE_BYTES, Signer, Statement};
@@ -309,6 +309,6 @@ fn unread(path: &Path, error: io::Error) -> anyhow::Error {
     }
 }
 
-fn damaged_there(name: &Name) -> Failure {
-    Failure::wrong(format!("{name} is damaged there: remove it there, and push again"))
+fn damaged_there(name: &Name) -> RemoteFailure {
+    RemoteFailure::wrong(format!("{name} is damaged there: remove it there, and push again"))
 }

@@ -15,7 +15,7 @@ use super::outage::{News, Outage, first_pause};
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{DamagedHere, Pushed, Pusher, What};
 use super::spoiled::{Spoiled, SpoiledResults, spoiled_by};
-use super::transport::{Content, Failure, FailureKind, Remote, get_all};
+use super::transport::{Content, FailureKind, Remote, RemoteFailure, get_all};
 use crate::cache::{self, Cache, Record, Watch, Withdrawn, on_threads};
 use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
@@ -137,12 +137,12 @@ impl SharedCache {
     }
 
     /// Why it is left alone now.
-    pub(crate) fn trouble(&self) -> Option<Failure> {
+    pub(crate) fn trouble(&self) -> Option<RemoteFailure> {
         self.outage.trouble()
     }
 
     /// The same, and also once it would be asked again, where nobody was told: for whoever says it now. After that it has been said.
-    pub(crate) fn take_trouble(&self) -> Option<Failure> {
+    pub(crate) fn take_trouble(&self) -> Option<RemoteFailure> {
         self.outage.take_trouble()
     }
 
@@ -157,7 +157,7 @@ impl SharedCache {
     }
 
     /// Why it takes nothing: it does not work, or did not take what was sent to it last.
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(super) fn failure(&self) -> Option<RemoteFailure> {
         self.outage.failure().or_else(|| self.push_outage.failure())
     }
 
@@ -196,7 +196,7 @@ impl SharedCache {
     }
 
     /// What it can do, unless it is left alone now. Of those who want that after a pause, the first finds out whether it works.
-    pub(super) fn remote(&self) -> Result<&dyn Remote, Failure> {
+    pub(super) fn remote(&self) -> Result<&dyn Remote, RemoteFailure> {
         if self.outage.begin()? {
             return self.note(self.connected().and_then(|remote| {
                 Self::read_version(remote)?;
@@ -213,7 +213,7 @@ impl SharedCache {
         }
     }
 
-    fn connected(&self) -> Result<&dyn Remote, Failure> {
+    fn connected(&self) -> Result<&dyn Remote, RemoteFailure> {
         match self.remote.get() {
             Some(remote) => Ok(&**remote),
             None => {
@@ -228,7 +228,7 @@ impl SharedCache {
     ///
     /// # Errors
     /// When it cannot be read, or has another layout: nothing else works then.
-    pub(super) fn has_version(&self) -> Result<bool, Failure> {
+    pub(super) fn has_version(&self) -> Result<bool, RemoteFailure> {
         // Not after somebody else who finds out whether it works.
         if let Some(trouble) = self.trouble() {
             return Err(trouble);
@@ -252,17 +252,17 @@ impl SharedCache {
     }
 
     /// Whether one says which layout it has.
-    fn read_version(remote: &dyn Remote) -> Result<bool, Failure> {
+    fn read_version(remote: &dyn Remote) -> Result<bool, RemoteFailure> {
         let version = get_all(remote, &Name::version(), 64)
-            .map_err(|failure| Failure { kind: FailureKind::Away, ..failure })?;
+            .map_err(|failure| RemoteFailure { kind: FailureKind::Away, ..failure })?;
         let Some(version) = version else { return Ok(false) };
         match String::from_utf8_lossy(&version).trim() {
             VERSION => Ok(true),
-            other if other == cache::VERSION.to_string() => Err(Failure::away(
+            other if other == cache::VERSION.to_string() => Err(RemoteFailure::away(
                 "it is the folder of a cache of pipeline, and not a remote: name another folder, which may be empty",
             )
             .lasting()),
-            other => Err(Failure::away(format!(
+            other => Err(RemoteFailure::away(format!(
                 "its layout has version '{}', and this version of pipeline knows {VERSION}",
                 crate::visible::text(other)
             ))
@@ -271,7 +271,7 @@ impl SharedCache {
     }
 
     /// Notes whether it works, by what became of something that it was asked.
-    pub(super) fn note<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn note<T>(&self, result: Result<T, RemoteFailure>) -> Result<T, RemoteFailure> {
         self.outage.note(result.as_ref().err());
         result
     }
@@ -338,11 +338,11 @@ impl SharedCache {
         lock(&self.said).contains_key(key)
     }
 
-    fn fetch(&self, remote: &dyn Remote, key: &StageKey) -> Result<Option<Record>, Failure> {
+    fn fetch(&self, remote: &dyn Remote, key: &StageKey) -> Result<Option<Record>, RemoteFailure> {
         let bytes = get_all(remote, &Name::record(key), MOST_RECORD_BYTES)?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = Record::of_key(&bytes, key)
-            .ok_or_else(|| Failure::wrong(format!("the record {key} is damaged")))?;
+            .ok_or_else(|| RemoteFailure::wrong(format!("the record {key} is damaged")))?;
         self.check_signed(remote, key, &bytes)?;
         Ok(Some(record))
     }
@@ -353,7 +353,7 @@ impl SharedCache {
         remote: &dyn Remote,
         key: &StageKey,
         record: &[u8],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RemoteFailure> {
         let Trust::Signed(trusted) = &self.signing.trust else { return Ok(()) };
         let statement = Statement::new(key, record);
         let mut unread = None;
@@ -370,7 +370,7 @@ impl SharedCache {
             }
         }
         let why = unread.map_or(String::new(), |why| format!(" ({why})"));
-        Err(Failure::wrong(format!(
+        Err(RemoteFailure::wrong(format!(
             "the record {key} is not signed by anybody whom you trust{why}"
         )))
     }
@@ -415,7 +415,7 @@ impl SharedCache {
     }
 
     /// In this process, it does not have anything for a key from now on, after what it had did not come for this reason.
-    pub(crate) fn pass_over(&self, key: &StageKey, failure: &Failure) {
+    pub(crate) fn pass_over(&self, key: &StageKey, failure: &RemoteFailure) {
         lock(&self.forgotten).insert(*key, failure.kind);
         lock(&self.by_artifact).retain(|_, record| record.key != *key);
     }
@@ -463,14 +463,14 @@ impl SharedCache {
     }
 
     /// Fails where it does not have this record any more, which it had in an earlier process.
-    fn confirm(&self, remote: &dyn Remote, record: &Record) -> Result<(), Failure> {
+    fn confirm(&self, remote: &dyn Remote, record: &Record) -> Result<(), RemoteFailure> {
         if self.has_answered(&record.key) {
             return Ok(());
         }
         match self.fetch(remote, &record.key)? {
             Some(there) if are_same(&there, record) => Ok(()),
-            Some(_) => Err(Failure::wrong("another record has taken its place there")),
-            None => Err(Failure::wrong("its record was removed there")),
+            Some(_) => Err(RemoteFailure::wrong("another record has taken its place there")),
+            None => Err(RemoteFailure::wrong("its record was removed there")),
         }
     }
 
@@ -538,7 +538,7 @@ impl SharedCache {
     }
 
     /// Notes that it did not take something. Where it does not work at all, it takes nothing, either.
-    fn note_not_pushed(&self, remote: &dyn Remote, failure: &Failure) {
+    fn note_not_pushed(&self, remote: &dyn Remote, failure: &RemoteFailure) {
         if failure.kind == FailureKind::Away && !self.is_away() {
             let _ = self.note(Self::read_version(remote));
         }

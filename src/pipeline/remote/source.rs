@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Take};
 
 use super::name::Name;
-use super::transport::{Download, Failure, Remote};
+use super::transport::{Download, Remote, RemoteFailure};
 use crate::cache::Kept;
 
 /// Reads a content.
@@ -18,7 +18,7 @@ pub(super) struct Source<'r> {
     earlier: Option<Take<File>>,
     done: u64,
     download: Option<Download<'r>>,
-    failure: Option<Failure>,
+    failure: Option<RemoteFailure>,
 }
 
 impl<'r> Source<'r> {
@@ -36,7 +36,7 @@ impl<'r> Source<'r> {
     }
 
     /// Why it could not be read to its end, as far as the remote says that.
-    pub(super) fn into_failure(self) -> Option<Failure> {
+    pub(super) fn into_failure(self) -> Option<RemoteFailure> {
         self.failure.or(self.download.and_then(|download| download.failure))
     }
 
@@ -51,7 +51,7 @@ impl<'r> Source<'r> {
         }
         if self.download.is_none() {
             let name = self.name.clone();
-            let missing = || Failure::wrong(format!("{name} is missing there"));
+            let missing = || RemoteFailure::wrong(format!("{name} is missing there"));
             let opened = Download::open_from(self.remote, name.clone(), self.done, self.expected);
             match opened.and_then(|download| download.ok_or_else(missing)) {
                 Ok(download) => self.download = Some(download),

@@ -14,7 +14,7 @@ use super::name::Name;
 use super::pull::{NotPulled, Puller, StoredFiles};
 use super::push::{Pushed, Pusher, What};
 use super::shared::SharedCache;
-use super::transport::{Content, ContentTotals, Failure, FailureKind, Put, Remote};
+use super::transport::{Content, ContentTotals, FailureKind, Put, Remote, RemoteFailure};
 use crate::cache::{Cache, ExecutionFacts, Lookup, Record, Watch};
 use crate::key::{KeyPart, StageKey};
 use crate::reason::Reason;
@@ -34,14 +34,14 @@ pub(super) struct Memory {
     fails: Mutex<Option<Fails>>,
 }
 
-type Fails = fn(&str, &Name) -> Option<Failure>;
+type Fails = fn(&str, &Name) -> Option<RemoteFailure>;
 
 impl Memory {
-    fn operate(&self, what: &str, name: &Name) -> Result<(), Failure> {
+    fn operate(&self, what: &str, name: &Name) -> Result<(), RemoteFailure> {
         self.journal.lock().expect("ours").push(format!("{what} {name}"));
         let operation = self.operations.fetch_add(1, Ordering::Relaxed);
         if self.ends_at.is_some_and(|end| operation >= end) {
-            return Err(Failure::away("the cable is cut"));
+            return Err(RemoteFailure::away("the cable is cut"));
         }
         let fails = *self.fails.lock().expect("ours");
         fails.and_then(|fails| fails(what, name)).map_or(Ok(()), Err)
@@ -71,7 +71,12 @@ impl Memory {
 }
 
 impl Remote for Memory {
-    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        _: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         self.operate("get", name)?;
         let bytes = self.contents.lock().expect("ours").get(name.as_str()).cloned();
         Ok(bytes.map(|bytes| -> Box<dyn Read> {
@@ -79,7 +84,7 @@ impl Remote for Memory {
         }))
     }
 
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         self.operate("put", name)?;
         let mut bytes = Vec::new();
         content.reader().read_to_end(&mut bytes).expect("readable");
@@ -93,12 +98,12 @@ impl Remote for Memory {
         }
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         self.operate("size", name)?;
         Ok(self.contents.lock().expect("ours").get(name.as_str()).map(|bytes| bytes.len() as u64))
     }
 
-    fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+    fn count(&self, _: &str) -> Result<ContentTotals, RemoteFailure> {
         Ok(ContentTotals::default())
     }
 }
@@ -109,19 +114,19 @@ impl Remote for Arc<Memory> {
         name: &Name,
         from: u64,
         expected: u64,
-    ) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         (**self).get(name, from, expected)
     }
 
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         (**self).put(name, content)
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         (**self).size(name)
     }
 
-    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+    fn count(&self, folder: &str) -> Result<ContentTotals, RemoteFailure> {
         (**self).count(folder)
     }
 }
@@ -407,20 +412,25 @@ impl Read for Broken {
 }
 
 impl Remote for Breaking<'_> {
-    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        _: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         if !name.as_str().starts_with("blobs/") {
             return self.memory.get(name, from, 0);
         }
         let mut begun = self.begun.lock().expect("ours");
         if self.bytes.is_some() && !begun.is_empty() {
-            return Err(Failure::away("the cable is cut"));
+            return Err(RemoteFailure::away("the cable is cut"));
         }
         begun.push(from);
         let bytes = self.memory.contents.lock().expect("ours")[name.as_str()].clone();
         let rest = bytes.get(from as usize..);
         // As Amazon says of a part that begins at the end.
         let rest = rest.filter(|rest| !rest.is_empty() || from == 0);
-        let rest = rest.ok_or_else(|| Failure::refused("status 416"))?.to_vec();
+        let rest = rest.ok_or_else(|| RemoteFailure::refused("status 416"))?.to_vec();
         let rest: Box<dyn Read> = Box::new(io::Cursor::new(rest));
         Ok(Some(match self.bytes {
             Some(bytes) => Box::new(Broken(rest.take(bytes as u64))),
@@ -428,15 +438,15 @@ impl Remote for Breaking<'_> {
         }))
     }
 
-    fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, Failure> {
-        Err(Failure::refused("read only"))
+    fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, RemoteFailure> {
+        Err(RemoteFailure::refused("read only"))
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         self.memory.size(name)
     }
 
-    fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+    fn count(&self, _: &str) -> Result<ContentTotals, RemoteFailure> {
         Ok(ContentTotals::default())
     }
 }
@@ -646,8 +656,8 @@ fn what_does_not_come_today_is_still_known_and_what_is_wrong_is_forgotten() {
     first.keep(&bob);
     let is_known_later = || shared(&remote).known(&bob, &key).is_some();
     let failures: [Fails; 2] = [
-        |_, _| Some(Failure::away("the cable is cut")),
-        |_, name| name.as_str().starts_with("packs").then(|| Failure::refused("not today")),
+        |_, _| Some(RemoteFailure::away("the cable is cut")),
+        |_, name| name.as_str().starts_with("packs").then(|| RemoteFailure::refused("not today")),
     ];
     for fails in failures {
         remote.fail(Some(fails));
@@ -716,7 +726,7 @@ fn a_remote_that_is_full_is_still_read() {
     let watch = Watch::default();
     shared(&remote).push(&ann, &theirs, What::Result, &watch).expect("it works");
     remote.counts();
-    remote.fail(Some(|what, _| (what == "put").then(|| Failure::away("it is full"))));
+    remote.fail(Some(|what, _| (what == "put").then(|| RemoteFailure::away("it is full"))));
     let process = shared(&remote);
     for _ in 0..2 {
         let Err(NotPulled::There(failure)) = process.push(&bob, &ours, What::Result, &watch) else {
@@ -768,7 +778,7 @@ fn while_one_finds_out_whether_a_remote_works_again_others_go_on_without_it() {
     let keys = records.each_ref().map(|record| record.key);
     let process =
         SharedCache::over(Box::new(Arc::clone(&remote)), Signing::default(), Duration::ZERO);
-    remote.fail(Some(|_, _| Some(Failure::away("the cable is cut"))));
+    remote.fail(Some(|_, _| Some(RemoteFailure::away("the cable is cut"))));
     assert!(!process.ask(&keys));
     remote.counts();
     wait_for_pause(&process);
@@ -786,7 +796,7 @@ fn a_remote_that_was_away_is_asked_again_after_a_pause() {
     let (record, watch) = (make(&ann, "first", model), Watch::default());
     for pause in [Duration::MAX, Duration::ZERO] {
         let process = SharedCache::over(Box::new(Arc::clone(&remote)), Signing::default(), pause);
-        remote.fail(Some(|_, _| Some(Failure::away("the cable is cut"))));
+        remote.fail(Some(|_, _| Some(RemoteFailure::away("the cable is cut"))));
         assert!(!process.ask(&[record.key]) && !process.has_answered(&record.key));
         let pushed = process.push(&ann, &record, What::Result, &watch);
         assert!(matches!(pushed, Err(NotPulled::There(_))), "{pushed:?}");
@@ -812,7 +822,7 @@ fn a_remote_whose_version_cannot_be_read_is_not_used_and_one_without_is() {
     let watch = Watch::default();
     shared(&remote).push(&ann, &record, What::Result, &watch).expect("it works");
     let failures: [Fails; 2] =
-        [|_, _| Some(Failure::refused("denied")), |_, _| Some(Failure::wrong("long"))];
+        [|_, _| Some(RemoteFailure::refused("denied")), |_, _| Some(RemoteFailure::wrong("long"))];
     for fails in failures {
         remote.fail(Some(fails));
         let process = shared(&remote);
@@ -972,7 +982,7 @@ fn a_record_counts_if_somebody_has_signed_its_bytes_and_its_key_who_is_trusted()
     // One that cannot be read is none, and why is said.
     remote.fail(Some(|_, name| {
         let is_signature = name.as_str().starts_with("signatures/");
-        is_signature.then(|| Failure::refused("the disk there is broken"))
+        is_signature.then(|| RemoteFailure::refused("the disk there is broken"))
     }));
     let shared = shared_by(&remote, signing(&of_ann, &[&ann]));
     shared.ask(&[signed.key]);

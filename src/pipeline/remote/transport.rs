@@ -18,24 +18,24 @@ pub(super) trait Remote: Send + Sync {
         name: &Name,
         from: u64,
         expected: u64,
-    ) -> Result<Option<Box<dyn Read + '_>>, Failure>;
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure>;
 
     /// Gives a name a content, unless it has one. Whoever reads it sees all of the content, or none.
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure>;
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure>;
 
     /// How many bytes the content of a name has. `None` if there is none.
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure>;
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure>;
 
     /// Whether half of a content may have its name, of somebody whose sending broke off.
     ///
     /// # Errors
     /// When that cannot be told.
-    fn may_have_halves(&self) -> Result<bool, Failure> {
+    fn may_have_halves(&self) -> Result<bool, RemoteFailure> {
         Ok(false)
     }
 
     /// How many contents there are below a folder of names, and how many bytes they have.
-    fn count(&self, folder: &str) -> Result<ContentTotals, Failure>;
+    fn count(&self, folder: &str) -> Result<ContentTotals, RemoteFailure>;
 }
 
 /// What became of a content.
@@ -130,7 +130,7 @@ impl Read for ContentReader<'_> {
 
 /// Why something on a remote failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct RemoteFailure {
     pub(crate) kind: FailureKind,
     /// In words. Without any secret.
     pub(crate) reason: String,
@@ -148,7 +148,7 @@ pub(crate) enum FailureKind {
     Refused,
 }
 
-impl Failure {
+impl RemoteFailure {
     /// Whether something else may work.
     pub(super) fn is_of_one_request(&self) -> bool {
         self.kind != FailureKind::Away
@@ -178,19 +178,19 @@ impl Failure {
 }
 
 /// There is a part of a content.
-pub(super) fn in_part(name: &Name) -> Failure {
-    Failure::wrong(format!(
+pub(super) fn in_part(name: &Name) -> RemoteFailure {
+    RemoteFailure::wrong(format!(
         "{name} is there in part: somebody is sending it, or a push was cut off; then remove it there, and push again"
     ))
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RemoteFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for RemoteFailure {}
 
 /// What is read as a whole rarely has more bytes.
 const COMMON_BYTES: u64 = 8 << 20;
@@ -246,7 +246,7 @@ pub(super) struct Download<'r> {
     began: (u64, Instant),
     resumed: u32,
     /// Why it could not be read to its end.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<RemoteFailure>,
 }
 
 impl<'r> Download<'r> {
@@ -255,7 +255,7 @@ impl<'r> Download<'r> {
         remote: &'r dyn Remote,
         name: Name,
         expected: u64,
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, RemoteFailure> {
         Self::open_from(remote, name, 0, expected)
     }
 
@@ -265,7 +265,7 @@ impl<'r> Download<'r> {
         name: Name,
         done: u64,
         expected: u64,
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, RemoteFailure> {
         let (began, resumed, failure) = ((done, Instant::now()), 0, None);
         let reader = remote.get(&name, done, expected)?;
         let download =
@@ -273,8 +273,9 @@ impl<'r> Download<'r> {
         Ok(reader.map(download))
     }
 
-    fn resume(&mut self, error: &io::Error) -> Result<(), Failure> {
-        let broken = || Failure::away(format!("the reading of {} broke off: {error}", self.name));
+    fn resume(&mut self, error: &io::Error) -> Result<(), RemoteFailure> {
+        let broken =
+            || RemoteFailure::away(format!("the reading of {} broke off: {error}", self.name));
         let (from, since) = self.began;
         // However often it breaks off, but not with a byte each time.
         if (Pace { bytes: self.done - from, waited: since.elapsed() }).is_enough() {
@@ -315,7 +316,7 @@ pub(super) fn get_all(
     remote: &dyn Remote,
     name: &Name,
     most: u64,
-) -> Result<Option<Vec<u8>>, Failure> {
+) -> Result<Option<Vec<u8>>, RemoteFailure> {
     let expected = most.min(COMMON_BYTES);
     let Some(mut download) = Download::open(remote, name.clone(), expected)? else {
         return Ok(None);
@@ -323,11 +324,11 @@ pub(super) fn get_all(
     let mut bytes = Vec::new();
     let read = download.by_ref().take(most + 1).read_to_end(&mut bytes);
     if let Err(error) = read {
-        let unread = || Failure::away(format!("cannot read {name}: {error}"));
+        let unread = || RemoteFailure::away(format!("cannot read {name}: {error}"));
         return Err(download.failure.take().unwrap_or_else(unread));
     }
     match bytes.len() as u64 > most {
-        true => Err(Failure::wrong(format!("{name} has more than {most} bytes"))),
+        true => Err(RemoteFailure::wrong(format!("{name} has more than {most} bytes"))),
         false => Ok(Some(bytes)),
     }
 }
@@ -354,7 +355,12 @@ mod tests {
     }
 
     impl Remote for Breaking {
-        fn get(&self, _: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        fn get(
+            &self,
+            _: &Name,
+            from: u64,
+            _: u64,
+        ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
             *self.0.lock().expect("ours") += 1;
             let bytes = (from as u8..self.1).collect::<Vec<_>>();
             Ok(Some(match bytes.len() {
@@ -362,13 +368,13 @@ mod tests {
                 _ => Box::new(Broken(bytes[..3].to_vec())),
             }))
         }
-        fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, Failure> {
-            Err(Failure::refused("read only"))
+        fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, RemoteFailure> {
+            Err(RemoteFailure::refused("read only"))
         }
-        fn size(&self, _: &Name) -> Result<Option<u64>, Failure> {
+        fn size(&self, _: &Name) -> Result<Option<u64>, RemoteFailure> {
             Ok(Some(10))
         }
-        fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+        fn count(&self, _: &str) -> Result<ContentTotals, RemoteFailure> {
             Ok(ContentTotals::default())
         }
     }
@@ -390,18 +396,23 @@ mod tests {
     struct Slow(Mutex<u32>);
 
     impl Remote for Slow {
-        fn get(&self, _: &Name, _: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+        fn get(
+            &self,
+            _: &Name,
+            _: u64,
+            _: u64,
+        ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
             *self.0.lock().expect("ours") += 1;
             std::thread::sleep(Duration::from_millis(1));
             Ok(Some(Box::new(Broken(vec![1]))))
         }
-        fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, Failure> {
-            Err(Failure::refused("read only"))
+        fn put(&self, _: &Name, _: &Content<'_>) -> Result<Put, RemoteFailure> {
+            Err(RemoteFailure::refused("read only"))
         }
-        fn size(&self, _: &Name) -> Result<Option<u64>, Failure> {
+        fn size(&self, _: &Name) -> Result<Option<u64>, RemoteFailure> {
             Ok(None)
         }
-        fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
+        fn count(&self, _: &str) -> Result<ContentTotals, RemoteFailure> {
             Ok(ContentTotals::default())
         }
     }

@@ -12,7 +12,7 @@ use pipeline_stages::worker::Context;
 use ureq::Agent;
 
 use super::partial::{Partial, Version};
-use super::retry::{Failure, LONGEST_WAIT, retry_after};
+use super::retry::{DownloadFailure, LONGEST_WAIT, retry_after};
 use super::stream::{Head, Stream};
 use crate::certificates;
 use crate::credentials::Credentials;
@@ -109,12 +109,13 @@ impl Client {
         partial: &mut Partial,
         context: &Context,
         progress: &dyn Fn(u64, Option<u64>),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DownloadFailure> {
         if partial.is_complete() {
             return Ok(());
         }
-        let origin = WebUrl::read(url)
-            .map_err(|reason| Failure::lasting(format!("it cannot be fetched: {reason}")))?;
+        let origin = WebUrl::read(url).map_err(|reason| {
+            DownloadFailure::lasting(format!("it cannot be fetched: {reason}"))
+        })?;
         let headers = range_headers(partial.version(), partial.len(), checked);
         let asked_for_rest = !headers.is_empty();
         let (stream, head) = self.follow(&origin, &headers, context)?;
@@ -144,7 +145,7 @@ impl Client {
         }
         match total {
             Some(total) if total != partial.len() => Err(at(
-                Failure::passing("the transfer was interrupted"),
+                DownloadFailure::passing("the transfer was interrupted"),
                 partial.len(),
                 Some(total),
             )),
@@ -158,17 +159,17 @@ impl Client {
         origin: &WebUrl,
         headers: &[(&'static str, String)],
         context: &Context,
-    ) -> Result<(Stream, Head), Failure> {
+    ) -> Result<(Stream, Head), DownloadFailure> {
         let mut url = origin.clone();
         for _ in 0..=MOST_REDIRECTS {
             let own = match url.is_of(origin) {
-                true => self.credentials.header(url.host()).map_err(Failure::lasting)?,
+                true => self.credentials.header(url.host()).map_err(DownloadFailure::lasting)?,
                 false => None,
             };
             let own = own.map(|header| ("authorization", header));
             let headers = headers.iter().cloned().chain(own).collect();
             let proxy = proxy::choose(&url, &self.variable)
-                .map_err(|error| Failure::lasting(format!("{error:#}")))?;
+                .map_err(|error| DownloadFailure::lasting(format!("{error:#}")))?;
             let stream = Stream::start(&self.agent, url.to_string(), proxy, headers, self.stall)?;
             let head = stream.head(context)?;
             match head.redirect() {
@@ -176,13 +177,13 @@ impl Client {
                 Some(location) => url = next_hop(&url, location)?,
             }
         }
-        Err(Failure::lasting("it redirects too often: a loop?"))
+        Err(DownloadFailure::lasting("it redirects too often: a loop?"))
     }
 
-    fn too_slow(&self, bytes: u64, time: Duration) -> Failure {
+    fn too_slow(&self, bytes: u64, time: Duration) -> DownloadFailure {
         let speed = (bytes as f64 / time.as_secs_f64()).round();
         let unit = if speed == 1.0 { "byte" } else { "bytes" };
-        Failure::passing(format!(
+        DownloadFailure::passing(format!(
             "too slow: {speed} {unit} per second over {:.0} s, but speed-limit is {}",
             time.as_secs_f64(),
             self.least.limit
@@ -191,16 +192,16 @@ impl Client {
 }
 
 /// Where a redirect leads.
-fn next_hop(from: &WebUrl, location: &[u8]) -> Result<WebUrl, Failure> {
+fn next_hop(from: &WebUrl, location: &[u8]) -> Result<WebUrl, DownloadFailure> {
     let shown = String::from_utf8_lossy(location).into_owned();
     let shown = masked(&shown).escape_debug().to_string();
     let to = from.redirect(location).map_err(|reason| {
-        Failure::lasting(format!(
+        DownloadFailure::lasting(format!(
             "refused: it redirects to '{shown}', which cannot be fetched: {reason}"
         ))
     })?;
     if from.is_encrypted() && !to.is_encrypted() {
-        return Err(Failure::lasting(format!(
+        return Err(DownloadFailure::lasting(format!(
             "refused: it redirects from https to {shown}, which anybody in between could change"
         )));
     }
@@ -208,10 +209,10 @@ fn next_hop(from: &WebUrl, location: &[u8]) -> Result<WebUrl, Failure> {
 }
 
 /// Adds how far the transfer got.
-fn at(failure: Failure, length: u64, total: Option<u64>) -> Failure {
-    let Failure::Passing { reason, wait } = failure else { return failure };
+fn at(failure: DownloadFailure, length: u64, total: Option<u64>) -> DownloadFailure {
+    let DownloadFailure::Passing { reason, wait } = failure else { return failure };
     let total = total.map_or_else(String::new, |total| format!(" of {total}"));
-    Failure::Passing { reason: format!("{reason} (after {length}{total} bytes)"), wait }
+    DownloadFailure::Passing { reason: format!("{reason} (after {length}{total} bytes)"), wait }
 }
 
 /// Requests the rest of a file, on condition that it is still the same. Empty without a partial file,
@@ -228,7 +229,11 @@ fn range_headers(version: &Version, length: u64, checked: bool) -> Vec<(&'static
     }
 }
 
-fn read_answer(head: &Head, asked_for_rest: bool, partial: &Partial) -> Result<Answer, Failure> {
+fn read_answer(
+    head: &Head,
+    asked_for_rest: bool,
+    partial: &Partial,
+) -> Result<Answer, DownloadFailure> {
     match head.status {
         200 => Ok(Answer::Whole(version_of(head))),
         206 if asked_for_rest && continues(head, partial) => Ok(Answer::Rest),
@@ -272,7 +277,7 @@ fn read_content_range(header: &str) -> Option<(u64, Option<u64>)> {
     (start <= end).then_some((start, total))
 }
 
-fn describe_status(status: u16, header: Option<&str>) -> Failure {
+fn describe_status(status: u16, header: Option<&str>) -> DownloadFailure {
     let wait = header.and_then(|header| retry_after(header, SystemTime::now()));
     match status {
         408 | 425 | 429 | 500..=599 => {
@@ -280,18 +285,18 @@ fn describe_status(status: u16, header: Option<&str>) -> Failure {
             match wait {
                 Some(wait) if wait > LONGEST_WAIT => {
                     let seconds = wait.as_secs();
-                    Failure::lasting(format!("{reason}, and asks to wait {seconds} s"))
+                    DownloadFailure::lasting(format!("{reason}, and asks to wait {seconds} s"))
                 }
-                wait => Failure::Passing { reason, wait },
+                wait => DownloadFailure::Passing { reason, wait },
             }
         }
-        404 | 410 => Failure::lasting(format!("not found (status {status})")),
-        401 | 403 => Failure::lasting(format!(
+        404 | 410 => DownloadFailure::lasting(format!("not found (status {status})")),
+        401 | 403 => DownloadFailure::lasting(format!(
             "access denied (status {status}); if it needs a login, put one for this host into ~/.netrc or the \
              environment (`pipeline kinds download`), or get the file by hand and add its place as \"file:PATH\" to url"
         )),
-        407 => Failure::lasting("a proxy on the way asks for a login (status 407)"),
-        _ => Failure::lasting(format!("the server responded with status {status}")),
+        407 => DownloadFailure::lasting("a proxy on the way asks for a login (status 407)"),
+        _ => DownloadFailure::lasting(format!("the server responded with status {status}")),
     }
 }
 
@@ -357,7 +362,7 @@ mod tests {
             let from = WebUrl::read(from).expect("a URL");
             let refused = match next_hop(&from, to.as_bytes()) {
                 Ok(_) => None,
-                Err(Failure::Lasting { reason }) => Some(reason),
+                Err(DownloadFailure::Lasting { reason }) => Some(reason),
                 Err(other) => panic!("{other:?}"),
             };
             assert_eq!(refused.is_some(), words.is_some(), "{to}: {refused:?}");
@@ -378,7 +383,11 @@ mod tests {
             (304, None, false),
         ] {
             let failure = describe_status(status, header);
-            assert_eq!(matches!(failure, Failure::Passing { .. }), passing, "{status} {header:?}");
+            assert_eq!(
+                matches!(failure, DownloadFailure::Passing { .. }),
+                passing,
+                "{status} {header:?}"
+            );
         }
     }
 }

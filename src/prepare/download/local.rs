@@ -7,7 +7,7 @@ use std::path::Path;
 use pipeline_stages::worker::Context;
 
 use super::partial::{Partial, Version};
-use super::retry::Failure;
+use super::retry::DownloadFailure;
 
 /// Copies the file.
 pub(super) fn copy(
@@ -15,15 +15,17 @@ pub(super) fn copy(
     partial: &mut Partial,
     context: &Context,
     progress: &dyn Fn(u64, Option<u64>),
-) -> Result<(), Failure> {
+) -> Result<(), DownloadFailure> {
     let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Failure::lasting(format!("{} does not exist", path.display())),
-        _ => Failure::lasting(format!("cannot read {}: {error}", path.display())),
+        ErrorKind::NotFound => {
+            DownloadFailure::lasting(format!("{} does not exist", path.display()))
+        }
+        _ => DownloadFailure::lasting(format!("cannot read {}: {error}", path.display())),
     };
     // Before it is opened: opening a pipe waits for a writer.
     let metadata = path.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(Failure::lasting(format!("{} is not a regular file", path.display())));
+        return Err(DownloadFailure::lasting(format!("{} is not a regular file", path.display())));
     }
     let mut file = File::open(path).map_err(unreadable)?;
     partial.start_version(Version::default())?;

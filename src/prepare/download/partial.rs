@@ -12,7 +12,7 @@ use pipeline_stages::worker::Context;
 use serde::{Deserialize, Serialize};
 
 use super::checksum::{Digests, Hashes};
-use super::retry::{Failure, ours};
+use super::retry::{DownloadFailure, ours};
 
 /// Enough of a file to recognise a web page.
 const BEGINNING: usize = 256;
@@ -63,7 +63,7 @@ impl Partial {
         url: &str,
         most: u64,
         progress: &dyn Fn(u64, Option<u64>),
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, DownloadFailure> {
         let path = path_of(&context.checkpoint, url);
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let mut partial = Self {
@@ -127,7 +127,7 @@ impl Partial {
     }
 
     /// Empties it.
-    pub(super) fn start_over(&mut self) -> Result<(), Failure> {
+    pub(super) fn start_over(&mut self) -> Result<(), DownloadFailure> {
         ours(self.file.set_len(0), "empty", &self.path)?;
         self.length = 0;
         self.hashes = Hashes::default();
@@ -141,21 +141,22 @@ impl Partial {
     ///
     /// # Errors
     /// When the version cannot be written, or the file is too large.
-    pub(super) fn start_version(&mut self, version: Version) -> Result<(), Failure> {
+    pub(super) fn start_version(&mut self, version: Version) -> Result<(), DownloadFailure> {
         // In this order: a crash in between leaves an empty file, never the bytes of another version.
         self.start_over()?;
         if version.size.is_some_and(|size| size > self.most) {
             return Err(self.too_large());
         }
         let path = self.version_path();
-        let text = serde_json::to_vec(&version).map_err(|error| Failure::Ours(error.into()))?;
+        let text =
+            serde_json::to_vec(&version).map_err(|error| DownloadFailure::Ours(error.into()))?;
         ours(std::fs::write(&path, text), "write", &path)?;
         self.version = version;
         Ok(())
     }
 
     /// Adds the next bytes.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), DownloadFailure> {
         if self.length.saturating_add(bytes.len() as u64) > self.most {
             self.start_over()?;
             return Err(self.too_large());
@@ -165,8 +166,8 @@ impl Partial {
         Ok(())
     }
 
-    fn too_large(&self) -> Failure {
-        Failure::lasting(format!(
+    fn too_large(&self) -> DownloadFailure {
+        DownloadFailure::lasting(format!(
             "the file has more than {} bytes: if that is right, raise max-bytes",
             self.most
         ))
@@ -178,7 +179,7 @@ impl Partial {
         to: &Path,
         context: &Context,
         progress: &dyn Fn(u64, Option<u64>),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DownloadFailure> {
         match std::fs::rename(&self.path, to) {
             Err(error) if error.kind() == ErrorKind::CrossesDevices => {
                 self.copy_to(to, context, progress)?;
@@ -194,7 +195,7 @@ impl Partial {
         to: &Path,
         context: &Context,
         progress: &dyn Fn(u64, Option<u64>),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DownloadFailure> {
         let from = ours(File::open(&self.path), "open", &self.path)?;
         let mut file = ours(File::create(to), "write", to)?;
         let mut done = 0;
@@ -207,7 +208,7 @@ impl Partial {
     }
 
     /// Removes its files.
-    pub(super) fn remove(self) -> Result<(), Failure> {
+    pub(super) fn remove(self) -> Result<(), DownloadFailure> {
         remove_files(&self.path)
     }
 
@@ -223,7 +224,7 @@ impl Partial {
         &mut self,
         context: &Context,
         progress: &dyn Fn(u64, Option<u64>),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), DownloadFailure> {
         let (file, path) = (ours(self.file.try_clone(), "read", &self.path)?, self.path.clone());
         let length = ours(file.metadata(), "read", &path)?.len();
         each_block(&file, &path, context, |bytes| {
@@ -246,8 +247,8 @@ fn each_block(
     mut file: &File,
     path: &Path,
     context: &Context,
-    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    mut take: impl FnMut(&[u8]) -> Result<(), DownloadFailure>,
+) -> Result<(), DownloadFailure> {
     let mut buffer = vec![0; BUFFER];
     loop {
         context.stop_point()?;
@@ -260,7 +261,7 @@ fn each_block(
 }
 
 /// Removes the files of a URL.
-pub(super) fn forget(checkpoint: &Path, url: &str) -> Result<(), Failure> {
+pub(super) fn forget(checkpoint: &Path, url: &str) -> Result<(), DownloadFailure> {
     remove_files(&path_of(checkpoint, url))
 }
 
@@ -273,7 +274,7 @@ fn version_path(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-fn remove_files(path: &Path) -> Result<(), Failure> {
+fn remove_files(path: &Path) -> Result<(), DownloadFailure> {
     for path in [version_path(path), path.to_owned()] {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -321,7 +322,7 @@ mod tests {
         assert_eq!(reported.borrow().last(), Some(&(size, Some(size))));
         context.stop_flag().store(true, Ordering::Relaxed);
         let stopped = Partial::open(&context, URL, u64::MAX, &|_, _| {}).map(drop);
-        assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
+        assert!(matches!(stopped, Err(DownloadFailure::Stopped)), "{stopped:?}");
     }
 
     #[test]
@@ -339,7 +340,7 @@ mod tests {
             stop.store(true, Ordering::Relaxed);
         };
         let stopped = partial.copy_to(&to, &context, &stop_at_first);
-        assert!(matches!(stopped, Err(Failure::Stopped)), "{stopped:?}");
+        assert!(matches!(stopped, Err(DownloadFailure::Stopped)), "{stopped:?}");
     }
 
     #[test]

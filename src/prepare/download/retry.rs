@@ -16,7 +16,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Why a transfer failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum DownloadFailure {
     /// It may be temporary: try again.
     Passing {
         /// What happened, for people.
@@ -35,7 +35,7 @@ pub(super) enum Failure {
     Stopped,
 }
 
-impl Failure {
+impl DownloadFailure {
     /// A failure that may be temporary.
     pub(super) fn passing(reason: impl Into<String>) -> Self {
         Self::Passing { reason: reason.into(), wait: None }
@@ -47,7 +47,7 @@ impl Failure {
     }
 }
 
-impl From<Stopped> for Failure {
+impl From<Stopped> for DownloadFailure {
     fn from(_: Stopped) -> Self {
         Self::Stopped
     }
@@ -79,8 +79,14 @@ pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// Reports a failure of this machine's disk, which another mirror would not fix.
-pub(super) fn ours<T>(result: std::io::Result<T>, doing: &str, path: &Path) -> Result<T, Failure> {
-    result.with_context(|| format!("cannot {doing} {}", path.display())).map_err(Failure::Ours)
+pub(super) fn ours<T>(
+    result: std::io::Result<T>,
+    doing: &str,
+    path: &Path,
+) -> Result<T, DownloadFailure> {
+    result
+        .with_context(|| format!("cannot {doing} {}", path.display()))
+        .map_err(DownloadFailure::Ours)
 }
 
 #[cfg(test)]

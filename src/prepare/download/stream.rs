@@ -11,7 +11,7 @@ use pipeline_stages::worker::Context;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 
-use super::retry::Failure;
+use super::retry::DownloadFailure;
 use crate::proxy::EnvProxy;
 
 /// Bytes per message.
@@ -64,7 +64,7 @@ impl Stream {
         proxy: Option<EnvProxy>,
         headers: Vec<(&'static str, String)>,
         stall: Duration,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, DownloadFailure> {
         let (sender, messages) = sync_channel(WAITING);
         let (agent, through) = (agent.clone(), proxy.clone());
         let request = move || {
@@ -76,14 +76,14 @@ impl Stream {
         };
         match std::thread::Builder::new().name("download".into()).spawn(request) {
             Ok(_detached) => Ok(Self { messages, stall, proxy }),
-            Err(error) => {
-                Err(Failure::Ours(anyhow::Error::new(error).context("cannot start a thread")))
-            }
+            Err(error) => Err(DownloadFailure::Ours(
+                anyhow::Error::new(error).context("cannot start a thread"),
+            )),
         }
     }
 
     /// The status and headers.
-    pub(super) fn head(&self, context: &Context) -> Result<Head, Failure> {
+    pub(super) fn head(&self, context: &Context) -> Result<Head, DownloadFailure> {
         let through = match &self.proxy {
             Some(proxy) => format!(" through the proxy {}", proxy.address()),
             None => String::new(),
@@ -92,16 +92,16 @@ impl Stream {
             StreamMessage::Head(head) => Ok(*head),
             StreamMessage::Failed(error) => Err(self.describe_start(error)),
             StreamMessage::Bytes(_) | StreamMessage::End => {
-                Err(Failure::passing("the connection was closed"))
+                Err(DownloadFailure::passing("the connection was closed"))
             }
         }
     }
 
     /// What a failure before the response means.
-    fn describe_start(&self, error: ureq::Error) -> Failure {
+    fn describe_start(&self, error: ureq::Error) -> DownloadFailure {
         match self.proxy.as_ref().and_then(|proxy| proxy.failure(&error)) {
-            Some(failure) if failure.is_lasting => Failure::lasting(failure.reason),
-            Some(failure) => Failure::passing(failure.reason),
+            Some(failure) if failure.is_lasting => DownloadFailure::lasting(failure.reason),
+            Some(failure) => DownloadFailure::passing(failure.reason),
             None => describe(error),
         }
     }
@@ -110,7 +110,7 @@ impl Stream {
     ///
     /// # Errors
     /// When the connection is closed or stalls; when the stage is asked to stop.
-    pub(super) fn bytes(&self, context: &Context) -> Result<Option<Vec<u8>>, Failure> {
+    pub(super) fn bytes(&self, context: &Context) -> Result<Option<Vec<u8>>, DownloadFailure> {
         match self.next(context, "no data received")? {
             StreamMessage::Bytes(bytes) => Ok(Some(bytes)),
             StreamMessage::Failed(error) => Err(describe(error)),
@@ -119,18 +119,18 @@ impl Stream {
     }
 
     /// What comes next. `missing`: the failure if it does not come in time.
-    fn next(&self, context: &Context, missing: &str) -> Result<StreamMessage, Failure> {
+    fn next(&self, context: &Context, missing: &str) -> Result<StreamMessage, DownloadFailure> {
         let started = Instant::now();
         loop {
             context.stop_point()?;
             match self.messages.recv_timeout(POLL.min(self.stall)) {
                 Ok(message) => return Ok(message),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::passing("the connection was closed"));
+                    return Err(DownloadFailure::passing("the connection was closed"));
                 }
                 Err(RecvTimeoutError::Timeout) if started.elapsed() >= self.stall => {
                     let seconds = self.stall.as_secs();
-                    return Err(Failure::passing(format!("{missing} for {seconds} s")));
+                    return Err(DownloadFailure::passing(format!("{missing} for {seconds} s")));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -166,34 +166,36 @@ fn receive(
     }
 }
 
-fn describe(error: ureq::Error) -> Failure {
+fn describe(error: ureq::Error) -> DownloadFailure {
     use std::io::ErrorKind;
     match error {
         // An invalid certificate: another try does not help.
         ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-            Failure::lasting(format!("no secure connection: {error}"))
+            DownloadFailure::lasting(format!("no secure connection: {error}"))
         }
         ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            Failure::passing("the server closed the connection too early")
+            DownloadFailure::passing("the server closed the connection too early")
         }
-        ureq::Error::Io(error) => Failure::passing(format!("the connection failed: {error}")),
+        ureq::Error::Io(error) => {
+            DownloadFailure::passing(format!("the connection failed: {error}"))
+        }
         ureq::Error::Timeout(what) => {
-            Failure::passing(format!("the connection timed out ({what})"))
+            DownloadFailure::passing(format!("the connection timed out ({what})"))
         }
         ureq::Error::HostNotFound => {
-            Failure::passing("the host was not found, or the network is not available")
+            DownloadFailure::passing("the host was not found, or the network is not available")
         }
-        ureq::Error::ConnectionFailed => Failure::passing("the connection failed"),
-        ureq::Error::Protocol(_) => Failure::passing(
+        ureq::Error::ConnectionFailed => DownloadFailure::passing("the connection failed"),
+        ureq::Error::Protocol(_) => DownloadFailure::passing(
             "the response cannot be read: it is not valid HTTP/1.1, or has too many headers",
         ),
-        ureq::Error::BodyStalled => Failure::passing("the response does not continue"),
-        ureq::Error::LargeResponseHeader(_, most) => {
-            Failure::lasting(format!("the headers of the response have more than {most} bytes"))
-        }
+        ureq::Error::BodyStalled => DownloadFailure::passing("the response does not continue"),
+        ureq::Error::LargeResponseHeader(_, most) => DownloadFailure::lasting(format!(
+            "the headers of the response have more than {most} bytes"
+        )),
         ureq::Error::Http(_) => {
-            Failure::lasting("the request cannot be sent: its URL or a header is not valid")
+            DownloadFailure::lasting("the request cannot be sent: its URL or a header is not valid")
         }
-        error => Failure::lasting(error.to_string()),
+        error => DownloadFailure::lasting(error.to_string()),
     }
 }

@@ -10,7 +10,7 @@ use ureq::Body;
 use ureq::http::{HeaderValue, Response};
 
 use super::super::http::{Answer, MOST_TRIES, Server, Tries, is_passing, wait_of};
-use super::super::transport::Failure;
+use super::super::transport::RemoteFailure;
 use super::credentials::{Held, Settings};
 use super::redacted::redacted;
 use crate::remote_address::S3Address;
@@ -68,7 +68,7 @@ pub(super) enum Sent<T = Answer> {
 
 /// What a failed request was.
 struct Problem {
-    failure: Failure,
+    failure: RemoteFailure,
     /// How often a request is tried that fails like this: more than once where another try may succeed.
     tries: u32,
     /// Whether other credentials are needed: `None` where the answer does not tell that from a refusal.
@@ -79,8 +79,8 @@ struct Problem {
 
 impl Client {
     /// A client of the bucket of an address, with the credentials of this user.
-    pub(super) fn new(address: &S3Address) -> Result<Self, Failure> {
-        let away = |error: anyhow::Error| Failure::away(format!("{error:#}"));
+    pub(super) fn new(address: &S3Address) -> Result<Self, RemoteFailure> {
+        let away = |error: anyhow::Error| RemoteFailure::away(format!("{error:#}"));
         let settings = Settings::of_this_user(address).map_err(|error| away(error).lasting())?;
         let (endpoint, style) = match &settings.endpoint {
             // Servers of one's own rarely have a name for each bucket.
@@ -94,10 +94,13 @@ impl Client {
                 (format!("https://s3.{}.amazonaws.com", settings.region), style)
             }
         };
-        let url = WebUrl::read(&endpoint)
-            .map_err(|reason| Failure::away(format!("the endpoint cannot be used: {reason}")))?;
-        let unusable = |_| Failure::away("the endpoint and the bucket do not make an address");
-        let parsed = endpoint.parse().map_err(|_| Failure::away("the endpoint is not a URL"))?;
+        let url = WebUrl::read(&endpoint).map_err(|reason| {
+            RemoteFailure::away(format!("the endpoint cannot be used: {reason}"))
+        })?;
+        let unusable =
+            |_| RemoteFailure::away("the endpoint and the bucket do not make an address");
+        let parsed =
+            endpoint.parse().map_err(|_| RemoteFailure::away("the endpoint is not a URL"))?;
         let bucket = Bucket::new(parsed, style, address.bucket.clone(), settings.region.clone())
             .map_err(unusable)?;
         let held = Mutex::new(settings.provider.get().map_err(away)?);
@@ -126,8 +129,8 @@ impl Client {
     }
 
     /// That the bucket does not exist.
-    pub(super) fn no_bucket(&self) -> Failure {
-        Failure::away(format!("the bucket does not exist ({})", self.server.shown()))
+    pub(super) fn no_bucket(&self) -> RemoteFailure {
+        RemoteFailure::away(format!("the bucket does not exist ({})", self.server.shown()))
     }
 
     /// What the server said in an answer with an error whose status is of a success.
@@ -140,7 +143,7 @@ impl Client {
         &self,
         does: Does,
         request: impl Fn(&Self, Option<&Credentials>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Sent, Failure> {
+    ) -> Result<Sent, RemoteFailure> {
         let (mut tries, mut is_renewed) = (Tries::new(), false);
         loop {
             let credentials = self.current();
@@ -178,7 +181,7 @@ impl Client {
         &self,
         does: Does,
         request: impl Fn(&Self, Option<&Credentials>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Sent<String>, Failure> {
+    ) -> Result<Sent<String>, RemoteFailure> {
         let mut tries = Tries::new();
         loop {
             let answer = match self.send(does, &request)? {
@@ -321,9 +324,9 @@ fn problem(status: u16, code: &str, situation: &Situation<'_>) -> Problem {
         "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "InvalidTokenId"
     );
     let is_old = Some(is_expired || is_unknown);
-    let one = |failure: Failure| Problem { failure, tries: 1, is_old, is_missing: false };
-    let away = |reason: String| one(Failure::away(reason));
-    let lasting = |reason: String| one(Failure::away(reason).lasting());
+    let one = |failure: RemoteFailure| Problem { failure, tries: 1, is_old, is_missing: false };
+    let away = |reason: String| one(RemoteFailure::away(reason));
+    let lasting = |reason: String| one(RemoteFailure::away(reason).lasting());
     match status {
         _ if is_expired => away(format!("the credentials have expired ({said}): renew them")),
         400 if code == "RequestTimeout" => Problem {
@@ -340,7 +343,7 @@ fn problem(status: u16, code: &str, situation: &Situation<'_>) -> Problem {
             Some(why) => lasting(format!("access denied ({said}; {shown}): {why}")),
             None if *does == Does::Write => {
                 let why = format!("these credentials may not write ({said}; {shown})");
-                one(Failure::refused(why).lasting())
+                one(RemoteFailure::refused(why).lasting())
             }
             None => lasting(format!("access denied ({said}; {shown})")),
         },
@@ -352,7 +355,7 @@ fn problem(status: u16, code: &str, situation: &Situation<'_>) -> Problem {
             tries: MOST_TRIES,
             ..away(format!("the server is not available ({said}; {shown})"))
         },
-        _ => one(Failure::refused(format!("the server refused it ({said}; {shown})"))),
+        _ => one(RemoteFailure::refused(format!("the server refused it ({said}; {shown})"))),
     }
 }
 

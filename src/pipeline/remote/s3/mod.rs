@@ -21,7 +21,7 @@ use ureq::http::Response;
 
 use super::http::{SHORT_ANSWER, if_new, longest};
 use super::name::Name;
-use super::transport::{Content, ContentTotals, Failure, Put, Remote};
+use super::transport::{Content, ContentTotals, Put, Remote, RemoteFailure};
 use crate::cache::on_threads;
 use crate::remote_address::S3Address;
 use client::{Client, Does, LONGEST_READ, MOST_ANSWER_BYTES, Sent};
@@ -66,7 +66,7 @@ fn parts(bytes: u64) -> Vec<PartPlace> {
 
 impl S3 {
     /// The bucket of an address, with the credentials of this user. No connection is made yet.
-    pub(super) fn new(address: &S3Address) -> Result<Self, Failure> {
+    pub(super) fn new(address: &S3Address) -> Result<Self, RemoteFailure> {
         let prefix = match address.prefix.as_str() {
             "" => String::new(),
             prefix => format!("{prefix}/"),
@@ -78,7 +78,7 @@ impl S3 {
         format!("{}{name}", self.prefix)
     }
 
-    fn put_at_once(&self, key: &str, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put_at_once(&self, key: &str, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         let sent = self.client.send(Does::Write, |client, credentials| {
             let mut action = client.bucket().put_object(credentials, key);
             action.headers_mut().insert("if-none-match", "*");
@@ -107,7 +107,7 @@ impl S3 {
         }
     }
 
-    fn put_in_parts(&self, key: &str, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put_in_parts(&self, key: &str, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         let upload = match content.is_determined_by_its_name() {
             true => self.open_upload(key)?,
             false => None,
@@ -130,7 +130,7 @@ impl S3 {
                 None => self.put_part(key, &upload, content, *part),
             }
         });
-        let tags = tags.into_iter().collect::<Result<Vec<String>, Failure>>();
+        let tags = tags.into_iter().collect::<Result<Vec<String>, RemoteFailure>>();
         let put = tags.and_then(|tags| self.complete(key, &upload, &tags));
         let is_continued = put.is_err() && content.is_determined_by_its_name();
         if put != Ok(Put::New) && !is_continued {
@@ -149,7 +149,7 @@ impl S3 {
     }
 
     /// An upload of this key that somebody began and did not complete.
-    fn open_upload(&self, key: &str) -> Result<Option<String>, Failure> {
+    fn open_upload(&self, key: &str) -> Result<Option<String>, RemoteFailure> {
         let sent = self.client.send_for_text(Does::Write, |client, credentials| {
             let mut action = client.bucket().get_object(credentials, "");
             action.query_mut().insert("uploads", "");
@@ -166,7 +166,7 @@ impl S3 {
         Ok(upload_of(&text, key))
     }
 
-    fn begin_upload(&self, key: &str) -> Result<String, Failure> {
+    fn begin_upload(&self, key: &str) -> Result<String, RemoteFailure> {
         let sent = self.client.send_for_text(Does::Write, |client, credentials| {
             let action = client.bucket().create_multipart_upload(credentials, key);
             client.server().post(&client.sign(&action), "", &[])
@@ -176,12 +176,12 @@ impl S3 {
         created
             .map(|created: CreateMultipartUploadResponse| created.upload_id().to_owned())
             .map_err(|_| {
-                Failure::refused("the answer to the beginning of an upload cannot be read")
+                RemoteFailure::refused("the answer to the beginning of an upload cannot be read")
             })
     }
 
     /// The parts that were sent: number, bytes and tag.
-    fn parts_of(&self, key: &str, upload: &str) -> Result<Vec<(u16, u64, String)>, Failure> {
+    fn parts_of(&self, key: &str, upload: &str) -> Result<Vec<(u16, u64, String)>, RemoteFailure> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let sent = self.client.send_for_text(Does::Write, |client, credentials| {
@@ -211,7 +211,7 @@ impl S3 {
         upload: &str,
         content: &Content<'_>,
         part: PartPlace,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, RemoteFailure> {
         let PartPlace { number, from, bytes } = part;
         let sent = self.client.send(Does::Write, |client, credentials| {
             let action = client.bucket().upload_part(credentials, key, number, upload);
@@ -222,11 +222,11 @@ impl S3 {
             _ => None,
         };
         tag.ok_or_else(|| {
-            Failure::refused("a part was not taken: somebody else has ended its upload")
+            RemoteFailure::refused("a part was not taken: somebody else has ended its upload")
         })
     }
 
-    fn complete(&self, key: &str, upload: &str, tags: &[String]) -> Result<Put, Failure> {
+    fn complete(&self, key: &str, upload: &str, tags: &[String]) -> Result<Put, RemoteFailure> {
         let complete = |is_conditional: bool| {
             self.client.send_for_text(Does::Write, |client, credentials| {
                 let tags = tags.iter().map(String::as_str);
@@ -243,21 +243,23 @@ impl S3 {
         let text = match complete(true)? {
             Sent::Done(text) => text,
             Sent::Exists => return Ok(Put::Existed),
-            Sent::Missing => return Err(Failure::refused("somebody else has ended the upload")),
+            Sent::Missing => {
+                return Err(RemoteFailure::refused("somebody else has ended the upload"));
+            }
             Sent::NoConditions => match complete(false)? {
                 Sent::Done(text) => text,
-                _ => return Err(Failure::refused("somebody else has ended the upload")),
+                _ => return Err(RemoteFailure::refused("somebody else has ended the upload")),
             },
         };
         // An error can come with status 200 here.
         match client::error_of(&text) {
             None => Ok(Put::New),
             Some((code, _)) if code == "PreconditionFailed" => Ok(Put::Existed),
-            Some((code, message)) => Err(Failure::refused(self.client.said(&code, &message))),
+            Some((code, message)) => Err(RemoteFailure::refused(self.client.said(&code, &message))),
         }
     }
 
-    fn size_of(&self, key: &str) -> Result<Option<u64>, Failure> {
+    fn size_of(&self, key: &str) -> Result<Option<u64>, RemoteFailure> {
         let sent = self.client.send(Does::Read, |client, credentials| {
             let url = client.sign(&client.bucket().head_object(credentials, key));
             client.server().ask("HEAD", &url, SHORT_ANSWER, &[])
@@ -275,7 +277,7 @@ impl Remote for S3 {
         name: &Name,
         from: u64,
         expected: u64,
-    ) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         let key = self.key(name);
         let sent = self.client.send(Does::Read, |client, credentials| {
             let action = client.bucket().get_object(credentials, &key);
@@ -288,7 +290,7 @@ impl Remote for S3 {
         }
     }
 
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         let key = self.key(name);
         let put = match content.bytes() > PARTS_FROM {
             true => self.put_in_parts(&key, content),
@@ -302,11 +304,11 @@ impl Remote for S3 {
         })
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         self.size_of(&self.key(name))
     }
 
-    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+    fn count(&self, folder: &str) -> Result<ContentTotals, RemoteFailure> {
         let (mut totals, mut next) = (ContentTotals::default(), None::<String>);
         loop {
             let sent = self.client.send_for_text(Does::List, |client, credentials| {
@@ -319,7 +321,7 @@ impl Remote for S3 {
             })?;
             let Sent::Done(text) = sent else { return Err(self.client.no_bucket()) };
             let listed = ListObjectsV2::parse_response(&text)
-                .map_err(|_| Failure::refused("its list of contents cannot be read"))?;
+                .map_err(|_| RemoteFailure::refused("its list of contents cannot be read"))?;
             totals.count += listed.contents.len() as u64;
             // However much the server says.
             let sizes = listed.contents.iter().filter_map(|one| one.size);

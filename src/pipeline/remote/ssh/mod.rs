@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::name::{NEW, Name, new_name};
-use super::transport::{Content, ContentTotals, Failure, Put, Remote};
+use super::transport::{Content, ContentTotals, Put, Remote, RemoteFailure};
 use crate::key::StageKey;
 use crate::remote_address::SshAddress;
 use broken::{Broken, Problem};
@@ -122,7 +122,7 @@ impl Ssh {
     }
 
     /// The same, once more where a connection was lost that had worked.
-    fn again<T>(&self, act: impl Fn(&Self) -> Result<T, Broken>) -> Result<T, Failure> {
+    fn again<T>(&self, act: impl Fn(&Self) -> Result<T, Broken>) -> Result<T, RemoteFailure> {
         let done = match act(self) {
             Err(Broken::Connection(_) | Broken::Stale) => act(self),
             done => done,
@@ -130,25 +130,29 @@ impl Ssh {
         done.map_err(|broken| self.failure(broken))
     }
 
-    fn failure(&self, broken: Broken) -> Failure {
+    fn failure(&self, broken: Broken) -> RemoteFailure {
         let host = &self.address.host;
         match broken {
             Broken::Connection(error) => self.failure(Broken::Unreachable(error.to_string())),
             Broken::Unreachable(why) => {
-                Failure::away(format!("the connection to {host} failed: {why}"))
+                RemoteFailure::away(format!("the connection to {host} failed: {why}"))
             }
-            Broken::Stale => Failure::away(format!("the connection to {host} was lost meanwhile")),
-            Broken::Refused(Problem::Missing, _) => Failure::away(format!(
+            Broken::Stale => {
+                RemoteFailure::away(format!("the connection to {host} was lost meanwhile"))
+            }
+            Broken::Refused(Problem::Missing, _) => RemoteFailure::away(format!(
                 "the folder {} of {host} does not exist: make it if it is a new one",
                 self.address.path
             )),
             Broken::Refused(Problem::Denied, why) => {
-                Failure::refused(format!("{host} does not allow it: {why}")).lasting()
+                RemoteFailure::refused(format!("{host} does not allow it: {why}")).lasting()
             }
             Broken::Refused(Problem::Other, why) => {
-                Failure::refused(format!("{host} refused it: {why}"))
+                RemoteFailure::refused(format!("{host} refused it: {why}"))
             }
-            Broken::Here(error) => Failure::refused(format!("cannot read what is sent: {error}")),
+            Broken::Here(error) => {
+                RemoteFailure::refused(format!("cannot read what is sent: {error}"))
+            }
         }
     }
 
@@ -227,7 +231,12 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 impl Remote for Ssh {
-    fn get(&self, name: &Name, from: u64, _: u64) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    fn get(
+        &self,
+        name: &Name,
+        from: u64,
+        _: u64,
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         let path = self.path(name.as_str());
         let handle = self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.open(&path))))?;
         Ok(handle.map(|handle| -> Box<dyn Read + '_> {
@@ -235,16 +244,16 @@ impl Remote for Ssh {
         }))
     }
 
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         self.again(|ssh| ssh.put_once(name, content))
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         let path = self.path(name.as_str());
         self.again(|ssh| ssh.optional(ssh.with(|sftp| sftp.stat(&path))))
     }
 
-    fn count(&self, folder: &str) -> Result<ContentTotals, Failure> {
+    fn count(&self, folder: &str) -> Result<ContentTotals, RemoteFailure> {
         let mut totals = ContentTotals::default();
         let mut open = vec![self.path(folder)];
         while let Some(folder) = open.pop() {

@@ -12,7 +12,7 @@ use ureq::Body;
 use ureq::http::{HeaderValue, Response};
 
 use super::super::http::{Answer, Headers, MOST_TRIES, Server, Tries, is_passing, wait_of};
-use super::super::transport::Failure;
+use super::super::transport::RemoteFailure;
 use crate::remote_address::WebAddress;
 
 /// The most redirects that are followed.
@@ -74,7 +74,7 @@ impl Client {
         url: &WebUrl,
         others: &[u16],
         request: impl Fn(&Server, &str, Headers<'_>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Option<Answer>, Failure> {
+    ) -> Result<Option<Answer>, RemoteFailure> {
         let answer = self.send(Asks::Anybody, url, &[], request)?;
         match answer.status() {
             200..=299 => {
@@ -86,7 +86,7 @@ impl Client {
             // A server that does not show which names there are.
             403 if self.has_read.load(Ordering::Relaxed) => Ok(None),
             status @ 403 => Err(self.denied(status, "it may not be read")),
-            status => Err(Failure::refused(format!(
+            status => Err(RemoteFailure::refused(format!(
                 "the server refused it (status {status}; {})",
                 self.folder
             ))),
@@ -99,7 +99,7 @@ impl Client {
         url: &WebUrl,
         headers: Headers<'_>,
         request: impl Fn(&Server, &str, Headers<'_>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RemoteFailure> {
         self.send(Asks::It, url, headers, request)
     }
 
@@ -110,7 +110,7 @@ impl Client {
         url: &WebUrl,
         headers: Headers<'_>,
         request: impl Fn(&Server, &str, Headers<'_>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RemoteFailure> {
         let (mut tries, mut is_renewed) = (Tries::new(), false);
         loop {
             let login = self.login(url)?;
@@ -121,7 +121,7 @@ impl Client {
                             let folder = &self.folder;
                             let why =
                                 format!("the server is not available (status {status}; {folder})");
-                            ((Failure::away(why), MOST_TRIES), wait_of(&answer.0))
+                            ((RemoteFailure::away(why), MOST_TRIES), wait_of(&answer.0))
                         }
                         401 if !std::mem::replace(&mut is_renewed, true)
                             && self.renew(url, login.as_ref())? =>
@@ -146,7 +146,7 @@ impl Client {
         mut url: WebUrl,
         headers: Headers<'_>,
         request: &impl Fn(&Server, &str, Headers<'_>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Result<Answer, (Failure, u32)>, Failure> {
+    ) -> Result<Result<Answer, (RemoteFailure, u32)>, RemoteFailure> {
         for _ in 0..=MOST_REDIRECTS {
             let server = self.server(&url)?;
             let mut headers = headers.to_vec();
@@ -160,14 +160,19 @@ impl Client {
                 Some(location) => url = self.next_hop(asks, &url, location)?,
             }
         }
-        Err(Failure::away(format!("it redirects too often ({})", self.folder)))
+        Err(RemoteFailure::away(format!("it redirects too often ({})", self.folder)))
     }
 
-    fn next_hop(&self, asks: Asks, from: &WebUrl, location: &[u8]) -> Result<WebUrl, Failure> {
+    fn next_hop(
+        &self,
+        asks: Asks,
+        from: &WebUrl,
+        location: &[u8],
+    ) -> Result<WebUrl, RemoteFailure> {
         let shown = String::from_utf8_lossy(location).into_owned();
         // What follows is often a login for a short time.
         let shown = masked(shown.split('?').next().unwrap_or_default()).escape_debug().to_string();
-        let refused = |why: &str| Failure::away(format!("it redirects to '{shown}': {why}"));
+        let refused = |why: &str| RemoteFailure::away(format!("it redirects to '{shown}': {why}"));
         let to = from.redirect(location).map_err(|reason| refused(&reason))?;
         let is_kept = to.is_encrypted() || !from.is_encrypted();
         match asks {
@@ -179,7 +184,7 @@ impl Client {
         }
     }
 
-    fn server(&self, url: &WebUrl) -> Result<Arc<Server>, Failure> {
+    fn server(&self, url: &WebUrl) -> Result<Arc<Server>, RemoteFailure> {
         let whole = url.to_string();
         let host = whole.strip_suffix(url.target()).unwrap_or(&whole).to_owned();
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,7 +198,7 @@ impl Client {
 
     /// Reads the logins again after one for this address was refused, unless somebody has done that. Returns whether there is
     /// another one.
-    fn renew(&self, url: &WebUrl, refused: Option<&HeaderValue>) -> Result<bool, Failure> {
+    fn renew(&self, url: &WebUrl, refused: Option<&HeaderValue>) -> Result<bool, RemoteFailure> {
         if self.login(url)?.as_ref() == refused {
             *self.logins() = Logins::read();
         }
@@ -205,15 +210,15 @@ impl Client {
     }
 
     /// The login for this address, if there is one that may be sent there.
-    fn login(&self, url: &WebUrl) -> Result<Option<HeaderValue>, Failure> {
+    fn login(&self, url: &WebUrl) -> Result<Option<HeaderValue>, RemoteFailure> {
         if !url.is_of(&self.address.url) || !is_secret(url) {
             return Ok(None);
         }
         let login = self.logins().logins.header(url.host());
-        let login = login.map_err(|reason| Failure::away(reason).lasting())?;
+        let login = login.map_err(|reason| RemoteFailure::away(reason).lasting())?;
         let header = login.map(|login| {
             let mut header = HeaderValue::try_from(login).map_err(|_| {
-                Failure::away("the login of the host has a letter that a request cannot have")
+                RemoteFailure::away("the login of the host has a letter that a request cannot have")
             })?;
             header.set_sensitive(true);
             Ok(header)
@@ -222,7 +227,7 @@ impl Client {
     }
 
     /// That somebody may not do something there, and what to look at.
-    pub(super) fn denied(&self, status: u16, what: &str) -> Failure {
+    pub(super) fn denied(&self, status: u16, what: &str) -> RemoteFailure {
         let (host, folder) = (self.address.url.host(), &self.folder);
         let login = self.login(&self.address.url);
         let hint = match (login, &self.logins().note) {
@@ -231,7 +236,7 @@ impl Client {
             (_, Some(note)) => note.clone(),
             _ => format!("there is no login for {host} in ~/.netrc or the environment"),
         };
-        Failure::away(format!("{what} (status {status}; {folder}): {hint}")).lasting()
+        RemoteFailure::away(format!("{what} (status {status}; {folder}): {hint}")).lasting()
     }
 }
 

@@ -17,7 +17,7 @@ use ureq::http::HeaderValue;
 
 use super::http::{Answer, Headers, SHORT_ANSWER, Server, if_new, longest, longest_copy};
 use super::name::{Name, RECORDS, new_name};
-use super::transport::{Content, ContentTotals, Download, Failure, Put, Remote, in_part};
+use super::transport::{Content, ContentTotals, Download, Put, Remote, RemoteFailure, in_part};
 use crate::remote_address::WebAddress;
 use client::Client;
 
@@ -46,10 +46,10 @@ impl Web {
         }
     }
 
-    fn url(&self, name: &str) -> Result<WebUrl, Failure> {
+    fn url(&self, name: &str) -> Result<WebUrl, RemoteFailure> {
         let url = WebUrl::read(&format!("{}/{name}", self.client.folder()));
         url.map_err(|reason| {
-            Failure::away(format!("the address cannot be used: {reason}")).lasting()
+            RemoteFailure::away(format!("the address cannot be used: {reason}")).lasting()
         })
     }
 
@@ -58,7 +58,7 @@ impl Web {
     }
 
     /// Whether the server moves files: asked with one that does not exist.
-    fn moves_files(&self) -> Result<bool, Failure> {
+    fn moves_files(&self) -> Result<bool, RemoteFailure> {
         let mut known = self.known_moves();
         if let Some(known) = *known {
             return Ok(known);
@@ -70,10 +70,15 @@ impl Web {
     }
 
     /// Gives a file another name, unless something has that. Returns the status of the answer.
-    fn move_file(&self, from: &WebUrl, to: &WebUrl, longest: Duration) -> Result<u16, Failure> {
+    fn move_file(
+        &self,
+        from: &WebUrl,
+        to: &WebUrl,
+        longest: Duration,
+    ) -> Result<u16, RemoteFailure> {
         let ask = |to: &str| {
             let to = HeaderValue::try_from(to)
-                .map_err(|_| Failure::away("the address cannot be in a header"))?;
+                .map_err(|_| RemoteFailure::away("the address cannot be in a header"))?;
             let headers = [("destination", to), ("overwrite", HeaderValue::from_static("F"))];
             Ok(self.write("MOVE", from, longest, &headers)?.status())
         };
@@ -95,7 +100,7 @@ impl Web {
         url: &WebUrl,
         longest: Duration,
         headers: Headers<'_>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RemoteFailure> {
         let ask = |server: &Server, url: &str, headers: Headers<'_>| {
             server.ask(method, url, longest, headers)
         };
@@ -107,7 +112,7 @@ impl Web {
         url: &WebUrl,
         content: &Content<'_>,
         headers: Headers<'_>,
-    ) -> Result<u16, Failure> {
+    ) -> Result<u16, RemoteFailure> {
         let mut headers = headers.to_vec();
         if content.bytes() > ANNOUNCED_FROM {
             headers.push(("expect", HeaderValue::from_static("100-continue")));
@@ -120,7 +125,7 @@ impl Web {
 
     /// Makes the folders of a name, once in a process: not every server does. Returns whether the top exists, as far as that is
     /// said. It is not made: it may be a mistake.
-    fn make_folders(&self, name: &str) -> Result<bool, Failure> {
+    fn make_folders(&self, name: &str) -> Result<bool, RemoteFailure> {
         // What has no folder of its own is put first: the folder of records shows whether there is a top.
         let folder = name.rsplit_once('/').map_or(RECORDS, |(folder, _)| folder);
         let folder = format!("{folder}/");
@@ -141,7 +146,11 @@ impl Web {
     }
 
     /// Sends a content under another name, and gives it its own. `None` where the server does not move files.
-    fn put_and_move(&self, name: &Name, content: &Content<'_>) -> Result<Option<Put>, Failure> {
+    fn put_and_move(
+        &self,
+        name: &Name,
+        content: &Content<'_>,
+    ) -> Result<Option<Put>, RemoteFailure> {
         let folder =
             name.as_str().rsplit_once('/').map_or(String::new(), |(it, _)| format!("{it}/"));
         let new = format!("{folder}{}", new_name());
@@ -166,7 +175,7 @@ impl Web {
         new: &WebUrl,
         name: &Name,
         content: &Content<'_>,
-    ) -> Result<Option<Put>, Failure> {
+    ) -> Result<Option<Put>, RemoteFailure> {
         let longest = longest_copy(content.bytes());
         match self.move_file(new, &self.url(name.as_str())?, longest)? {
             200..=299 => Ok(Some(Put::New)),
@@ -181,7 +190,12 @@ impl Web {
 
     /// What it means that a server says that a name has a content. Where it writes a file in place, or copies it to give it its
     /// name, that can be half of this one: of a request that broke off and was tried again, or of somebody else who sends the same.
-    fn existing(&self, name: &Name, content: &Content<'_>, status: u16) -> Result<Put, Failure> {
+    fn existing(
+        &self,
+        name: &Name,
+        content: &Content<'_>,
+        status: u16,
+    ) -> Result<Put, RemoteFailure> {
         let Some(bytes) = self.size(name)? else { return Err(self.refusal(status, content)) };
         if bytes < content.bytes() && self.begins_with(name, content, bytes)? {
             return Err(in_part(name));
@@ -190,7 +204,12 @@ impl Web {
     }
 
     /// Whether the first bytes of a content are those of a name.
-    fn begins_with(&self, name: &Name, content: &Content<'_>, bytes: u64) -> Result<bool, Failure> {
+    fn begins_with(
+        &self,
+        name: &Name,
+        content: &Content<'_>,
+        bytes: u64,
+    ) -> Result<bool, RemoteFailure> {
         let Some(there) = Download::open(self, name.clone(), bytes)? else { return Ok(false) };
         let (mut there, here) = (BufReader::new(there), BufReader::new(content.part(0, bytes)));
         let mut pairs = there.by_ref().bytes().zip(here.bytes());
@@ -198,7 +217,7 @@ impl Web {
         there.into_inner().failure.map_or(Ok(is_same), Err)
     }
 
-    fn put_at_once(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put_at_once(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         if self.size(name)?.is_some() {
             return self.existing(name, content, 412);
         }
@@ -217,13 +236,13 @@ impl Web {
     }
 
     /// What it means that a content was not taken.
-    fn refusal(&self, status: u16, content: &Content<'_>) -> Failure {
+    fn refusal(&self, status: u16, content: &Content<'_>) -> RemoteFailure {
         let folder = self.client.folder();
-        let away = |what: &str| Failure::away(format!("{what} (status {status}; {folder})"));
+        let away = |what: &str| RemoteFailure::away(format!("{what} (status {status}; {folder})"));
         match status {
             403 => self.client.denied(status, "nothing may be written there"),
             404 | 409 => away("the folder does not exist: make it if it is a new one"),
-            413 => Failure::refused(format!(
+            413 => RemoteFailure::refused(format!(
                 "the server does not take a file of {} bytes (status {status}; {folder}): nginx's client_max_body_size says how \
                  many it takes",
                 content.bytes()
@@ -232,7 +251,9 @@ impl Web {
             status if does_not_know(status) => {
                 away("the server takes no files: it can only be read").lasting()
             }
-            _ => Failure::refused(format!("the server refused it (status {status}; {folder})")),
+            _ => {
+                RemoteFailure::refused(format!("the server refused it (status {status}; {folder})"))
+            }
         }
     }
 }
@@ -248,7 +269,7 @@ impl Remote for Web {
         name: &Name,
         from: u64,
         expected: u64,
-    ) -> Result<Option<Box<dyn Read + '_>>, Failure> {
+    ) -> Result<Option<Box<dyn Read + '_>>, RemoteFailure> {
         let url = self.url(name.as_str())?;
         let answer = self.client.read(&url, &[416], |server, url, headers| {
             server.get(url, from, longest(expected), headers)
@@ -259,14 +280,14 @@ impl Remote for Web {
                 Ok(Some(Box::new(std::io::empty())))
             }
             Some(answer) if answer.status() == 416 => {
-                Err(Failure::wrong(format!("{name} has fewer bytes than before")))
+                Err(RemoteFailure::wrong(format!("{name} has fewer bytes than before")))
             }
             Some(answer) => answer.reader_from(from).map(Some),
             None => Ok(None),
         }
     }
 
-    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, Failure> {
+    fn put(&self, name: &Name, content: &Content<'_>) -> Result<Put, RemoteFailure> {
         if self.moves_files()? {
             if let Some(put) = self.put_and_move(name, content)? {
                 return Ok(put);
@@ -276,7 +297,7 @@ impl Remote for Web {
         self.put_at_once(name, content)
     }
 
-    fn size(&self, name: &Name) -> Result<Option<u64>, Failure> {
+    fn size(&self, name: &Name) -> Result<Option<u64>, RemoteFailure> {
         let url = self.url(name.as_str())?;
         // What is sent to a GET is not read.
         for method in ["HEAD", "GET"] {
@@ -288,15 +309,15 @@ impl Remote for Web {
                 return Ok(Some(bytes));
             }
         }
-        Err(Failure::refused(format!("the server does not say how many bytes {name} has")))
+        Err(RemoteFailure::refused(format!("the server does not say how many bytes {name} has")))
     }
 
-    fn may_have_halves(&self) -> Result<bool, Failure> {
+    fn may_have_halves(&self) -> Result<bool, RemoteFailure> {
         Ok(!self.moves_files()?)
     }
 
-    fn count(&self, _: &str) -> Result<ContentTotals, Failure> {
-        Err(Failure::refused(
+    fn count(&self, _: &str) -> Result<ContentTotals, RemoteFailure> {
+        Err(RemoteFailure::refused(
             "a server on the web has no list of its files: leave out --size".to_owned(),
         ))
     }
