@@ -60,14 +60,14 @@ pub(crate) struct IncomingFile(File);
 ///
 /// Each has a file of its own, also one that continues: what a process that was thought to be gone still writes is in no artifact.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct KeptFile {
     pub(crate) file: IncomingFile,
     place: PathBuf,
     /// What has arrived earlier.
     earlier: Option<PathBuf>,
 }
 
-impl Kept {
+impl KeptFile {
     /// What has arrived earlier, and how many bytes that are.
     pub(crate) fn earlier(&self) -> Option<(File, u64)> {
         disk::open_file(self.earlier.as_ref()?).ok()
@@ -203,7 +203,7 @@ impl Incoming {
     }
 
     /// Begins to keep a content of this name, which is to be a file of the artifact, or what one is made of.
-    pub(crate) fn keep(&self, name: &str, executable: bool) -> anyhow::Result<Kept> {
+    pub(crate) fn keep(&self, name: &str, executable: bool) -> anyhow::Result<KeptFile> {
         let folder = self.cache.layout.partial(&self.record.key);
         durable::create_own_folder(&folder)?;
         let begins = format!("{name}-");
@@ -217,11 +217,11 @@ impl Incoming {
         found.iter().for_each(|(place, _)| durable::forget_file(place));
         let place = folder.join(begins + &durable::unique_name());
         let file = disk::create_file(place.as_path(), mode_of(executable))?;
-        Ok(Kept { file: IncomingFile(file), place, earlier })
+        Ok(KeptFile { file: IncomingFile(file), place, earlier })
     }
 
     /// Makes what was kept, and is whole, a file of the artifact.
-    pub(crate) fn place(&self, kept: &Kept, path: &Path, executable: bool) -> io::Result<()> {
+    pub(crate) fn place(&self, kept: &KeptFile, path: &Path, executable: bool) -> io::Result<()> {
         match disk::rename(kept.place.as_path(), self.work.output().join(path).as_path()) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 disk::copy(&disk::open(&kept.place)?, &self.create_file(path, executable)?.0)?;

@@ -16,7 +16,7 @@ use super::name::{Encoding, Name};
 use super::source::Source;
 use super::transport::{Download, Remote, RemoteFailure, get_all};
 use crate::cache::{
-    Adopted, Cache, EntryKind, Incoming, Kept, Reception, Record, Watch, Withdrawn, on_threads,
+    Adopted, Cache, EntryKind, Incoming, KeptFile, Reception, Record, Watch, Withdrawn, on_threads,
 };
 use crate::digest::Digest;
 
@@ -245,7 +245,7 @@ impl Puller<'_> {
         bytes: &Bytes<'_>,
         encoding: Encoding,
         name: &Name,
-        kept: Option<&Kept>,
+        kept: Option<&KeptFile>,
     ) -> Result<(), NotPulled> {
         let is_plain = encoding == Encoding::Plain;
         let mut source = Source::new(self.remote, name.clone(), bytes.bytes, kept, !is_plain);
@@ -289,7 +289,7 @@ impl Puller<'_> {
         incoming: &Incoming,
         bytes: &Bytes<'_>,
         reader: &mut dyn Read,
-        kept: Option<&Kept>,
+        kept: Option<&KeptFile>,
     ) -> Result<(), Broken> {
         let Some(((first, executable), others)) = bytes.files.split_first() else { return Ok(()) };
         let new;

@@ -5,14 +5,14 @@ use std::io::{self, Read, Take};
 
 use super::name::Name;
 use super::transport::{Download, Remote, RemoteFailure};
-use crate::cache::Kept;
+use crate::cache::KeptFile;
 
 /// Reads a content.
 pub(super) struct Source<'r> {
     remote: &'r dyn Remote,
     name: Name,
     expected: u64,
-    kept: Option<&'r Kept>,
+    kept: Option<&'r KeptFile>,
     /// Whether what is read is to be kept as it is; else whoever reads it does that.
     is_copied: bool,
     earlier: Option<Take<File>>,
@@ -27,10 +27,10 @@ impl<'r> Source<'r> {
         remote: &'r dyn Remote,
         name: Name,
         expected: u64,
-        kept: Option<&'r Kept>,
+        kept: Option<&'r KeptFile>,
         is_copied: bool,
     ) -> Self {
-        let earlier = kept.and_then(Kept::earlier).map(|(file, bytes)| file.take(bytes));
+        let earlier = kept.and_then(KeptFile::earlier).map(|(file, bytes)| file.take(bytes));
         let (done, download, failure) = (0, None, None);
         Self { remote, name, expected, kept, is_copied, earlier, done, download, failure }
     }

@@ -35,7 +35,7 @@ pub(super) struct Trash {
 
 /// What stays in the trash.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct LeftInTrash {
     /// The items.
     pub(super) items: BTreeSet<usize>,
     /// Those of them that have folders of another user, who alone can empty them.
@@ -92,8 +92,8 @@ impl Trash {
     }
 
     /// Removes what is in it, as far as that is possible, until `is_over`.
-    pub(super) fn empty(self, is_over: impl Fn() -> bool) -> Kept {
-        let mut kept = Kept::default();
+    pub(super) fn empty(self, is_over: impl Fn() -> bool) -> LeftInTrash {
+        let mut kept = LeftInTrash::default();
         // Not even a power cut brings back a folder of which a part is removed.
         let failed = self.left.iter().find_map(|folder| {
             let error = durable::sync_folder(folder).err()?;
