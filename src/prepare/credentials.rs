@@ -15,12 +15,12 @@ const MOST_BYTES: u64 = 1 << 20;
 /// The logins of the user for all hosts.
 pub struct Credentials {
     variable: fn(&str) -> Option<OsString>,
-    netrc: Vec<Entry>,
+    netrc: Vec<NetrcEntry>,
 }
 
 /// One machine of a netrc file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct NetrcEntry {
     /// `None` for `default`, which every host matches.
     host: Option<String>,
     login: Option<String>,
@@ -62,7 +62,7 @@ impl Credentials {
             return Ok(Some(format!("Bearer {token}")));
         }
         let login = self.of_environment(Login::Password, host)?.or_else(|| {
-            let fits = |entry: &&Entry| {
+            let fits = |entry: &&NetrcEntry| {
                 entry.host.as_ref().is_none_or(|machine| machine.eq_ignore_ascii_case(host))
             };
             let entry = self.netrc.iter().find(fits)?;
@@ -99,7 +99,7 @@ enum Unreadable {
     Other(String),
 }
 
-fn read_netrc(path: &Path) -> Result<Vec<Entry>, Unreadable> {
+fn read_netrc(path: &Path) -> Result<Vec<NetrcEntry>, Unreadable> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => Unreadable::Missing,
         _ => Unreadable::Other(error.to_string()),
@@ -114,15 +114,15 @@ fn read_netrc(path: &Path) -> Result<Vec<Entry>, Unreadable> {
 
 /// The entries of a netrc file, by curl's rules: words in any lines, `"quoted"` with `\"`, `\\`, `\n`, `\r` and `\t`
 /// if they have spaces, comments after a `#` that starts a word, and macros up to an empty line.
-pub(crate) fn parse(text: &str) -> Result<Vec<Entry>, String> {
-    let mut entries: Vec<Entry> = Vec::new();
+pub(crate) fn parse(text: &str) -> Result<Vec<NetrcEntry>, String> {
+    let mut entries: Vec<NetrcEntry> = Vec::new();
     let mut words = Words { rest: text };
     while let Some(word) = words.next()? {
         let mut value =
             || words.next()?.ok_or_else(|| format!("nothing follows its last '{word}'"));
         match word.to_ascii_lowercase().as_str() {
-            "machine" => entries.push(Entry { host: Some(value()?), ..Entry::default() }),
-            "default" => entries.push(Entry::default()),
+            "machine" => entries.push(NetrcEntry { host: Some(value()?), ..NetrcEntry::default() }),
+            "default" => entries.push(NetrcEntry::default()),
             "macdef" => words.skip_macro(),
             "account" => drop(value()?),
             field @ ("login" | "password") => {
@@ -194,9 +194,9 @@ mod tests {
 
     use super::*;
 
-    fn entry(host: Option<&str>, login: Option<&str>, password: Option<&str>) -> Entry {
+    fn entry(host: Option<&str>, login: Option<&str>, password: Option<&str>) -> NetrcEntry {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        Entry { host: text(host), login: text(login), password: text(password) }
+        NetrcEntry { host: text(host), login: text(login), password: text(password) }
     }
 
     #[test]

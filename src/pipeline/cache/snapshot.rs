@@ -19,7 +19,7 @@ use super::parallel;
 use super::stat::Stat;
 use super::stat_index::StatIndex;
 use crate::difference::{Difference, How};
-use walk::{Entry, Target, Walk};
+use walk::{PlaceEntry, Target, Walk};
 
 /// A file or folder outside the cache that a stage reads.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ pub(crate) struct ReadPath<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     /// Sorted by path.
-    entries: Vec<Entry>,
+    entries: Vec<PlaceEntry>,
     /// Outside the cache: the folder that the place is in.
     above: Option<Stat>,
 }
@@ -114,7 +114,7 @@ impl Snapshot {
     pub(crate) fn extent(&self) -> Option<Extent> {
         let (top, inside) = self.entries.split_first()?;
         let mut extent = Extent::default();
-        for Entry { link, target, .. } in inside {
+        for PlaceEntry { link, target, .. } in inside {
             match target {
                 Target::Special(_) => return None,
                 _ if link.is_some() => extent.files += 1,
@@ -131,7 +131,7 @@ impl Snapshot {
 
     fn change_times(&self) -> impl Iterator<Item = i128> {
         let outside = self.above.is_some();
-        let stats = self.entries.iter().flat_map(move |Entry { link, target, .. }| {
+        let stats = self.entries.iter().flat_map(move |PlaceEntry { link, target, .. }| {
             let behind = match target {
                 Target::File(stat) | Target::Special(stat) => Some(*stat),
                 Target::Folder(stat) => (!outside).then_some(*stat),
@@ -143,7 +143,7 @@ impl Snapshot {
     }
 
     fn differences(&self, now: &Self) -> Vec<Difference> {
-        let mut earlier: HashMap<&Path, &Entry> =
+        let mut earlier: HashMap<&Path, &PlaceEntry> =
             self.entries.iter().map(|entry| (entry.path.as_path(), entry)).collect();
         let mut differences = Vec::new();
         let mut add = |path: &Path, how| differences.push(Difference { path: path.into(), how });
@@ -184,7 +184,7 @@ impl Snapshot {
         index: &StatIndex,
     ) -> anyhow::Result<Listing> {
         let form = counts == Counts::Form;
-        let line = |Entry { path, link, target }: &Entry| {
+        let line = |PlaceEntry { path, link, target }: &PlaceEntry| {
             let (kind, content) = match target {
                 Target::File(stat) => {
                     let whole = if path.as_os_str().is_empty() {
@@ -209,7 +209,7 @@ impl Snapshot {
     }
 }
 
-impl Entry {
+impl PlaceEntry {
     /// Whether it could have been renamed, and renamed back: that changes its ctime and nothing else of it. A program that
     /// read another file under its name meanwhile has read something else. `now` is in a folder in which names changed.
     fn was_moved(&self, now: &Self) -> bool {

@@ -16,7 +16,7 @@ use super::super::stat::Stat;
 
 /// Something in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct PlaceEntry {
     /// The path below the place; empty for the place itself.
     pub(super) path: PathBuf,
     /// The link that leads to it.
@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What is there, sorted by path, and outside the cache, the folder that it is in.
-    pub(super) fn take(mut self) -> anyhow::Result<(Vec<Entry>, Option<Stat>)> {
+    pub(super) fn take(mut self) -> anyhow::Result<(Vec<PlaceEntry>, Option<Stat>)> {
         let mut entries = Vec::new();
         let mut pending = vec![PathBuf::new()];
         while let Some(relative) = pending.pop() {
@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
     }
 
     /// One entry. `None` for one that vanished since its folder was listed, and for the cache.
-    fn look(&mut self, path: PathBuf) -> anyhow::Result<Option<Entry>> {
+    fn look(&mut self, path: PathBuf) -> anyhow::Result<Option<PlaceEntry>> {
         let whole = self.whole(&path);
         let is_top = path.as_os_str().is_empty();
         let unreadable = || format!("cannot read {}", whole.display());
@@ -131,12 +131,12 @@ impl<'a> Walk<'a> {
         };
         if !own.is_symlink() {
             let target = self.target(&whole, &path, &own)?;
-            return Ok(target.map(|target| Entry { path, link: None, target }));
+            return Ok(target.map(|target| PlaceEntry { path, link: None, target }));
         }
         let text = fs::read_link(&whole).with_context(unreadable)?;
         let link = Some(Link { text, stat: Stat::of(&own) });
         if self.outside.is_none() {
-            return Ok(Some(Entry { path, link, target: Target::Nowhere }));
+            return Ok(Some(PlaceEntry { path, link, target: Target::Nowhere }));
         }
         let target = match fs::metadata(&whole) {
             Ok(metadata) => match self.met.get(&identity(&metadata)) {
@@ -146,7 +146,7 @@ impl<'a> Walk<'a> {
             Err(error) if leads_nowhere(&error) && !is_top => Some(Target::Nowhere),
             Err(error) => return Err(error).with_context(unreadable),
         };
-        Ok(target.map(|target| Entry { path, link, target }))
+        Ok(target.map(|target| PlaceEntry { path, link, target }))
     }
 
     fn target(

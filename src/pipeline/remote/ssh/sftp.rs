@@ -62,7 +62,7 @@ pub(super) struct Handle {
 
 /// Something in a folder.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct ListedEntry {
     pub(super) name: String,
     pub(super) is_folder: bool,
     pub(super) bytes: u64,
@@ -438,7 +438,7 @@ impl Sftp {
     }
 
     /// What is in a folder.
-    pub(super) fn list(&mut self, folder: &str) -> Result<Vec<Entry>, Broken> {
+    pub(super) fn list(&mut self, folder: &str) -> Result<Vec<ListedEntry>, Broken> {
         let handle = self.handle(packet::OPENDIR, |packet| packet.text(folder))?;
         let mut entries = Vec::new();
         loop {
@@ -467,7 +467,7 @@ impl Sftp {
                 let (name, _, attributes) = (fields.text()?, fields.bytes()?, fields.attributes()?);
                 let is_folder = attributes.mode & packet::MODE_KIND == packet::MODE_FOLDER;
                 if name != "." && name != ".." {
-                    entries.push(Entry { name, is_folder, bytes: attributes.bytes });
+                    entries.push(ListedEntry { name, is_folder, bytes: attributes.bytes });
                 }
             }
         }
