@@ -20,11 +20,11 @@ const LEFT_AFTER: Duration = Duration::from_secs(24 * 3600);
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// A folder.
-pub(super) struct Folder {
+pub(super) struct FolderRemote {
     top: PathBuf,
 }
 
-impl Folder {
+impl FolderRemote {
     pub(super) fn new(top: PathBuf) -> Self {
         Self { top }
     }
@@ -93,7 +93,7 @@ impl Folder {
     }
 }
 
-impl Remote for Folder {
+impl Remote for FolderRemote {
     fn get(
         &self,
         name: &Name,
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_name_has_its_first_content_whole_whoever_is_faster() {
         let top = tempfile::tempdir().expect("a folder");
-        let remote = Folder::new(top.path().to_owned());
+        let remote = FolderRemote::new(top.path().to_owned());
         let name = Name::version();
         assert_eq!(get_all(&remote, &name, 9), Ok(None));
         assert_eq!(remote.size(&name), Ok(None));
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_share_that_is_not_mounted_is_away_and_is_not_made() {
         let top = tempfile::tempdir().expect("a folder");
-        let remote = Folder::new(top.path().join("share"));
+        let remote = FolderRemote::new(top.path().join("share"));
         let put = remote.put(&Name::version(), &Content::Bytes(b"1"));
         let failures = [
             put.map(drop),
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn what_a_push_that_was_killed_has_left_is_removed_after_a_day() {
         let top = tempfile::tempdir().expect("a folder");
-        let remote = Folder::new(top.path().to_owned());
+        let remote = FolderRemote::new(top.path().to_owned());
         for (name, age) in [(".new-lab-1-0", 2), (".new-lab-2-0", 0), ("other", 2)] {
             let file = File::create(top.path().join(name)).expect("ours");
             let written = std::time::SystemTime::now() - LEFT_AFTER * age;
@@ -302,7 +302,7 @@ mod tests {
     fn what_is_new_may_be_used_by_whoever_may_use_the_folder() {
         let top = tempfile::tempdir().expect("a folder");
         fs::set_permissions(top.path(), fs::Permissions::from_mode(0o2770)).expect("ours");
-        let remote = Folder::new(top.path().to_owned());
+        let remote = FolderRemote::new(top.path().to_owned());
         let name = Name::index(&crate::digest::FieldHasher::new("test").finish());
         remote.put(&name, &Content::Bytes(b"1")).expect("writable");
         let path = top.path().join(name.as_str());
