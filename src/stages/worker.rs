@@ -53,7 +53,7 @@ pub struct Context {
     /// How to run. Not in the key.
     pub execution: Execution,
     events: Events,
-    stop: Stop,
+    stop: StopRequest,
     ran_on: Mutex<Option<RanOn>>,
     gpu_memory: Mutex<Option<u64>>,
     signal: Mutex<Option<i32>>,
@@ -62,14 +62,14 @@ pub struct Context {
 
 /// Whether a body is asked to stop.
 #[derive(Default)]
-struct Stop {
+struct StopRequest {
     /// Set by signals.
     flag: Arc<AtomicBool>,
     /// The connection from the orchestrator, of which nothing comes any more but its end.
     input: Option<File>,
 }
 
-impl Stop {
+impl StopRequest {
     fn is_wanted(&self) -> bool {
         if self.input.as_ref().is_some_and(has_ended) {
             self.flag.store(true, Ordering::Relaxed);
@@ -109,10 +109,10 @@ impl Context {
 
     fn for_test_until(request: Request, stop_at: Option<usize>) -> Self {
         let events = Events::Kept { events: Mutex::default(), log: Mutex::default(), stop_at };
-        Self::new(request, events, Stop::default())
+        Self::new(request, events, StopRequest::default())
     }
 
-    fn new(request: Request, events: Events, stop: Stop) -> Self {
+    fn new(request: Request, events: Events, stop: StopRequest) -> Self {
         Self {
             inputs: request.inputs,
             missing: request.missing,
@@ -332,7 +332,7 @@ fn serve_request(
     run: impl FnOnce(&KindConfig, &Context) -> anyhow::Result<Metrics>,
 ) -> anyhow::Result<()> {
     name_process();
-    let mut stop = Stop::default();
+    let mut stop = StopRequest::default();
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop.flag))
             .context("cannot listen for signals")?;
@@ -501,7 +501,7 @@ mod tests {
     fn a_worker_is_asked_to_stop_by_the_end_of_its_input() {
         let (mut ours, theirs) = UnixStream::pair().expect("a socket");
         let input = Some(File::from(OwnedFd::from(theirs)));
-        let stop = Stop { input, ..Stop::default() };
+        let stop = StopRequest { input, ..StopRequest::default() };
         assert!(!stop.is_wanted());
         ours.write_all(b"a line\n").expect("open");
         assert!(!stop.is_wanted() && !stop.is_wanted());
