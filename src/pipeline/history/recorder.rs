@@ -68,7 +68,7 @@ pub(crate) struct Recorder {
     since: Owner,
     /// The keys of the stages: of their results, or those under which they started.
     keys: HashMap<StageName, StageKey>,
-    journal: State,
+    journal: Recording,
     git: Option<Question>,
     /// Lines that need not be written at once.
     pending: Vec<u8>,
@@ -77,7 +77,7 @@ pub(crate) struct Recorder {
 }
 
 /// Whether something is recorded.
-enum State {
+enum Recording {
     /// Nothing has happened yet.
     Nothing,
     Writing(Journal),
@@ -92,7 +92,7 @@ impl Recorder {
             asked,
             since: Owner::this_process(),
             keys: HashMap::new(),
-            journal: State::Nothing,
+            journal: Recording::Nothing,
             git: None,
             pending: Vec::new(),
             is_news: false,
@@ -102,13 +102,13 @@ impl Recorder {
 
     /// Writes how the run began, before the first stage starts.
     fn begin(&mut self) {
-        if !matches!(self.journal, State::Nothing) {
+        if !matches!(self.journal, Recording::Nothing) {
             return;
         }
         self.git = Some(Question::ask(self.asked.files.clone()));
         self.journal = match self.first_line() {
-            Ok(journal) => State::Writing(journal),
-            Err(_) => State::Unwritable,
+            Ok(journal) => Recording::Writing(journal),
+            Err(_) => Recording::Unwritable,
         };
     }
 
@@ -140,7 +140,7 @@ impl Recorder {
 
     /// Adds a line, with the next one that is written at once.
     fn add(&mut self, new: &Line) {
-        if let State::Writing(_) = self.journal
+        if let Recording::Writing(_) = self.journal
             && let Ok(line) = line(new)
         {
             self.pending.extend(line);
@@ -152,11 +152,11 @@ impl Recorder {
             self.git = None;
             self.add(&Line::Git(commit));
         }
-        if let State::Writing(journal) = &mut self.journal
+        if let Recording::Writing(journal) = &mut self.journal
             && !self.pending.is_empty()
         {
             if journal.add(&self.pending).is_err() {
-                self.journal = State::Unwritable;
+                self.journal = Recording::Unwritable;
             }
             self.pending.clear();
         }
@@ -176,7 +176,7 @@ impl Recorder {
             self.begin();
         }
         self.cache.set_checked(&self.asked.experiment);
-        if let State::Nothing = self.journal {
+        if let Recording::Nothing = self.journal {
             return;
         }
         if let Some(commit) = self.git.take().and_then(|question| question.last_chance()) {
@@ -186,7 +186,7 @@ impl Recorder {
         let stopped = self.stopped || detached;
         self.add(&Line::Done { at: now(), seconds, complete, stopped, detached });
         self.write();
-        if let State::Writing(journal) = &self.journal {
+        if let Recording::Writing(journal) = &self.journal {
             let _ = journal.sync();
         }
     }

@@ -36,11 +36,11 @@ pub(super) enum News {
 /// What is known of whether a remote works.
 pub(super) struct Outage {
     first_pause: Duration,
-    state: Mutex<State>,
+    state: Mutex<Health>,
 }
 
 #[derive(Default)]
-struct State {
+struct Health {
     /// What failed last, where nothing has worked since.
     failed: Option<Failed>,
     /// Whether somebody was told that it does not work, and not yet that it works again.
@@ -69,7 +69,7 @@ impl Outage {
         Self { first_pause, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Health> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

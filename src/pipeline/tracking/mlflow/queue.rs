@@ -53,12 +53,12 @@ pub(super) enum Ended {
 /// Updates on their way.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     updates: Vec<StageUpdate>,
     /// How many of them are values.
     values: usize,
@@ -86,7 +86,7 @@ pub(super) struct Undelivered {
     pub(super) reason: String,
 }
 
-impl State {
+impl QueueState {
     fn take(&mut self) -> Vec<StageUpdate> {
         self.values = 0;
         std::mem::take(&mut self.updates)
@@ -94,7 +94,7 @@ impl State {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,7 +148,7 @@ impl Queue {
     /// Waits until the run has ended, at most for this long. Returns by when everything must be sent, if it has.
     pub(super) fn wait_for_end(&self, limit: Duration) -> Option<Instant> {
         let state = self.state();
-        let has_ended = |state: &mut State| state.deadline.is_none();
+        let has_ended = |state: &mut QueueState| state.deadline.is_none();
         let waited = self.changed.wait_timeout_while(state, limit, has_ended);
         waited.unwrap_or_else(PoisonError::into_inner).0.deadline
     }
