@@ -160,7 +160,7 @@ impl IndexedStage {
 }
 
 /// What an index says of a run that is to come.
-pub(crate) enum Found<R> {
+pub(crate) enum IndexAnswer<R> {
     /// It would find everything as the last one did.
     Unchanged(PlanIndex),
     /// It would, but for a part of its stages, which was read.
@@ -210,17 +210,17 @@ impl PlanIndex {
         cache: &Cache,
         index_key: &IndexKey,
         read: impl FnOnce(&Self, &AffectedStages) -> R,
-    ) -> Found<R> {
+    ) -> IndexAnswer<R> {
         let is_same = |(path, text): &(PathBuf, Digest)| digest_of_file(path) == Some(*text);
         let index = Self::read(cache, index_key).filter(|index| index.texts.iter().all(is_same));
-        let Some(mut index) = index else { return Found::Nothing };
+        let Some(mut index) = index else { return IndexAnswer::Nothing };
         let outside = || {
             let changed = index.changed_outside(cache, index_key);
             let part = (!changed.is_empty()).then(|| index.part(changed));
             part.map(|part| part.map(|part| (read(&index, &part), part)))
         };
         let (inside, outside) = at_once(|| index.look_inside(cache), outside);
-        let Some(other) = inside else { return Found::Nothing };
+        let Some(other) = inside else { return IndexAnswer::Nothing };
         // Something else changed the cache, and all is there nevertheless: the next run need not find that out again.
         if let Some((files, now)) = other {
             index.set_files(files);
@@ -228,9 +228,9 @@ impl PlanIndex {
             let _ = index.write(cache);
         }
         match outside {
-            None => Found::Unchanged(index),
-            Some(Some((read, part))) => Found::Part(index, part, read),
-            Some(None) => Found::Nothing,
+            None => IndexAnswer::Unchanged(index),
+            Some(Some((read, part))) => IndexAnswer::Part(index, part, read),
+            Some(None) => IndexAnswer::Nothing,
         }
     }
 

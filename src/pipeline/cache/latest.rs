@@ -23,7 +23,7 @@ pub(crate) type Links = BTreeMap<String, Digest>;
 const MANY: usize = 1000;
 
 /// What is in the folder of an experiment.
-struct Found {
+struct LinkFolder {
     links: Links,
     /// Whether everything in it is a link of this tool.
     is_ours: bool,
@@ -32,13 +32,13 @@ struct Found {
 impl Cache {
     /// The links of an experiment.
     pub(crate) fn links(&self, experiment: &str) -> Links {
-        Found::read(&self.layout().links(experiment)).links
+        LinkFolder::read(&self.layout().links(experiment)).links
     }
 
     /// Whether an experiment has these links and no others.
     pub(super) fn links_are_these(&self, experiment: &str, links: &Links) -> bool {
         let folder = self.layout().links(experiment);
-        Found::read(&folder).links == *links && !folder.is_symlink()
+        LinkFolder::read(&folder).links == *links && !folder.is_symlink()
     }
 
     /// The artifact that the link of a stage points at.
@@ -70,7 +70,7 @@ impl Cache {
             return Ok(());
         }
         let _lock = self.lock_links(experiment)?;
-        let found = Found::read(&folder);
+        let found = LinkFolder::read(&folder);
         if found.links == *links && !folder.is_symlink() {
             return Ok(());
         }
@@ -115,7 +115,7 @@ impl Cache {
     }
 
     /// Builds the folder beside the old one, and swaps them. `false` where the file system cannot swap.
-    fn swap_links(&self, folder: &Path, old: &Found, links: &Links) -> anyhow::Result<bool> {
+    fn swap_links(&self, folder: &Path, old: &LinkFolder, links: &Links) -> anyhow::Result<bool> {
         let parent = self.layout().bucket(Bucket::Latest);
         durable::create_folder(&parent)?;
         let stem = format!("{}{}", durable::NEW, std::process::id());
@@ -158,7 +158,7 @@ impl Cache {
     }
 }
 
-impl Found {
+impl LinkFolder {
     /// Whether there are very many, of which very few differ, so that building all of them would take too long.
     fn is_nearly(&self, links: &Links) -> bool {
         let is_same = |(name, digest): &(&String, &Digest)| self.links.get(*name) == Some(digest);

@@ -57,14 +57,14 @@ const LOCKS: usize = 64;
 /// Artifacts that are to be checked.
 pub(crate) struct Check<'a> {
     cache: &'a Cache,
-    artifacts: Vec<(Digest, Found)>,
+    artifacts: Vec<(Digest, ArtifactPlace)>,
     /// All files of all artifacts. Threads take one after the other.
     files: Vec<(Arc<Path>, PathBuf)>,
     bytes: u64,
 }
 
 /// What is in the place of an artifact.
-enum Found {
+enum ArtifactPlace {
     /// A folder. Its files are from this place on in the list of all files.
     Folder { entries: Vec<Entry>, first_file: usize },
     /// Something else than a folder.
@@ -74,13 +74,14 @@ enum Found {
 }
 
 /// What is in the place of an artifact that is not a folder which can be opened.
-fn missing_or_replaced(place: &Path, error: &io::Error) -> Found {
+fn missing_or_replaced(place: &Path, error: &io::Error) -> ArtifactPlace {
     match fs::symlink_metadata(place) {
-        Err(error) if store::is_absence(&error) => Found::Verdict(Verdict::Gone),
-        Ok(metadata) if !metadata.is_dir() => Found::Replaced,
-        _ => {
-            Found::Verdict(Verdict::Unreadable(format!("cannot open {}: {error}", place.display())))
-        }
+        Err(error) if store::is_absence(&error) => ArtifactPlace::Verdict(Verdict::Gone),
+        Ok(metadata) if !metadata.is_dir() => ArtifactPlace::Replaced,
+        _ => ArtifactPlace::Verdict(Verdict::Unreadable(format!(
+            "cannot open {}: {error}",
+            place.display()
+        ))),
     }
 }
 
@@ -95,7 +96,7 @@ impl<'a> Check<'a> {
         check
     }
 
-    fn look(&mut self, digest: &Digest) -> Found {
+    fn look(&mut self, digest: &Digest) -> ArtifactPlace {
         let place = self.cache.layout.artifact(digest);
         let folder = match Folder::open(&place) {
             Ok(folder) => folder,
@@ -111,9 +112,9 @@ impl<'a> Check<'a> {
                         self.files.push((Arc::clone(&place), path.clone()));
                     }
                 }
-                Found::Folder { entries, first_file }
+                ArtifactPlace::Folder { entries, first_file }
             }
-            Err(error) => Found::Verdict(Verdict::Unreadable(format!("{error:#}"))),
+            Err(error) => ArtifactPlace::Verdict(Verdict::Unreadable(format!("{error:#}"))),
         }
     }
 
@@ -127,9 +128,9 @@ impl<'a> Check<'a> {
         let contents = hash_all(&self.files, watch);
         let verdicts = self.artifacts.into_iter().map(|(digest, found)| {
             let verdict = match found {
-                Found::Verdict(verdict) => Some(verdict),
-                Found::Replaced => None,
-                Found::Folder { entries, first_file } => {
+                ArtifactPlace::Verdict(verdict) => Some(verdict),
+                ArtifactPlace::Replaced => None,
+                ArtifactPlace::Folder { entries, first_file } => {
                     let mut contents = contents[first_file..].iter();
                     let listing = Listing::with_digests(entries, |path| {
                         let content = contents.next().cloned();

@@ -41,7 +41,7 @@ fn content(name: &str, content: &'static [u8]) -> Cow<'static, [u8]> {
 
 /// What is at the place of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum Existing {
     Nothing,
     /// The file.
     Same,
@@ -51,7 +51,7 @@ enum Found {
 
 /// # Errors
 /// When there is something else, or it cannot be read.
-fn look(path: &Path, content: &[u8]) -> anyhow::Result<Found> {
+fn look(path: &Path, content: &[u8]) -> anyhow::Result<Existing> {
     let shown = path.display();
     // Of the file and the folders above it: what leads nowhere looks like nothing, but cannot be written through.
     if let Some(link) = path.ancestors().find(|above| above.is_symlink() && !above.exists()) {
@@ -65,14 +65,14 @@ fn look(path: &Path, content: &[u8]) -> anyhow::Result<Found> {
         Ok(_) => {
             bail!("{shown} already exists, and is not the file that this writes: move it away")
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Existing::Nothing),
         Err(error) => bail!("cannot read {shown}: {error}"),
     };
     ensure!(
         content.starts_with(&found),
         "{shown} already exists, and is not the file that this writes: move it away"
     );
-    Ok(if found.len() == content.len() { Found::Same } else { Found::Part })
+    Ok(if found.len() == content.len() { Existing::Same } else { Existing::Part })
 }
 
 /// Writes a file, which appears when it is whole.
@@ -110,9 +110,9 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let found = found.collect::<anyhow::Result<Vec<_>>>()?;
     for ((path, content), found) in files.iter().zip(&found) {
         match found {
-            Found::Nothing => write(path, content, false)?,
-            Found::Same => {}
-            Found::Part => {
+            Existing::Nothing => write(path, content, false)?,
+            Existing::Same => {}
+            Existing::Part => {
                 write(path, content, true)?;
                 note(&format!("{} was cut off, and is written again", path.display()));
             }
@@ -128,7 +128,7 @@ pub(crate) fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let data = folder.join("data");
     let data = data.display();
     let wrote = match found.first() {
-        Some(Found::Same) => {
+        Some(Existing::Same) => {
             format!("wrote {manifest}; the 6,000 images that it trains on are under {data} already")
         }
         _ => format!("wrote {manifest}, and the 6,000 images that it trains on under {data}"),
@@ -175,11 +175,11 @@ mod tests {
     fn what_is_at_the_place_of_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("data/file");
-        assert_eq!(look(&path, b"content").expect("nothing"), Found::Nothing);
+        assert_eq!(look(&path, b"content").expect("nothing"), Existing::Nothing);
         for (content, found) in [
-            ("content", Some(Found::Same)),
-            ("con", Some(Found::Part)),
-            ("", Some(Found::Part)),
+            ("content", Some(Existing::Same)),
+            ("con", Some(Existing::Part)),
+            ("", Some(Existing::Part)),
             ("mine", None),
             ("content2", None),
         ] {

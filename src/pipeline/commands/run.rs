@@ -22,7 +22,7 @@ use crate::history::{self, Recorder};
 use crate::instances::{self, Row, instances_in_words};
 use crate::machine;
 use crate::manifest::PushPolicy;
-use crate::plan_index::{Found, IndexKey, PlanIndex};
+use crate::plan_index::{IndexAnswer, IndexKey, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::remote::LivePush;
 use crate::stage_name::StageName;
@@ -58,13 +58,16 @@ fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow
     cache.iter().for_each(|cache| cache.wait_for_cleaning(note));
     let cache = cache.filter(|_| arguments.force.is_empty());
     let read = |index: &_, part: &_| read_part(&located, index, part);
-    let found =
-        cache.as_ref().map_or(Found::Nothing, |cache| PlanIndex::look(cache, &index_key, read));
+    let found = cache
+        .as_ref()
+        .map_or(IndexAnswer::Nothing, |cache| PlanIndex::look(cache, &index_key, read));
     let part = match (found, &cache) {
-        (Found::Unchanged(index), Some(cache)) => {
+        (IndexAnswer::Unchanged(index), Some(cache)) => {
             return nothing_to_do(cache, index, arguments, started);
         }
-        (Found::Part(index, part, project), _) => Some(PartialRun { index, part }).zip(project),
+        (IndexAnswer::Part(index, part, project), _) => {
+            Some(PartialRun { index, part }).zip(project)
+        }
         _ => None,
     };
     let Some((part, project)) = part else {

@@ -51,7 +51,7 @@ struct UsesOfRun {
 }
 
 /// What is in the place of a run.
-enum Found {
+enum ReadRun {
     Run(Rc<UsesOfRun>),
     Nothing,
     /// It is torn, or of a newer version.
@@ -101,9 +101,9 @@ impl UsesOfRuns {
             // The newest first.
             for id in cache.runs(&experiment)? {
                 let run = match self.read(cache, &experiment, &id)? {
-                    Found::Run(run) => run,
-                    Found::Nothing => continue,
-                    Found::Unknown => {
+                    ReadRun::Run(run) => run,
+                    ReadRun::Nothing => continue,
+                    ReadRun::Unknown => {
                         has_plans = false;
                         for all in [Document::Plan, Document::Manifest] {
                             uses.documents.extend(cache.documents(all)?);
@@ -181,22 +181,22 @@ impl UsesOfRuns {
     }
 
     /// What a run used.
-    fn read(&mut self, cache: &Cache, experiment: &str, id: &str) -> anyhow::Result<Found> {
+    fn read(&mut self, cache: &Cache, experiment: &str, id: &str) -> anyhow::Result<ReadRun> {
         let place = (experiment.to_owned(), id.to_owned());
         let path = cache.layout().run(experiment, id);
         let cannot_read = || format!("cannot read {}", path.display());
         let length = match fs::metadata(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(ReadRun::Nothing),
             other => other.with_context(cannot_read)?.len(),
         };
         if let Some((known, run)) = self.runs.get(&place)
             && *known == length
             && !run.is_running
         {
-            return Ok(Found::Run(Rc::clone(run)));
+            return Ok(ReadRun::Run(Rc::clone(run)));
         }
         let (text, is_running) = cache.run(experiment, id).with_context(cannot_read)?;
-        let Some(run) = Run::parse(id, &text, is_running) else { return Ok(Found::Unknown) };
+        let Some(run) = Run::parse(id, &text, is_running) else { return Ok(ReadRun::Unknown) };
         let plan = run.header.plan;
         let planned = self.plans.entry(plan).or_insert_with(|| {
             let stages = planned(cache, &plan)?.into_iter();
@@ -228,7 +228,7 @@ impl UsesOfRuns {
         };
         let used = Rc::new(used);
         self.runs.insert(place, (length, Rc::clone(&used)));
-        Ok(Found::Run(used))
+        Ok(ReadRun::Run(used))
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) struct NewRun<'a> {
 
 /// What is on the server of a key, and of an artifact.
 #[derive(Debug)]
-enum Found {
+enum OnServer {
     /// A complete run.
     Complete,
     /// A run that can be continued.
@@ -139,7 +139,7 @@ impl Server {
     }
 
     /// Looks for the runs of a key.
-    fn find(&mut self, new: &NewRun<'_>) -> Result<Found, RequestFailure> {
+    fn find(&mut self, new: &NewRun<'_>) -> Result<OnServer, RequestFailure> {
         let experiment = self.experiment()?;
         let found = self.post("runs/search", &body::search(&experiment, KEY, &new.key))?;
         choose(runs_of(&found), new)
@@ -149,12 +149,12 @@ impl Server {
     /// the artifact has a complete run.
     pub(super) fn open(&mut self, new: &NewRun<'_>) -> Result<Option<OpenRun>, RequestFailure> {
         let mut run = match self.find(new)? {
-            Found::Complete => return Ok(None),
-            Found::Incomplete(run) => {
+            OnServer::Complete => return Ok(None),
+            OnServer::Incomplete(run) => {
                 self.update(&run, "RUNNING", None)?;
                 run
             }
-            Found::Nothing => {
+            OnServer::Nothing => {
                 let experiment = self.experiment()?;
                 let key = Words::from([
                     (KEY.to_owned(), new.key.clone()),
@@ -340,20 +340,20 @@ fn runs_of(found: &Value) -> &[Value] {
 }
 
 /// What these runs of a key, the newest first, mean for a new one.
-fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<Found, RequestFailure> {
+fn choose(runs: &[Value], new: &NewRun<'_>) -> Result<OnServer, RequestFailure> {
     let status = |run: &Value| text(run, &["info", "status"]).unwrap_or_default();
     let is_of_artifact =
         |run: &Value| tag(run, ARTIFACT).is_some() && tag(run, ARTIFACT) == new.artifact;
     let is_complete =
         |run: &Value| status(run) == "FINISHED" && tag(run, COMPLETE).as_deref() != Some("false");
     if runs.iter().any(|run| is_complete(run) && is_of_artifact(run)) {
-        return Ok(Found::Complete);
+        return Ok(OnServer::Complete);
     }
     let is_own =
         |run: &Value| status(run) != "RUNNING" || tag(run, CACHE).as_deref() == Some(new.cache);
     let is_free = |run: &Value| tag(run, ARTIFACT).is_none() || is_of_artifact(run);
     let found = runs.iter().find(|run| is_own(run) && is_free(run));
-    found.map_or(Ok(Found::Nothing), |run| OpenRun::read(run).map(Found::Incomplete))
+    found.map_or(Ok(OnServer::Nothing), |run| OpenRun::read(run).map(OnServer::Incomplete))
 }
 
 impl OpenRun {
@@ -465,9 +465,9 @@ pub(crate) fn is_answer(text: &str) -> bool {
     };
     let mut runs = Vec::new();
     match choose(runs_of(&answer), &new) {
-        Ok(Found::Incomplete(run)) => runs.push(run),
-        Ok(Found::Complete) => return true,
-        Ok(Found::Nothing) | Err(_) => {}
+        Ok(OnServer::Incomplete(run)) => runs.push(run),
+        Ok(OnServer::Complete) => return true,
+        Ok(OnServer::Nothing) | Err(_) => {}
     }
     runs.extend(answer.get("run").and_then(|run| OpenRun::read(run).ok()));
     for run in &mut runs {
@@ -577,9 +577,9 @@ mod tests {
             };
             let runs: Vec<Value> = runs.into_iter().cloned().collect();
             let found = match choose(&runs, &new).expect("runs") {
-                Found::Complete => "complete".to_owned(),
-                Found::Nothing => "nothing".to_owned(),
-                Found::Incomplete(run) => run.id,
+                OnServer::Complete => "complete".to_owned(),
+                OnServer::Nothing => "nothing".to_owned(),
+                OnServer::Incomplete(run) => run.id,
             };
             assert_eq!(found, expected, "{runs:?} {artifact:?}");
         }
