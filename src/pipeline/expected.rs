@@ -53,7 +53,7 @@ pub(crate) struct Expected {
 impl Runs {
     /// Adds the last run of a stage.
     pub(crate) fn add(&mut self, stage: &StageName, record: &Record) {
-        let work = Work::of(&record.parts);
+        let work = Workload::of(&record.parts);
         let memory = [record.usage.peak_memory, record.usage.gpu_memory];
         keep_larger(&mut self.memory.stage, stage.template(), memory);
         if work.kind != ANY_PROGRAM {
@@ -94,7 +94,7 @@ impl Expected {
             return None;
         }
         let parts = key::parts(stage, &[], |_| InputResult::Unknown);
-        let work = Work::of(&parts);
+        let work = Workload::of(&parts);
         let like = || {
             let own = self.own.get(&stage.name);
             let seconds = own
@@ -144,7 +144,7 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 }
 
 /// What the time of a stage depends on, as far as its key has it.
-struct Work<'p> {
+struct Workload<'p> {
     kind: &'p str,
     /// The digest of the kind and of all parameters.
     parameters: Digest,
@@ -152,7 +152,7 @@ struct Work<'p> {
     epochs: f64,
 }
 
-impl<'p> Work<'p> {
+impl<'p> Workload<'p> {
     fn of(parts: &'p [KeyPart]) -> Self {
         let mut hasher = FieldHasher::new("pipeline 2026-11 like work");
         let (mut kind, mut epochs) = ("", 1.0);

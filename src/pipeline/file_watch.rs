@@ -33,11 +33,11 @@ pub(crate) struct Targets {
 /// A wait for changes. What changes while nobody waits is not lost.
 pub(crate) struct FileWatch {
     _watcher: RecommendedWatcher,
-    receiver: Receiver<Report>,
+    receiver: Receiver<FileEvent>,
 }
 
 /// What is reported of something that may have changed.
-enum Report {
+enum FileEvent {
     /// These files were made or written to, and may not be complete. They are closed when they are.
     Begun(Vec<PathBuf>),
     /// These files are closed by somebody who could write to them.
@@ -45,7 +45,7 @@ enum Report {
     Other,
 }
 
-impl Report {
+impl FileEvent {
     fn of(event: notify::Result<Event>) -> Self {
         // Elsewhere nobody says when a file is closed.
         let Some(event) = event.ok().filter(|_| cfg!(target_os = "linux")) else {
@@ -87,7 +87,7 @@ impl FileWatch {
         let (sender, receiver) = channel();
         let handler = move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, |event| relevant.has(event)) {
-                let _ = sender.send(Report::of(event));
+                let _ = sender.send(FileEvent::of(event));
             }
         };
         let mut watcher = notify::recommended_watcher(handler)
@@ -131,18 +131,18 @@ impl FileWatch {
     }
 
     /// Waits until nothing follows a report, and what it is about is complete.
-    fn wait_from(&self, mut report: Report, longest: Duration) {
+    fn wait_from(&self, mut report: FileEvent, longest: Duration) {
         let end = Instant::now() + longest;
         let mut incomplete = BTreeSet::new();
         while Instant::now() < end {
             match report {
-                Report::Begun(files) => incomplete.extend(files),
-                Report::Closed(files) => incomplete.retain(|file| !files.contains(file)),
-                Report::Other => {}
+                FileEvent::Begun(files) => incomplete.extend(files),
+                FileEvent::Closed(files) => incomplete.retain(|file| !files.contains(file)),
+                FileEvent::Other => {}
             }
             report = match self.receiver.recv_timeout(QUIET) {
                 Ok(report) => report,
-                Err(RecvTimeoutError::Timeout) if !incomplete.is_empty() => Report::Other,
+                Err(RecvTimeoutError::Timeout) if !incomplete.is_empty() => FileEvent::Other,
                 Err(_) => break,
             };
         }

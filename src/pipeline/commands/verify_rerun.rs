@@ -80,7 +80,7 @@ pub(crate) fn run(
         RerunEnd::Ran(outputs) => {
             let comparison = compare(&project, &record, &scratch, &outputs, arguments.tolerance);
             let kept = keep(arguments, scratch, &project, &record)?;
-            let report = Report { name, record: &record, outputs: &outputs, comparison, kept };
+            let report = RerunReport { name, record: &record, outputs: &outputs, comparison, kept };
             match arguments.json {
                 true => print_json(&report.json(arguments.tolerance))?,
                 false => print(&report.text(arguments.tolerance))?,
@@ -216,7 +216,7 @@ fn keep(
 }
 
 /// What is shown at the end.
-struct Report<'a> {
+struct RerunReport<'a> {
     name: &'a StageName,
     record: &'a Record,
     outputs: &'a Outputs,
@@ -224,7 +224,7 @@ struct Report<'a> {
     kept: Option<PathBuf>,
 }
 
-impl Report<'_> {
+impl RerunReport<'_> {
     fn text(&self, tolerance: Option<f64>) -> String {
         let Self { name, record, outputs, comparison, .. } = self;
         let digest = record.output.digest.short();

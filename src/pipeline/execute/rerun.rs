@@ -77,7 +77,7 @@ pub(crate) fn as_recorded(wanted: &Execution, ran_on: Option<&RanOn>) -> Executi
 }
 
 /// What the work reports.
-enum Report {
+enum RerunMessage {
     Worker(Event),
     End(anyhow::Result<RerunEnd>),
 }
@@ -132,20 +132,23 @@ impl Rerun<'_> {
         reporter.event(&RunEvent::Again { stage: stage.clone(), kind });
         let watch = Arc::new(Watch::default());
         let limit = self.declaration.execution.timeout_seconds.map(Duration::from_secs);
-        let work = Work { launch, request, log: scratch.beside("log"), watch: Arc::clone(&watch) };
+        let work =
+            RerunWork { launch, request, log: scratch.beside("log"), watch: Arc::clone(&watch) };
         let started = Instant::now();
         let handle = Thread::start(
             stage.as_str(),
             supervisor.waker(),
-            |report, worker, _| Report::End(work.run(report, worker)),
-            || Report::End(Err(anyhow!("internal error: its thread panicked"))),
+            |report, worker, _| RerunMessage::End(work.run(report, worker)),
+            || RerunMessage::End(Err(anyhow!("internal error: its thread panicked"))),
         )?;
         supervisor.watch(&stage, Box::new(handle), limit);
         supervisor.starts(&stage);
         let end = loop {
             match supervisor.next(reporter) {
-                Heard::Report(_, Report::Worker(event)) => report_event(&stage, event, reporter),
-                Heard::Report(_, Report::End(end)) => break self.on_this_machine(end?),
+                Heard::Report(_, RerunMessage::Worker(event)) => {
+                    report_event(&stage, event, reporter)
+                }
+                Heard::Report(_, RerunMessage::End(end)) => break self.on_this_machine(end?),
                 Heard::StopWanted => {
                     watch.stop.store(true, Ordering::Relaxed);
                     let text = "stopping (again to end it at once)".to_owned();
@@ -213,18 +216,18 @@ fn report_event(stage: &StageName, event: Event, reporter: &mut dyn Reporter) {
 }
 
 /// What happens on a thread of its own.
-struct Work {
+struct RerunWork {
     launch: Launch,
     request: pipeline_stages::message::Request,
     log: PathBuf,
     watch: Arc<Watch>,
 }
 
-impl Work {
-    fn run(self, report: &dyn Fn(Report), worker: &WorkerHandle) -> anyhow::Result<RerunEnd> {
+impl RerunWork {
+    fn run(self, report: &dyn Fn(RerunMessage), worker: &WorkerHandle) -> anyhow::Result<RerunEnd> {
         let started = Instant::now();
         let end = worker::run(self.launch, &self.request, &self.log, worker, |event| {
-            report(Report::Worker(event));
+            report(RerunMessage::Worker(event));
         })?;
         let (metrics, ran_on) = match end {
             worker::End::Finished { metrics, ran_on, .. } => (metrics, ran_on),

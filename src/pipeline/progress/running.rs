@@ -134,14 +134,14 @@ fn is_recent(written: SystemTime, now: SystemTime) -> bool {
 pub(crate) struct RunningFiles {
     layout: Layout,
     experiment: String,
-    stages: BTreeMap<StageName, Followed>,
+    stages: BTreeMap<StageName, RunningStage>,
     /// Those that run elsewhere: their jobs write their files.
     elsewhere: BTreeSet<StageName>,
     /// Whether each stage has its file from its start on.
     at_once: bool,
 }
 
-struct Followed {
+struct RunningStage {
     key: StageKey,
     owner: Owner,
     course: Course,
@@ -202,7 +202,8 @@ impl Reporter for RunningFiles {
                 let course = Course::default();
                 let (started, written, changed) = (Instant::now(), None, false);
                 let waits = false;
-                let new = Followed { key: *key, owner, course, started, written, changed, waits };
+                let new =
+                    RunningStage { key: *key, owner, course, started, written, changed, waits };
                 self.stages.insert(stage.clone(), new);
                 // That of an interrupted run is not about this one.
                 if self.at_once || self.layout.running(key).exists() {
@@ -236,7 +237,7 @@ impl Reporter for RunningFiles {
     }
 
     fn tick(&mut self) {
-        let is_due = |stage: &Followed| {
+        let is_due = |stage: &RunningStage| {
             !stage.waits
                 && match stage.written {
                     None => stage.started.elapsed() >= MOMENT,
