@@ -29,6 +29,9 @@ mod export;
 mod facts;
 mod file_watch;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gpus;
 mod graph;
 mod history;

@@ -314,6 +314,7 @@ fn converse(
 }
 
 /// Whether a worker that begins with this line is one of this build. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_hello(line: &[u8]) -> bool {
     match check_hello(Some(line)) {
         Ok(()) => true,

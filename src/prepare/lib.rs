@@ -15,6 +15,9 @@ mod download;
 #[cfg(test)]
 mod fixture;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod golden;
 mod gzip;
@@ -31,8 +34,6 @@ mod samples;
 mod split;
 pub mod state_dict_file;
 mod summarize;
-#[doc(hidden)]
-pub mod testing;
 mod training_order;
 mod unpack;
 mod web_page;

@@ -99,6 +99,8 @@ fn perform(task: Task) -> Result<()> {
             let cargo = ready(&checkout)?;
             cargo.run(&["fmt", "--all", "--check"])?;
             cargo.run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+            // What is installed: without what is for fuzzing.
+            cargo.run(&["clippy", "-p", "pipeline", "--", "-D", "warnings"])?;
             cargo.test()
         }
         Task::BenchEngine(options) => bench_engine::run(&checkout, &ready(&checkout)?, &options),

@@ -65,7 +65,7 @@ impl Scratch {
             execution: Execution::default(),
         });
         // An error is an answer too. Whoever reads it must be able to.
-        let result = pipeline_prepare::testing::run(stage, &context);
+        let result = pipeline_prepare::fuzzing::run(stage, &context);
         result.map_err(|error| assert!(!format!("{error:#}").is_empty())).is_ok()
     }
 

@@ -76,7 +76,9 @@ pub(crate) use parallel::{at_once, on_threads};
 pub(crate) use record::{KnownResult, Record, Unreadable};
 pub(crate) use snapshot::{ReadPath, Snapshot, Touch};
 pub(crate) use stamp::{ExpectedResult, ExpectedResults, ResultFiles, Stamp};
-pub(crate) use stat_index::{StatIndex, is_stat_index};
+pub(crate) use stat_index::StatIndex;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use stat_index::is_stat_index;
 pub(crate) use stored::Stored;
 pub(crate) use verify::{Check, Checked, Damage, Verdict};
 pub(crate) use withdrawal::{Restored, Withdrawn};

@@ -153,6 +153,7 @@ fn parse_line(line: &str) -> Option<((u64, u64), (Stat, Digest))> {
 }
 
 /// Whether an index with these lines knows a file. No fuzzer can guess its checksum: it is put right here. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_stat_index(lines: &str) -> bool {
     let text = with_checksum(lines);
     let memory = Memory::parse(&text);

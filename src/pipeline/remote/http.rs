@@ -285,6 +285,7 @@ fn range_of(header: &str) -> Option<(Option<u64>, Option<u64>)> {
 }
 
 /// Whether a text is the value of a header that is read: which part it is, when to come again, or where something is. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_header(text: &str) -> bool {
     let from = WebUrl::read("https://lab/folder/a?b").expect("an address");
     let to = from.redirect(text.as_bytes());

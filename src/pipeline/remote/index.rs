@@ -137,6 +137,7 @@ fn contents(listing: &Listing, is_wanted: impl Fn(u64) -> bool) -> Vec<Bytes<'_>
 
 /// Whether this text, compressed, is what a remote says of an artifact: of the one that it describes. For fuzzing: no fuzzer can guess
 /// a digest.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_index(text: &[u8]) -> bool {
     let Ok(index) = serde_json::from_slice::<Index>(text) else { return false };
     let (digest, extent) = (index.listing.digest(), index.listing.extent());

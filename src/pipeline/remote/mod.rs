@@ -36,11 +36,15 @@ mod transport;
 mod web;
 
 pub(crate) use contents::RemoteState;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use http::is_header;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use index::is_index;
 pub(crate) use live::LivePush;
 pub(crate) use pull::NotPulled;
 pub(crate) use push::{Pushed, What};
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use s3::{is_answer, is_for_s3};
 pub(crate) use shared::SharedCache;
-pub(crate) use ssh::are_replies;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use ssh::fuzz::are_replies;

@@ -10,6 +10,7 @@ mod tensorboard;
 mod tracker;
 
 use crate::progress::Reporter;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use mlflow::is_answer;
 pub(crate) use result::{StageResult, is_tracked};
 pub(crate) use tracker::{Scene, Sent, Tracker};

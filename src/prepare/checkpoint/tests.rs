@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::{CheckpointFile, CheckpointFormat, CheckpointLimits, Element, Leaf, Values};
+use crate::fuzzing::read_tensors;
 use crate::reference::reference_path;
 use crate::samples::zipped;
-use crate::testing::read_tensors;
 
 /// The files that are small enough to be damaged byte by byte.
 const SMALL: &[&str] = &[

@@ -212,6 +212,7 @@ fn columns(first: &[String], files: Option<&Files>) -> Result<Columns, String> {
 }
 
 /// Whether a text has labels of two of three samples. What is before an empty line says which files they are. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn are_labels(text: &str) -> bool {
     let classes = ["cat", "dog"].map(str::to_owned);
     let wanted =

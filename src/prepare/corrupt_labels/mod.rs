@@ -22,6 +22,7 @@ use pipeline_stages::worker::Context;
 use crate::body::Body;
 use crate::numpy_random::LegacyRandom;
 use crate::training_order;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use label_file::are_labels;
 use matrix::NoiseMatrix;
 use pairs::{asymmetric_pairs, label_of, next_classes};

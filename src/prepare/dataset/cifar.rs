@@ -9,7 +9,7 @@ use pipeline_stages::formats::{ImageShape, Part};
 use pipeline_stages::kinds::Dataset;
 use pipeline_stages::worker::Context;
 
-use super::classes::{class_names, distinct};
+use super::classes::class_names;
 use super::raw::{RawDataset, RawSamples};
 use super::source::{OffsetReader, SourceFolders, looks_like};
 use super::work::{report_images, sample_limit};
@@ -186,8 +186,9 @@ pub(super) fn note_unusual_length(context: &Context, path: &Path, images: u64, u
 }
 
 /// Whether a file has the names of three classes. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn are_names(path: &Path) -> bool {
-    let names = read_names(path, 3).and_then(distinct);
+    let names = read_names(path, 3).and_then(super::classes::distinct);
     names.is_ok_and(|names| names.iter().all(|name| name.trim() == name))
 }
 

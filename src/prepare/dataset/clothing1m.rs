@@ -156,6 +156,7 @@ impl LabelledList {
 }
 
 /// Whether a text lists images, and another one has their labels. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn are_lists(text: &str, labels: &str) -> bool {
     let paths = ["list", "labels"].map(Path::new);
     let list = LabelledList::parse(text.to_owned(), labels, paths, usize::MAX);

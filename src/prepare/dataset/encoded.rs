@@ -131,6 +131,7 @@ fn decode(file: &[u8], memory: &Memory) -> Result<DynamicImage, String> {
 ///
 /// # Errors
 /// With what is wrong with it.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn check_image(file: &[u8]) -> Result<(), String> {
     decode(file, &Memory::for_images()).map(drop)
 }

@@ -31,10 +31,13 @@ use pipeline_stages::message::Metrics;
 use pipeline_stages::worker::Context;
 
 use crate::body::Body;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use cifar::are_names;
 pub(crate) use class_folders::FILES;
 use classes::untrained_in_words;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use clothing1m::are_lists;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use encoded::check_image;
 pub(crate) use raw::{RawDataset, RawSamples};
 use source::SourceFolders;

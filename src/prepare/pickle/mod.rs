@@ -31,7 +31,9 @@ mod value;
 pub(crate) use error::PickleError;
 pub(crate) use limits::PickleLimits;
 pub(crate) use numpy::Array;
-pub(crate) use parts::{Entries, Items};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use parts::Entries;
+pub(crate) use parts::Items;
 pub(crate) use value::{Pickle, Value};
 
 /// Reads the pickle at the start of `data`. What follows it is not read: [`Pickle::length`] is where

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{PickleLimits, opcode};
-use crate::testing::look_at_pickle;
+use crate::fuzzing::look_at_pickle;
 
 fn read_and_look(data: &[u8]) {
     look_at_pickle(data, &PickleLimits { instructions: 10_000, values: 5_000, marks: 100 });

@@ -36,6 +36,7 @@ use long_form::{OfMetric, SummaryFile};
 use notes::Behind;
 use pivot::{Pivot, Shown};
 use published::Published;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use published::are_published;
 use runs::Run;
 

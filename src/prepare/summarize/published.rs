@@ -11,7 +11,6 @@ use pipeline_stages::point::canonical;
 use pipeline_stages::text::{in_short, shortened};
 use pipeline_stages::text_file;
 use pipeline_stages::worker::Context;
-use pipeline_stages::{KindConfig, PrepareStage};
 
 use super::groups::Group;
 use crate::csv;
@@ -177,7 +176,10 @@ fn of_percent(value: f64) -> f64 {
 }
 
 /// Whether a text has published values of one of two metrics, at the points of three axes. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn are_published(text: &str) -> bool {
+    use pipeline_stages::{KindConfig, PrepareStage};
+
     let parameters = serde_json::json!({
         "metric": ["accuracy", "loss"],
         "rows": ["method"],

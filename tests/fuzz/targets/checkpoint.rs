@@ -7,7 +7,7 @@ use zip::write::SimpleFileOptions;
 
 pub(crate) fn read(bytes: &[u8]) -> bool {
     let archive = if bytes.starts_with(b"PK") { Vec::new() } else { as_archive(bytes) };
-    [bytes, &archive].map(pipeline_prepare::testing::read_checkpoint).contains(&true)
+    [bytes, &archive].map(pipeline_prepare::fuzzing::read_checkpoint).contains(&true)
 }
 
 /// An archive as PyTorch's, with this pickle and two storages.

@@ -3,7 +3,7 @@
 use pipeline_stages::image_file::ImageFile;
 
 pub(crate) fn read(bytes: &[u8]) -> bool {
-    pipeline_prepare::testing::decode_image(bytes)
+    pipeline_prepare::fuzzing::decode_image(bytes)
 }
 
 /// The pixels that the header claims, which stages wait for, with what decoders take beside them: up to three times as

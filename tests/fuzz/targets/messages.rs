@@ -4,6 +4,6 @@ use crate::scratch::Scratch;
 
 pub(crate) fn read(bytes: &[u8]) -> bool {
     let scratch = Scratch::new();
-    let files = pipeline::testing::read_job_files(scratch.path(), bytes);
-    pipeline::testing::read_messages(bytes) | files.expect("a scratch folder can be written")
+    let files = pipeline::fuzzing::read_job_files(scratch.path(), bytes);
+    pipeline::fuzzing::read_messages(bytes) | files.expect("a scratch folder can be written")
 }

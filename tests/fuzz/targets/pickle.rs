@@ -1,5 +1,5 @@
 //! A pickle, with all that can be asked about its values.
 
 pub(crate) fn read(bytes: &[u8]) -> bool {
-    pipeline_prepare::testing::read_pickle(bytes)
+    pipeline_prepare::fuzzing::read_pickle(bytes)
 }

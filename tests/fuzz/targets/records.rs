@@ -5,5 +5,5 @@ pub(crate) fn read(bytes: &[u8]) -> bool {
     let checksum = blake3::hash(bytes);
     let record = format!("{{\n  \"checksum\": \"{checksum}\",\n");
     let record = [record.as_bytes(), bytes].concat();
-    [pipeline::testing::read_record(&record), pipeline::testing::read_run(bytes)].contains(&true)
+    [pipeline::fuzzing::read_record(&record), pipeline::fuzzing::read_run(bytes)].contains(&true)
 }

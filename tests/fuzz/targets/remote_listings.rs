@@ -1,5 +1,5 @@
 //! What a remote says of an artifact.
 
 pub(crate) fn read(bytes: &[u8]) -> bool {
-    pipeline::testing::read_remote_listing(bytes)
+    pipeline::fuzzing::read_remote_listing(bytes)
 }

@@ -11,7 +11,7 @@ const ID: std::ops::Range<usize> = 5..9;
 pub(crate) fn read(bytes: &[u8]) -> bool {
     let scratch = Scratch::new();
     let replies = scratch.write("replies", &with_ids(bytes));
-    pipeline::testing::read_sftp(File::open(replies).expect("a scratch file can be read"))
+    pipeline::fuzzing::read_sftp(File::open(replies).expect("a scratch file can be read"))
 }
 
 fn with_ids(bytes: &[u8]) -> Vec<u8> {

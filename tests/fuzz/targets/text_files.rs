@@ -12,7 +12,7 @@ pub(crate) fn read(bytes: &[u8]) -> bool {
     let path = scratch.write("file.txt", bytes);
     let is_list = || {
         let text = std::str::from_utf8(bytes);
-        text.is_ok_and(|text| pipeline_prepare::testing::read_list(&path, text))
+        text.is_ok_and(|text| pipeline_prepare::fuzzing::read_list(&path, text))
     };
     is_matrix(&scratch, &path) | is_of_metrics(bytes) | is_list()
 }

@@ -1,5 +1,5 @@
 //! The answers of MLflow.
 
 pub(crate) fn read(bytes: &[u8]) -> bool {
-    pipeline::testing::read_tracker_answer(bytes)
+    pipeline::fuzzing::read_tracker_answer(bytes)
 }

@@ -12,6 +12,7 @@ mod desk;
 mod followed;
 mod handed_over;
 mod hold;
+#[cfg(any(test, feature = "fuzzing"))]
 mod job_files;
 mod knowledge;
 mod last_words;
@@ -48,6 +49,7 @@ use schedulers::scheduler;
 use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use job_files::{are_job_files, survives};
 pub(crate) use line::{JobEnding, JobLine};
 pub(crate) use patience::PATIENCE;

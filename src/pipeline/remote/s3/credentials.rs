@@ -269,6 +269,7 @@ fn moment(text: &str) -> Option<SystemTime> {
 }
 
 /// Whether a file has a profile, or a program has printed credentials. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_for_s3(text: &[u8]) -> bool {
     let profiles = Profiles::read(&String::from_utf8_lossy(text));
     let has_profile = profiles.get("default", "region").is_some() || profiles.has("lab");

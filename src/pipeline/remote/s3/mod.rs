@@ -8,6 +8,7 @@ mod credentials;
 mod profile;
 mod redacted;
 
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use credentials::is_for_s3;
 
 use std::io::Read;
@@ -351,6 +352,7 @@ fn upload_of(text: &str, key: &str) -> Option<String> {
 }
 
 /// Whether a text is an answer of an object store. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_answer(text: &str) -> bool {
     let lists = [
         client::error_of(text).is_some(),

@@ -10,23 +10,18 @@ mod packet;
 mod sftp;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::name::{NEW, Name, new_name};
 use super::transport::{Content, ContentTotals, Put, Remote, RemoteFailure};
-use crate::key::StageKey;
 use crate::remote_address::SshAddress;
 use broken::{Broken, Problem};
 use sftp::{Handle, Sftp};
 
 /// How much is read or written before another thread has its turn.
 const TURN_BYTES: usize = 1 << 20;
-
-/// Longer than a connection with known replies lasts.
-const LATER: Duration = Duration::from_secs(3600);
 
 /// The environment variable that names another program in place of `ssh`: for tests.
 const PROGRAM: &str = "PIPELINE_SSH";
@@ -52,17 +47,6 @@ impl Ssh {
         let program = std::env::var_os(PROGRAM).filter(|name| !name.is_empty());
         let program = program.unwrap_or_else(|| "ssh".into());
         Self { address, program, line: Mutex::default() }
-    }
-
-    /// The folder `/srv` of a server that has said all this already, whatever it is asked. Nothing connects to it again.
-    fn with_replies(replies: File) -> Result<Self, Broken> {
-        let (user, host, port) = (None, "lab".to_owned(), None);
-        let ssh = Self::new(SshAddress { user, host, port, path: "/srv".to_owned() });
-        let mut line = ssh.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line.connection = Some(Sftp::with_replies(replies)?);
-        line.failed = Some((Instant::now() + LATER, "it has said everything".to_owned()));
-        drop(line);
-        Ok(ssh)
     }
 
     fn path(&self, name: &str) -> String {
@@ -274,23 +258,6 @@ impl Remote for Ssh {
     }
 }
 
-/// Whether a server that answers with these replies, whatever it is asked, does all that a remote must do. For fuzzing.
-pub(crate) fn are_replies(replies: File) -> bool {
-    let said = replies.metadata().map_or(0, |metadata| metadata.len());
-    let Ok(ssh) = Ssh::with_replies(replies) else { return false };
-    let name = Name::version();
-    let size = ssh.size(&name);
-    let mut content = Vec::new();
-    let read = ssh.get(&name, 0, 0).map(|reader| {
-        reader.map(|mut reader| reader.read_to_end(&mut content).map_err(|error| error.to_string()))
-    });
-    assert!(content.len() as u64 <= said);
-    let put = ssh.put(&Name::record(&StageKey::of(&[])), &Content::Bytes(b"{}"));
-    let count = ssh.count("records");
-    assert!(count.as_ref().is_ok_and(|totals| totals.count <= said) || count.is_err());
-    matches!((size, read, put, count), (Ok(Some(_)), Ok(Some(Ok(_))), Ok(_), Ok(_)))
-}
-
 /// A file of the server that is read.
 struct OpenFile<'s> {
     ssh: &'s Ssh,
@@ -318,6 +285,50 @@ impl Read for OpenFile<'_> {
 impl Drop for OpenFile<'_> {
     fn drop(&mut self) {
         self.ssh.close(&self.handle);
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::key::StageKey;
+
+    /// Longer than a connection with known replies lasts.
+    const LATER: Duration = Duration::from_secs(3600);
+
+    impl Ssh {
+        /// The folder `/srv` of a server that has said all this already, whatever it is asked. Nothing connects to it again.
+        pub(super) fn with_replies(replies: File) -> Result<Self, Broken> {
+            let (user, host, port) = (None, "lab".to_owned(), None);
+            let ssh = Self::new(SshAddress { user, host, port, path: "/srv".to_owned() });
+            let mut line = ssh.line.lock().unwrap_or_else(PoisonError::into_inner);
+            line.connection = Some(Sftp::with_replies(replies)?);
+            line.failed = Some((Instant::now() + LATER, "it has said everything".to_owned()));
+            drop(line);
+            Ok(ssh)
+        }
+    }
+
+    /// Whether a server that answers with these replies, whatever it is asked, does all that a remote must do.
+    pub(crate) fn are_replies(replies: File) -> bool {
+        let said = replies.metadata().map_or(0, |metadata| metadata.len());
+        let Ok(ssh) = Ssh::with_replies(replies) else { return false };
+        let name = Name::version();
+        let size = ssh.size(&name);
+        let mut content = Vec::new();
+        let read = ssh.get(&name, 0, 0).map(|reader| {
+            reader.map(|mut reader| {
+                reader.read_to_end(&mut content).map_err(|error| error.to_string())
+            })
+        });
+        assert!(content.len() as u64 <= said);
+        let put = ssh.put(&Name::record(&StageKey::of(&[])), &Content::Bytes(b"{}"));
+        let count = ssh.count("records");
+        assert!(count.as_ref().is_ok_and(|totals| totals.count <= said) || count.is_err());
+        matches!((size, read, put, count), (Ok(Some(_)), Ok(Some(Ok(_))), Ok(_), Ok(_)))
     }
 }
 

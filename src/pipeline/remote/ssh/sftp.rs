@@ -1,7 +1,6 @@
 //! The protocol SFTP, version 3 (draft-ietf-secsh-filexfer-02), with the extensions of OpenSSH for links and flushing.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 #[cfg(target_os = "linux")]
@@ -151,14 +150,6 @@ impl Sftp {
             next: 0,
             extensions: Vec::new(),
         })
-    }
-
-    /// A connection to a server that has said all this already, whatever it is asked. For fuzzing, and tests.
-    pub(super) fn with_replies(replies: File) -> Result<Self, Broken> {
-        let nowhere = File::options().write(true).open("/dev/null")?;
-        let ((in_use, _), (_, said)) = (channel(), channel());
-        let mut sftp = Self::over(None, in_use, nowhere, replies, SILENCE, said)?;
-        sftp.greet().map(|()| sftp)
     }
 
     fn greet(&mut self) -> Result<(), Broken> {
@@ -500,6 +491,23 @@ fn why_lost(why: &io::Error, said: &str) -> String {
         (Some(last), io::ErrorKind::TimedOut) => format!("{why}; ssh has said: {last}"),
         (Some(last), _) => last.to_owned(),
         (None, _) => why.to_string(),
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz {
+    use std::fs::File;
+
+    use super::*;
+
+    impl Sftp {
+        /// A connection to a server that has said all this already, whatever it is asked.
+        pub(in crate::remote::ssh) fn with_replies(replies: File) -> Result<Self, Broken> {
+            let nowhere = File::options().write(true).open("/dev/null")?;
+            let ((in_use, _), (_, said)) = (channel(), channel());
+            let mut sftp = Self::over(None, in_use, nowhere, replies, SILENCE, said)?;
+            sftp.greet().map(|()| sftp)
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use client::RequestFailure;
 use facts::Facts;
 use queue::{Ended, Queue, StageUpdate, Undelivered};
 use sender::Sender;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use server::is_answer;
 use server::{Files, NewRun, Server};
 

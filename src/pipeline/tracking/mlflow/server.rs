@@ -11,9 +11,7 @@ use pipeline_stages::url::WebUrl;
 use serde_json::{Value, json};
 
 use super::body::{self, Metric, Words};
-use super::client::{
-    Client, LONGEST_MESSAGE, REQUEST, RequestFailure, RequestFailureKind, read_answer,
-};
+use super::client::{Client, REQUEST, RequestFailure, RequestFailureKind};
 use crate::tracking::result::StageResult;
 
 /// The tag that has the key of the stage.
@@ -446,7 +444,10 @@ fn tag(run: &Value, name: &str) -> Option<String> {
 }
 
 /// Whether a text is what a server answers that has found or made a run. For fuzzing.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn is_answer(text: &str) -> bool {
+    use super::client::{LONGEST_MESSAGE, read_answer};
+
     for status in [400, 401, 403, 404, 500, 503] {
         let failure = read_answer(status, text, true, "").expect_err("a failure");
         assert!(failure.reason.chars().count() < LONGEST_MESSAGE + 200);
@@ -476,6 +477,7 @@ pub(crate) fn is_answer(text: &str) -> bool {
     is_experiment || !runs.is_empty()
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
 impl OpenRun {
     /// That what is sent after this answer is not sent again, and goes where the server said. For fuzzing.
     fn check(&mut self) {

@@ -1,4 +1,4 @@
-//! What fuzzing needs beside the public interface: the readers of bytes from elsewhere, one call each.
+//! What fuzzing needs beside the public interface: the readers of bytes from elsewhere, one call each. Only with the feature `fuzzing`.
 //!
 //! Stages read files; those readers that can be reached more directly are here by themselves.
 
