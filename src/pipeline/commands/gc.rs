@@ -56,7 +56,8 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     cleaned.left.iter().for_each(|why| note(&format!("not removed: {why}")));
-    let report = Report { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
+    let report =
+        CleaningReport { cache: &cache, cleaned: &cleaned, wish, is_dry: arguments.dry_run };
     match arguments.json {
         true => print_json(&report.to_json())?,
         false => print(&report.text())?,
@@ -127,14 +128,14 @@ fn keys_of(path: &Path, cache: &Cache) -> anyhow::Result<Vec<StageKey>> {
 }
 
 /// What is shown of a cleaning.
-struct Report<'a> {
+struct CleaningReport<'a> {
     cache: &'a Cache,
     cleaned: &'a Cleaned,
     wish: Wish,
     is_dry: bool,
 }
 
-impl Report<'_> {
+impl CleaningReport<'_> {
     fn left(&self) -> u64 {
         self.cleaned.before.saturating_sub(self.cleaned.freed())
     }

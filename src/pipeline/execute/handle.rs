@@ -141,16 +141,16 @@ impl<T> Handle<T> for Thread<T> {
 }
 
 /// Work for a thread.
-type Work = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
 /// Does this on a thread that has done its work, or else on a new one of this name: for a short stage, making a thread and ending it
 /// would be a twentieth of the work.
 fn on_idle_thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    static IDLE: Mutex<Vec<Sender<Work>>> = Mutex::new(Vec::new());
+    static IDLE: Mutex<Vec<Sender<Task>>> = Mutex::new(Vec::new());
     let idle = || IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    let work: Work = Box::new(work);
+    let work: Task = Box::new(work);
     let Some(thread) = idle().pop() else {
-        let (sender, more) = channel::<Work>();
+        let (sender, more) = channel::<Task>();
         return spawn(name, move || {
             for work in iter::once(work).chain(more) {
                 work();
