@@ -48,7 +48,7 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
     let requests = Requests::listen()?;
     let mut planner = Planner::new(project, chosen);
     let mut output = Output { has_headings: chosen.len() > 1, ..Output::default() };
-    let mut logs: BTreeMap<&StageName, Followed> = BTreeMap::new();
+    let mut logs: BTreeMap<&StageName, FollowedLog> = BTreeMap::new();
     let (mut quiet, mut waits_for, mut has_said) = (0, Vec::new(), false);
     let (mut is_first, mut runs_since) = (true, planner.runs_since());
     let mut said: BTreeMap<&StageName, Said> = BTreeMap::new();
@@ -160,7 +160,7 @@ fn path(project: &Project, plan: &Plan, name: &StageName) -> Option<(PathBuf, St
 
 /// A log, as far as it was shown.
 #[derive(Default)]
-struct Followed {
+struct FollowedLog {
     /// Which file it is. A stage that runs again writes another one.
     file: Option<Identity>,
     read: u64,
@@ -189,7 +189,7 @@ impl Identity {
     }
 }
 
-impl Followed {
+impl FollowedLog {
     /// Shows what is new. Returns whether somebody still reads it.
     fn show(&mut self, path: &Path, name: &StageName, output: &mut Output) -> anyhow::Result<bool> {
         // It can be removed at any time, when its stage runs again.
@@ -269,7 +269,7 @@ impl Output {
     }
 
     /// Writes lines that did not come to their end.
-    fn finish(&mut self, logs: &mut BTreeMap<&StageName, Followed>) -> anyhow::Result<()> {
+    fn finish(&mut self, logs: &mut BTreeMap<&StageName, FollowedLog>) -> anyhow::Result<()> {
         for (name, log) in logs {
             self.write(name, &std::mem::take(&mut log.rest))?;
         }

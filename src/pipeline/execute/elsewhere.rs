@@ -66,7 +66,7 @@ impl Executor for WithRemote {
             spec.declaration.name.as_str(),
             self.waker.clone(),
             move |report, _, _| {
-                let report = |event| report(Found::Event(event));
+                let report = |event| report(LookingReport::Event(event));
                 if asks {
                     shared.ask(&[key]);
                     for (_, text) in shared.take_odd() {
@@ -78,21 +78,21 @@ impl Executor for WithRemote {
                         None => Ok(shared.known(&cache, &key).is_some()),
                     };
                     match counts_now() {
-                        Ok(true) => return Found::End(JobEnd::LookAgain),
+                        Ok(true) => return LookingReport::End(JobEnd::LookAgain),
                         Ok(false) => {}
-                        Err(end) => return Found::End(end),
+                        Err(end) => return LookingReport::End(end),
                     }
                 }
                 match bring(&shared, &cache, &missing, &watched, &report) {
-                    Ok(()) => Found::Inputs,
-                    Err(end) => Found::End(end),
+                    Ok(()) => LookingReport::Inputs,
+                    Err(end) => LookingReport::End(end),
                 }
             },
-            || Found::End(JobEnd::failed("internal error: its thread panicked")),
+            || LookingReport::End(JobEnd::failed("internal error: its thread panicked")),
         )?;
         let executor = Rc::clone(&self.executor);
         Ok(Box::new(Looking {
-            state: State::Looking { thread, spec: Box::new(spec) },
+            state: Phase::Looking { thread, spec: Box::new(spec) },
             watch,
             leaves_at: Cell::new(None),
             executor,
@@ -101,7 +101,7 @@ impl Executor for WithRemote {
 }
 
 /// What was found on the remote.
-enum Found {
+enum LookingReport {
     Event(JobEvent),
     /// All that the job reads.
     Inputs,
@@ -171,15 +171,15 @@ fn bring_one(
 
 /// A job before which somebody looks on the remote.
 struct Looking {
-    state: State,
+    state: Phase,
     watch: Arc<Watch>,
     /// From then on it does not wait for the remote: its thread may be in a request that is never answered.
     leaves_at: Cell<Option<Instant>>,
     executor: Rc<dyn Executor>,
 }
 
-enum State {
-    Looking { thread: Thread<Found>, spec: Box<JobSpec> },
+enum Phase {
+    Looking { thread: Thread<LookingReport>, spec: Box<JobSpec> },
     Runs(Box<dyn Handle<JobReport>>),
     Over,
 }
@@ -187,7 +187,7 @@ enum State {
 impl Looking {
     /// Starts the job, now that it has its inputs.
     fn begin(&mut self) -> Option<JobReport> {
-        let State::Looking { spec, .. } = std::mem::replace(&mut self.state, State::Over) else {
+        let Phase::Looking { spec, .. } = std::mem::replace(&mut self.state, Phase::Over) else {
             return None;
         };
         if self.watch.stop.load(Ordering::Relaxed) {
@@ -195,7 +195,7 @@ impl Looking {
         }
         match self.executor.start(*spec) {
             Ok(handle) => {
-                self.state = State::Runs(handle);
+                self.state = Phase::Runs(handle);
                 None
             }
             Err(error) => Some(JobReport::End(JobEnd::failed(format!("{error:#}")))),
@@ -204,8 +204,8 @@ impl Looking {
 
     fn running(&self) -> Option<&dyn Handle<JobReport>> {
         match &self.state {
-            State::Runs(handle) => Some(&**handle),
-            State::Looking { .. } | State::Over => None,
+            Phase::Runs(handle) => Some(&**handle),
+            Phase::Looking { .. } | Phase::Over => None,
         }
     }
 }
@@ -213,22 +213,22 @@ impl Looking {
 impl Handle<JobReport> for Looking {
     fn poll(&mut self) -> Option<JobReport> {
         match &mut self.state {
-            State::Looking { thread, .. } => match thread.poll() {
-                Some(Found::Event(event)) => Some(JobReport::Event(event)),
-                Some(Found::End(end)) => {
-                    self.state = State::Over;
+            Phase::Looking { thread, .. } => match thread.poll() {
+                Some(LookingReport::Event(event)) => Some(JobReport::Event(event)),
+                Some(LookingReport::End(end)) => {
+                    self.state = Phase::Over;
                     Some(JobReport::End(end))
                 }
-                Some(Found::Inputs) => self.begin(),
+                Some(LookingReport::Inputs) => self.begin(),
                 // What it wrote is in a work folder, which a later run removes.
                 None if self.leaves_at.get().is_some_and(|time| time <= Instant::now()) => {
-                    self.state = State::Over;
+                    self.state = Phase::Over;
                     Some(JobReport::End(JobEnd::Stopped))
                 }
                 None => None,
             },
-            State::Runs(handle) => handle.poll(),
-            State::Over => None,
+            Phase::Runs(handle) => handle.poll(),
+            Phase::Over => None,
         }
     }
 

@@ -51,7 +51,7 @@ struct Wanted {
 
 /// Pushes what a run makes.
 pub(crate) struct LivePush {
-    work: Arc<Work>,
+    work: Arc<Pushing>,
     policy: PushPolicy,
     kinds: HashMap<StageName, &'static str>,
     /// The command that sends the rest.
@@ -61,15 +61,15 @@ pub(crate) struct LivePush {
 }
 
 /// What the thread works with.
-struct Work {
+struct Pushing {
     shared: Arc<SharedCache>,
     cache: Arc<Cache>,
     watch: Watch,
-    state: Mutex<State>,
+    state: Mutex<PushState>,
 }
 
 #[derive(Default)]
-struct State {
+struct PushState {
     /// How many results wait, or are being sent.
     waiting: usize,
     failed: usize,
@@ -89,7 +89,7 @@ struct State {
     barred: Option<RemoteFailure>,
 }
 
-impl State {
+impl PushState {
     /// How many results are not there.
     fn left(&self) -> usize {
         self.failed + self.waiting
@@ -105,7 +105,7 @@ impl LivePush {
         kinds: HashMap<StageName, &'static str>,
         command: String,
     ) -> Self {
-        let work = Work { shared, cache, watch: Watch::default(), state: Mutex::default() };
+        let work = Pushing { shared, cache, watch: Watch::default(), state: Mutex::default() };
         Self { work: Arc::new(work), policy, kinds, command, thread: None, stopping: None }
     }
 
@@ -214,8 +214,8 @@ impl LivePush {
     }
 }
 
-impl Work {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+impl Pushing {
+    fn state(&self) -> std::sync::MutexGuard<'_, PushState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -381,11 +381,11 @@ mod tests {
     use crate::signing::Signing;
 
     /// What sends results of a cache to a remote that is asked again soon.
-    fn work(remote: &Arc<Memory>, cache: Cache) -> Work {
+    fn work(remote: &Arc<Memory>, cache: Cache) -> Pushing {
         let pause = Duration::from_millis(1);
         let shared = SharedCache::over(Box::new(Arc::clone(remote)), Signing::default(), pause);
         let (shared, cache) = (Arc::new(shared), Arc::new(cache));
-        Work { shared, cache, watch: Watch::default(), state: Mutex::default() }
+        Pushing { shared, cache, watch: Watch::default(), state: Mutex::default() }
     }
 
     fn small(cache: &Cache, stage: &str) -> Record {
@@ -399,7 +399,7 @@ mod tests {
     }
 
     /// Sends results that the run has made, or found. The run ends once this many are left.
-    fn send(work: &Work, results: &[(&Record, bool)], left: Option<usize>) {
+    fn send(work: &Pushing, results: &[(&Record, bool)], left: Option<usize>) {
         let (sender, receiver) = channel();
         for (record, is_new) in results {
             let wanted = Wanted { key: record.key, what: What::Result, is_new: *is_new, tries: 0 };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::handle::spawn;
 use super::desk::Desk;
-use super::followed::Followed;
+use super::followed::FollowedJob;
 use super::knowledge::{Answer, LATEST, LONGEST_PAUSE, Question, SOONEST};
 use super::scheduler::Trouble;
 
@@ -32,7 +32,7 @@ impl Desk {
                 }
             }
         }
-        let ids: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        let ids: Vec<String> = self.jobs.iter().filter_map(FollowedJob::id).collect();
         if self.question.is_some() || ids.is_empty() || Instant::now() < self.knowledge.next {
             return;
         }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::cancelled::Cancelled;
-use super::followed::Followed;
+use super::followed::FollowedJob;
 use super::knowledge::{Knowledge, Question};
 use super::scheduler::Scheduler;
 use super::terms::Terms;
@@ -42,7 +42,7 @@ pub(super) struct Desk {
     pub(super) question: Option<Question>,
     /// Ends the program that is asked, once nobody hears of jobs any more.
     pub(super) over: Arc<Stop>,
-    pub(super) jobs: Vec<Followed>,
+    pub(super) jobs: Vec<FollowedJob>,
     pub(super) width: Width,
     /// The most that are handed over at once, since it has said that it is full.
     pub(super) most: usize,
@@ -50,7 +50,7 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Until there is nobody who could give orders, or hear of jobs.
-    pub(super) fn work(mut self, orders: &Receiver<Followed>) {
+    pub(super) fn work(mut self, orders: &Receiver<FollowedJob>) {
         let mut first = 0;
         loop {
             match orders.recv_timeout(TICK) {
@@ -80,7 +80,7 @@ impl Desk {
     }
 
     /// Takes the orders that come together: what they are about is submitted together.
-    fn gather(&mut self, orders: &Receiver<Followed>) {
+    fn gather(&mut self, orders: &Receiver<FollowedJob>) {
         self.jobs.extend(orders.try_iter());
         let Some(arrays) = self.scheduler.arrays() else { return };
         let few = self.jobs.len() + arrays.most;
@@ -108,9 +108,9 @@ impl Desk {
     /// Ends the jobs that somebody wants to end.
     fn cancel(&mut self) {
         let jobs = std::mem::take(&mut self.jobs).into_iter();
-        let (mut unwanted, others): (Vec<_>, Vec<_>) = jobs.partition(Followed::is_unwanted);
+        let (mut unwanted, others): (Vec<_>, Vec<_>) = jobs.partition(FollowedJob::is_unwanted);
         self.jobs = others;
-        let ids: Vec<String> = unwanted.iter().filter_map(Followed::id).collect();
+        let ids: Vec<String> = unwanted.iter().filter_map(FollowedJob::id).collect();
         let cancelled = Cancelled::ask(&*self.scheduler, &ids);
         for job in &mut unwanted {
             let trouble = job.id().and_then(|id| cancelled.trouble(&id));

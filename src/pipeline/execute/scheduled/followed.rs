@@ -30,7 +30,7 @@ const SUCCESSION: Duration = Duration::from_secs(5);
 const UNKNOWN: &str = "nobody knows its id";
 
 /// A job that is followed.
-pub(super) struct Followed {
+pub(super) struct FollowedJob {
     spec: JobSpec,
     pub(super) reporter: Reporter,
     pub(super) wish: Wish,
@@ -64,7 +64,7 @@ enum GivenUp {
     Busy,
 }
 
-impl Followed {
+impl FollowedJob {
     pub(super) fn new(spec: JobSpec, reporter: Reporter, wish: Wish) -> Self {
         Self { spec, reporter, wish, left: None, at: At::Begin { waits: false } }
     }

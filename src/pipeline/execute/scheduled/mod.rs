@@ -41,7 +41,7 @@ use crate::deadline::Stop;
 use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use desk::{Desk, Width};
-use followed::Followed;
+use followed::FollowedJob;
 use hold::{Remote, Reporter, Wish};
 use knowledge::Knowledge;
 use scheduler::{Scheduler, Submission};
@@ -61,7 +61,7 @@ pub(crate) use withdraw::withdraw;
 
 /// Runs stages as jobs of a scheduler.
 pub(crate) struct Scheduled {
-    orders: Sender<Followed>,
+    orders: Sender<FollowedJob>,
     waker: Waker,
     over: Arc<Stop>,
 }
@@ -102,7 +102,7 @@ impl Executor for Scheduled {
         let wish = Wish::default();
         let reporter = Reporter { sender, waker: self.waker.clone() };
         self.orders
-            .send(Followed::new(spec, reporter, wish.clone()))
+            .send(FollowedJob::new(spec, reporter, wish.clone()))
             .map_err(|_| anyhow!("internal error: the thread of the executor is gone"))?;
         Ok(Box::new(Remote { reports, wish }))
     }

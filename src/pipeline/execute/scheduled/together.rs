@@ -16,7 +16,7 @@ use super::super::job::JobEnd;
 use super::super::spec::JobPlace;
 use super::alike::Alike;
 use super::desk::{Desk, Width};
-use super::followed::Followed;
+use super::followed::FollowedJob;
 use super::handed_over::{HandedOver, id_of};
 use super::hold::Wish;
 use super::last_words::NOT_BEGUN;
@@ -51,7 +51,7 @@ impl Desk {
         let most = self.most_at_once()?;
         let is_wide = self.width == Width::Wide;
         let mut sizes: HashMap<&str, usize> = HashMap::new();
-        for array in self.jobs.iter().filter_map(Followed::array) {
+        for array in self.jobs.iter().filter_map(FollowedJob::array) {
             *sizes.entry(array).or_default() += 1;
         }
         let counted = |size: &usize| if is_wide { (*size).min(most) } else { *size };
@@ -264,7 +264,7 @@ impl Desk {
         let at_once = self.most_at_once().filter(|most| *most < count);
         let tasks = array.map(|_| Tasks { count, at_once });
         let (stage, key) = (first.stage(), first.key().to_string());
-        let others: Vec<String> = self.jobs.iter().filter_map(Followed::id).collect();
+        let others: Vec<String> = self.jobs.iter().filter_map(FollowedJob::id).collect();
         let wishes: Vec<Wish> =
             members.iter().map(|member| self.jobs[member.place].wish.clone()).collect();
         Ok(submit_patiently(&wishes, |stop| {

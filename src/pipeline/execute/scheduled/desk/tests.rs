@@ -69,7 +69,7 @@ fn desk(
         let (sender, reports) = channel();
         let reporter = Reporter { sender, waker: Waker::new(|| {}) };
         let wish = Wish::default();
-        (Followed::new(spec, reporter, wish.clone()), (wish, reports))
+        (FollowedJob::new(spec, reporter, wish.clone()), (wish, reports))
     });
     let (jobs, followers) = followed.unzip();
     let [submit, state, cancel] = ["submit", "state", "cancel"].map(str::to_owned);
@@ -201,7 +201,7 @@ fn instances_of_a_stage_go_as_arrays() {
     turn(&mut desk);
     let expected = [several("a@n=1", 4, None), one("a@n=5"), several("b@n=1", 2, None)];
     assert_eq!(*taken.lock().expect("one thread"), expected);
-    let ids: Vec<_> = desk.jobs.iter().filter_map(Followed::id).collect();
+    let ids: Vec<_> = desk.jobs.iter().filter_map(FollowedJob::id).collect();
     assert_eq!(ids, ["1_0", "1_1", "3_0", "1_2", "1_3", "2", "3_1"]);
 }
 
@@ -486,7 +486,7 @@ fn later(desk: &mut Desk) {
 }
 
 fn ids(desk: &Desk) -> Vec<String> {
-    desk.jobs.iter().filter_map(Followed::id).collect()
+    desk.jobs.iter().filter_map(FollowedJob::id).collect()
 }
 
 #[test]
@@ -604,7 +604,7 @@ fn a_job_that_was_not_submitted_goes_with_the_run_unless_another_one_has_submitt
         for place in 0..stages.len() {
             assert!(!desk.step(place, &mut room));
         }
-        let jobs: Vec<_> = desk.jobs.iter().map(Followed::key).collect();
+        let jobs: Vec<_> = desk.jobs.iter().map(FollowedJob::key).collect();
         desk.cache.job(&jobs[0]).expect("it was made").set_submitted(b"{}").expect("ours");
         let lock = desk.cache.lock_job(&jobs[1]).expect("a lock").expect("nobody has it");
         for (own, _) in &followers {
