@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
+use crate::machine;
 use crate::worker::WorkerHandle;
 
 /// A hold on work that runs elsewhere, and reports `T`.
@@ -151,7 +152,7 @@ fn on_idle_thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::R
     let work: Work = Box::new(work);
     let Some(thread) = idle().pop() else {
         let (sender, more) = channel::<Work>();
-        return spawn(name, move || {
+        return machine::spawn(name, move || {
             for work in iter::once(work).chain(more) {
                 work();
                 idle().push(sender.clone());
@@ -160,12 +161,4 @@ fn on_idle_thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::R
     };
     // It waits for as long as this process lives.
     thread.send(work).map_err(|_| anyhow!("internal error: an idle thread has ended"))
-}
-
-/// A thread, or an error: the standard library's own `spawn` panics where there is none.
-pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    started.map(drop).context(
-        "cannot start a thread: the limit on processes is reached (`ulimit -u`, or pids.max of a container)",
-    )
 }

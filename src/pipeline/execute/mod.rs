@@ -72,7 +72,6 @@ pub(crate) use scheduled::{QueuedJob, are_job_files, cancel_command, slurm_scrip
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobName, JobSpec, Work};
-pub(crate) use supervisor::is_ignored;
 
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +111,11 @@ pub(crate) struct RunSupervisor(Supervisor<JobReport>);
 impl RunSupervisor {
     pub(crate) fn new() -> Self {
         Self(Supervisor::new())
+    }
+
+    /// The last run has ended. Returns whether somebody has asked it to stop.
+    pub(crate) fn has_stopped(self) -> bool {
+        self.0.has_stopped()
     }
 }
 
@@ -223,13 +227,16 @@ impl Run<'_> {
             match self.supervisor.next(self.reporter) {
                 Heard::Report(stage, JobReport::Event(event)) => self.report_event(&stage, event),
                 Heard::Report(stage, JobReport::End(end)) => self.job_ended(&stage, end),
-                Heard::StopWanted => {
-                    let (jobs, submission) = (self.jobs_elsewhere(), self.submission());
-                    self.report(RunEvent::Stopping { jobs, submission });
-                }
+                Heard::StopWanted => self.report_stopping(),
                 Heard::Nothing => {}
             }
         }
+    }
+
+    /// Somebody has asked for the first time that the run stops.
+    fn report_stopping(&mut self) {
+        let (jobs, submission) = (self.jobs_elsewhere(), self.submission());
+        self.report(RunEvent::Stopping { jobs, submission });
     }
 
     /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
@@ -340,8 +347,12 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
-        if let Err(error) = self.pin_key(name, &parts) {
-            return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+        match self.pin_key(name, &parts) {
+            Ok(true) => {}
+            Ok(false) => return self.end(name, Outcome::Skipped { because: None }, None),
+            Err(error) => {
+                return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+            }
         }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) if self.has_job_to_hear(declaration, &record.key) => {
@@ -423,9 +434,14 @@ impl Run<'_> {
             }
         };
         let before = before.map(|before| before.output.digest);
-        if let Err(error) = self.pin_inputs(&spec) {
-            self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
-            return Ok(());
+        match self.pin_inputs(&spec) {
+            Ok(true) => {}
+            // It does not start any more.
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+                return Ok(());
+            }
         }
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);
