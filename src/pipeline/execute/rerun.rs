@@ -138,8 +138,9 @@ impl Rerun<'_> {
         let handle = Thread::start(
             stage.as_str(),
             supervisor.waker(),
-            |report, worker, _| Report::End(work.run(report, worker)),
+            |report, wanted| Report::End(work.run(report, &wanted.worker)),
             || Report::End(Err(anyhow!("internal error: its thread panicked"))),
+            || Report::End(Ok(RerunEnd::Stopped)),
         )?;
         supervisor.watch(&stage, Box::new(handle), limit);
         supervisor.starts(&stage);
@@ -239,7 +240,7 @@ impl Work {
             Ok(listing) => {
                 Ok(RerunEnd::Ran(Box::new(Outputs { listing, metrics, ran_on, seconds })))
             }
-            Err(_) if self.watch.stop.load(Ordering::Relaxed) => Ok(RerunEnd::Stopped),
+            Err(_) if self.watch.is_stopped() => Ok(RerunEnd::Stopped),
             Err(error) => Ok(RerunEnd::Failed { message: format!("{error:#}"), log: Vec::new() }),
         }
     }
