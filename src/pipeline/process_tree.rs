@@ -136,7 +136,7 @@ mod tests {
         let pid = Pid::from_child(&shell);
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
-            for _ in 0..20 {
+            for _ in 0..100 {
                 resume(pid);
             }
             sender.send(())
