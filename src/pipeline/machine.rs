@@ -1,10 +1,12 @@
-//! What this machine has, as far as this process may use it: cores and memory; and whether memory ran out.
+//! What this machine has, as far as this process may use it: cores, threads and memory; and whether memory ran out.
 //!
 //! Does not depend on what it is used for.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context;
 
 /// How many cores there are for this process. Asked once: it takes several reads of files of the kernel.
 pub(crate) fn cores() -> usize {
@@ -25,6 +27,14 @@ pub(crate) fn threads() -> usize {
 pub(crate) fn limit_threads(cpus: Option<u32>) {
     let most = cpus.and_then(|cpus| usize::try_from(cpus).ok());
     MOST_THREADS.store(most.map_or(usize::MAX, |most| most.max(1)), Ordering::Relaxed);
+}
+
+/// A thread, or an error: the standard library's own `spawn` panics where there is none.
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).context(
+        "cannot start a thread: the limit on processes is reached (`ulimit -u`, or pids.max of a container)",
+    )
 }
 
 /// How much memory there is for this process, in bytes: that of the machine, or of its control group. `None` where that cannot be

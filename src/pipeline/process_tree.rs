@@ -8,18 +8,27 @@ use std::path::{Path, PathBuf};
 use pipeline_stages::proc_stat::ProcStat;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Sends a signal to a process group and to every descendant of its leader that has a group of its own. A signal
-/// that stops must be one that no program can handle, so that no new descendant appears meanwhile.
-pub(crate) fn signal(leader: Pid, signal: Signal) {
-    reach(leader, signal);
+/// How often descendants are looked for that were started meanwhile: some cannot be stopped, as those of another user, and may start
+/// others without an end.
+const MOST_LOOKS: usize = 20;
+
+/// Stops a process group and every descendant of its leader that has a group of its own.
+pub(crate) fn stop(leader: Pid) {
+    reach(leader);
+}
+
+/// Continues them.
+pub(crate) fn resume(leader: Pid) {
+    // While all are stopped: what is started later goes on anyway.
+    let others = others(leader, &HashSet::new());
+    let _ = kill_process_group(leader, Signal::CONT);
+    send(&others, Signal::CONT);
 }
 
 /// Ends a process group and every descendant of its leader that has a group of its own.
 pub(crate) fn kill(leader: Pid) {
     // Stopped first: a descendant whose parent is gone could not be found.
-    for pid in reach(leader, Signal::STOP) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
+    send(&reach(leader), Signal::KILL);
     kill_group(leader);
 }
 
@@ -28,28 +37,35 @@ pub(crate) fn kill_group(leader: Pid) {
     let _ = kill_process_group(leader, Signal::KILL);
 }
 
-/// Sends the signal, and returns whom it was sent to beside the group.
-fn reach(leader: Pid, signal: Signal) -> HashSet<Pid> {
-    let _ = kill_process_group(leader, signal);
+/// Stops them, by the signal that no program can handle, so that no new descendant appears meanwhile. Returns those beside the group.
+fn reach(leader: Pid) -> HashSet<Pid> {
+    let _ = kill_process_group(leader, Signal::STOP);
     let mut reached = HashSet::new();
     // Whoever was not stopped yet could start another one while the list was read.
-    loop {
-        let all: HashMap<Pid, ProcStat> = ProcStat::all().collect();
-        let left_the_group = |(pid, process): (&Pid, &ProcStat)| {
-            (process.group != Some(leader)
-                && !reached.contains(pid)
-                && descends(*pid, leader, &all))
-            .then_some(*pid)
-        };
-        let found: Vec<Pid> = all.iter().filter_map(left_the_group).collect();
+    for _ in 0..MOST_LOOKS {
+        let found = others(leader, &reached);
         if found.is_empty() {
-            return reached;
+            break;
         }
-        for pid in found {
-            let _ = kill_process(pid, signal);
-            reached.insert(pid);
-        }
+        send(&found, Signal::STOP);
+        reached.extend(found);
     }
+    reached
+}
+
+fn send(processes: &HashSet<Pid>, signal: Signal) {
+    for process in processes {
+        let _ = kill_process(*process, signal);
+    }
+}
+
+/// The descendants of a leader that have left its group, but for those that were reached.
+fn others(leader: Pid, reached: &HashSet<Pid>) -> HashSet<Pid> {
+    let all: HashMap<Pid, ProcStat> = ProcStat::all().collect();
+    let is_other = |(pid, process): &(&Pid, &ProcStat)| {
+        process.group != Some(leader) && !reached.contains(pid) && descends(**pid, leader, &all)
+    };
+    all.iter().filter(is_other).map(|(pid, _)| *pid).collect()
 }
 
 /// The most processes that memory is added up of.
@@ -104,9 +120,32 @@ fn descends(mut process: Pid, ancestor: Pid, all: &HashMap<Pid, ProcStat>) -> bo
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn to_continue_what_starts_others_without_an_end_comes_to_an_end() {
+        let script = "while :; do setsid sleep 0.1 & done";
+        let mut shell =
+            Command::new("sh").args(["-c", script]).process_group(0).spawn().expect("a shell");
+        let pid = Pid::from_child(&shell);
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for _ in 0..100 {
+                resume(pid);
+            }
+            sender.send(())
+        });
+        let is_over = receiver.recv_timeout(Duration::from_secs(60));
+        kill(pid);
+        shell.wait().expect("it ends");
+        is_over.expect("each looks once");
+    }
 
     #[test]
     #[cfg(target_os = "linux")]

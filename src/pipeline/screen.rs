@@ -2,13 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use signal_hook::SigId;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::{visible, width};
@@ -20,9 +14,6 @@ const CLOSE: &str = "\u{1b}[?25h\u{1b}[?7h\u{1b}[?1049l";
 const HOME: &str = "\u{1b}[H";
 const CLEAR_LINE: &str = "\u{1b}[K";
 const CLEAR_BELOW: &str = "\u{1b}[J";
-
-/// How often a request to end, or another size, is looked for.
-const POLL: Duration = Duration::from_millis(50);
 
 /// How large a terminal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,45 +54,6 @@ fn size(terminal: impl AsFd) -> Option<Size> {
     let (Width(width), Height(height)) = terminal_size_of(terminal)?;
     // A terminal that does not know its size says 0.
     (width > 0 && height > 0).then_some(Size { width: width.into(), height: height.into() })
-}
-
-/// Requests to end, which somebody must look for while this exists.
-pub(crate) struct Requests {
-    asked: Arc<AtomicBool>,
-    handlers: Vec<SigId>,
-}
-
-impl Requests {
-    pub(crate) fn listen() -> anyhow::Result<Self> {
-        let asked = Arc::new(AtomicBool::new(false));
-        let register = |signal| signal_hook::flag::register(signal, Arc::clone(&asked));
-        let handlers = [SIGINT, SIGTERM, SIGHUP].into_iter().map(register);
-        let handlers = handlers.collect::<io::Result<_>>().context("cannot listen for signals")?;
-        Ok(Self { asked, handlers })
-    }
-
-    /// Waits for so long, or until `is_over` or a request. Returns whether there was a request.
-    pub(crate) fn wait(&self, time: Duration, mut is_over: impl FnMut() -> bool) -> bool {
-        let end = Instant::now() + time;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if self.asked.load(Ordering::Relaxed) {
-                return true;
-            }
-            if left.is_zero() || is_over() {
-                return false;
-            }
-            std::thread::sleep(left.min(POLL));
-        }
-    }
-}
-
-impl Drop for Requests {
-    fn drop(&mut self) {
-        for handler in self.handlers.drain(..) {
-            signal_hook::low_level::unregister(handler);
-        }
-    }
 }
 
 /// A page on standard output, which is a terminal. What was there before comes back when it is dropped.

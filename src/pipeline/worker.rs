@@ -114,14 +114,14 @@ impl WorkerHandle {
     pub(crate) fn suspend(&self) {
         let mut control = self.control();
         control.suspended = true;
-        control.signal_all(Signal::STOP);
+        control.for_all(process_tree::stop);
     }
 
     /// Continues the worker, and all it started.
     pub(crate) fn resume(&self) {
         let mut control = self.control();
         control.suspended = false;
-        control.signal_all(Signal::CONT);
+        control.for_all(process_tree::resume);
     }
 
     /// Holds a worker from now on. What it was asked for before it started happens here.
@@ -129,7 +129,7 @@ impl WorkerHandle {
         let mut control = self.control();
         control.group = Some(group);
         if control.suspended {
-            control.signal_all(Signal::STOP);
+            control.for_all(process_tree::stop);
         }
         if control.timed_out {
             drop(control);
@@ -145,10 +145,8 @@ impl WorkerHandle {
 }
 
 impl Control {
-    fn signal_all(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            process_tree::signal(group, signal);
-        }
+    fn for_all(&self, signal: fn(Pid)) {
+        self.group.into_iter().for_each(signal);
     }
 
     fn ask(&self) {

@@ -11,7 +11,7 @@ pub struct ProcStat {
     pub is_running: bool,
     /// Who started it, or adopted it. `None` for the first process, and for those of the system.
     pub parent: Option<Pid>,
-    /// Its process group.
+    /// Its process group. `None` for one that is just ending.
     pub group: Option<Pid>,
     /// When it started, in clock ticks since the system did.
     pub started: u64,
@@ -28,7 +28,9 @@ impl ProcStat {
     fn parse(stat: &str) -> Option<Self> {
         let (before, after) = stat.rsplit_once(')')?;
         let fields: Vec<_> = after.split_ascii_whitespace().collect();
-        let pid = |place: usize| Some(Pid::from_raw(fields.get(place)?.parse().ok()?));
+        // One that is just ending has the group -1.
+        let pid =
+            |place: usize| Some(Pid::from_raw(fields.get(place)?.parse::<i32>().ok()?.max(0)));
         Some(Self {
             name: before.split_once('(')?.1.to_owned(),
             is_running: !matches!(*fields.first()?, "Z" | "X"),
@@ -66,6 +68,8 @@ mod tests {
         }
         let first = ProcStat::parse("1 (init) S 0 1 1 0 -1 4 2 0 0 0 5 6 0 0 20 0 3 0 0 1000 9");
         assert_eq!(first.map(|first| (first.parent, first.started)), Some((None, 0)));
+        let ends = ProcStat::parse("9 (true) X 0 -1 -1 0 -1 4 2 0 0 0 5 6 0 0 20 0 0 0 7 0 0");
+        assert_eq!(ends.map(|ends| (ends.parent, ends.group)), Some((None, None)));
         for stat in ["", "12", "12 (sh)", "12 (sh) S 1 12", "12 (sh) S one 12"] {
             assert_eq!(ProcStat::parse(stat), None, "{stat}");
         }

@@ -63,6 +63,7 @@ mod signed;
 mod slurm;
 mod ssh_server;
 mod sshd;
+mod stopping;
 mod store_faults;
 mod summaries;
 mod support;

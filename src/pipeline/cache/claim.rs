@@ -10,6 +10,7 @@ use pipeline_stages::ArtifactType;
 use pipeline_stages::message::{self, Metrics, RanOn};
 
 use super::damage::InputFolder;
+use super::file_digest::Watch;
 use super::layout::Bucket;
 use super::lock::Lock;
 use super::opened::Cache;
@@ -213,8 +214,8 @@ impl Claim {
         entries.enumerate().all(is_little)
     }
 
-    /// Moves the output into the store and records it: the commit. `inputs` are the artifacts that it was made from; `hashed` is
-    /// called when only writing to the disk is left.
+    /// Moves the output into the store and records it: the commit. `inputs` are the artifacts that it was made from; `watch` may end it
+    /// while the output is read; `hashed` is called when only writing to the disk is left.
     ///
     /// # Errors
     /// When the output cannot be kept, or the cache cannot be written. Nothing is recorded then, and the claim stays.
@@ -222,9 +223,10 @@ impl Claim {
         self,
         execution: ExecutionFacts,
         inputs: &[InputFolder],
+        watch: &Watch,
         hashed: &dyn Fn(),
     ) -> Result<Committed, Box<NotCommitted>> {
-        self.record(execution, inputs, hashed)
+        self.record(execution, inputs, watch, hashed)
             .map_err(|error| Box::new(NotCommitted { error, claim: self }))
     }
 
@@ -232,6 +234,7 @@ impl Claim {
         &self,
         execution: ExecutionFacts,
         inputs: &[InputFolder],
+        watch: &Watch,
         hashed: &dyn Fn(),
     ) -> anyhow::Result<Committed> {
         if StageKey::of(&execution.parts) != self.key {
@@ -247,7 +250,7 @@ impl Claim {
         // After a power cut an older record of the key may be back, which says that its artifact is on the disk.
         let has_older = || cache.read_record(&key).err() != Some(Unreadable::Missing);
         let lasts = cache.lazy.is_none() || has_older();
-        let output = store::commit(layout, work, lasts, pin, |digest| {
+        let output = store::commit(layout, work, watch, lasts, pin, |digest| {
             let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
             withdrawn = all;
             Ok(withdrawal)

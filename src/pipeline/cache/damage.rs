@@ -104,7 +104,7 @@ impl Cache {
     /// Keeps these inputs of a stage from being found damaged until what is returned is dropped: for the moment in which what
     /// was made from them is recorded. `None` if one of them is no longer the folder that was read.
     pub(super) fn hold_inputs(&self, inputs: &[InputFolder]) -> anyhow::Result<Option<Lock>> {
-        let lock = Lock::take_shared(&self.withdrawal_lock(), || {})?;
+        let lock = Lock::take_shared(&self.withdrawal_lock())?;
         let is_there = |input: &InputFolder| input.top.is_at(&self.artifact(&input.digest));
         Ok(inputs.iter().all(is_there).then_some(lock))
     }

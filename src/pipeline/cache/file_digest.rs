@@ -170,8 +170,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn goes_on(&self) -> io::Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             return Err(io::Error::other("stopped"));
         }
         Ok(())

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 
 use super::claim::Committed;
 use super::entry::EntryKind;
+use super::file_digest::Watch;
 use super::layout::Bucket;
 use super::listing::Listing;
 use super::lock::Lock;
@@ -261,7 +262,7 @@ impl Incoming {
                 ensure!(!is_other, "it has other bytes than its record says");
                 Ok(())
             };
-            let committed = store::commit(layout, work, true, check, |digest| {
+            let committed = store::commit(layout, work, &Watch::default(), true, check, |digest| {
                 let (withdrawal, all) = cache.begin_withdrawal(&[*digest])?;
                 withdrawn = all;
                 Ok(withdrawal)

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{disk, durable};
 
+/// Who waits for a lock for longer than this says so, and looks less often.
+pub(super) const LONG: Duration = Duration::from_secs(1);
+
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -41,17 +44,30 @@ impl Lock {
         Ok(Self { file })
     }
 
-    /// Takes the lock together with others that share it, waiting for whoever has it alone. `is_long` is called where that takes
-    /// long.
-    pub(crate) fn take_shared(path: &Path, is_long: impl FnOnce()) -> anyhow::Result<Self> {
+    /// Takes the lock together with others that share it, waiting for whoever has it alone. For work that is short.
+    pub(crate) fn take_shared(path: &Path) -> anyhow::Result<Self> {
         let file = open(path)?;
-        share(&file, is_long).with_context(|| format!("cannot lock {}", path.display()))?;
+        file.lock_shared().with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(Self { file })
     }
 
-    /// Waits for whoever has the lock alone. Nothing is written. `is_long` is called where that takes long.
-    pub(crate) fn wait_for(path: &Path, is_long: impl FnOnce()) -> io::Result<()> {
-        share(&open_to_read(path)?, is_long)
+    /// The same for as long as `waits_on` says, which is asked again and again, with how long that has taken. `None` where it gave up.
+    pub(crate) fn share_while(
+        path: &Path,
+        waits_on: &mut dyn FnMut(Duration) -> bool,
+    ) -> anyhow::Result<Option<Self>> {
+        let file = open(path)?;
+        let is_taken = share_while(&file, waits_on);
+        let is_taken = is_taken.with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(is_taken.then_some(Self { file }))
+    }
+
+    /// Waits for whoever has the lock alone, as long as `waits_on` says. Nothing is written.
+    pub(crate) fn wait_for(
+        path: &Path,
+        waits_on: &mut dyn FnMut(Duration) -> bool,
+    ) -> io::Result<()> {
+        share_while(&open_to_read(path)?, waits_on).map(drop)
     }
 
     /// Whether somebody has the lock alone. Nobody else is kept from taking it for more than a moment.
@@ -112,19 +128,20 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Locks a file together with others.
-fn share(file: &File, is_long: impl FnOnce()) -> io::Result<()> {
-    const LONG: Duration = Duration::from_secs(1);
-    const POLL: Duration = Duration::from_millis(2);
+/// Locks a file together with others, or gives up. Looks now and then: nobody could end the wait of the system itself.
+fn share_while(file: &File, waits_on: &mut dyn FnMut(Duration) -> bool) -> io::Result<bool> {
     let since = Instant::now();
-    while since.elapsed() < LONG {
+    loop {
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(POLL),
-            other => return other.map_err(io::Error::from),
+            Err(TryLockError::WouldBlock) => {}
+            other => return other.map(|()| true).map_err(io::Error::from),
         }
+        let waited = since.elapsed();
+        if !waits_on(waited) {
+            return Ok(false);
+        }
+        std::thread::sleep(if waited < LONG { LONG / 500 } else { LONG / 20 });
     }
-    is_long();
-    file.lock_shared()
 }
 
 /// Seconds since 1970, UTC.

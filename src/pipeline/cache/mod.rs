@@ -254,7 +254,7 @@ impl Cache {
                 None => durable::write_file,
             };
             // With all others who set heads, and without whoever removes those that lead to nothing.
-            let _lock = Lock::take_shared(&self.heads_lock(experiment), || {})?;
+            let _lock = Lock::take_shared(&self.heads_lock(experiment))?;
             write(&self.layout.head(experiment, stage), format!("{key}\n").as_bytes())?;
         }
         Ok(is_news)

@@ -9,12 +9,13 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::layout::{Bucket, Layout};
-use super::lock::{Lock, Owner};
+use super::lock::{LONG, Lock, Owner};
 use super::opened::Cache;
 use super::own_pin::{Pin, Pinned, cannot_write};
 use super::{disk, durable};
@@ -39,15 +40,36 @@ impl Cache {
         what: impl IntoIterator<Item = Pinned>,
         say: impl FnOnce(&str),
     ) -> anyhow::Result<()> {
-        let mut own = self.pin.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = |one: &Pinned| own.as_ref().is_none_or(|own: &Pin| !own.pinned.contains(one));
-        let new: BTreeSet<Pinned> = what.into_iter().filter(is_new).collect();
+        self.pin_while(what, &mut always(say)).map(drop)
+    }
+
+    /// The same for as long as `waits_on` says, which is asked again and again while somebody cleans, once with a line about who that
+    /// is. Returns whether they are kept.
+    ///
+    /// # Errors
+    /// As [`pin`](Self::pin).
+    pub(crate) fn pin_while(
+        &self,
+        what: impl IntoIterator<Item = Pinned>,
+        waits_on: &mut dyn FnMut(Option<&str>) -> bool,
+    ) -> anyhow::Result<bool> {
+        let is_new = |own: &Option<Pin>, one: &Pinned| {
+            own.as_ref().is_none_or(|own| !own.pinned.contains(one))
+        };
+        let own = self.own_pin();
+        let mut new: BTreeSet<Pinned> = what.into_iter().filter(|one| is_new(&own, one)).collect();
+        // Other threads go on while this one waits.
+        drop(own);
         if new.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         // Not before: a process that cleans must not take a pin that is just being made for one that is left over.
-        let is_long = || self.say_who_cleans(say);
-        let _pinning = Lock::take_shared(&pins_lock(&self.layout), is_long)?;
+        let mut waits_on = self.with_cleaner(waits_on);
+        let Some(_pinning) = Lock::share_while(&pins_lock(&self.layout), &mut waits_on)? else {
+            return Ok(false);
+        };
+        let mut own = self.own_pin();
+        new.retain(|one| is_new(&own, one));
         let mut pin = match own.take() {
             Some(pin) => pin,
             None => Pin::begin(&self.layout)?,
@@ -56,7 +78,8 @@ impl Cache {
         let added = disk::write(&pin.file, text.as_bytes());
         pin.pinned.extend(new.into_iter().filter(|_| added.is_ok()));
         *own = Some(pin);
-        added.with_context(|| cannot_write(&self.layout))
+        added.with_context(|| cannot_write(&self.layout))?;
+        Ok(true)
     }
 
     /// Keeps everything from being cleaned away while it is read. A cache that cannot be written is read without that. `say` as
@@ -70,16 +93,43 @@ impl Cache {
     /// Waits until what somebody is just cleaning away has left its place. Where that takes long, `say` gets a line about who it
     /// is: that process may be suspended.
     pub(crate) fn wait_for_cleaning(&self, say: impl FnOnce(&str)) {
-        let _ = Lock::wait_for(&pins_lock(&self.layout), || self.say_who_cleans(say));
+        let mut waits_on = always(say);
+        let _ = Lock::wait_for(&pins_lock(&self.layout), &mut self.with_cleaner(&mut waits_on));
     }
 
-    fn say_who_cleans(&self, say: impl FnOnce(&str)) {
-        say(&format!("waits for {}, which cleans this cache", cleaner(&self.layout)));
+    /// Whoever waits for a lock, told once by whom that is held where it takes long.
+    fn with_cleaner(
+        &self,
+        waits_on: &mut dyn FnMut(Option<&str>) -> bool,
+    ) -> impl FnMut(Duration) -> bool {
+        let mut has_said = false;
+        move |waited| {
+            let is_long = waited >= LONG && !std::mem::replace(&mut has_said, waited >= LONG);
+            let text = || format!("waits for {}, which cleans this cache", cleaner(&self.layout));
+            waits_on(is_long.then(text).as_deref())
+        }
+    }
+
+    fn own_pin(&self) -> MutexGuard<'_, Option<Pin>> {
+        self.pin.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing that was pinned needs to stay any longer.
     pub(crate) fn unpin(&self) {
-        drop(self.pin.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.own_pin().take());
+    }
+}
+
+/// Waits for as long as it takes, and passes a line on.
+fn always(say: impl FnOnce(&str)) -> impl FnMut(Option<&str>) -> bool {
+    let mut say = Some(say);
+    move |text| {
+        if let Some(text) = text
+            && let Some(say) = say.take()
+        {
+            say(text);
+        }
+        true
     }
 }
 

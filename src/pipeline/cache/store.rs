@@ -34,7 +34,7 @@ const SYNC_EACH_AT_MOST: usize = 256;
 ///
 /// The output is gone afterwards. When the store has the same content already, that one stays. What is damaged in its place
 /// moves to the quarantine after `withdraw`, while what that returns is held. `hashed` is called before anybody looks for that
-/// content in the store. Unless it `lasts`, nothing waits for the disk.
+/// content in the store, and `watch` ends the reading before that. Unless it `lasts`, nothing waits for the disk.
 ///
 /// # Errors
 /// When something cannot be read or written, or the output is no longer the folder that was made for it. The store
@@ -42,6 +42,7 @@ const SYNC_EACH_AT_MOST: usize = 256;
 pub(super) fn commit<T>(
     layout: &Layout,
     work: &WorkFolder,
+    watch: &Watch,
     lasts: bool,
     hashed: impl FnOnce(&Digest) -> anyhow::Result<()>,
     withdraw: impl FnOnce(&Digest) -> anyhow::Result<T>,
@@ -49,8 +50,7 @@ pub(super) fn commit<T>(
     let output = work.open_output()?;
     let entries = output.entries().map_err(in_words)?;
     separate_hard_links(&output, &entries)?;
-    let listing =
-        Listing::of_entries(&output, entries.clone(), &Watch::default()).map_err(in_words)?;
+    let listing = Listing::of_entries(&output, entries.clone(), watch).map_err(in_words)?;
     let (digest, extent) = (listing.digest(), listing.extent());
     hashed(&digest)?;
     let place = layout.artifact(&digest);

@@ -15,9 +15,6 @@ use crate::visible;
 /// What was asked for cannot be done: a manifest with mistakes, a cache that cannot be read.
 const CANNOT: u8 = 2;
 
-/// What a shell reports for a program that Ctrl-C ended.
-pub(super) const INTERRUPTED: u8 = 130;
-
 /// Shows the warnings about these stages on standard error. Returns whether there are any.
 pub(super) fn warn(project: &Project, selected: &[StageName]) -> bool {
     show_warnings(&lint::warnings(&project.manifest, selected))

@@ -4,29 +4,24 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use pipeline_stages::path_text::PathText;
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::low_level::unregister;
-use signal_hook::{SigId, flag};
 
-use super::errors::INTERRUPTED;
 use super::output::{note, print, print_json};
 use super::project::{check_exists, folder_of, open_cache};
 use super::settings;
 use crate::cache::{Cache, Cleaned, Fate, Item, Limit, Need, What, Why, Wish};
 use crate::cli::{CacheFolder, GcArguments};
-use crate::execute::{is_ignored, with_advice};
+use crate::execute::with_advice;
 use crate::facts::CacheFacts;
 use crate::format;
 use crate::history::UsesOfRuns;
 use crate::key::StageKey;
 use crate::manifest;
 use crate::plan::{Plan, PlanState};
+use crate::signals::{INTERRUPTED, StopFlag};
 use crate::table;
 
 pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
@@ -46,9 +41,9 @@ pub(crate) fn run(arguments: &GcArguments) -> anyhow::Result<ExitCode> {
     let cleaned = match arguments.dry_run {
         true => cache.would_clean(wish, &mut look_up)?,
         false => {
-            let stop = Stop::listen()?;
+            let stop = StopFlag::listen()?;
             cache.sweep();
-            cache.clean(wish, &mut look_up, &stop.wanted).map_err(with_advice)?
+            cache.clean(wish, &mut look_up, stop.asked()).map_err(with_advice)?
         }
     };
     if cleaned.stopped && cleaned.items.is_empty() {
@@ -75,35 +70,6 @@ pub(super) fn existing(arguments: &CacheFolder) -> anyhow::Result<Cache> {
     let cache = open_cache(arguments.folder.as_deref(), &folder)?;
     check_exists(&cache)?;
     Ok(cache)
-}
-
-/// Whether somebody has asked this process to stop. Whoever asks twice does not wait.
-struct Stop {
-    wanted: Arc<AtomicBool>,
-    signals: Vec<SigId>,
-}
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        let mut stop = Self { wanted: Arc::new(AtomicBool::new(false)), signals: Vec::new() };
-        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal)) {
-            let wanted = || Arc::clone(&stop.wanted);
-            let again = flag::register_conditional_shutdown(signal, INTERRUPTED.into(), wanted());
-            let ids = [again, flag::register(signal, wanted())];
-            for id in ids {
-                stop.signals.push(id.context("cannot listen to signals")?);
-            }
-        }
-        Ok(stop)
-    }
-}
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        for id in self.signals.drain(..) {
-            unregister(id);
-        }
-    }
 }
 
 /// The keys of the results of a manifest as it is now. Of a stage whose key is not known now, that of its last result.
@@ -306,8 +272,8 @@ pub(super) fn keep_limit(cache: &Cache, of_user: Option<u64>) {
         let Some(look) = cache.daily_look() else { return Ok(None) };
         let wish = Wish { keep_days: None, max_bytes: Some(most) };
         let mut runs = UsesOfRuns::default();
-        let stop = Stop::listen()?;
-        let cleaned = cache.clean(wish, &mut || runs.look(cache), &stop.wanted);
+        let stop = StopFlag::listen()?;
+        let cleaned = cache.clean(wish, &mut || runs.look(cache), stop.asked());
         if would_end_alike(&cleaned) {
             look.done();
         }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
-use super::errors::INTERRUPTED;
 use crate::cache::Layout;
 use crate::cli::JobArguments;
 use crate::execute::{self, JobExit, JobSpec};
 use crate::progress::{Reporters, RunningFiles, Style, reporter};
+use crate::signals::INTERRUPTED;
 
 pub(crate) fn run(arguments: &JobArguments) -> anyhow::Result<ExitCode> {
     let spec = JobSpec::read(&arguments.spec)?;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
-use super::errors::INTERRUPTED;
 use super::newest_log::{LastOfKeys, note_earlier, places};
 use super::output::{note, print_raw_while_read};
 use super::planner::Planner;
@@ -22,7 +21,7 @@ use crate::execute::QueuedJob;
 use crate::instances::{MOST_INSTANCES, names_in_words};
 use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
-use crate::screen::Requests;
+use crate::signals::{INTERRUPTED, StopFlag};
 use crate::stage_name::StageName;
 
 /// How often it looks.
@@ -45,7 +44,7 @@ enum Said {
 }
 
 pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result<ExitCode> {
-    let requests = Requests::listen()?;
+    let stop = StopFlag::listen()?;
     let mut planner = Planner::new(project, chosen);
     let mut output = Output { has_headings: chosen.len() > 1, ..Output::default() };
     let mut logs: BTreeMap<&StageName, FollowedLog> = BTreeMap::new();
@@ -134,7 +133,7 @@ pub(super) fn follow(project: &Project, chosen: &[&StageName]) -> anyhow::Result
             has_said = true;
         }
         waits_for = waits;
-        if requests.wait(INTERVAL, || false) {
+        if stop.wait(INTERVAL, || false) {
             output.finish(&mut logs)?;
             return Ok(ExitCode::from(INTERRUPTED));
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pipeline_stages::kind::KindInfo;
 
-use super::errors::{INTERRUPTED, warn};
+use super::errors::warn;
 use super::output::{note, print_coloured};
 use super::plan::{self, Shown};
 use super::project::{Located, Project};
@@ -25,6 +25,7 @@ use crate::manifest::PushPolicy;
 use crate::plan_index::{IndexAnswer, IndexKey, PlanIndex};
 use crate::progress::{self, Reporters, RunningFiles, Style};
 use crate::remote::LivePush;
+use crate::signals::INTERRUPTED;
 use crate::stage_name::StageName;
 use crate::summaries::{self, MOST_ROWS, Tables};
 use crate::table::Table;
@@ -46,7 +47,10 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs what is not in the cache.
-fn run_whole(arguments: &RunArguments, supervisor: &mut RunSupervisor) -> anyhow::Result<ExitCode> {
+pub(super) fn run_whole(
+    arguments: &RunArguments,
+    supervisor: &mut RunSupervisor,
+) -> anyhow::Result<ExitCode> {
     machine::limit_threads(arguments.machine.cpus);
     let config = settings::config()?;
     let located = Located::of(&arguments.manifest, &config)?;

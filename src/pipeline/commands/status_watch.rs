@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::errors::INTERRUPTED;
 use super::output::{print_coloured, print_coloured_while_read};
 use super::planner::Planner;
 use super::project::Project;
 use super::status_sheet::{self, LastRuns, Sheet, SheetRow, States};
 use crate::activity::Activities;
-use crate::screen::{self, Page, Requests, Size};
+use crate::screen::{self, Page, Size};
+use crate::signals::{INTERRUPTED, StopFlag};
 use crate::stage_name::StageName;
 use crate::state_words::ShownState;
 use crate::width;
@@ -29,7 +29,7 @@ pub(super) fn watch(
     all: bool,
     usage: bool,
 ) -> anyhow::Result<ExitCode> {
-    let requests = Requests::listen()?;
+    let stop = StopFlag::listen()?;
     let mut planner = Planner::new(project, chosen);
     let mut page = None;
     let mut shown = Vec::new();
@@ -62,7 +62,7 @@ pub(super) fn watch(
                 draw(size)?;
                 let mut drawn = size;
                 // Another size is drawn at once.
-                let stopped = requests.wait(INTERVAL, || {
+                let stopped = stop.wait(INTERVAL, || {
                     if let Some(size) = screen::of_output().filter(|size| *size != drawn) {
                         drawn = size;
                         return draw(size).is_err();
@@ -89,7 +89,7 @@ pub(super) fn watch(
                 if is_last {
                     return Ok(ExitCode::SUCCESS);
                 }
-                if requests.wait(INTERVAL, || false) {
+                if stop.wait(INTERVAL, || false) {
                     return Ok(ExitCode::from(INTERRUPTED));
                 }
             }

@@ -24,12 +24,10 @@ use crate::gpus::{self, Gpu, Gpus};
 use crate::manifest::{Misfit, RunLimits, Stage};
 use crate::plan::{Plan, PlanState};
 use crate::progress::{self, Style};
+use crate::signals::INTERRUPTED;
 use crate::stage_name::StageName;
 use crate::state_words::state_reason;
 use crate::{table, usage};
-
-/// What a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 pub(crate) fn run(
     manifest: &ManifestArguments,

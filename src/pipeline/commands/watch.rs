@@ -7,24 +7,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, ensure};
 use pipeline_stages::text::in_short;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
-use signal_hook::iterator::Signals;
 
-use super::errors::{INTERRUPTED, report_error};
+use super::errors::report_error;
 use super::output::note;
 use super::plan::{self, Shown};
 use super::project::{Project, nearest_manifest};
 use super::run;
 use crate::cli::{ManifestArguments, RunArguments, WatchArguments};
-use crate::execute::is_ignored;
+use crate::execute::RunSupervisor;
 use crate::facts::CacheFacts;
 use crate::file_watch::{FileWatch, Targets};
 use crate::manifest;
+use crate::signals::{self, INTERRUPTED};
 
 /// Most names in the line about a change.
 const MOST_NAMED: usize = 3;
@@ -39,7 +36,8 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
     // A name that is wrong would be waited for without an end.
     path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
     let how = RunArguments { manifest: how.manifest.of(path.clone()), ..how.clone() };
-    let signals = Listener::start()?;
+    // Obeyed at once, but for a stage that runs: that is stopped first, in the way of a run.
+    signals::hear(&[])?;
     let mut targets = Targets::default();
     targets.paths.insert(std::path::absolute(&path).context("no current folder")?);
     let mut shown: Option<Contents> = None;
@@ -72,25 +70,20 @@ pub(crate) fn run(arguments: &WatchArguments) -> anyhow::Result<ExitCode> {
             note(&format!("\n{} changed", changed(shown, &look.contents, &targets)));
         }
         shown = Some(look.contents);
-        let is_over = match arguments.run {
-            true => signals.around(|| show(&how, true)),
-            false => {
-                show(&how, false);
-                false
-            }
-        };
-        if is_over {
+        let mut supervisor = RunSupervisor::new();
+        show(&how, arguments.run.then_some(&mut supervisor));
+        if supervisor.has_stopped() {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         note(&format!("\nwatching {}; Ctrl-C ends it", in_words(&path, &targets)));
     }
 }
 
-/// Plans or runs.
-fn show(how: &RunArguments, runs: bool) {
-    let result = match runs {
-        true => run::run(how),
-        false => plan::show(&Shown {
+/// Plans, or runs with a supervisor.
+fn show(how: &RunArguments, supervisor: Option<&mut RunSupervisor>) {
+    let result = match supervisor {
+        Some(supervisor) => run::run_whole(how, supervisor),
+        None => plan::show(&Shown {
             manifest: &how.manifest,
             force: &[],
             machine: &how.machine,
@@ -161,43 +154,5 @@ fn in_words(path: &Path, targets: &Targets) -> String {
         0 => path.display().to_string(),
         1 => format!("{} and what it reads", path.display()),
         others => format!("{} and the {others} files and folders that it reads", path.display()),
-    }
-}
-
-/// Ends the program when somebody asks for it: at once while it waits or plans, and after a run has stopped in its own way.
-struct Listener {
-    runs: Arc<AtomicBool>,
-    asked: Arc<AtomicBool>,
-}
-
-impl Listener {
-    fn start() -> anyhow::Result<Self> {
-        let (runs, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
-        let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).collect();
-        let mut signals = Signals::new(wanted).context("cannot listen to signals")?;
-        let listener = Self { runs: Arc::clone(&runs), asked: Arc::clone(&asked) };
-        let listen = move || {
-            for signal in &mut signals {
-                match (signal, runs.load(Ordering::SeqCst)) {
-                    // A run stops what it has started, and then this process.
-                    (SIGTSTP, true) => {}
-                    (SIGTSTP, false) => drop(signal_hook::low_level::raise(SIGSTOP)),
-                    (_, true) => asked.store(true, Ordering::SeqCst),
-                    (_, false) => std::process::exit(INTERRUPTED.into()),
-                }
-            }
-        };
-        let started = std::thread::Builder::new().name("signals".to_owned()).spawn(listen);
-        started.context("cannot start a thread")?;
-        Ok(listener)
-    }
-
-    /// Does something that ends by itself when somebody asks for it. Returns whether somebody did.
-    fn around(&self, work: impl FnOnce()) -> bool {
-        self.runs.store(true, Ordering::SeqCst);
-        work();
-        self.runs.store(false, Ordering::SeqCst);
-        self.asked.load(Ordering::SeqCst)
     }
 }

@@ -65,7 +65,7 @@ impl Executor for WithRemote {
         let thread = Thread::start(
             spec.declaration.name.as_str(),
             self.waker.clone(),
-            move |report, _, _| {
+            move |report, _| {
                 let report = |event| report(LookingReport::Event(event));
                 if asks {
                     shared.ask(&[key]);
@@ -89,6 +89,7 @@ impl Executor for WithRemote {
                 }
             },
             || LookingReport::End(JobEnd::failed("internal error: its thread panicked")),
+            || LookingReport::End(JobEnd::Stopped),
         )?;
         let executor = Rc::clone(&self.executor);
         Ok(Box::new(Looking {

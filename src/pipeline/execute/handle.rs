@@ -2,14 +2,18 @@
 //!
 //! Does not depend on what the work is.
 
+use std::cell::Cell;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
+use crate::cache::Watch;
+use crate::machine;
 use crate::worker::WorkerHandle;
 
 /// A hold on work that runs elsewhere, and reports `T`.
@@ -68,34 +72,56 @@ pub(crate) enum Kill {
     TimedOut,
 }
 
+/// How long the thread of work that is ended may take to come to its own end.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is wanted of work on a thread of this process, which runs a worker.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    /// A hold on its worker.
+    pub(crate) worker: WorkerHandle,
+    /// Set when it is asked to stop.
+    pub(crate) stopping: AtomicBool,
+    /// Stopped when it is to end at once.
+    pub(crate) watch: Watch,
+}
+
 /// Work on a thread of this process, which runs a worker.
 pub(crate) struct Thread<T> {
     reports: Receiver<T>,
-    worker: WorkerHandle,
-    stopping: Arc<AtomicBool>,
+    wanted: Arc<Wanted>,
+    /// When somebody wanted it to end at once.
+    killed: Cell<Option<Instant>>,
+    /// What is reported where it does not end by then.
+    stopped: fn() -> T,
 }
 
 impl<T: Send + 'static> Thread<T> {
-    /// Starts the work. It is given a way to report, its hold on its worker, and what is set when it is asked to stop;
-    /// what it returns is reported last. If it panics, `panicked` is reported in its place.
+    /// Starts the work. It is given a way to report, and what is wanted of it; what it returns is reported last. If it panics, `panicked`
+    /// is reported in its place.
+    ///
+    /// Where it does not end soon after it was [killed](Kill::Wanted), `stopped` is: it may wait for a disk, a lock or another program,
+    /// and ends with this process. What it leaves then is what a crash leaves.
     ///
     /// # Errors
     /// When the system has no thread for it.
     pub(crate) fn start(
         name: &str,
         waker: Waker,
-        work: impl FnOnce(&dyn Fn(T), &WorkerHandle, &Arc<AtomicBool>) -> T + Send + 'static,
+        work: impl FnOnce(&dyn Fn(T), &Wanted) -> T + Send + 'static,
         panicked: impl FnOnce() -> T + Send + 'static,
+        stopped: fn() -> T,
     ) -> anyhow::Result<Self> {
         let (sender, reports) = channel();
-        let handle = Self { reports, worker: WorkerHandle::default(), stopping: Arc::default() };
-        let (worker, stopping) = (handle.worker.clone(), Arc::clone(&handle.stopping));
+        let wanted = Arc::<Wanted>::default();
+        let handle =
+            Self { reports, wanted: Arc::clone(&wanted), killed: Cell::default(), stopped };
         on_idle_thread(name, move || {
             let report = |what| {
                 let _ = sender.send(what);
                 waker.wake();
             };
-            let end = catch_unwind(AssertUnwindSafe(|| work(&report, &worker, &stopping)));
+            let end = catch_unwind(AssertUnwindSafe(|| work(&report, &wanted)));
             report(end.unwrap_or_else(|_| panicked()));
         })?;
         Ok(handle)
@@ -104,39 +130,44 @@ impl<T: Send + 'static> Thread<T> {
 
 impl<T> Handle<T> for Thread<T> {
     fn poll(&mut self) -> Option<T> {
-        self.reports.try_recv().ok()
+        let is_late = || self.killed.get().is_some_and(|killed| killed.elapsed() >= PATIENCE);
+        self.reports.try_recv().ok().or_else(|| is_late().then(self.stopped))
     }
 
     fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.worker.stop();
+        self.wanted.stopping.store(true, Ordering::Relaxed);
+        self.wanted.worker.stop();
     }
 
     fn kill(&self, why: Kill) {
         match why {
-            Kill::Wanted => self.worker.kill(),
-            Kill::TimedOut => self.worker.time_out(),
+            Kill::Wanted => {
+                self.wanted.watch.stop.store(true, Ordering::Relaxed);
+                self.killed.set(self.killed.get().or_else(|| Some(Instant::now())));
+                self.wanted.worker.kill();
+            }
+            Kill::TimedOut => self.wanted.worker.time_out(),
         }
     }
 
     fn suspend(&self) {
-        self.worker.suspend();
+        self.wanted.worker.suspend();
     }
 
     fn resume(&self) {
-        self.worker.resume();
+        self.wanted.worker.resume();
     }
 
     fn has_processes(&self) -> bool {
-        self.worker.runs()
+        self.wanted.worker.runs()
     }
 
     fn look_at_memory(&self) {
-        self.worker.look_at_memory();
+        self.wanted.worker.look_at_memory();
     }
 
     fn memory(&self) -> Option<u64> {
-        self.worker.memory()
+        self.wanted.worker.memory()
     }
 }
 
@@ -151,7 +182,7 @@ fn on_idle_thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::R
     let work: Task = Box::new(work);
     let Some(thread) = idle().pop() else {
         let (sender, more) = channel::<Task>();
-        return spawn(name, move || {
+        return machine::spawn(name, move || {
             for work in iter::once(work).chain(more) {
                 work();
                 idle().push(sender.clone());
@@ -160,12 +191,4 @@ fn on_idle_thread(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::R
     };
     // It waits for as long as this process lives.
     thread.send(work).map_err(|_| anyhow!("internal error: an idle thread has ended"))
-}
-
-/// A thread, or an error: the standard library's own `spawn` panics where there is none.
-pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    started.map(drop).context(
-        "cannot start a thread: the limit on processes is reached (`ulimit -u`, or pids.max of a container)",
-    )
 }

@@ -3,7 +3,7 @@
 //! Prints nothing.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipeline_stages::WorkerProgram;
@@ -12,6 +12,7 @@ use pipeline_stages::worker::{DISK_IS_FULL, io_error_kind, with_disk_advice};
 use serde::{Deserialize, Serialize};
 
 use super::advance::Advance;
+use super::handle::Wanted;
 use super::reads::{Reads, Touched};
 use super::spec::JobSpec;
 use crate::cache::{
@@ -25,7 +26,7 @@ use crate::launcher::Launcher;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
 use crate::usage::Usage;
-use crate::worker::{self, WorkerHandle};
+use crate::worker;
 
 /// How often a process that waits for another one looks whether it is done.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -39,10 +40,8 @@ pub(crate) struct Job<'a> {
     pub(crate) launcher: &'a dyn Launcher,
     /// The memory of files outside the cache.
     pub(crate) index: &'a StatIndex,
-    /// A hold on its worker.
-    pub(crate) worker: &'a WorkerHandle,
-    /// Set when it is asked to stop.
-    pub(crate) stopping: &'a AtomicBool,
+    /// What is wanted of it.
+    pub(crate) wanted: &'a Wanted,
     /// How long it waits for another process that has its key.
     pub(crate) patience: Duration,
 }
@@ -182,7 +181,7 @@ impl Job<'_> {
         let mut claim = match self.claim(report)? {
             Lookup::Claim(claim) => claim,
             Lookup::Hit(record) => return Ok(JobEnd::Reused(Box::new((*record).into()))),
-            Lookup::Busy if self.stopping.load(Ordering::Relaxed) => return Ok(JobEnd::Stopped),
+            Lookup::Busy if self.is_stopping() => return Ok(JobEnd::Stopped),
             Lookup::Busy => return Ok(JobEnd::Held),
         };
         let JobSpec { declaration, work, inputs, .. } = self.spec;
@@ -202,13 +201,17 @@ impl Job<'_> {
             let message = format!("{path} changed before the stage started: run it again");
             return Ok(self.failed(message));
         }
+        // To look at all that took a while, perhaps.
+        if self.is_stopping() {
+            return Ok(JobEnd::Stopped);
+        }
         let request = self.spec.request(&claim.output(), &claim.checkpoint());
         let launch = self.launcher.launch(declaration.stage.info().worker, &request)?;
         let resumes = claim.resumes();
         report(JobEvent::Starts { why: work.reason.clone(), resumes, owner: None });
         let log = claim.log();
         let mut advance = Advance::default();
-        let end = worker::run(launch, &request, &log, self.worker, |event| match event {
+        let end = worker::run(launch, &request, &log, &self.wanted.worker, |event| match event {
             Event::Begins => claim.begin(),
             // The end of a process that learns may take a while, in which it still has its memory, also that of a GPU.
             Event::Finished { .. }
@@ -276,6 +279,11 @@ impl Job<'_> {
         }
     }
 
+    /// Whether it was asked to stop.
+    fn is_stopping(&self) -> bool {
+        self.wanted.stopping.load(Ordering::Relaxed)
+    }
+
     /// A failure that its worker does not know of: the log has the reason, too, as it outlives the terminal.
     fn failed(&self, message: String) -> JobEnd {
         worker::write_last_words(&self.cache.layout().log(&self.spec.work.key), &message);
@@ -309,10 +317,7 @@ impl Job<'_> {
         let mut looks = 0_u32;
         loop {
             let found = look()?;
-            if found.is_some()
-                || self.stopping.load(Ordering::Relaxed)
-                || LOCK_POLL * looks >= self.patience
-            {
+            if found.is_some() || self.is_stopping() || LOCK_POLL * looks >= self.patience {
                 return Ok(found);
             }
             looks = looks.saturating_add(1);
@@ -342,7 +347,7 @@ impl Job<'_> {
         })?;
         Ok(match found {
             Some(Some(record)) => JobEnd::Reused(Box::new(record.into())),
-            Some(None) if self.stopping.load(Ordering::Relaxed) => JobEnd::Stopped,
+            Some(None) if self.is_stopping() => JobEnd::Stopped,
             Some(None) => JobEnd::failed(message),
             None => JobEnd::Held,
         })
@@ -374,8 +379,12 @@ impl Job<'_> {
                 report(JobEvent::Worker(Event::Note { text: text.to_owned() }));
             });
         };
-        let Committed { record, withdrawn } = match claim.commit(execution, inputs, &hashed) {
+        let watch = &self.wanted.watch;
+        let Committed { record, withdrawn } = match claim.commit(execution, inputs, watch, &hashed)
+        {
             Ok(committed) => committed,
+            // Its output goes with the claim.
+            Err(_) if watch.is_stopped() => return Ok(JobEnd::Stopped),
             Err(failed) => {
                 let NotCommitted { error, claim } = *failed;
                 let message = format!("{:#}", with_advice(error));
@@ -479,8 +488,7 @@ mod tests {
             cache: &cache,
             launcher: &Finishing { files },
             index: &StatIndex::at(cache.layout().stat_index()),
-            worker: &WorkerHandle::default(),
-            stopping: &AtomicBool::new(false),
+            wanted: &Wanted::default(),
             patience: Duration::ZERO,
         };
         at_end(&job, job.run(&|event| look(&job, event)));

@@ -77,7 +77,6 @@ pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobName, JobSpec, Work};
 pub(crate) use summary::Summary;
-pub(crate) use supervisor::is_ignored;
 
 /// Runs these stages, which are closed under inputs and in topological order. Returns how they ended, and the results that
 /// there are then.
@@ -187,13 +186,16 @@ impl Run<'_> {
             match self.supervisor.next(self.reporter) {
                 Heard::Report(stage, JobReport::Event(event)) => self.report_event(&stage, event),
                 Heard::Report(stage, JobReport::End(end)) => self.job_ended(&stage, end),
-                Heard::StopWanted => {
-                    let (jobs, submission) = (self.jobs_elsewhere(), self.submission());
-                    self.report(RunEvent::Stopping { jobs, submission });
-                }
+                Heard::StopWanted => self.report_stopping(),
                 Heard::Nothing => {}
             }
         }
+    }
+
+    /// Somebody has asked for the first time that the run stops.
+    fn report_stopping(&mut self) {
+        let (jobs, submission) = (self.jobs_elsewhere(), self.submission());
+        self.report(RunEvent::Stopping { jobs, submission });
     }
 
     /// Ends what is fresh and starts what must run, until nothing more can be said or started now.
@@ -304,8 +306,12 @@ impl Run<'_> {
                 return self.end_unreadable(name, message);
             }
         };
-        if let Err(error) = self.pin_key(name, &parts) {
-            return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+        match self.pin_key(name, &parts) {
+            Ok(true) => {}
+            Ok(false) => return self.end(name, Outcome::Skipped { because: None }, None),
+            Err(error) => {
+                return self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+            }
         }
         match plan::decide(name, parts, &self.facts) {
             PlanState::Fresh(record) if self.has_job_to_hear(declaration, &record.key) => {
@@ -387,9 +393,14 @@ impl Run<'_> {
             }
         };
         let before = before.map(|before| before.output.digest);
-        if let Err(error) = self.pin_inputs(&spec) {
-            self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
-            return Ok(());
+        match self.pin_inputs(&spec) {
+            Ok(true) => {}
+            // It does not start any more.
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                self.end_unreadable(name, format!("{:#}", job::with_advice(error)));
+                return Ok(());
+            }
         }
         let running = StageState::Running { key, since: Instant::now(), before, forced };
         self.states.set(name, running);

@@ -12,17 +12,25 @@ use crate::key::{KeyPart, StageKey};
 use crate::stage_name::StageName;
 
 impl Run<'_> {
-    /// Pins these before something is done for a stage, and says whom that waits for.
+    /// Pins these before something is done for a stage, and says whom that waits for. Returns whether they stay: not where somebody asks
+    /// the run to stop meanwhile.
     fn pin(
         &mut self,
         stage: &StageName,
         what: impl IntoIterator<Item = Pinned>,
-    ) -> anyhow::Result<()> {
-        let say = |text: &str| {
-            let (stage, text) = (stage.clone(), text.to_owned());
-            self.reporter.event(&RunEvent::Note { stage, text });
-        };
-        self.cache.pin(what, say)
+    ) -> anyhow::Result<bool> {
+        let was_stopping = self.stopping();
+        let is_pinned = self.cache.pin_while(what, &mut |text| {
+            if let Some(text) = text {
+                let (stage, text) = (stage.clone(), text.to_owned());
+                self.reporter.event(&RunEvent::Note { stage, text });
+            }
+            self.supervisor.waits_on(self.reporter)
+        });
+        if self.stopping() && !was_stopping {
+            self.report_stopping();
+        }
+        is_pinned
     }
 
     /// Pins what was found so far, before the first stage starts. What is gone by then waits to be looked at again.
@@ -48,16 +56,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Pins the key that a stage has, before its result is looked for.
-    pub(super) fn pin_key(&mut self, stage: &StageName, parts: &[KeyPart]) -> anyhow::Result<()> {
+    /// Pins the key that a stage has, before its result is looked for. Returns whether it stays.
+    pub(super) fn pin_key(&mut self, stage: &StageName, parts: &[KeyPart]) -> anyhow::Result<bool> {
         if !self.working {
-            return Ok(());
+            return Ok(true);
         }
         self.pin(stage, [Pinned::Key(StageKey::of(parts))])
     }
 
-    /// Pins the very artifacts that a stage reads: another run may give their keys other ones meanwhile.
-    pub(super) fn pin_inputs(&mut self, spec: &JobSpec) -> anyhow::Result<()> {
+    /// Pins the very artifacts that a stage reads: another run may give their keys other ones meanwhile. Returns whether they stay.
+    pub(super) fn pin_inputs(&mut self, spec: &JobSpec) -> anyhow::Result<bool> {
         let inputs = spec.inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
         self.pin(&spec.declaration.name, inputs)
     }

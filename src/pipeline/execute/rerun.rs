@@ -91,8 +91,6 @@ impl Rerun<'_> {
     ) -> anyhow::Result<(WorkFolder, RerunEnd)> {
         let spec::Inputs { inputs, missing } =
             spec::inputs(self.declaration, self.cache, |input| Some(record_of(input)?.into()))?;
-        let mut supervisor = Supervisor::new();
-        supervisor.listen()?;
         self.cache.prepare().map_err(with_advice)?;
         let own = [Pinned::Key(self.record.key), Pinned::Artifact(self.record.output.digest)];
         let read = inputs.iter().map(|(_, _, stored)| Pinned::Artifact(stored.digest));
@@ -114,6 +112,9 @@ impl Rerun<'_> {
         if let Some(path) = reads.other_than(&self.record.parts) {
             bail!("{path} is not what it was when the stage ran: run the stage first");
         }
+        // Until now there was nothing to end.
+        let mut supervisor = Supervisor::new();
+        supervisor.listen()?;
         let Some(scratch) = self.cache.scratch(&self.record.key).map_err(with_advice)? else {
             bail!("the same stage is being run again by another process: wait for its end");
         };
@@ -138,8 +139,9 @@ impl Rerun<'_> {
         let handle = Thread::start(
             stage.as_str(),
             supervisor.waker(),
-            |report, worker, _| RerunMessage::End(work.run(report, worker)),
+            |report, wanted| RerunMessage::End(work.run(report, &wanted.worker)),
             || RerunMessage::End(Err(anyhow!("internal error: its thread panicked"))),
+            || RerunMessage::End(Ok(RerunEnd::Stopped)),
         )?;
         supervisor.watch(&stage, Box::new(handle), limit);
         supervisor.starts(&stage);
@@ -241,7 +243,7 @@ impl RerunWork {
             Ok(listing) => {
                 Ok(RerunEnd::Ran(Box::new(Outputs { listing, metrics, ran_on, seconds })))
             }
-            Err(_) if self.watch.stop.load(Ordering::Relaxed) => Ok(RerunEnd::Stopped),
+            Err(_) if self.watch.is_stopped() => Ok(RerunEnd::Stopped),
             Err(error) => Ok(RerunEnd::Failed { message: format!("{error:#}"), log: Vec::new() }),
         }
     }

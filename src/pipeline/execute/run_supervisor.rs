@@ -11,4 +11,9 @@ impl RunSupervisor {
     pub(crate) fn new() -> Self {
         Self(Supervisor::new())
     }
+
+    /// The last run has ended. Returns whether somebody has asked it to stop.
+    pub(crate) fn has_stopped(self) -> bool {
+        self.0.has_stopped()
+    }
 }

@@ -96,12 +96,15 @@ impl Process<'_> {
             journal = Some(Journal::begin(&folder, checkpoint)?);
         }
         self.reporter.event(&RunEvent::Begin { experiment: spec.experiment.clone(), stages: 1 });
-        let say = |text: &str| {
-            let event = JobEvent::Worker(Event::Note { text: text.to_owned() });
-            self.pass_on(event, &spec.declaration, key, &mut journal);
-        };
         // Before its inputs are looked for.
-        cache.pin(spec.pins(), say).map_err(job::with_advice)?;
+        let is_pinned = cache.pin_while(spec.pins(), &mut |text| {
+            if let Some(text) = text {
+                let event = JobEvent::Worker(Event::Note { text: text.to_owned() });
+                self.pass_on(event, &spec.declaration, key, &mut journal);
+            }
+            self.supervisor.waits_on(self.reporter)
+        });
+        let is_pinned = is_pinned.map_err(job::with_advice)?;
         let executor = Threads {
             cache: Arc::clone(&cache),
             index: Arc::clone(&self.index),
@@ -118,8 +121,13 @@ impl Process<'_> {
         if journal.is_some() {
             take_allocated_cores(&mut given);
         }
-        self.supervisor.watch(&declaration.name, executor.start(given)?, limit);
-        let end = self.wait(&declaration, key, &mut journal);
+        let end = if is_pinned {
+            self.supervisor.watch(&declaration.name, executor.start(given)?, limit);
+            self.wait(&declaration, key, &mut journal)
+        } else {
+            // Somebody has asked it to stop meanwhile.
+            JobEnd::Stopped
+        };
         self.supervisor.forget(&declaration.name);
         let mut next = None;
         // Also where it finds its own result: it may have been ended between that and its submissions.

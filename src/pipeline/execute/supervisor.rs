@@ -5,22 +5,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGSTOP, SIGTSTP};
 
-use super::handle::{Handle, Kill, Waker, spawn};
+use super::handle::{Handle, Kill, Waker};
 use crate::progress::Reporter;
+use crate::signals::{Listener, Request};
 use crate::stage_name::StageName;
 
 /// How often time-outs are looked at and bars are drawn.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the memory of running work is looked at.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
-/// Two signals within this time are one request to stop: `timeout`, for one, signals the program, and then its
-/// whole group.
-const ECHO: Duration = Duration::from_millis(250);
+/// How long a request to stop waits for the main thread, which may hang, before another one is obeyed without it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waits for work that runs elsewhere and reports `T`.
 pub(crate) struct Supervisor<T> {
@@ -31,16 +31,9 @@ pub(crate) struct Supervisor<T> {
     /// The signal that asked for an end.
     stopping: Option<i32>,
     memory_seen: Instant,
-    /// Ends the thread that listens to signals.
-    signals: Option<signal_hook::iterator::Handle>,
-}
-
-impl<T> Drop for Supervisor<T> {
-    fn drop(&mut self) {
-        if let Some(signals) = &self.signals {
-            signals.close();
-        }
-    }
+    listener: Option<Listener>,
+    /// Since when a request to stop waits.
+    waits: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What was heard.
@@ -58,13 +51,6 @@ enum Message {
     Asked(Request),
 }
 
-/// What a signal asks for.
-enum Request {
-    /// By this signal.
-    Stop(i32),
-    Suspend,
-}
-
 /// Work that runs.
 struct Supervised<T> {
     handle: Box<dyn Handle<T>>,
@@ -77,8 +63,9 @@ impl<T> Supervisor<T> {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = channel();
         let (work, reports) = (BTreeMap::new(), VecDeque::new());
-        let memory_seen = Instant::now();
-        Self { sender, receiver, work, reports, stopping: None, memory_seen, signals: None }
+        let (memory_seen, waits) = (Instant::now(), Arc::default());
+        let (stopping, listener) = (None, None);
+        Self { sender, receiver, work, reports, stopping, memory_seen, listener, waits }
     }
 
     /// For work that can report something at any time.
@@ -98,40 +85,50 @@ impl<T> Supervisor<T> {
 
     /// The same; these ask to stop, too.
     pub(crate) fn listen_also_to(&mut self, others: &[i32]) -> anyhow::Result<()> {
-        if self.signals.is_some() {
-            while let Ok(message) = self.receiver.try_recv() {
-                match message {
-                    Message::Asked(Request::Stop(signal)) => drop(self.stop(signal)),
-                    Message::Asked(Request::Suspend) => drop(self.suspend()),
-                    Message::Woken => {}
-                }
-            }
+        if self.listener.is_some() {
+            self.take_up();
             return Ok(());
         }
-        // Under nohup, and in a shell without job control, these stay ignored.
-        let optional = [SIGHUP, SIGTSTP].into_iter().filter(|signal| !is_ignored(*signal));
-        let others = others.iter().copied();
-        let wanted: Vec<_> = [SIGINT, SIGTERM].into_iter().chain(optional).chain(others).collect();
-        let mut signals =
-            signal_hook::iterator::Signals::new(wanted).context("cannot listen to signals")?;
-        self.signals = Some(signals.handle());
-        let sender = self.sender.clone();
-        let listen = move || {
-            let mut last: Option<Instant> = None;
-            for signal in &mut signals {
-                let request = match signal {
-                    SIGTSTP => Request::Suspend,
-                    _ if last.replace(Instant::now()).is_some_and(|last| last.elapsed() < ECHO) => {
-                        continue;
-                    }
-                    signal => Request::Stop(signal),
-                };
-                if sender.send(Message::Asked(request)).is_err() {
-                    break;
+        let (sender, waits) = (self.sender.clone(), Arc::clone(&self.waits));
+        let take = move |request| {
+            if let Request::Stop(_) = request {
+                let mut waits = waits.lock().unwrap_or_else(PoisonError::into_inner);
+                if waits.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                    return false;
                 }
             }
+            sender.send(Message::Asked(request)).is_ok()
         };
-        spawn("signals", listen)
+        self.listener = Some(Listener::start(&[&[SIGTSTP], others].concat(), take)?);
+        Ok(())
+    }
+
+    /// Listens no longer. Returns whether somebody has asked to stop.
+    pub(crate) fn has_stopped(mut self) -> bool {
+        self.listener = None;
+        self.take_up();
+        self.stopping()
+    }
+
+    /// Hears what was asked by now.
+    fn take_up(&mut self) {
+        while let Ok(message) = self.receiver.try_recv() {
+            if let Message::Asked(request) = message {
+                self.hear(request);
+            }
+        }
+    }
+
+    /// Does what a signal asks for. Returns whether somebody asks for the first time that the work stops.
+    fn hear(&mut self, request: Request) -> bool {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match request {
+            Request::Stop(signal) => self.stop(signal),
+            Request::Pause => {
+                self.suspend();
+                false
+            }
+        }
     }
 
     /// Waits for this work from now on. Its time runs from [`Supervisor::starts`] on.
@@ -186,17 +183,32 @@ impl<T> Supervisor<T> {
             (None, false) => self.receiver.recv_timeout(TICK).ok(),
         };
         let heard = match message {
-            Some(Message::Asked(Request::Stop(signal))) => self.stop(signal),
-            Some(Message::Asked(Request::Suspend)) => self.suspend(),
+            Some(Message::Asked(request)) => match self.hear(request) {
+                true => Heard::StopWanted,
+                false => Heard::Nothing,
+            },
             Some(Message::Woken) | None => match self.reports.pop_front() {
                 Some((stage, report)) => Heard::Report(stage, report),
                 None => Heard::Nothing,
             },
         };
+        self.tend(reporter);
+        heard
+    }
+
+    /// What must be done now and then, whatever the main thread waits for.
+    fn tend(&mut self, reporter: &mut dyn Reporter) {
         self.end_what_is_late();
         self.look_at_memory();
         reporter.tick();
-        heard
+    }
+
+    /// For a main thread that waits for something else than the work: hears signals alone. Returns whether it waits on, as nobody has
+    /// asked to stop.
+    pub(crate) fn waits_on(&mut self, reporter: &mut dyn Reporter) -> bool {
+        self.take_up();
+        self.tend(reporter);
+        !self.stopping()
     }
 
     /// Collects what there is to report, one from each piece of work, so that none is kept waiting by another.
@@ -209,24 +221,24 @@ impl<T> Supervisor<T> {
         !self.reports.is_empty()
     }
 
-    /// The first request asks for a checkpoint and an end; the second ends everything at once.
-    fn stop(&mut self, signal: i32) -> Heard<T> {
+    /// The first request asks for a checkpoint and an end; the second ends everything at once. Returns whether it is the first.
+    fn stop(&mut self, signal: i32) -> bool {
         let handles = self.work.values().map(|work| &work.handle);
         if self.stopping.is_some() {
             handles.for_each(|handle| handle.kill(Kill::Wanted));
-            return Heard::Nothing;
+            return false;
         }
         self.stopping = Some(signal);
         handles.for_each(|handle| handle.stop());
-        Heard::StopWanted
+        true
     }
 
     /// Stops the workers, which the terminal does not reach in their own process groups, then this process. When it
     /// is continued, so are they, and the time between does not count.
-    fn suspend(&mut self) -> Heard<T> {
+    fn suspend(&mut self) {
         // As the system itself does for such a process: with no shell above it, nobody could continue it.
         if !is_parent_in_our_session() {
-            return Heard::Nothing;
+            return;
         }
         self.work.values().for_each(|work| work.handle.suspend());
         let since = Instant::now();
@@ -236,7 +248,6 @@ impl<T> Supervisor<T> {
             work.deadline = work.deadline.and_then(|deadline| deadline.checked_add(paused));
             work.handle.resume();
         }
-        Heard::Nothing
     }
 
     /// What runs for less than half a second may be missed: the system counts the memory of its processes one by one.
@@ -262,14 +273,4 @@ impl<T> Supervisor<T> {
 fn is_parent_in_our_session() -> bool {
     // SAFETY: these calls only return numbers.
     unsafe { libc::getsid(libc::getppid()) == libc::getsid(0) }
-}
-
-/// Whether this process was started with a signal ignored.
-pub(crate) fn is_ignored(signal: i32) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: with no new action the call only writes the present one, to memory that is ours.
-    unsafe {
-        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
-            && action.assume_init().sa_sigaction == libc::SIG_IGN
-    }
 }

@@ -39,17 +39,18 @@ impl Executor for Threads {
         let handle = Thread::start(
             &name,
             self.waker.clone(),
-            move |report, worker, stopping| {
+            move |report, wanted| {
                 let (cache, index, launcher) = (&*cache, &*index, &*launcher);
                 let report = |event| report(JobReport::Event(event));
                 let withdrawn = elsewhere.and_then(|all| withdraw(cache, &all, &spec.work.key));
                 if let Some(text) = withdrawn {
                     report(JobEvent::Worker(Event::Note { text }));
                 }
-                let job = Job { spec: &spec, cache, index, launcher, worker, stopping, patience };
+                let job = Job { spec: &spec, cache, index, launcher, wanted, patience };
                 JobReport::End(job.run(&report))
             },
             || JobReport::End(JobEnd::failed("internal error: its thread panicked")),
+            || JobReport::End(JobEnd::Stopped),
         )?;
         Ok(Box::new(handle))
     }

@@ -16,10 +16,10 @@ use super::shared::SharedCache;
 use super::transport::RemoteFailure;
 use crate::cache::{Cache, Watch, on_threads};
 use crate::events::{Outcome, RunEvent};
-use crate::interrupt::further_signal;
 use crate::key::StageKey;
 use crate::manifest::PushPolicy;
 use crate::progress::Reporter;
+use crate::signals::StopFlag;
 use crate::stage_name::StageName;
 use crate::visible;
 
@@ -143,12 +143,13 @@ impl LivePush {
         let Some((sender, thread)) = self.thread.take() else { return self.say_failures() };
         self.work.watch.stop.store(self.stopping.is_some(), Ordering::Relaxed);
         drop(sender);
-        let mut is_asked = further_signal(self.stopping);
+        // Without it, the end is only not shortened.
+        let stop = StopFlag::listen().ok();
         let began = Instant::now();
         let mut is_silent = true;
         let mut stopped = self.stopping.map(|_| began);
         while !thread.is_finished() {
-            if is_asked() {
+            if stop.as_ref().is_some_and(StopFlag::is_asked) {
                 stopped.get_or_insert_with(Instant::now);
             }
             if let Some(stopped) = stopped {

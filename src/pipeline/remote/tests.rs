@@ -201,7 +201,8 @@ fn make_from(
         ran_on: None,
         usage: Default::default(),
     };
-    claim.commit(execution, &[], &|| {}).map_err(|failed| failed.error).expect("writable").record
+    let committed = claim.commit(execution, &[], &Watch::default(), &|| {});
+    committed.map_err(|failed| failed.error).expect("writable").record
 }
 
 /// Two large files, one of which can be compressed, and many small ones.

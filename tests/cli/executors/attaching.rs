@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
 use crate::support::{Ended, Sandbox, eventually};
@@ -485,6 +485,29 @@ fn a_job_that_has_left_the_queue_by_itself_is_no_trouble_where_its_stage_runs_he
     let said = "simclr: its job 1 of fake was cancelled, as the stage runs here\n";
     assert!(ended.stderr.contains(said) && !ended.stderr.contains("may still"), "{ended}");
     assert_eq!(jobs(&project), [""; 0]);
+}
+
+#[test]
+fn asked_twice_a_run_does_not_wait_for_a_scheduler_that_hangs() {
+    let project = project("");
+    left_in_the_queue(&project);
+    let cancel = "cancel = \"./sched cancel {ids}\"";
+    project.edit(cancel, "cancel = \"echo $$ > hangs; exec sleep 90 # {ids}\"");
+    let run = project.start("run experiment.toml simclr");
+    eventually("it is asked", || !project.read("hangs").is_empty());
+    run.signal(Signal::INT);
+    run.wait_for("stopping");
+    // What follows at once is an echo of the first.
+    std::thread::sleep(Duration::from_millis(400));
+    let asked = Instant::now();
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    assert_eq!((ended.code(), &*ended.results()), (Some(130), "data fresh, simclr stopped"));
+    // It was not cancelled, and is known.
+    assert_eq!(jobs(&project).len(), 1);
+    let hangs = project.read("hangs").trim().parse().ok().and_then(Pid::from_raw);
+    kill_process(hangs.expect("its number"), Signal::KILL).expect("ours");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn try_commit(
         ran_on: None,
         usage: Usage::default(),
     };
-    Ok(claim.commit(execution, &tops, hashed))
+    Ok(claim.commit(execution, &tops, &Watch::default(), hashed))
 }
 
 /// Runs a stage that writes these files.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use super::super::handle::spawn;
 use super::desk::Desk;
 use super::followed::FollowedJob;
 use super::knowledge::{Answer, LATEST, LONGEST_PAUSE, Question, SOONEST};
 use super::scheduler::Trouble;
+use crate::machine;
 
 /// For this time, an answer that names none of several jobs is not believed: the commands of a scheduler that is away may end
 /// without a mistake, and without a word.
@@ -40,7 +40,7 @@ impl Desk {
         let (sender, answer) = channel();
         let (scheduler, over) = (Arc::clone(&self.scheduler), Arc::clone(&self.over));
         self.knowledge.asked += 1;
-        match spawn("ask", move || drop(sender.send(scheduler.states(&ids, &over)))) {
+        match machine::spawn("ask", move || drop(sender.send(scheduler.states(&ids, &over)))) {
             Ok(()) => self.question = Some(Question { answer, is_about_several }),
             Err(error) => self.hear(Err(Trouble::Away(error.to_string())), false, Instant::now()),
         }

@@ -34,11 +34,12 @@ use std::sync::mpsc::{Sender, channel};
 use anyhow::{anyhow, bail};
 
 use super::executor::{Executor, JobReport};
-use super::handle::{Handle, Waker, spawn};
+use super::handle::{Handle, Waker};
 use super::spec::JobSpec;
 use crate::cache::Cache;
 use crate::deadline::Stop;
 use crate::key::StageKey;
+use crate::machine;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use desk::{Desk, Width};
 use followed::FollowedJob;
@@ -91,7 +92,7 @@ impl Scheduled {
             width: Width::Wide,
             most: usize::MAX,
         };
-        spawn(&name, move || desk.work(&receiver))?;
+        machine::spawn(&name, move || desk.work(&receiver))?;
         Ok(Self { orders, waker, over })
     }
 }

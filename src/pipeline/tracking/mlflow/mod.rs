@@ -23,8 +23,8 @@ use super::tracker::{NotSent, Scene, Sent, Tracker};
 use crate::cache::Cache;
 use crate::events::{Outcome, RunEvent};
 use crate::format;
-use crate::interrupt::further_signal;
 use crate::progress::Reporter;
+use crate::signals::StopFlag;
 use crate::stage_name::StageName;
 use crate::visible;
 use body::Words;
@@ -158,7 +158,10 @@ impl Live {
             return;
         }
         let patience = if self.stopping.is_some() { SHORT_PATIENCE } else { PATIENCE };
-        let undelivered = self.queue.finish(patience, further_signal(self.stopping));
+        // Without it, the end is only not shortened.
+        let stop = StopFlag::listen().ok();
+        let is_asked = || stop.as_ref().is_some_and(StopFlag::is_asked);
+        let undelivered = self.queue.finish(patience, is_asked);
         for what in self.queue.left_out() {
             warn(&format!("warning: {} did not take {what}", self.name));
         }
