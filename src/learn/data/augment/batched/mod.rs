@@ -84,9 +84,9 @@ mod tests {
 
         #[test]
         fn views_are_those_of_the_kernel(
-            seed: u64, coloured: bool, height in 1usize..40, width in 1usize..40,
+            seed: u64, channels in 1usize..5, height in 1usize..40, width in 1usize..40,
         ) {
-            let shape = ImageShape { channels: if coloured { 3 } else { 1 }, height, width };
+            let shape = ImageShape { channels, height, width };
             let samples = samples(shape, seed);
             let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
             let indices: Vec<u32> = (0..30).map(|place| place * 7 % COUNT as u32).collect();
