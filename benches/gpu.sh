@@ -128,7 +128,8 @@ check() {
     compare 170 "fine-tuning resnet18" --eager
     part 300 "the other tests" "$folder/gpu" --nocapture --test-threads 1 --skip $bits
     # To start it takes minutes, and may need a compiler: others do not wait for it.
-    compare 150 "SimCLR, compiled" --compile --programs "compiled-bf16" "pipeline, bf16, end to end"
+    compare 150 "fine-tuning resnet18, compiled" --compile --programs "compiled-graphs" "pipeline, tf32" "pipeline, bf16"
+    compare 180 "SimCLR, compiled" --compile --programs "PyTorch, compiled" "pipeline, tf32, end to end" "pipeline, bf16, end to end"
     compare 150 "fine-tuning resnet50"
     compare 150 "augmentation"
     if grep -h -E 'reached|REACHED|DECIDED' "$tables"/*.md; then
