@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
             further_networks: 0,
             classes: Vec::new(),
             input_mean: normalisation.mean.clone(),
-            input_std: normalisation.deviation.clone(),
+            input_std: normalisation.std.clone(),
             training: training_record(self.parameters, self.context.seed),
         };
         info.write(output)?;

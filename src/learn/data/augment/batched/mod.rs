@@ -106,7 +106,7 @@ mod tests {
             let samples = samples(ImageShape { channels, height, width }, seed);
             let normalisation = Normalisation {
                 mean: [0.4, 0.5, 0.3][..channels].to_vec(),
-                deviation: [0.2, 0.3, 0.25][..channels].to_vec(),
+                std: [0.2, 0.3, 0.25][..channels].to_vec(),
             };
             let tables = normalisation.tables();
             let on_device = DeviceImages::upload(&samples, Device::Cpu).unwrap();
