@@ -276,6 +276,9 @@ fn kinds() {
       clean-above = number, above 0 and below 1 [default: 0.5]
           A label counts as right above this probability: tau of the paper, which has 0.6 for 90
           % noise.
+      loss-epochs = integer, at least 1 [default: 1]
+          How many epochs, the last ones, the losses by which samples are divided are the mean
+          of. The authors' code has 5 for 90 % noise.
       sharpening-temperature = number, above 0 and at most 1 [default: 0.5]
           The temperature by which guessed labels are sharpened: T of the paper.
       unlabelled-weight = number, at least 0 [default: 25.0]

@@ -287,6 +287,8 @@ kind! {
         confidence_penalty: f64 = 0.0, in NOT_NEGATIVE;
         /// A label counts as right above this probability: tau of the paper, which has 0.6 for 90 % noise.
         clean_above: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
+        /// How many epochs, the last ones, the losses by which samples are divided are the mean of. The authors' code has 5 for 90 % noise.
+        loss_epochs: u32 = 1, in AT_LEAST_ONE;
         /// The temperature by which guessed labels are sharpened: T of the paper.
         sharpening_temperature: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
         /// The weight of the loss on samples without labels: lambda_u of the paper, which has from 0 for 20 % noise to 50 for CIFAR-10 and 150 for CIFAR-100 under strong noise.
@@ -372,6 +374,9 @@ impl Rules for Train {
         }
         if self.regularization_ramp_up == 0.0 {
             effective.remove("regularization-ramp-up");
+        }
+        if self.loss_epochs == 1 {
+            effective.remove("loss-epochs");
         }
         if let Some(share) = effective.get_mut("given-share") {
             *share = self.bootstrapped_share().into();
