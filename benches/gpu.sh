@@ -13,7 +13,8 @@
 # TABLES; at its end it says which aims are reached, and what was not run. To try it without a GPU: DEVICE=cpu, SIMCLR_BATCH, and
 # BENCH, options for benches/run.py.
 #
-# `table` keeps its cache in CACHE (FOLDER-cache), takes the DEVICE of its stages (auto) and runs the STAGES named.
+# `table` keeps its cache in CACHE (FOLDER-cache), takes the DEVICE of its stages (auto) and runs the STAGES named (table) of MANIFEST: the tries for
+# its parameters are pipelines/fashion-mnist-methods-tries.toml, with the same encoder.
 set -eu
 cd "$(dirname "$0")/.."
 step=$1
@@ -21,6 +22,7 @@ mkdir -p "$2"
 folder=$(cd "$2" && pwd)
 cache=${CACHE:-$folder-cache}
 images=/usr/share/datasets/fashion-mnist # Debian's package dataset-fashion-mnist
+manifest=${MANIFEST:-pipelines/fashion-mnist-methods.toml}
 
 # Of the folder of a libtorch or of a PyTorch: 2.11.0, without what follows a '+'.
 libtorch_version() {
@@ -126,7 +128,8 @@ check() {
     compare 170 "fine-tuning resnet18" --eager
     part 300 "the other tests" "$folder/gpu" --nocapture --test-threads 1 --skip $bits
     # To start it takes minutes, and may need a compiler: others do not wait for it.
-    compare 150 "SimCLR, compiled" --compile --programs "compiled-bf16" "pipeline, bf16, end to end"
+    compare 150 "fine-tuning resnet18, compiled" --compile --programs "compiled-graphs" "pipeline, tf32" "pipeline, bf16"
+    compare 180 "SimCLR, compiled" --compile --programs "PyTorch, compiled" "pipeline, tf32, end to end" "pipeline, bf16, end to end"
     compare 150 "fine-tuning resnet50"
     compare 150 "augmentation"
     if grep -h -E 'reached|REACHED|DECIDED' "$tables"/*.md; then
@@ -140,8 +143,8 @@ check() {
     }
 }
 
-# The pipeline on pipelines/fashion-mnist-methods.toml, or on a smaller version of it to try this script: LIMIT images, EPOCHS and
-# SIMCLR_EPOCHS, another ARCHITECTURE.
+# The pipeline on the manifest, or on a smaller version of it to try this script: LIMIT images, EPOCHS and SIMCLR_EPOCHS, another
+# ARCHITECTURE.
 sized() {
     command=$1
     shift
@@ -149,6 +152,9 @@ sized() {
     set -- "$@" --cache "$cache" --set "execution.device=\"${DEVICE:-auto}\"" \
         ${LIMIT:+--set "stages.data.train-limit=$LIMIT"} ${EPOCHS:+--set "stages.train.epochs=$EPOCHS"} \
         ${SIMCLR_EPOCHS:+--set "stages.simclr.epochs=$SIMCLR_EPOCHS"}
+    if [ -n "${LIMIT:-}" ] && grep -q '^\[stages\.judged\]' "$manifest"; then
+        set -- "$@" --set "stages.judged.train-limit=$LIMIT"
+    fi
     if [ -n "${ARCHITECTURE:-}" ]; then
         set -- "$@" --set "stages.simclr.architecture=\"$ARCHITECTURE\"" --set "stages.train.architecture=\"$ARCHITECTURE\""
     fi
@@ -165,7 +171,7 @@ sized() {
     # SIGINT, so that a training writes its checkpoint.
     # shellcheck disable=SC2086
     PIPELINE_LEARN=$folder/pipeline-learn ${seconds:+timeout --signal=INT $seconds} \
-        "$folder/pipeline" "$command" pipelines/fashion-mnist-methods.toml "$@"
+        "$folder/pipeline" "$command" "$manifest" "$@"
 }
 
 # What others wait for first, alone on the GPU and with all cores; then half as many as there are cores.

@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "benches" / "pytorch"
 
 # Memory that a step frees is kept for the next one, in huge pages. `pipeline` starts its trainings like this
-# (src/pipeline/worker.rs); PyTorch gets it, too, in every way that is not "plain".
+# (src/pipeline/launcher.rs); PyTorch gets it, too, in every way that is not "plain".
 KEEP_MEMORY = [
     "env",
     "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:"
@@ -44,19 +44,28 @@ AIMS = {
         ("fine-tuning resnet50", "pipeline, f32", "PyTorch, channels-last", 1.0),
         ("fine-tuning resnet50", "pipeline, bf16", "PyTorch, plain", 2.0),
         ("fine-tuning resnet50", "pipeline, bf16", "PyTorch, bf16", 1.0),
-        ("Meta-Weight-Net", "pipeline, f32", "PyTorch, higher", 1.6),
-        ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher", 3.0),
+        ("Meta-Weight-Net", "pipeline, f32", "PyTorch, higher, plain, memory kept", 1.6),
+        ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher, plain, memory kept", 3.0),
+        ("SimCLR", "pipeline, f32, end to end", "PyTorch, channels-last", 1.0),
+        ("SimCLR", "pipeline, f32, end to end", "PyTorch, compiled", 1.0),
+        ("SimCLR", "pipeline, bf16, end to end", "PyTorch, bf16", 1.0),
+        ("SimCLR", "pipeline, bf16, end to end", "PyTorch, compiled-bf16", 1.0),
         ("augmentation", "pipeline", None, 20_000),
     ],
     "cuda": [
         ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, plain", 3.0),
         ("fine-tuning resnet18", "pipeline, tf32", "PyTorch, plain", 2.0),
         ("fine-tuning resnet18", "pipeline, f32", "PyTorch, no-tf32", 1.0),
-        ("Meta-Weight-Net", "pipeline, tf32", "PyTorch, higher", 5.0),
-        ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher", 5.0),
+        ("fine-tuning resnet18", "pipeline, tf32", "PyTorch, compiled-graphs", 1.0),
+        ("fine-tuning resnet18", "pipeline, bf16", "PyTorch, compiled-graphs-bf16", 1.0),
+        ("Meta-Weight-Net", "pipeline, tf32", "PyTorch, higher, plain, memory kept", 5.0),
+        ("Meta-Weight-Net", "pipeline, bf16", "PyTorch, higher, plain, memory kept", 5.0),
         ("SimCLR", "pipeline, f32, end to end", "pipeline, f32, without making views", 0.95),
         ("SimCLR", "pipeline, tf32, end to end", "pipeline, tf32, without making views", 0.95),
         ("SimCLR", "pipeline, bf16, end to end", "pipeline, bf16, without making views", 0.95),
+        ("SimCLR", "pipeline, tf32, end to end", "PyTorch, compiled", 1.0),
+        ("SimCLR", "pipeline, bf16, end to end", "PyTorch, bf16", 1.0),
+        ("SimCLR", "pipeline, bf16, end to end", "PyTorch, compiled-bf16", 1.0),
     ],
 }
 
@@ -133,10 +142,11 @@ def comparisons(settings, ours):
     ways = ["plain", "channels-last"]
     ways += ["no-tf32"] * settings.tf32 + ["compiled"] * settings.compile
     ways += ["bf16"] * settings.bf16 + ["compiled-bf16"] * (settings.bf16 and settings.compile)
+    graphs = ["compiled-graphs", "compiled-graphs-bf16"] if settings.compile and settings.device != "cpu" else []
     for architecture in ["resnet18", "resnet50"]:
         of = ["--architecture", architecture, "--batch", settings.batch]
         competitors = {}
-        for way in ways:
+        for way in ways + graphs:
             start = [] if way == "plain" else KEEP_MEMORY
             competitors[f"PyTorch, {way}"] = [*start, *python("fine_tune.py", *of, "--way", way)]
         for precision in precisions:
@@ -293,10 +303,13 @@ def table_rows(title, unit, laps_by_name):
 
 
 def verdicts(title, laps_by_name, settings):
-    """A line for every aim of docs/performance.md that is about this comparison, and about the chosen programs alone."""
+    """A line for every aim of docs/performance.md that is about this comparison, and about the chosen programs alone: those of torch.compile
+    with `--compile`."""
     for part, ours, other, least in AIMS[settings.device.partition(":")[0]]:
         names = [name for name in (ours, other) if name]
         if not title.startswith(part) or not all(is_chosen(name, settings.programs) for name in names):
+            continue
+        if "compiled" in (other or "") and not settings.compile:
             continue
         of_each = [laps_by_name.get(name, "it is not compared") for name in names]
         said = f"{title}: {ours}, at least " + (f"{least} times {other}: " if other else f"{least:,} a second: ")

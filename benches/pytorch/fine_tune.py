@@ -5,7 +5,8 @@
 `--way plain` is how the paper's code trains: f32, row-major, eager, a data loader of PIL images. The others have the
 images in memory as one tensor and add what PyTorch offers: `channels-last` (with the fused optimizer), `no-tf32` (that
 with 32-bit floats on a GPU too, where PyTorch computes convolutions in TF32 otherwise), `bf16` (under autocast),
-`compiled` and `compiled-bf16` (those through torch.compile).
+`compiled` and `compiled-bf16` (those through torch.compile), and on a GPU `compiled-graphs` and `compiled-graphs-bf16` (with
+CUDA graphs too: `mode="reduce-overhead"`).
 """
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 
 import common
 
-WAYS = ["plain", "channels-last", "no-tf32", "bf16", "compiled", "compiled-bf16"]
+WAYS = ["plain", "channels-last", "no-tf32", "bf16", "compiled", "compiled-bf16", "compiled-graphs", "compiled-graphs-bf16"]
 
 
 def from_memory(settings):
@@ -50,17 +51,19 @@ def main():
         {"params": [p for n, p in network.named_parameters() if "bn" in n], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.SGD(groups, lr=1e-3, momentum=0.9, fused=None if plain else True)
-    forward = torch.compile(network) if settings.way.startswith("compiled") else network
+    mode = "reduce-overhead" if settings.way.startswith("compiled-graphs") else "default"
+    forward = torch.compile(network, mode=mode) if settings.way.startswith("compiled") else network
     source = from_loader(settings) if plain else from_memory(settings)
 
     def step():
         batch, labels = next(source)
         batch = batch.to(settings.device, non_blocking=True)
         labels = labels.to(settings.device, non_blocking=True)
+        # First, as gradients may be in the memory of a graph, which the next pass overwrites.
+        optimizer.zero_grad()
         with common.precision(settings):
             logits = forward(batch)
         loss = F.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 

@@ -463,7 +463,7 @@ pub(crate) struct KindsArguments {
     /// The kind to explain
     #[arg(add = ArgValueCompleter::new(complete::kinds))]
     pub(crate) kind: Option<String>,
-    /// Of the kind, only this input or parameter
+    /// Of the kind, only this input, parameter, or value of a parameter (a method, a loss)
     pub(crate) parameter: Option<String>,
     /// Print JSON
     #[arg(long, conflicts_with = "parameter")]

@@ -258,6 +258,62 @@ fn kinds() {
           The classifier.
     ");
     assert_snapshot!(project.pipeline("kinds train epoch").stderr, @"error: 'train' does not have 'epoch'; did you mean 'epochs'?");
+    assert_snapshot!(project.pipeline("kinds train zzz").stderr, @"error: 'train' does not have 'zzz'; `pipeline kinds train` has them all");
+    assert_snapshot!(project.pipeline("kinds train dividemix").printed(), @r#"
+    parameters
+      method = "dividemix"
+          DivideMix: two networks, each of which says for the other one which labels are right;
+          the other samples are learned from without labels. The model is both: the mean of
+          their predictions. From an encoder of `pretrain-simclr` it is C2D.
+
+    parameters with method = "dividemix"
+      warmup-epochs = integer, at least 1 [default: 10]
+          Epochs in which both networks learn from all samples, before they divide them. The
+          paper has 10 for CIFAR-10 and 30 for CIFAR-100.
+      confidence-penalty = number, at least 0 [default: 0.0]
+          What is multiplied by the entropy of a prediction and taken from the loss, in these
+          epochs: for asymmetric noise the paper has 1.
+      clean-above = number, above 0 and below 1 [default: 0.5]
+          A label counts as right above this probability: tau of the paper, which has 0.6 for 90
+          % noise.
+      loss-epochs = integer, at least 1 [default: 1]
+          How many epochs, the last ones, the losses by which samples are divided are the mean
+          of. The authors' code has 5 for 90 % noise.
+      sharpening-temperature = number, above 0 and at most 1 [default: 0.5]
+          The temperature by which guessed labels are sharpened: T of the paper.
+      unlabelled-weight = number, at least 0 [default: 25.0]
+          The weight of the loss on samples without labels: lambda_u of the paper, which has
+          from 0 for 20 % noise to 50 for CIFAR-10 and 150 for CIFAR-100 under strong noise.
+      ramp-up-epochs = integer, at least 1 [default: 16]
+          Epochs in which that weight rises linearly from 0.
+      class-balance = number, at least 0 [default: 1.0]
+          The weight of the term for equally frequent classes.
+
+    what does not go with it
+      loss, unless it is "cross-entropy"
+          'dividemix' has a loss of its own: drop 'loss', or use another method
+      sampling = "class-balanced"
+          'dividemix' divides all samples that train: drop 'sampling'
+      samples-per-epoch
+          'dividemix' divides all samples that train: drop 'samples-per-epoch'
+    "#);
+    assert_snapshot!(project.pipeline("kinds train mae").printed(), @r#"
+    parameters
+      loss = "mae"
+          The mean absolute error to the one-hot label: 2 (1 - p_y).
+
+    what does not go with it
+      method = "forward-correction"
+          'forward-correction' has a loss of its own: drop 'loss', or use another method
+      method = "sop"
+          'sop' has a loss of its own: drop 'loss', or use another method
+      method = "dividemix"
+          'dividemix' has a loss of its own: drop 'loss', or use another method
+
+    parameters with method = "meta-weight-net"
+      meta-loss = "mae"
+          The mean absolute error, 2 (1 - p_y): robust to wrong labels.
+    "#);
     let json = project.pipeline("kinds --json").json();
     assert_eq!(json[0]["name"], "download");
     let train = project.pipeline("kinds train --json").json();
@@ -316,8 +372,28 @@ fn kinds() {
     Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong
     labels.
 
-    Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in
-    f32, regardless of the precision of its training. `metrics.json` has
+    The network computes in f32, regardless of the precision of its training.
+
+    inputs
+      model = model
+          The classifier.
+      data = dataset
+          The data set.
+      labels = labels, optional
+          The labels of the training samples, right and wrong, for `noise-detection-auc`.
+      split = split, optional
+          Which training samples count for `noise-detection-auc`: those that train. Without it:
+          all.
+
+    parameters
+      batch-size = integer, at least 1
+          Samples per step. Without it: 500, fewer for images larger than 64 pixels.
+
+    output
+
+
+
+    Accuracies are fractions from 0 to 1. What is not known is left out. `metrics.json` has
 
     - `test-accuracy`: on the test set, of the model as it is: that of its last step, if `train`
       chose no other one;
@@ -356,21 +432,6 @@ fn kinds() {
 
     Python reads it with `safetensors.numpy.load_file`. It takes at most 4 K + 48 bytes a
     sample.
-
-    inputs
-      model = model
-          The classifier.
-      data = dataset
-          The data set.
-      labels = labels, optional
-          The labels of the training samples, right and wrong, for `noise-detection-auc`.
-      split = split, optional
-          Which training samples count for `noise-detection-auc`: those that train. Without it:
-          all.
-
-    parameters
-      batch-size = integer, at least 1
-          Samples per step. Without it: 500, fewer for images larger than 64 pixels.
     "#);
     assert_snapshot!(project.pipeline("kinds trian"), @r"
     status 2

@@ -318,7 +318,7 @@ mod tests {
             input: inputs.image,
             input_crop: inputs.crop,
             input_mean: inputs.normalisation.mean.clone(),
-            input_std: inputs.normalisation.deviation.clone(),
+            input_std: inputs.normalisation.std.clone(),
             ..ModelInfo::default()
         };
         serde_json::from_value(serde_json::to_value(model).unwrap()).unwrap()

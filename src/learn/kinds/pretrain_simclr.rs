@@ -119,7 +119,8 @@ impl Views {
     }
 
     /// Writes `views.png`: a row per image, from top to bottom evenly spaced in the training part. From left to right the image
-    /// as the encoder sees it wherever it is used, and its two views in the first epoch.
+    /// as the encoder sees it wherever it is used, and its two views in the first epoch; of images with neither one nor three channels
+    /// the first channel in grey.
     fn write_examples(&self, path: &Path) -> anyhow::Result<()> {
         let (count, shown) = (self.indices.len(), self.indices.len().min(SHOWN_IMAGES));
         let place = |row: usize| self.indices.get(row * count / shown).copied();
@@ -132,14 +133,16 @@ impl Views {
         // [rows, columns, C, H, W] in bytes, then [rows, H, columns, W, C] with a gap below and beside each image.
         let pixels = Tensor::f_stack(&columns, 1)?.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?;
         let pixels = pixels.f_round()?.f_to_kind(Kind::Uint8)?;
+        let coloured = self.preprocess.image.channels == 3;
+        let pixels = if coloured { pixels } else { pixels.f_narrow(2, 0, 1)? };
         let spaced = pixels.f_constant_pad_nd([0, GAP, 0, GAP].as_slice())?;
         let white = pixels.f_ones_like()?.f_constant_pad_nd([0, GAP, 0, GAP].as_slice())?;
         let spaced = spaced.f_masked_fill(&white.f_eq(0)?, 255)?;
         let sheet = spaced.f_permute([0, 3, 1, 4, 2].as_slice())?.f_contiguous()?;
-        let [rows, height, columns, width, channels] = sheet.size()[..] else {
+        let [rows, height, columns, width, _] = sheet.size()[..] else {
             anyhow::bail!("images have three dimensions");
         };
-        let colours = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+        let colours = if coloured { ExtendedColorType::Rgb8 } else { ExtendedColorType::L8 };
         let (width, height) = (u32::try_from(columns * width)?, u32::try_from(rows * height)?);
         let bytes = bytes_of(&sheet)?;
         image::save_buffer_with_format(path, &bytes, width, height, colours, ImageFormat::Png)
@@ -229,7 +232,7 @@ impl<'a> Run<'a> {
             further_networks: 0,
             classes: Vec::new(),
             input_mean: normalisation.mean.clone(),
-            input_std: normalisation.deviation.clone(),
+            input_std: normalisation.std.clone(),
             training: training_record(self.parameters, self.context.seed),
         };
         info.write(output)?;

@@ -49,19 +49,15 @@ impl TrainingMethod for Averaging {
 
     fn compute(&mut self, batch: &Batch, _others: &[Batch]) -> anyhow::Result<StepOutput> {
         let logits = self.learner.forward(&batch.all_views()?)?;
+        let losses = batch.losses(|labels, _| self.loss.of_samples(&logits, labels))?;
+        let targets = self.targets.f_index_select(0, &batch.samples)?;
         let log_softmax = logits.f_log_softmax(-1, Kind::Float)?;
-        let losses = batch.losses(|labels, samples| {
-            let targets = self.targets.f_index_select(0, samples)?;
-            let agreement = row_sums(&targets.f_mul(&log_softmax)?)?;
-            Ok(self.loss.of_samples(&logits, labels)?.f_sub(&agreement)?)
-        })?;
+        let agreements = row_sums(&batch.mixed(&targets)?.f_mul(&log_softmax)?)?;
         let logits = logits.f_detach()?;
         let seen = self.learner.unmixed(batch)?.unwrap_or(logits.shallow_clone());
-        let seen = seen.f_softmax(-1, Kind::Float)?;
-        let targets = self.targets.f_index_select(0, &batch.samples)?;
-        let targets = targets.f_lerp(&seen, 1.0 - self.momentum)?;
+        let targets = targets.f_lerp(&seen.f_softmax(-1, Kind::Float)?, 1.0 - self.momentum)?;
         let Learner { optimizer, .. } = &mut self.learner;
-        optimizer.backward(&losses.f_mean(Kind::Float)?)?;
+        optimizer.backward(&losses.f_sub(&agreements)?.f_mean(Kind::Float)?)?;
         optimizer.step()?;
         let _ = self.targets.f_index_copy_(0, &batch.samples, &targets)?;
         Ok(StepOutput { losses: losses.f_detach()?, logits, weights: None, extra: [].into() })

@@ -109,6 +109,9 @@ fn a_run_that_was_stopped_often_ends_as_one_that_was_not() {
         meta_training(&json!({"method": "sop", "consistency": 0.9, "precision": "bf16"})),
         meta_training(&json!({"method": "elr-plus", "precision": "bf16"})),
         divided_training(),
+        meta_training(
+            &json!({"method": "dividemix", "epochs": 4, "warmup-epochs": 1, "loss-epochs": 2}),
+        ),
         meta_training(&json!({"method": "elr-plus", "regularization-ramp-up": 0.5})),
         truncated_training(),
         meta_training(&json!({"meta-optimizer": "sgd"})),

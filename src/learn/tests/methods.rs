@@ -301,7 +301,7 @@ fn the_sample_of_the_documentation_learns_and_goes_on_as_if_it_was_not_stopped()
     write_inputs(folder.path());
     let run = |output: &str, mixup: f64, stop_after| {
         // Its own name is not in the contract: it has the parameters of ELR.
-        let stage = meta_training(&json!({"method": "elr", "mixup": mixup}));
+        let stage = meta_training(&json!({"method": "elr", "mixup": mixup, "epochs": 6}));
         let request = request(folder.path(), &stage, output);
         train_by(&request, stop_after, |setup| Ok(Box::new(Averaging::new(setup)?)))
     };
@@ -324,7 +324,8 @@ fn the_sample_of_the_documentation_learns_and_goes_on_as_if_it_was_not_stopped()
         let mut lines = curves.lines().map(|line| line.split(',').collect::<Vec<_>>());
         let loss = lines.next().unwrap().iter().position(|name| *name == "train-loss").unwrap();
         let losses: Vec<f64> = lines.map(|row| row[loss].parse().unwrap()).collect();
-        assert!(losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+        assert!(losses.len() == 6 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+        assert!(losses[5] < losses[0], "it does not learn: {losses:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::fixture::{
     SAMPLES, SHAPE, divided_training, learn_stage, meta_training, pretraining, request, stage,
-    training, truncated_training, with_input, write_inputs,
+    training, truncated_training, with_input, write_inputs, write_inputs_of,
 };
 use pipeline_stages::KindConfig;
 use pipeline_stages::formats::{
@@ -295,4 +295,24 @@ fn views_are_shown_beside_their_images() {
     assert!(moved > 100, "the views differ");
     let resized = open("resized");
     assert_eq!((resized.width(), resized.height()), (3 * 14, 8 * 14));
+}
+
+#[test]
+fn views_of_any_number_of_channels_are_shown() {
+    for channels in 2..=4 {
+        let folder = tempfile::tempdir().unwrap();
+        write_inputs_of(folder.path(), channels);
+        run(folder.path(), &pretraining("adam"), "simclr", None);
+        let sheet = image::open(folder.path().join("simclr").join("views.png")).unwrap();
+        assert_eq!((sheet.width(), sheet.height()), (3 * 10, 8 * 10));
+        assert_eq!(sheet.as_rgb8().is_some(), channels == 3);
+        let samples = Samples::open(&folder.path().join("data"), Part::Train).unwrap();
+        let (bytes, colours) = (samples.image.bytes(), sheet.to_rgb8());
+        for (row, place) in (0..8).flat_map(|row| (0..64).map(move |place| (row, place))) {
+            // Grey where there is no colour, so the first is the first channel of all.
+            let found = colours.get_pixel(place % 8, 10 * row + place / 8).0[0];
+            let sample = (row as usize * SAMPLES / 8) * bytes;
+            assert_eq!(found, samples.pixels()[sample + place as usize], "{channels} channels");
+        }
+    }
 }

@@ -310,7 +310,7 @@ impl TrainingData {
             further_networks: 0,
             classes: self.classes.clone(),
             input_mean: self.preprocess.normalisation.mean.clone(),
-            input_std: self.preprocess.normalisation.deviation.clone(),
+            input_std: self.preprocess.normalisation.std.clone(),
             training,
         })
     }

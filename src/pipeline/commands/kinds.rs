@@ -1,21 +1,27 @@
 //! `pipeline kinds`: every kind of stage, made from the contract.
 
+mod clashes;
+
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
-use pipeline_stages::parameter::{Condition, Field, Role};
+use anyhow::anyhow;
+use pipeline_stages::parameter::{Choice, Condition, Field, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info};
 use serde_json::{Value, json};
 
+use self::clashes::{Clash, clashes, needs};
 use super::hint::did_you_mean;
 use super::output::{print, print_json};
 use crate::cli::KindsArguments;
+use crate::manifest;
 use crate::screen;
 
 /// How wide explanations are wrapped, where a terminal is not narrower.
 const WIDTH: usize = 92;
 /// They are not wrapped to less than this.
 const LEAST: usize = 40;
+/// What begins the part of an explanation that is about the output: it is shown below the parameters.
+const OUTPUT_TITLE: &str = "# Output\n";
 
 pub(crate) fn run(arguments: &KindsArguments) -> anyhow::Result<ExitCode> {
     let kind = arguments.kind.as_deref().map(find).transpose()?;
@@ -41,22 +47,58 @@ fn find(name: &str) -> anyhow::Result<&'static KindInfo> {
     kind_info(name).ok_or_else(unknown)
 }
 
-/// One input or parameter of a kind.
+/// One input or parameter of a kind, or a value of parameters.
 fn explain_one(kind: &KindInfo, name: &str, width: usize) -> anyhow::Result<String> {
     let (ports, fields) = ((kind.ports)(), (kind.fields)());
     if let Some(port) = ports.iter().find(|port| port.name() == name) {
         return Ok(format!("inputs\n{}", explain_port(port, width)));
     }
-    let Some(field) = fields.iter().find(|field| field.name == name) else {
-        let names: Vec<String> = ports
-            .iter()
-            .map(Port::name)
-            .chain(fields.iter().map(|field| field.name.clone()))
-            .collect();
-        let hint = did_you_mean(name, names.iter().map(String::as_str));
-        bail!("'{}' does not have '{name}'; {hint}", kind.name)
+    if let Some(field) = fields.iter().find(|field| field.name == name) {
+        return Ok(format!("{}\n{}", group_title(field), explain_field(field, width)));
+    }
+    let choices = |field: &'static Field| {
+        field.value_type.choices().iter().map(move |choice| (field, choice))
     };
-    Ok(format!("{}\n{}", group_title(field), explain_field(field, width)))
+    let of_name = fields.iter().flat_map(choices).filter(|(_, choice)| choice.name == name);
+    let values: Vec<_> =
+        of_name.map(|(field, choice)| explain_value(kind, field, choice, width)).collect();
+    if !values.is_empty() {
+        return Ok(values.join("\n"));
+    }
+    let mut names: Vec<String> = ports.iter().map(Port::name).collect();
+    names.extend(fields.iter().map(|field| field.name.clone()));
+    names.extend(fields.iter().flat_map(choices).map(|(_, choice)| choice.name.to_owned()));
+    let hint = manifest::did_you_mean(name, names.iter().map(String::as_str));
+    let hint = hint.unwrap_or_else(|| format!("`pipeline kinds {}` has them all", kind.name));
+    Err(anyhow!("'{}' does not have '{name}'; {hint}", kind.name))
+}
+
+/// A value of a parameter: what it is, the parameters that it has, what it needs, and what does not go with it.
+fn explain_value(kind: &KindInfo, field: &Field, choice: &Choice, width: usize) -> String {
+    let about = paragraphs(choice.about, 6, width);
+    let mut text =
+        format!("{}\n  {} = {:?}\n{about}\n", group_title(field), field.name, choice.name);
+    let value = Value::from(choice.name);
+    let belongs = |other: &&Field| {
+        let mut conditions = other.only_if.iter();
+        conditions.any(|one| one.parameter == field.name && one.values.contains(&value))
+    };
+    text.push_str(&explain_fields((kind.fields)().iter().filter(belongs), width));
+    let mut section = |title: &str, parts: Vec<(String, String)>| {
+        if !parts.is_empty() {
+            text.push_str(&format!("\n{title}\n"));
+        }
+        for (name, message) in parts {
+            text.push_str(&format!("  {name}\n{}\n", paragraphs(&message, 6, width)));
+        }
+    };
+    let chosen = (field.name.as_str(), &value);
+    let needs = needs(kind, chosen).into_iter();
+    section("what it needs", needs.map(|problem| (problem.field, problem.message)).collect());
+    let clashes = clashes(kind, chosen).into_iter();
+    let clashes = clashes.map(|Clash { with, message }| (with, message)).collect();
+    section("what does not go with it", clashes);
+    text
 }
 
 /// A kind for programs. What a value can be is in words here; `pipeline schema` has it in full.
@@ -124,15 +166,31 @@ fn list(terminal: Option<usize>) -> String {
 
 /// Everything about one kind. Also the source of the kinds' reference in the docs.
 pub(crate) fn explain(kind: &KindInfo, width: usize) -> String {
-    let mut text =
-        format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs((kind.about)(), 0, width));
+    let about = (kind.about)();
+    let (about, output) = about.split_once(OUTPUT_TITLE).unwrap_or((about, ""));
+    let mut text = format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs(about, 0, width));
     let ports = (kind.ports)();
     if !ports.is_empty() {
         text.push_str("\ninputs\n");
         ports.iter().for_each(|port| text.push_str(&explain_port(port, width)));
     }
-    let mut title = String::new();
-    for field in (kind.fields)() {
+    text.push_str(&explain_fields((kind.fields)().iter(), width));
+    let seed = if kind.seeded {
+        "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"
+    } else {
+        ""
+    };
+    text.push_str(seed);
+    if !output.is_empty() {
+        text.push_str(&format!("\noutput\n\n{}\n", paragraphs(output, 0, width)));
+    }
+    text
+}
+
+/// Parameters, with a title above each group of them.
+fn explain_fields<'f>(fields: impl Iterator<Item = &'f Field>, width: usize) -> String {
+    let (mut text, mut title) = (String::new(), String::new());
+    for field in fields {
         let next = group_title(field);
         if next != title {
             text.push_str(&format!("\n{next}\n"));
@@ -140,12 +198,6 @@ pub(crate) fn explain(kind: &KindInfo, width: usize) -> String {
         }
         text.push_str(&explain_field(field, width));
     }
-    let seed = if kind.seeded {
-        "\nIt draws random numbers: `seed` may be given, here or under [experiment].\n"
-    } else {
-        ""
-    };
-    text.push_str(seed);
     text
 }
 

@@ -133,16 +133,15 @@ fn sample(samples: &Samples, index: usize) -> Option<DynamicImage> {
     let planes = samples.pixels().get(index.checked_mul(size)?..)?.get(..size)?;
     let (width, height, plane) =
         (u32::try_from(width).ok()?, u32::try_from(height).ok()?, height * width);
-    match channels {
-        1 => GrayImage::from_raw(width, height, planes.to_vec()).map(DynamicImage::from),
-        3 => {
-            let pixels = (0..plane)
-                .flat_map(|at| [planes[at], planes[plane + at], planes[2 * plane + at]])
-                .collect();
-            RgbImage::from_raw(width, height, pixels).map(DynamicImage::from)
-        }
-        _ => None,
+    if channels == 3 {
+        let pixels = (0..plane)
+            .flat_map(|at| [planes[at], planes[plane + at], planes[2 * plane + at]])
+            .collect();
+        return RgbImage::from_raw(width, height, pixels).map(DynamicImage::from);
     }
+    // One channel is grey; of others that are not colours, the first is shown in grey.
+    let grey = planes.get(..plane)?.to_vec();
+    GrayImage::from_raw(width, height, grey).map(DynamicImage::from)
 }
 
 /// The image in a file, the right way up.
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn wrong_labels_have_the_pixels_of_their_sample() {
-        for channels in [1, 3] {
+        for channels in 1..=4 {
             let folder = tempfile::tempdir().expect("a folder");
             let (of_data, of_labels) = (folder.path().join("data"), folder.path().join("labels"));
             for folder in [&of_data, &of_labels] {
@@ -230,8 +229,9 @@ mod tests {
             let (head, image) = shown(&wrong[0].image);
             assert_eq!((&*head, image.width(), image.height()), ("data:image/png", 3, 2));
             let (start, plane) = (6 * channels as u8, 6);
+            let shown = if channels == 3 { 3 } else { 1 };
             let expected: Vec<u8> = (0..plane)
-                .flat_map(|at| (0..channels as u8).map(move |channel| start + channel * plane + at))
+                .flat_map(|at| (0..shown).map(move |channel| start + channel * plane + at))
                 .collect();
             assert_eq!(image.as_bytes(), expected);
         }

@@ -7,8 +7,11 @@ use crate::known::{Images, Known, KnownInputs, KnownMetrics, differing};
 kind! {
     /// Evaluates a classifier: accuracies, loss, calibration, and whether its losses detect wrong labels.
     ///
-    /// Accuracies are fractions from 0 to 1. What is not known is left out. The network computes in f32,
-    /// regardless of the precision of its training. `metrics.json` has
+    /// The network computes in f32, regardless of the precision of its training.
+    ///
+    /// # Output
+    ///
+    /// Accuracies are fractions from 0 to 1. What is not known is left out. `metrics.json` has
     ///
     /// - `test-accuracy`: on the test set, of the model as it is: that of its last step, if `train` chose no other one;
     /// - `test-accuracy-at-best-validation`: that of the first step with the best validation accuracy;

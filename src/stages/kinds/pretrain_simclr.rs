@@ -38,10 +38,14 @@ kind! {
     ///
     /// The defaults are the full recipe, for a GPU. For a CPU, set parameters: a small
     /// architecture, few epochs, a smaller batch, `optimizer = "adam"` with a learning rate near 1e-3.
+    ///
+    /// # Output
+    ///
     /// The artifact holds the encoder (`weights.safetensors`), the projection head beside it
     /// (`projection.safetensors`) and per epoch the loss, the learning rate and the contrastive accuracy, which is how often a view's nearest view is the
     /// other one of its image (`curves.csv`). `views.png` shows 8 of the training images, evenly
-    /// spaced, in a row each: the image, and its two views in the first epoch.
+    /// spaced, in a row each: the image, and its two views in the first epoch. Of images with neither one nor three channels it
+    /// shows the first in grey; their views differ in brightness and contrast, but not in saturation and hue, and none is made grey.
     PretrainSimclr = "pretrain-simclr", version 6, seeded true, output Weights;
     ports {
         /// The data set.

@@ -46,7 +46,9 @@ kind! {
     /// is not from 0 to 1, and of equally sure ones by their place in the data set: if that is ordered by class, those of its first classes. With few neighbours, many samples are equally sure. A correction is wrong in the same way for
     /// samples that are alike, which a network learns; where it is sure, it is wrong less often.
     ///
-    /// The output is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
+    /// # Output
+    ///
+    /// It is taken wherever that of `corrupt-labels` is. `labels.safetensors` has, for the N samples of the training part,
     /// `labels`, `clean` and `given` (before), i64 `[N]`, and `confidence`, f32 `[N]`: that of the label that was found, also where a sample keeps its own because of
     /// `share`; 1 for held-out samples. `noise.json` compares the
     /// result with the clean labels, and `purification.json` says how it was made and whether clean labels were used. The metrics are

@@ -1,4 +1,4 @@
-//! The code in docs/adding-a-method.md is that of files which the tests of their crates compile and run.
+//! The code in docs/adding-a-kind.md and docs/adding-a-method.md is that of files which the tests of their crates compile and run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,21 +27,41 @@ fn quoted(document: &str) -> BTreeMap<&str, Vec<String>> {
     blocks
 }
 
-#[test]
-fn the_code_in_the_document_is_that_of_its_files() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let read = |path: &str| std::fs::read_to_string(top.join(path)).unwrap();
-    let document = read("docs/adding-a-method.md");
-    let quoted = quoted(&document);
+/// The code of a document by its files, as [`quoted`], each part of which is in its file.
+fn compared<'d>(name: &str, document: &'d str) -> BTreeMap<&'d str, Vec<String>> {
+    let quoted = quoted(document);
     for (path, blocks) in &quoted {
         let file = format!("\n{}", read(path));
         for part in blocks.iter().flat_map(|block| block.split(LEFT_OUT)) {
             let part = format!("\n{}\n", part.trim_matches('\n'));
-            assert!(file.contains(&part), "docs/adding-a-method.md: not in {path}:\n{part}");
+            assert!(file.contains(&part), "{name}: not in {path}:\n{part}");
         }
     }
+    quoted
+}
+
+/// A file of the project.
+fn read(path: &str) -> String {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::fs::read_to_string(top.join(path)).unwrap()
+}
+
+#[test]
+fn the_code_of_a_method_is_that_of_its_files() {
+    let name = "docs/adding-a-method.md";
+    let document = read(name);
+    let quoted = compared(name, &document);
     // The sample is whole.
     let sample = "src/learn/tests/averaging.rs";
     assert_eq!(quoted[sample].concat(), format!("\n{}", read(sample)));
     assert_eq!(quoted.len(), 5, "{:?}", quoted.keys());
+}
+
+#[test]
+fn the_code_of_a_kind_is_that_of_its_files() {
+    let name = "docs/adding-a-kind.md";
+    let document = read(name);
+    let quoted = compared(name, &document);
+    let files = ["src/prepare/split.rs", "src/stages/kinds/mod.rs", "src/stages/kinds/split.rs"];
+    assert_eq!(quoted.into_keys().collect::<Vec<_>>(), files);
 }

@@ -1,6 +1,7 @@
 //! Colour jitter and grey, with torchvision's definitions, on floats in [0, 1].
 //!
-//! An image is float [C,H,W] with one or three channels. An image of one channel has no saturation, no hue, and is grey.
+//! An image is float [C,H,W]. One that does not have three channels has no saturation and no hue, and is never made grey; the mean grey
+//! of its contrast is that of all its values.
 
 /// One step of the jitter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,11 +64,11 @@ fn grey_of([red, green, blue]: [f32; 3]) -> f32 {
 fn mean_grey(image: &[f32], channels: usize) -> f32 {
     /// Sums that are kept side by side, so that they can be added to at once.
     const LANES: usize = 8;
-    let pixels = image.len() / channels.max(1);
-    let (first, rest) = image.split_at(pixels);
+    let count = if channels == 3 { image.len() / 3 } else { image.len() };
+    let (first, rest) = image.split_at(count);
     let mut sums = [0f64; LANES];
     if channels == 3 {
-        let (second, third) = rest.split_at(pixels);
+        let (second, third) = rest.split_at(count);
         let greys = first.chunks(LANES).zip(second.chunks(LANES)).zip(third.chunks(LANES));
         for ((reds, greens), blues) in greys {
             let colours = reds.iter().zip(greens).zip(blues);
@@ -82,7 +83,7 @@ fn mean_grey(image: &[f32], channels: usize) -> f32 {
             }
         }
     }
-    (sums.iter().sum::<f64>() / pixels.max(1) as f64) as f32
+    (sums.iter().sum::<f64>() / count.max(1) as f64) as f32
 }
 
 /// Changes every pixel of an image of three channels; leaves another one.
@@ -164,11 +165,19 @@ mod tests {
     }
 
     #[test]
-    fn one_channel_knows_only_brightness_and_contrast() {
-        for step in [Jitter::Saturation(0.0), Jitter::Hue(0.3)] {
-            let mut image = [0.2, 0.6];
-            step.apply(&mut image, 1);
-            assert_eq!(image, [0.2, 0.6]);
+    fn other_channels_than_three_know_only_brightness_and_contrast() {
+        for channels in [1, 2, 4] {
+            let unchanged = [0.2, 0.6, 0.4, 0.8];
+            for step in [Jitter::Saturation(0.0), Jitter::Hue(0.3)] {
+                let mut image = unchanged;
+                step.apply(&mut image, channels);
+                assert_eq!(image, unchanged);
+            }
+            let mut image = unchanged;
+            make_grey(&mut image, channels);
+            assert_eq!(image, unchanged);
+            Jitter::Contrast(0.0).apply(&mut image, channels);
+            assert!(close(&image, &[0.5; 4]), "all channels count: {image:?}");
         }
     }
 

@@ -15,19 +15,19 @@ const PADDING: u32 = 4;
 pub struct Normalisation {
     /// What is subtracted.
     pub mean: Vec<f64>,
-    /// What is divided by.
-    pub deviation: Vec<f64>,
+    /// What is divided by: the standard deviation.
+    pub std: Vec<f64>,
 }
 
 impl Normalisation {
     /// None: pixels stay in [0, 1].
     pub fn none(channels: usize) -> Self {
-        Self { mean: vec![0.0; channels], deviation: vec![1.0; channels] }
+        Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
     /// By the statistics of ImageNet, as torchvision's weights want it.
     pub fn imagenet() -> Self {
-        Self { mean: vec![0.485, 0.456, 0.406], deviation: vec![0.229, 0.224, 0.225] }
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
     /// By the statistics of the training images.
@@ -46,44 +46,40 @@ impl Normalisation {
         Self::checked(&info.input_mean, &info.input_std, info.input)
     }
 
-    fn checked(mean: &[f64], deviation: &[f64], image: ImageShape) -> anyhow::Result<Self> {
+    fn checked(mean: &[f64], std: &[f64], image: ImageShape) -> anyhow::Result<Self> {
         ensure!(
-            mean.len() == image.channels && deviation.len() == image.channels,
+            mean.len() == image.channels && std.len() == image.channels,
             "images have {} channels, but there are {} means and {} standard deviations",
             image.channels,
             mean.len(),
-            deviation.len()
+            std.len()
         );
         ensure!(
-            deviation.iter().all(|&deviation| deviation > 0.0),
+            std.iter().all(|&std| std > 0.0),
             "a channel of the images has a standard deviation of 0 (are all pixels the same?); \
              set normalise = \"none\""
         );
-        Ok(Self { mean: mean.to_vec(), deviation: deviation.to_vec() })
+        Ok(Self { mean: mean.to_vec(), std: std.to_vec() })
     }
 
     /// Normalises an image in place: float [C,H,W] in [0, 1].
     pub fn apply(&self, image: &mut [f32]) {
         let plane = image.len() / self.mean.len().max(1);
-        let channels = image.chunks_mut(plane.max(1)).zip(self.mean.iter().zip(&self.deviation));
-        for (channel, (mean, deviation)) in channels {
-            let (mean, deviation) = (*mean as f32, *deviation as f32);
+        let channels = image.chunks_mut(plane.max(1)).zip(self.mean.iter().zip(&self.std));
+        for (channel, (mean, std)) in channels {
+            let (mean, std) = (*mean as f32, *std as f32);
             for value in channel {
-                *value = (*value - mean) / deviation;
+                *value = (*value - mean) / std;
             }
         }
     }
 
     /// The value that each of the 256 bytes becomes, per channel.
     pub fn tables(&self) -> Vec<[f32; 256]> {
-        let scale = |mean: &f64, deviation: &f64| {
-            std::array::from_fn(|byte| ((byte as f64 / 255.0 - mean) / deviation) as f32)
+        let scale = |mean: &f64, std: &f64| {
+            std::array::from_fn(|byte| ((byte as f64 / 255.0 - mean) / std) as f32)
         };
-        self.mean
-            .iter()
-            .zip(&self.deviation)
-            .map(|(mean, deviation)| scale(mean, deviation))
-            .collect()
+        self.mean.iter().zip(&self.std).map(|(mean, std)| scale(mean, std)).collect()
     }
 }
 
@@ -169,7 +165,7 @@ mod tests {
 
     #[test]
     fn normalisation_subtracts_and_divides() {
-        let by = Normalisation { mean: vec![0.5], deviation: vec![0.25] };
+        let by = Normalisation { mean: vec![0.5], std: vec![0.25] };
         assert_eq!(by.tables()[0][0], -2.0);
         assert_eq!(by.tables()[0][255], 2.0);
     }

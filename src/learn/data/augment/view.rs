@@ -88,7 +88,7 @@ impl Crop {
     }
 }
 
-/// The steps in their random order. An image of one channel has only brightness and contrast.
+/// The steps in their random order: without three channels only brightness and contrast.
 fn draw_jitter(stream: &mut Stream, channels: usize, strength: f64) -> Vec<Jitter> {
     let spread = 0.8 * strength;
     let mut factor = || stream.uniform_in((1.0 - spread).max(0.0), 1.0 + spread) as f32;

@@ -1,13 +1,13 @@
 //! `evaluate`: a classifier on the test set, and its losses on the training samples.
 //!
-//! What is measured is beside: [`tally`], [`calibration`], [`noise_detection`]. Every prediction is in
+//! What is measured is beside: [`calibration`], [`classification`], [`noise_detection`]. Every prediction is in
 //! `predictions.safetensors`, so that anything else can be measured later, without the network.
 
 mod calibration;
+mod classification;
 mod noise_detection;
 #[cfg(test)]
 mod reference;
-mod tally;
 
 use std::path::Path;
 
@@ -23,8 +23,8 @@ use pipeline_stages::message::{Metrics, Progress, Unit};
 use pipeline_stages::worker::Context;
 use tch::{Device, Kind, Tensor};
 
+use self::classification::{ClassificationMetrics, Scores, list, losses_of};
 use self::noise_detection::area_under_curve;
-use self::tally::{Scores, Tally, list, losses_of};
 use crate::data::image_store::ImageStore;
 use crate::data::preprocess::Preprocess;
 use crate::network::weights;
@@ -37,17 +37,17 @@ impl Body for Evaluate {
         context.ran_on(device::ran_on(device));
         let evaluation = Evaluation::new(self, context, device)?;
         let mut file = evaluation.predictions_file()?;
-        let tally = evaluation.of_test_set(&mut file)?;
+        let measured = evaluation.of_test_set(&mut file)?;
         let classes = &evaluation.model.classes;
-        let mut metrics = tally.metrics(classes);
+        let mut metrics = measured.metrics(classes);
         metrics.extend(evaluation.of_training_labels(&mut file)?);
         file.finish()?;
         metrics.extend(chosen_on_the_way(&Evaluations::read(context.input("model")?)?));
 
         debug_assert!(metrics.keys().all(|name| Self::METRICS.has(name)), "{metrics:?}");
         write_metrics(&context.output, &metrics)?;
-        tally.write_confusion(classes, &context.output.join("confusion.csv"))?;
-        tally.reliability.write(&context.output.join("reliability.csv"))?;
+        measured.write_confusion(classes, &context.output.join("confusion.csv"))?;
+        measured.reliability.write(&context.output.join("reliability.csv"))?;
         Ok(metrics)
     }
 }
@@ -113,19 +113,19 @@ impl<'a> Evaluation<'a> {
         PredictionsWriter::create(output, classes, self.test_count(), training)
     }
 
-    fn of_test_set(&self, file: &mut PredictionsWriter) -> anyhow::Result<Tally> {
-        let mut tally = Tally::new(self.model.classes.len());
+    fn of_test_set(&self, file: &mut PredictionsWriter) -> anyhow::Result<ClassificationMetrics> {
+        let mut measured = ClassificationMetrics::new(self.model.classes.len());
         let indices = SampleSplit::all_train(self.test_count())?.train;
         self.predict(&self.test, &indices, 0, |batch, logits| {
             let labels = labels_of(batch, &self.test.samples().labels);
             let scores = Scores::of(logits, &labels)?;
-            tally.add(&scores, &labels);
+            measured.add(&scores, &labels);
             let Scores { losses, classes, .. } = scores;
             let clean = Judged { labels, losses };
             file.push(Part::Test, &rows(batch, logits, classes, clean, None)?)?;
-            Ok(Metrics::from([("test-accuracy".to_owned(), tally.accuracy())]))
+            Ok(Metrics::from([("test-accuracy".to_owned(), measured.accuracy())]))
         })?;
-        Ok(tally)
+        Ok(measured)
     }
 
     /// How well the loss under the given label shows which labels are wrong.

@@ -21,7 +21,13 @@ use crate::parameter::{AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE};
 kind! {
     /// Trains a classifier, from scratch or from pre-trained weights.
     ///
-    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one.
+    /// The model is that of the last step, as in the reference protocol, if `select-best` does not choose another one. `co-teaching`, `dividemix` and
+    /// `elr-plus` train two networks: `evaluate` uses the mean of their predictions; what takes an encoder from a model (`init`, `features`, `probe`) uses the first one.
+    ///
+    /// `pipeline kinds train sop` has what belongs to one method or loss.
+    ///
+    /// # Output
+    ///
     /// Curves and metrics are of the whole training in any case, but for one: with `select-best = "average"`, `validation-accuracy` and
     /// `validation-loss` among the metrics are of the mean, evaluated once after the last step, so that they can be compared with those of
     /// `"last"`; `evaluations.csv` and `best-validation-accuracy` are of the networks on the way, and the latter is that of the model
@@ -29,8 +35,7 @@ kind! {
     /// and against the clean ones, NaN where it is not known, and the learning rate of the last step. `evaluations.csv` has the validation and
     /// the test accuracy during training, and the mean cross-entropy of both; what is of the test set is not used to choose anything.
     ///
-    /// `weights.safetensors` has the network, and `model.json` says what it takes. `co-teaching`, `dividemix` and `elr-plus` train two networks: the second one is in
-    /// `weights-2.safetensors`. `evaluate` uses the mean of their predictions; what takes an encoder from a model (`init`, `features`, `probe`) uses the first one.
+    /// `weights.safetensors` has the network, and `model.json` says what it takes. The second one of two networks is in `weights-2.safetensors`.
     ///
     /// Meta-Weight-Net adds four columns to `curves.csv`, and the numbers of the last epoch to the metrics: `meta-loss`,
     /// the mean loss on the meta samples after the look-ahead; `weight`, the mean weight of all samples; `weight-clean` and `weight-corrupted`, the mean weight from 0 to 1 of the samples
@@ -95,9 +100,9 @@ kind! {
         /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it. `dividemix`, once it divides them, takes this many with and as
         /// many without labels for each network, in two views: eight times as many images. Its authors have twice as many samples in a step of the first epochs.
         batch_size: u64 = 100, in AT_LEAST_ONE;
-        /// Which training samples an epoch has.
+        /// Which training samples an epoch has. Does not go with `dividemix`, which divides all of them.
         sampling: Sampling = Sampling::Uniform;
-        /// How many samples an epoch has. Without it: as many as train.
+        /// How many samples an epoch has. Without it: as many as train. Does not go with `dividemix`.
         samples_per_epoch: Option<u64> = None, in AT_LEAST_ONE;
         /// The optimizer.
         optimizer: Optimizer = Optimizer::Sgd;
@@ -282,6 +287,8 @@ kind! {
         confidence_penalty: f64 = 0.0, in NOT_NEGATIVE;
         /// A label counts as right above this probability: tau of the paper, which has 0.6 for 90 % noise.
         clean_above: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
+        /// How many epochs, the last ones, the losses by which samples are divided are the mean of. The authors' code has 5 for 90 % noise.
+        loss_epochs: u32 = 1, in AT_LEAST_ONE;
         /// The temperature by which guessed labels are sharpened: T of the paper.
         sharpening_temperature: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));
         /// The weight of the loss on samples without labels: lambda_u of the paper, which has from 0 for 20 % noise to 50 for CIFAR-10 and 150 for CIFAR-100 under strong noise.
@@ -367,6 +374,9 @@ impl Rules for Train {
         }
         if self.regularization_ramp_up == 0.0 {
             effective.remove("regularization-ramp-up");
+        }
+        if self.loss_epochs == 1 {
+            effective.remove("loss-epochs");
         }
         if let Some(share) = effective.get_mut("given-share") {
             *share = self.bootstrapped_share().into();

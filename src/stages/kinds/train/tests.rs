@@ -125,6 +125,16 @@ fn a_term_of_elr_plus_that_does_not_rise_is_not_in_the_key() {
 }
 
 #[test]
+fn losses_of_one_epoch_are_not_in_the_key() {
+    let key = |epochs: u32| {
+        kind::key_parameters(&read(json!({"method": "dividemix", "loss-epochs": epochs})))
+    };
+    assert_eq!(key(1), kind::key_parameters(&read(json!({"method": "dividemix"}))));
+    assert!(!key(1).contains_key("loss-epochs"));
+    assert_eq!(key(5)["loss-epochs"], json!(5));
+}
+
+#[test]
 fn mixup_is_in_the_key_only_where_images_are_mixed() {
     let key = |parameters| kind::key_parameters(&read(parameters));
     assert!(!key(json!({})).contains_key("mixup"));

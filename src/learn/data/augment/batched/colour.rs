@@ -18,10 +18,10 @@ pub(super) fn blend(images: &Tensor, amounts: &Tensor) -> anyhow::Result<Tensor>
     Ok(images.f_mul(&amounts.f_select(0, 0)?)?.f_add_(&base)?.f_clamp_(0.0, 1.0)?)
 }
 
-/// The grey of each pixel, float [B,H,1,W].
+/// The grey of each pixel, float [B,H,1,W]; without three channels, their mean.
 fn grey(images: &Tensor) -> anyhow::Result<Tensor> {
     if images.size().get(CHANNELS as usize) != Some(&3) {
-        return Ok(images.f_narrow(CHANNELS, 0, 1)?);
+        return Ok(images.f_mean_dim([CHANNELS].as_slice(), true, Kind::Float)?);
     }
     let part = |channel: usize| -> anyhow::Result<Tensor> {
         let plane = images.f_narrow(CHANNELS, channel as i64, 1)?;

@@ -84,9 +84,9 @@ mod tests {
 
         #[test]
         fn views_are_those_of_the_kernel(
-            seed: u64, coloured: bool, height in 1usize..40, width in 1usize..40,
+            seed: u64, channels in 1usize..5, height in 1usize..40, width in 1usize..40,
         ) {
-            let shape = ImageShape { channels: if coloured { 3 } else { 1 }, height, width };
+            let shape = ImageShape { channels, height, width };
             let samples = samples(shape, seed);
             let settings = ViewSettings { crop_area_min: 0.08, jitter_strength: 0.5, blurs: false };
             let indices: Vec<u32> = (0..30).map(|place| place * 7 % COUNT as u32).collect();
@@ -106,7 +106,7 @@ mod tests {
             let samples = samples(ImageShape { channels, height, width }, seed);
             let normalisation = Normalisation {
                 mean: [0.4, 0.5, 0.3][..channels].to_vec(),
-                deviation: [0.2, 0.3, 0.25][..channels].to_vec(),
+                std: [0.2, 0.3, 0.25][..channels].to_vec(),
             };
             let tables = normalisation.tables();
             let on_device = DeviceImages::upload(&samples, Device::Cpu).unwrap();

@@ -13,8 +13,8 @@ use super::calibration::Reliability;
 /// How many guesses top-5 accuracy allows.
 const GUESSES: usize = 5;
 
-/// What was counted so far.
-pub(super) struct Tally {
+/// What was counted so far, of which the metrics of a classifier are made.
+pub(super) struct ClassificationMetrics {
     pub(super) samples: u64,
     loss_sum: f64,
     in_top_five: u64,
@@ -88,7 +88,7 @@ where
     Ok(Vec::try_from(&tensor.f_to_device(Device::Cpu)?)?)
 }
 
-impl Tally {
+impl ClassificationMetrics {
     /// Of nothing yet.
     pub(super) fn new(classes: usize) -> Self {
         Self {
@@ -177,14 +177,14 @@ mod tests {
         let classes: Vec<String> = (0..8).map(|class| format!("class {class}")).collect();
         let logits: Vec<f32> = numbers(&case["logits"]).into_iter().map(|n| n as f32).collect();
         let logits = Tensor::from_slice(&logits).reshape([-1, 8]);
-        let mut tally = Tally::new(8);
+        let mut measured = ClassificationMetrics::new(8);
         // In two batches of different sizes.
         for (start, length) in [(0, 5), (5, labels.len() - 5)] {
             let batch = &labels[start..start + length];
             let logits = logits.narrow(0, start as i64, length as i64);
-            tally.add(&Scores::of(&logits, batch).unwrap(), batch);
+            measured.add(&Scores::of(&logits, batch).unwrap(), batch);
         }
-        let metrics = tally.metrics(&classes);
+        let metrics = measured.metrics(&classes);
         for name in ["test-accuracy", "test-top5-accuracy", "test-loss", "test-ece"] {
             let expected = case[name].as_f64().unwrap();
             assert!(
@@ -198,16 +198,16 @@ mod tests {
     #[test]
     fn few_classes_have_no_top_five_and_missing_ones_no_accuracy() {
         let classes = ["a", "b, c"].map(str::to_owned);
-        let mut tally = Tally::new(2);
+        let mut measured = ClassificationMetrics::new(2);
         let logits = Tensor::from_slice(&[2.0f32, 1.0, 0.0, 0.0]).reshape([2, 2]);
-        tally.add(&Scores::of(&logits, &[0, 0]).unwrap(), &[0, 0]);
-        let metrics = tally.metrics(&classes);
+        measured.add(&Scores::of(&logits, &[0, 0]).unwrap(), &[0, 0]);
+        let metrics = measured.metrics(&classes);
         let names: Vec<&str> = metrics.keys().map(String::as_str).collect();
         assert_eq!(names, ["test-accuracy", "test-accuracy/a", "test-ece", "test-loss"]);
         assert_eq!(metrics["test-accuracy"], 1.0, "of equal logits the first counts");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("confusion.csv");
-        tally.write_confusion(&classes, &path).unwrap();
+        measured.write_confusion(&classes, &path).unwrap();
         let expected = "true class,a,\"b, c\"\na,2,0\n\"b, c\",0,0\n";
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
