@@ -5,6 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use anyhow::anyhow;
 
 use crate::visible;
+pub(crate) use crate::visible::note;
 
 /// Writes text for people to standard output.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
@@ -43,12 +44,6 @@ pub(crate) fn print_raw_while_read(bytes: &[u8]) -> anyhow::Result<bool> {
         None => visible::without_colours(line),
     });
     print_while_read(&lines.collect::<String>())
-}
-
-/// Writes a remark beside the output to standard error.
-pub(crate) fn note(text: &str) {
-    // Where standard error is closed, nobody reads it.
-    let _ = writeln!(std::io::stderr(), "{}", visible::text(text));
 }
 
 /// Writes to standard output. It is not an error if nobody reads it any more (`| head`): returns whether somebody does.
