@@ -54,7 +54,7 @@ pub(crate) use cleaning::{
     Cleaned, Contents, EarlierLook, Fate, Item, Need, Uses, What, Why, Wish,
 };
 pub(crate) use damage::{InputFolder, Quarantined};
-pub(crate) use disk::{LARGEST_TEXT, read as read_file, read_end};
+pub(crate) use disk::{LARGEST_TEXT, read as read_file};
 pub(crate) use durability::{Durability, boot};
 pub(crate) use durable::{create_folder, forget_file, write_disposable};
 pub(crate) use entry::EntryKind;

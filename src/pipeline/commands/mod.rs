@@ -17,6 +17,7 @@ mod key;
 mod kinds;
 mod log;
 mod log_follow;
+mod log_lines;
 mod man;
 mod metered;
 mod metrics;
