@@ -55,6 +55,22 @@ impl Handle<JobReport> for Remote {
     fn kill(&self, _why: Kill) {
         self.wish.want(Wish::CANCEL);
     }
+
+    // Its processes go on without this one, mostly on another machine.
+
+    fn suspend(&self) {}
+
+    fn resume(&self) {}
+
+    fn has_processes(&self) -> bool {
+        false
+    }
+
+    fn look_at_memory(&self) {}
+
+    fn memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Whom a job is reported to.
