@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::job::{JobEnd, JobEvent};
 use super::super::spec::{JobPlace, JobSpec};
 use super::handed_over::HandedOver;
-use super::hold::{Reporter, Wish};
+use super::hold::{JobReporter, Wish};
 use super::knowledge::{Knowledge, SOONEST};
 use super::last_words::{last_lines, last_words, setup_has_failed, write_failure};
 use super::line::JobEnding;
@@ -32,7 +32,7 @@ const UNKNOWN: &str = "nobody knows its id";
 /// A job that is followed.
 pub(super) struct Followed {
     spec: JobSpec,
-    pub(super) reporter: Reporter,
+    pub(super) reporter: JobReporter,
     pub(super) wish: Wish,
     left: Option<Instant>,
     at: At,
@@ -65,7 +65,7 @@ enum GivenUp {
 }
 
 impl Followed {
-    pub(super) fn new(spec: JobSpec, reporter: Reporter, wish: Wish) -> Self {
+    pub(super) fn new(spec: JobSpec, reporter: JobReporter, wish: Wish) -> Self {
         Self { spec, reporter, wish, left: None, at: At::Begin { waits: false } }
     }
 

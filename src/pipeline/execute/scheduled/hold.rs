@@ -30,12 +30,12 @@ impl Wish {
 }
 
 /// A hold on a job.
-pub(super) struct Remote {
+pub(super) struct JobHandle {
     pub(super) reports: Receiver<JobReport>,
     pub(super) wish: Wish,
 }
 
-impl Handle<JobReport> for Remote {
+impl Handle<JobReport> for JobHandle {
     fn poll(&mut self) -> Option<JobReport> {
         match self.reports.try_recv() {
             Ok(report) => Some(report),
@@ -74,12 +74,12 @@ impl Handle<JobReport> for Remote {
 }
 
 /// Whom a job is reported to.
-pub(super) struct Reporter {
+pub(super) struct JobReporter {
     pub(super) sender: Sender<JobReport>,
     pub(super) waker: Waker,
 }
 
-impl Reporter {
+impl JobReporter {
     pub(super) fn event(&self, event: JobEvent) {
         let _ = self.sender.send(JobReport::Event(event));
         self.waker.wake();

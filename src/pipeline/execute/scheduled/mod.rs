@@ -41,7 +41,7 @@ use crate::key::StageKey;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use desk::{Desk, Width};
 use followed::Followed;
-use hold::{Remote, Reporter, Wish};
+use hold::{JobHandle, JobReporter, Wish};
 use knowledge::Knowledge;
 use scheduler::{Scheduler, Submission};
 use schedulers::scheduler;
@@ -98,11 +98,11 @@ impl Executor for Scheduled {
     fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<JobReport>>> {
         let (sender, reports) = channel();
         let wish = Wish::default();
-        let reporter = Reporter { sender, waker: self.waker.clone() };
+        let reporter = JobReporter { sender, waker: self.waker.clone() };
         self.orders
             .send(Followed::new(spec, reporter, wish.clone()))
             .map_err(|_| anyhow!("internal error: the thread of the executor is gone"))?;
-        Ok(Box::new(Remote { reports, wish }))
+        Ok(Box::new(JobHandle { reports, wish }))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::advance::Advance;
 use super::super::job::JobEvent;
-use super::hold::Reporter;
+use super::hold::JobReporter;
 use super::knowledge::Knowledge;
 use super::line::{JobEnding, JobLine};
 use super::scheduler::{Ended, JobState};
@@ -189,7 +189,7 @@ impl Submitted {
         state: Option<&JobState>,
         knowledge: &mut Knowledge,
         executor: &str,
-        reporter: &Reporter,
+        reporter: &JobReporter,
     ) -> bool {
         let mut is_back = false;
         let answers = knowledge.answers;
@@ -223,7 +223,7 @@ impl Submitted {
         state: Option<&JobState>,
         is_back: bool,
         knowledge: &mut Knowledge,
-        reporter: &Reporter,
+        reporter: &JobReporter,
     ) {
         let again = is_back || self.waits.as_ref().is_some_and(|waits| waits.again);
         let waits = match state {
@@ -276,7 +276,7 @@ impl Submitted {
     }
 
     /// Passes on what it says. Returns whether its process has begun or ended.
-    pub(super) fn hear(&mut self, reporter: &Reporter, asked: u64) -> bool {
+    pub(super) fn hear(&mut self, reporter: &JobReporter, asked: u64) -> bool {
         // Where its folder is gone, that is looked at next.
         let Ok(lines) = self.folder.events(self.read) else { return false };
         self.read += lines.len() as u64;
@@ -352,7 +352,7 @@ mod tests {
         let say = |line: JobLine| journal.add(&line.to_line()).expect("writable");
         let mut submitted = Submitted::new(job.clone(), None, false, 0);
         let (sender, reports) = channel();
-        let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+        let reporter = JobReporter { sender, waker: Waker::new(|| {}) };
         let mut hear = || {
             submitted.hear(&reporter, 0);
             let events = reports.try_iter().map(|report| match report {
