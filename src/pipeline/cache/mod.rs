@@ -63,7 +63,7 @@ pub(crate) use entry::Extent;
 pub(crate) use file_digest::{Watch, digest_open_file};
 pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, Kept, Reception};
-pub(crate) use jobs::{JobFolder, JobJournal};
+pub(crate) use jobs::{JobFolder, JobJournal, SpecStamp};
 pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout, VERSION};
 pub(crate) use limit::Limit;
