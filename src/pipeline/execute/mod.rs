@@ -68,7 +68,9 @@ pub(crate) use job::with_advice;
 pub(crate) use options::Options;
 pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
-pub(crate) use scheduled::{QueuedJob, are_job_files, cancel_command, slurm_script, survives};
+pub(crate) use scheduled::{
+    QueuedJob, are_job_files, cancel, cancel_command, slurm_script, survives,
+};
 pub(crate) use share::{Share, set_threads};
 pub(crate) use single::{JobExit, run_job};
 pub(crate) use spec::{JobName, JobSpec, Work};

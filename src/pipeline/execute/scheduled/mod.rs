@@ -6,6 +6,7 @@
 
 mod alike;
 mod asking;
+mod cancel;
 mod cancelled;
 mod command;
 mod desk;
@@ -48,6 +49,7 @@ use schedulers::scheduler;
 use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
+pub(crate) use cancel::cancel;
 pub(crate) use job_files::{are_job_files, survives};
 pub(crate) use line::{JobEnding, JobLine};
 pub(crate) use patience::PATIENCE;
