@@ -82,6 +82,14 @@ Exit status:  0  every stage has a result, or with --detach goes on as a job, or
     /// Of a stage that runs: how far it is, how fast, how long it may take, since when and where; of one that was
     /// interrupted, where; of one that failed, when and why. From any shell, also on another machine with the same cache.
     Status(StatusArguments),
+    /// Cancel the jobs of stages: in the queues of their schedulers, or while they run
+    ///
+    /// Those that a detached run has left, and those that a run follows. A job that works is asked to stop by its scheduler, and
+    /// the next run continues from its checkpoint. Jobs for other values of these stages stay, and those of other accounts.
+    #[command(after_help = "\
+Exit status:  0  no job of these stages is left\n              \
+1  some could not be cancelled, or are of other accounts")]
+    Cancel(StageArguments),
     /// Show what stages measured
     ///
     /// Of a stage with several instances, a table: a row for each, with its most important metrics.

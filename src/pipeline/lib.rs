@@ -50,6 +50,7 @@ mod process_tree;
 mod programs;
 mod progress;
 mod reason;
+mod regular_file;
 mod remote;
 mod remote_address;
 mod report;

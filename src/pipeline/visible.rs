@@ -3,7 +3,8 @@
 //! Used where text is written for people, and in JSON, whose escapes change nothing; inside the program, text is unchanged.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 /// Text of several lines: all but their ends and tabs is escaped.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
@@ -13,6 +14,12 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
 /// A name, or a cell of a table: it cannot begin a line of its own.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
+}
+
+/// Writes such a text to standard error, as a line or several: what is said beside the output of a command, or of a run.
+pub(crate) fn note(remark: &str) {
+    // Where it is closed, nobody reads it.
+    let _ = writeln!(io::stderr(), "{}", text(remark));
 }
 
 /// JSON that means the same, with escapes of its own.

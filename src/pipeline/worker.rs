@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a log counts for nothing")]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -25,6 +25,7 @@ use crate::launcher::{Launch, Started};
 use crate::machine;
 use crate::manifest::Failing;
 use crate::process_tree;
+use crate::regular_file::read_end;
 use crate::usage::{self, Counted, Usage};
 use crate::visible::without_colours;
 
@@ -425,11 +426,7 @@ pub(crate) fn log_tail(log: &Path) -> Vec<String> {
 
 /// The end of a log.
 fn read_tail(log: &Path) -> std::io::Result<String> {
-    let mut file = File::open(log)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    let (bytes, _) = read_end(log, LOG_TAIL_BYTES)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

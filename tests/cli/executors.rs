@@ -13,6 +13,7 @@ use crate::support::{MANIFEST, Sandbox, eventually, names, pipeline};
 mod accounts;
 mod asking;
 mod attaching;
+mod cancelling;
 mod chance;
 mod ending;
 mod examples;

@@ -771,6 +771,39 @@ echo "terminate called after throwing an instance of 'std::bad_alloc'" >&2; exit
 }
 
 #[test]
+fn what_a_remote_was_asked_for_is_blamed_when_memory_runs_out() {
+    // Their keys are known only with the result of the first one: a remote is asked for each of them before it starts.
+    let text = r#"
+[experiment]
+name = "memory"
+[stages.first]
+kind = "command"
+shell = "echo > $PIPELINE_OUTPUT/a"
+[stages.large]
+kind = "command"
+inputs = { first = "first" }
+shell = "touch seen; while [ ! -e failed ]; do sleep 0.01; done; echo > $PIPELINE_OUTPUT/a"
+[stages.small]
+kind = "command"
+inputs = { first = "first" }
+shell = """
+while [ ! -e seen ]; do sleep 0.01; done
+echo MemoryError >&2; exit 1
+"""
+"#;
+    let share = tempfile::tempdir().expect("a folder");
+    let address = format!("file://{}", share.path().display());
+    let project = Sandbox::new(text).set("PIPELINE_REMOTE", address);
+    let run = project.start("run experiment.toml --jobs 2 --cpus 2 --keep-going");
+    run.wait_for("FAIL  small");
+    project.write("failed", "");
+    let ended = run.wait();
+    assert_eq!(ended.results(), "first ran, large ran, small failed", "{ended}");
+    assert!(ended.stderr.contains("beside it ran large"), "{ended}");
+    assert!(ended.stderr.contains("with attempts = 2 in its execution"), "{ended}");
+}
+
+#[test]
 fn only_programs_that_run_are_blamed_when_memory_runs_out() {
     // The program of one has ended, and its result waits until nobody cleans the cache.
     let text = r#"

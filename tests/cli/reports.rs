@@ -1,5 +1,6 @@
 //! What the commands that only look print.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -220,6 +221,23 @@ fn log_and_path() {
     --- stderr
     error: 'words' does not have a log: it has not run yet
     ");
+}
+
+#[test]
+fn a_log_is_shown_that_is_larger_than_memory() {
+    let project = Sandbox::new(WORDS);
+    project.pipeline("run experiment.toml words").success();
+    let logs = walk(&project.cache("logs"));
+    let log = logs.iter().find(|path| path.is_file()).expect("its log");
+    let length: u64 = 2 << 30;
+    let file = fs::File::options().write(true).open(log).expect("ours");
+    file.set_len(length).expect("a hole");
+    let mut shell = Command::new("bash");
+    let program = pipeline().display().to_string();
+    let line = format!("ulimit -v 1000000; {program} log experiment.toml words | wc -c");
+    project.dress(shell.args(["-c", &line]));
+    let ended = project.start_command(shell).wait();
+    assert_eq!(ended.stdout.trim(), length.to_string(), "{ended}");
 }
 
 #[test]

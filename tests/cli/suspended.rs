@@ -1,12 +1,14 @@
 //! Ctrl-Z and `fg`, and limits that the system sets: no thread left, no larger file.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use insta::assert_snapshot;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
-use crate::support::{MANIFEST, Sandbox, eventually, is_alive, names, process_state};
+use crate::support::{MANIFEST, Sandbox, eventually, is_alive, names, process_state, skipped};
 
 /// A stage that waits for the file `go`, beside a process that left its group. Each says who it is.
 const WAITING: &str = r#"
@@ -180,4 +182,31 @@ fn a_system_without_threads_is_an_error() {
     assert!(ended.code() == Some(2) && ended.stderr.contains(message), "{ended}");
     let ended = without_threads(&format!("verify {MANIFEST}"));
     assert!(ended.code() == Some(0), "{ended}");
+}
+
+#[test]
+fn a_system_with_few_threads_ends_no_run_in_the_middle() {
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root can play an account that has no other processes");
+        return;
+    }
+    let project = Sandbox::of_an_ordinary_user(WAITING);
+    project.write("go", "");
+    for folder in [project.folder(), project.folder().join("..")] {
+        std::fs::set_permissions(folder, Permissions::from_mode(0o777)).expect("root");
+    }
+    for most in 2..=10 {
+        let mut command = project.command(&format!("run {MANIFEST} --cache cache{most}"));
+        command.uid(54_341).gid(54_341);
+        // SAFETY: setrlimit is a bare system call: it neither allocates nor takes a lock.
+        unsafe {
+            command.pre_exec(move || {
+                let most = Rlimit { current: Some(most), maximum: Some(most) };
+                setrlimit(Resource::Nproc, most).map_err(Into::into)
+            });
+        }
+        let ended = project.start_command(command).wait();
+        assert!(matches!(ended.code(), Some(0..=2)), "{most}: {ended}");
+        assert!(!ended.stderr.contains("panicked"), "{most}: {ended}");
+    }
 }

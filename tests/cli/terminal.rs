@@ -155,6 +155,19 @@ fn colours_of_a_program_are_in_its_log_only() {
 }
 
 #[test]
+fn of_a_bar_in_a_log_the_last_state_is_shown() {
+    let project = Sandbox::new(
+        "[experiment]\nname = \"bar\"\n[stages.test]\nkind = \"command\"\n\
+         shell = 'printf \"\\r 1 %%\\r 2 %%\\ndone\\n\" >&2; exit 1'\n",
+    );
+    project.pipeline("run experiment.toml");
+    let piped = project.pipeline("log experiment.toml test").stdout;
+    assert!(piped.starts_with("\r 1 %\r 2 %\ndone\n"), "{piped:?}");
+    let shown = on_a_terminal(&project, "log experiment.toml test");
+    assert!(shown.starts_with(" 2 %\ndone\n"), "{shown:?}");
+}
+
+#[test]
 fn a_failure_is_always_on_standard_error() {
     for style in ["none", "json", "plain", "bars"] {
         let project = Sandbox::new(TRAINING).set("PIPELINE_LEARN", "/nowhere/pipeline-learn");

@@ -394,3 +394,28 @@ fn the_log_of_a_stage_that_runs_again_is_followed() {
     assert!(run.wait().status.success());
     assert_eq!(log.wait().stdout, "first begins\nfirst ends\n");
 }
+
+/// A stage that draws a bar again and again, in one line, until there is the file `go`.
+const BAR: &str = r#"
+[experiment]
+name = "bar"
+
+[stages.bar]
+kind = "command"
+shell = 'until test -e go; do n=$((n + 1)); printf "\rstep %d" $n >&2; sleep 0.1; done; printf "\ndone\n" >&2; echo 1 > "$PIPELINE_OUTPUT/a"'
+"#;
+
+#[test]
+fn a_bar_is_followed_while_it_is_drawn() {
+    let project = Sandbox::new(BAR);
+    let run = begun(&project, "run experiment.toml");
+    let log = project.start("log experiment.toml -f");
+    eventually("some of it", || log.printed().contains("step"));
+    let shown = log.printed().len();
+    eventually("more of it", || log.printed().len() > shown);
+    project.write("go", "");
+    assert!(run.wait().status.success());
+    let log = log.wait();
+    assert!(log.stdout.ends_with("\ndone\n"), "{log}");
+    assert_eq!(log.stdout, project.pipeline("log experiment.toml").stdout);
+}

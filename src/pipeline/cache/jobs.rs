@@ -28,7 +28,8 @@ use super::layout::Bucket;
 use super::lock::Lock;
 use super::opened::Cache;
 use super::own_pin::Pinned;
-use super::{disk, durable};
+use super::stat::Stat;
+use super::{disk, durable, store};
 use crate::digest::{Digest, FieldHasher};
 use crate::key::StageKey;
 
@@ -44,6 +45,10 @@ pub(crate) struct JobFolder {
     place: PathBuf,
 }
 
+/// What distinguishes the file of what a job is to do from that of another job, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SpecStamp(Stat);
+
 /// What a job reports, written by the job.
 #[derive(Debug)]
 pub(crate) struct JobJournal {
@@ -58,7 +63,7 @@ impl Cache {
 
     /// The job of a key, where there is one.
     pub(crate) fn job(&self, key: &StageKey) -> Option<JobFolder> {
-        Some(self.job_place(key)).filter(|folder| folder.spec().exists())
+        Some(self.job_place(key)).filter(|folder| may_exist(&folder.spec()))
     }
 
     /// Where the job of a key is, or would be.
@@ -95,7 +100,7 @@ impl Cache {
         durable::write_file(&folder.spec(), spec)?;
         // One without a spec says nothing, and nobody would ever follow it: it was removed by half.
         let old = JobFolder { place: place.clone() };
-        if folder_exists(&place) && !old.spec().exists() {
+        if folder_exists(&place) && !may_exist(&old.spec()) {
             old.remove()?;
         }
         // No folder takes the place of one that is not empty.
@@ -143,6 +148,16 @@ impl JobFolder {
     /// What the job is to do.
     pub(crate) fn spec(&self) -> PathBuf {
         self.place.join("spec.json")
+    }
+
+    /// Which file that is now.
+    ///
+    /// # Errors
+    /// When the folder is gone, or cannot be read.
+    pub(crate) fn spec_stamp(&self) -> io::Result<SpecStamp> {
+        // Opened, as the journal is.
+        let (file, _) = disk::open_file(&self.spec())?;
+        Ok(SpecStamp(Stat::of(&file.metadata()?)))
     }
 
     /// What the scheduler starts.
@@ -207,9 +222,14 @@ impl JobFolder {
         disk::read(&self.place.join("handed-over"), disk::LARGEST_TEXT).ok()
     }
 
-    /// What was remembered of the submission.
+    /// What was remembered of the submission, as far as that can be read.
     pub(crate) fn submitted(&self) -> Option<Vec<u8>> {
         disk::read(&self.place.join("submitted"), disk::LARGEST_TEXT).ok()
+    }
+
+    /// Whether something was remembered of it, or nobody can look.
+    pub(crate) fn was_submitted(&self) -> bool {
+        may_exist(&self.place.join("submitted"))
     }
 
     /// Whether the account of this process has submitted it.
@@ -330,6 +350,11 @@ impl JobJournal {
     pub(crate) fn add(&self, line: &[u8]) -> io::Result<()> {
         disk::write(&self.file, line)
     }
+}
+
+/// Whether a file of a job exists, or nobody can look: where it is taken for missing, the job is submitted twice.
+fn may_exist(path: &Path) -> bool {
+    !path.symlink_metadata().is_err_and(|error| store::is_absence(&error))
 }
 
 fn folder_exists(place: &Path) -> bool {

@@ -5,7 +5,6 @@
 //! folder outside. Does not depend on the store.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
@@ -186,11 +185,10 @@ impl Listing {
         (listing.digest() == *digest).then_some(listing)
     }
 
-    /// Writes the listing, unless there is one of the same length.
+    /// Writes the listing, unless it is there. It is not flushed: a power cut may have left other bytes, of the same length.
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_vec(self).context("a listing is plain data")?;
-        let length = fs::metadata(path).map(|metadata| metadata.len());
-        if length.is_ok_and(|length| length == text.len() as u64) {
+        if disk::read(path, text.len() as u64).is_ok_and(|there| there == text) {
             return Ok(());
         }
         durable::write_disposable(path, &text)
@@ -219,6 +217,7 @@ fn difference(was: &Line, is: &Line) -> Option<How> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use proptest::prelude::*;
@@ -336,9 +335,11 @@ mod tests {
         listing.write(&path).expect("writable");
         assert_eq!(Listing::read(&path, &listing.digest()), Some(listing.clone()));
         let text = fs::read_to_string(&path).expect("readable");
-        for damage in ["", "[]", "[1]", &text.replace("\"a\"", "\"b\"")] {
+        for damage in ["", "[]", "[1]", &text.replace("\"a\"", "\"b\""), &"\0".repeat(text.len())] {
             fs::write(&path, damage).expect("writable");
             assert_eq!(Listing::read(&path, &listing.digest()), None, "{damage}");
+            listing.write(&path).expect("writable");
+            assert_eq!(fs::read_to_string(&path).expect("readable"), text, "{damage}");
         }
     }
 

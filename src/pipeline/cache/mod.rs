@@ -55,7 +55,7 @@ pub(crate) use cleaning::{
     Cleaned, Contents, EarlierLook, Fate, Item, Need, Uses, What, Why, Wish,
 };
 pub(crate) use damage::{InputFolder, Quarantined};
-pub(crate) use disk::{LARGEST_TEXT, read as read_file, read_end};
+pub(crate) use disk::{LARGEST_TEXT, read as read_file};
 pub(crate) use durability::{Durability, boot};
 pub(crate) use durable::{create_folder, forget_file, write_disposable};
 pub(crate) use entry::EntryKind;
@@ -64,7 +64,7 @@ pub(crate) use entry::Extent;
 pub(crate) use file_digest::{Watch, digest_open_file};
 pub(crate) use history::Journal;
 pub(crate) use incoming::{Adopted, Incoming, KeptFile, Reception};
-pub(crate) use jobs::{JobFolder, JobJournal};
+pub(crate) use jobs::{JobFolder, JobJournal, SpecStamp};
 pub(crate) use latest::Links;
 pub(crate) use layout::{Bucket, Document, Layout, VERSION};
 pub(crate) use limit::Limit;

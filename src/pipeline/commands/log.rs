@@ -1,14 +1,17 @@
 //! `pipeline log`: what stages wrote to their logs when they ran last.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::log_follow;
+use super::log_lines::{BLOCK, Unfinished};
 use super::newest_log::{LastOfKeys, note_earlier, places};
-use super::output::{note, print, print_raw};
+use super::output::{note, print, print_log_while_read};
 use super::project::Project;
 use super::status_sheet::{States, queued_lines};
 use crate::activity::Activities;
@@ -18,6 +21,7 @@ use crate::format;
 use crate::instances::{MOST_INSTANCES, names_in_words};
 use crate::key::StageKey;
 use crate::plan::Plan;
+use crate::regular_file;
 use crate::stage_name::StageName;
 
 pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
@@ -60,7 +64,9 @@ pub(crate) fn run(arguments: &LogArguments) -> anyhow::Result<ExitCode> {
 /// The log of a stage.
 struct Log {
     path: PathBuf,
-    bytes: Vec<u8>,
+    file: File,
+    /// How much it has. What is added meanwhile is not shown.
+    length: u64,
     /// The key that it is of.
     key: StageKey,
     /// Whether it is of an earlier run, with another key.
@@ -73,22 +79,37 @@ impl Log {
     /// The newest log of a stage.
     fn find(project: &Project, plan: &Plan, name: &StageName) -> Option<Self> {
         places(project, plan, name).find_map(|(path, key, is_earlier)| {
-            let bytes = fs::read(&path).ok()?;
-            Some(Self { path, bytes, key, is_earlier, record: project.cache.record(&key) })
+            let (file, length) = regular_file::open(&path).ok()?;
+            Some(Self { path, file, length, key, is_earlier, record: project.cache.record(&key) })
         })
     }
 
-    fn show(&self, plan: &Plan, name: &StageName, is_one_of_several: bool) -> anyhow::Result<()> {
+    fn show(self, plan: &Plan, name: &StageName, is_one_of_several: bool) -> anyhow::Result<()> {
         if self.is_earlier {
             note_earlier(plan, name);
         }
         // Of several, the heading shows it.
-        if self.bytes.is_empty() && !is_one_of_several {
+        if self.length == 0 && !is_one_of_several {
             note(&format!("{name} wrote nothing to its log ({})", self.path.display()));
         }
-        print_raw(&self.bytes)?;
+        let mut file = self.file.take(self.length);
+        let (mut rest, mut is_within_line) = (Unfinished::default(), false);
+        loop {
+            let mut block = Vec::new();
+            let read = file.by_ref().take(BLOCK).read_to_end(&mut block);
+            read.with_context(|| format!("cannot read {}", self.path.display()))?;
+            let shown = match block.is_empty() {
+                true => rest.take(),
+                false => rest.add(&block, Instant::now()),
+            };
+            let goes_on = is_within_line;
+            is_within_line = shown.last().map_or(goes_on, |last| *last != b'\n');
+            if !print_log_while_read(&shown, goes_on)? || block.is_empty() {
+                break;
+            }
+        }
         // The next heading begins a line.
-        if is_one_of_several && self.bytes.last().is_some_and(|last| *last != b'\n') {
+        if is_one_of_several && is_within_line {
             print("\n")?;
         }
         if let Some(Record { seconds, usage, output, .. }) = &self.record {

@@ -1,8 +1,7 @@
 //! `pipeline log --follow`: what stages wrote to their logs, and what they add, until they have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
+use super::log_lines::{BLOCK, Unfinished};
 use super::newest_log::{LastOfKeys, note_earlier, places};
-use super::output::{note, print_raw_while_read};
+use super::output::{note, print_log_while_read, print_while_read};
 use super::planner::Planner;
 use super::project::Project;
 use super::status_sheet::{Known, queued_lines, running_lines};
@@ -21,17 +21,12 @@ use crate::execute::QueuedJob;
 use crate::instances::{MOST_INSTANCES, names_in_words};
 use crate::key::StageKey;
 use crate::plan::{Plan, PlanState};
+use crate::regular_file;
 use crate::signals::{INTERRUPTED, StopFlag};
 use crate::stage_name::StageName;
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(250);
-
-/// A line that has not come to its end is shown after this time: it may be a question, or a bar.
-const PATIENCE: Duration = Duration::from_millis(700);
-
-/// How much of a log is read at once.
-const BLOCK: u64 = 1 << 20;
 
 /// Looks of which nothing may be to be followed before it ends: a run that has just been started is not the end.
 const QUIET_LOOKS: u32 = 4;
@@ -163,10 +158,7 @@ struct FollowedLog {
     /// Which file it is. A stage that runs again writes another one.
     file: Option<Identity>,
     read: u64,
-    /// A line that has not come to its end.
-    rest: Vec<u8>,
-    /// When something was added last.
-    grew: Option<Instant>,
+    rest: Unfinished,
     is_growing: bool,
     /// Whether it is another file than before, of which nothing was shown yet.
     runs_again: bool,
@@ -196,14 +188,16 @@ impl FollowedLog {
         let identity = Identity::of(path, &metadata);
         if self.file.as_ref() != Some(&identity) || metadata.len() < self.read {
             if self.file.is_some() {
-                output.write(name, &std::mem::take(&mut self.rest))?;
+                output.write(name, &self.rest.take())?;
             }
             let runs_again = self.file.is_some();
             let (file, is_growing) = (Some(identity), self.is_growing);
             *self = Self { file, is_growing, runs_again, ..Self::default() };
         }
         while self.read < metadata.len() {
-            let Ok(block) = read(path, self.read) else { return Ok(true) };
+            let Ok(block) = regular_file::read_part(path, self.read, BLOCK) else {
+                return Ok(true);
+            };
             if block.is_empty() {
                 break;
             }
@@ -211,29 +205,15 @@ impl FollowedLog {
                 note(&format!("{name} runs again: this is its new log"));
             }
             self.read += block.len() as u64;
-            self.grew = Some(Instant::now());
-            self.rest.extend(block);
-            let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let lines: Vec<u8> = self.rest.drain(..whole).collect();
-            if !output.write(name, &lines)? {
+            if !output.write(name, &self.rest.add(&block, Instant::now()))? {
                 return Ok(false);
             }
         }
-        let is_late = self.grew.is_some_and(|grew| grew.elapsed() > PATIENCE);
-        if is_late || !self.is_growing {
-            return output.write(name, &std::mem::take(&mut self.rest));
+        if self.rest.is_late(Instant::now()) || !self.is_growing {
+            return output.write(name, &self.rest.take());
         }
         Ok(true)
     }
-}
-
-/// A block of a file, from a place on.
-fn read(path: &Path, from: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut block = Vec::new();
-    file.take(BLOCK).read_to_end(&mut block)?;
-    Ok(block)
 }
 
 /// What was shown so far.
@@ -257,20 +237,21 @@ impl Output {
                 let end = if self.is_within_line { "\n" } else { "" };
                 let gap = if self.shown.is_some() { "\n" } else { "" };
                 let heading = format!("{end}{gap}==> {name} <==\n");
-                if !print_raw_while_read(heading.as_bytes())? {
+                if !print_while_read(&heading)? {
                     return Ok(false);
                 }
+                self.is_within_line = false;
             }
             self.shown = Some(name.clone());
         }
-        self.is_within_line = lines.last() != Some(&b'\n');
-        print_raw_while_read(lines)
+        let goes_on = std::mem::replace(&mut self.is_within_line, lines.last() != Some(&b'\n'));
+        print_log_while_read(lines, goes_on)
     }
 
     /// Writes lines that did not come to their end.
     fn finish(&mut self, logs: &mut BTreeMap<&StageName, FollowedLog>) -> anyhow::Result<()> {
         for (name, log) in logs {
-            self.write(name, &std::mem::take(&mut log.rest))?;
+            self.write(name, &log.rest.take())?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The subcommands, one file each; beside them what they share.
 
 mod cache;
+mod cancel;
 mod checking;
 mod compare;
 mod completions;
@@ -17,6 +18,7 @@ mod key;
 mod kinds;
 mod log;
 mod log_follow;
+mod log_lines;
 mod man;
 mod metered;
 mod metrics;
@@ -91,6 +93,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(arguments),
         Command::Graph(arguments) => graph::run(arguments),
         Command::Why(arguments) => why::run(arguments),
+        Command::Cancel(arguments) => cancel::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
         Command::Results(arguments) => results::run(arguments),

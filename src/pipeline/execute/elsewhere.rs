@@ -253,6 +253,10 @@ impl Handle<JobReport> for Looking {
         self.running().into_iter().for_each(|handle| handle.resume());
     }
 
+    fn has_processes(&self) -> bool {
+        self.running().is_some_and(|handle| handle.has_processes())
+    }
+
     fn look_at_memory(&self) {
         self.running().into_iter().for_each(|handle| handle.look_at_memory());
     }

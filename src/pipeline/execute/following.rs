@@ -395,7 +395,7 @@ impl<'a> Ready<'a> {
         let parts = parts(following, inputs);
         let key = StageKey::of(&parts);
         let keys = inputs.values().map(|input| input.key);
-        let is_submitted = || cache.job(&key).is_some_and(|job| job.submitted().is_some());
+        let is_submitted = || cache.job(&key).is_some_and(|job| job.was_submitted());
         if !stay(keys, cache, say)? || is_submitted() {
             return Ok(None);
         }
@@ -457,7 +457,7 @@ fn take_along(before: &JobSpec, spec: &JobSpec, cache: &Cache) -> anyhow::Result
     let key = spec.work.key;
     let Some(_lock) = cache.lock_job(&key)? else { return Ok(Along::Cannot) };
     if let Some(job) = cache.job(&key) {
-        return Ok(if job.submitted().is_some() { Along::Begun } else { Along::Cannot });
+        return Ok(if job.was_submitted() { Along::Begun } else { Along::Cannot });
     }
     if Lock::is_taken(&cache.layout().lock(&key.to_string())) {
         return Ok(Along::Cannot);

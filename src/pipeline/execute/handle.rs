@@ -16,7 +16,7 @@ use crate::cache::Watch;
 use crate::machine;
 use crate::worker::WorkerHandle;
 
-/// A hold on work that runs elsewhere, and reports `T`.
+/// A hold on work that runs elsewhere, and reports `T`. Nothing has a default: whoever wraps another one would forget to ask it.
 pub(crate) trait Handle<T> {
     /// The next thing that it reports; the last one is its end. `None` when there is nothing new.
     fn poll(&mut self) -> Option<T>;
@@ -28,23 +28,19 @@ pub(crate) trait Handle<T> {
     fn kill(&self, why: Kill);
 
     /// Stops its processes until [`Handle::resume`], where it is work of this machine.
-    fn suspend(&self) {}
+    fn suspend(&self);
 
     /// Continues its processes.
-    fn resume(&self) {}
+    fn resume(&self);
 
     /// Whether it has processes on this machine now.
-    fn has_processes(&self) -> bool {
-        false
-    }
+    fn has_processes(&self) -> bool;
 
     /// Looks how much memory its processes have, where it is work of this machine.
-    fn look_at_memory(&self) {}
+    fn look_at_memory(&self);
 
     /// The most that was seen, in bytes.
-    fn memory(&self) -> Option<u64> {
-        None
-    }
+    fn memory(&self) -> Option<u64>;
 }
 
 /// Ends the wait of whoever polls: there is something to poll.

@@ -70,7 +70,7 @@ pub(crate) use options::Options;
 pub(crate) use places::Places;
 pub(crate) use rerun::{Outputs, Rerun, RerunEnd, as_recorded};
 pub(crate) use run_supervisor::RunSupervisor;
-pub(crate) use scheduled::{QueuedJob, cancel_command, slurm_script};
+pub(crate) use scheduled::{QueuedJob, cancel, cancel_command, slurm_script};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use scheduled::{are_job_files, survives};
 pub(crate) use share::{Share, set_threads};

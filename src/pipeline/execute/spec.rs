@@ -149,17 +149,20 @@ impl JobPlace {
 
     /// That of the job in a file, whichever build has written it; one without a token where that cannot be told. `None` where there is no such file.
     pub(crate) fn of_job(spec: &Path) -> io::Result<Option<Self>> {
+        match read_file(spec, LARGEST_TEXT) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => Ok(Some(Self::in_text(&text?))),
+        }
+    }
+
+    /// The same of the text of such a file.
+    pub(crate) fn in_text(spec: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Placed {
             place: Option<JobPlace>,
         }
-        match read_file(spec, LARGEST_TEXT) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            text => {
-                let placed = serde_json::from_slice::<Placed>(&text?);
-                Ok(Some(placed.ok().and_then(|placed| placed.place).unwrap_or_default()))
-            }
-        }
+        let placed = serde_json::from_slice::<Placed>(spec);
+        placed.ok().and_then(|placed| placed.place).unwrap_or_default()
     }
 }
 
@@ -218,7 +221,16 @@ impl JobSpec {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         let text = read_file(path, LARGEST_TEXT).with_context(|| format!("cannot read {shown}"))?;
-        let spec = serde_json::from_slice::<Self>(&text);
+        Self::in_text(&text, path)
+    }
+
+    /// The same of its text.
+    ///
+    /// # Errors
+    /// When it is that of another build, or damaged.
+    pub(crate) fn in_text(text: &[u8], path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let spec = serde_json::from_slice::<Self>(text);
         let spec = spec.map_err(|_| anyhow!("{shown} is not a job of this build"))?;
         ensure!(spec.by == Hello::of("pipeline"), "{shown} is a job of another build of pipeline");
         let Work { key, parts, .. } = &spec.work;

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -45,14 +46,16 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// Asks for the commit of a manifest. `files` are the manifest and those that it includes.
+    /// Asks for the commit of a manifest. `files` are the manifest and those that it includes. Where the system has no thread for that, it
+    /// is not known.
     pub(super) fn ask(files: Vec<PathBuf>) -> Self {
         let (answer, answers) = channel();
-        std::thread::spawn(move || {
+        let ask = move || {
             let commit = Commit::without_dirty(&files)?;
             answer.send(commit.clone()).ok()?;
             answer.send(Commit { dirty: is_dirty(&files), ..commit }).ok()
-        });
+        };
+        let _ = Builder::new().name("git".to_owned()).spawn(ask);
         Self { answers, newest: None }
     }
 

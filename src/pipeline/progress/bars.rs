@@ -75,7 +75,7 @@ impl Bars {
     fn print(&mut self, event: &RunEvent) {
         if let Some(line) = plain::line(event) {
             self.clear();
-            plain::print(&line);
+            visible::note(&line);
         }
     }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pipeline_stages::message::Unit;
 
-use super::plain;
 use super::rate::Rate;
 use crate::format;
+use crate::visible::note;
 
 /// How often a line is written where no bar can be drawn.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl Meter {
         } else if self.last.elapsed() >= INTERVAL {
             self.last = Instant::now();
             let percent = 100 * done / self.total.max(1);
-            plain::print(&format!("      {}: {percent} %{rate}", self.what));
+            note(&format!("      {}: {percent} %{rate}", self.what));
         }
     }
 }

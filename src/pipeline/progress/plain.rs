@@ -1,7 +1,6 @@
 //! Plain lines on standard error: for logs, and for terminals that cannot draw.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::course::Course;
@@ -9,7 +8,8 @@ use super::reporter::Reporter;
 use crate::events::{Outcome, RunEvent};
 use crate::format;
 use crate::stage_name::StageName;
-use crate::{usage, visible};
+use crate::usage;
+use crate::visible::note;
 
 /// A stage's progress is shown this often.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ impl Reporter for Plain {
                 *last = Instant::now();
                 let parts = [course.percent(), course.values(), course.speed()];
                 let parts: Vec<String> = parts.into_iter().flatten().collect();
-                print(&format!("      {stage}: {}", parts.join(", ")));
+                note(&format!("      {stage}: {}", parts.join(", ")));
             }
             RunEvent::Measured { stage, measured } => self.course(stage).1.measured(measured),
             RunEvent::End { stage, .. } | RunEvent::Attempt { stage, .. } => {
@@ -55,13 +55,8 @@ impl Reporter for Plain {
 /// Prints the line of an event, if it has one.
 pub(crate) fn print_line(event: &RunEvent) {
     if let Some(line) = line(event) {
-        print(&line);
+        note(&line);
     }
-}
-
-/// Writes a line to standard error. A failure to write it does not end a run.
-pub(crate) fn print(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", visible::text(line));
 }
 
 /// The line of an event, for all but progress; bars print the same.

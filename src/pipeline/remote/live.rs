@@ -1,7 +1,6 @@
 //! Results that are pushed while a run goes on: a thread sends what was committed, and no stage waits for it.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +20,7 @@ use crate::manifest::PushPolicy;
 use crate::progress::Reporter;
 use crate::signals::StopFlag;
 use crate::stage_name::StageName;
-use crate::visible;
+use crate::visible::note;
 
 /// How many results are sent at once.
 const MOST_AT_ONCE: usize = 4;
@@ -163,7 +162,7 @@ impl LivePush {
             if is_silent && began.elapsed() > SILENCE {
                 is_silent = false;
                 let left = in_words(self.work.state().waiting);
-                say(&format!(
+                note(&format!(
                     "pushing {left} to {}; Ctrl-C leaves the rest to `{}`",
                     self.work.shared.address(),
                     self.command
@@ -179,7 +178,7 @@ impl LivePush {
     fn say_failures(&self) {
         let state = self.work.state();
         if state.unsigned > 0 {
-            say(&format!(
+            note(&format!(
                 "warning: {} not signed by you, as {} has other records there: `{}` names them",
                 in_words_that_were(state.unsigned),
                 self.work.shared.address(),
@@ -187,7 +186,7 @@ impl LivePush {
             ));
         }
         if state.other_bytes > 0 {
-            say(&format!(
+            note(&format!(
                 "warning: {} not pushed, as {} has other bytes there: `{}` names them",
                 in_words_that_were(state.other_bytes),
                 self.work.shared.address(),
@@ -205,7 +204,7 @@ impl LivePush {
                 Some(reason) => reason,
                 None => "it was stopped".to_owned(),
             };
-            say(&format!(
+            note(&format!(
                 "warning: {} not pushed to {}: {reason}; `{}` sends what is missing there",
                 in_words_that_were(left),
                 self.work.shared.address(),
@@ -367,11 +366,6 @@ fn in_words(results: usize) -> String {
 
 fn in_words_that_were(results: usize) -> String {
     format!("{} {}", in_words(results), if results == 1 { "was" } else { "were" })
-}
-
-fn say(text: &str) {
-    // Where standard error is closed, nobody reads it.
-    let _ = writeln!(io::stderr(), "{}", visible::text(text));
 }
 
 #[cfg(test)]

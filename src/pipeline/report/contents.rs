@@ -2,8 +2,7 @@
 //!
 //! By name, not by kind: a program of the user that writes `curves.csv` has curves, too.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs;
 use std::path::Path;
 
 use pipeline_stages::formats::NoiseReport;
@@ -13,6 +12,7 @@ use super::csv::{Counts, Numbers, rounded};
 use super::pictures::{self, DataImages, WrongLabel};
 use super::stage::StageReport;
 use crate::cache::Cache;
+use crate::regular_file::read_end;
 use crate::summaries::markdown::{self, Section};
 use crate::{summaries, visible};
 
@@ -297,12 +297,7 @@ fn noise(text: &str) -> Option<NoiseReport> {
 impl LogTail {
     /// The last whole lines of a file. `None` if it is missing or empty.
     fn read(path: &Path, most: u64) -> Option<Self> {
-        let mut file = File::open(path).ok()?;
-        let length = file.metadata().ok()?.len();
-        let mut left_out = length.saturating_sub(most);
-        file.seek(SeekFrom::Start(left_out)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes).ok()?;
+        let (mut bytes, mut left_out) = read_end(path, most).ok()?;
         if left_out > 0
             && let Some(end) = bytes.iter().position(|byte| *byte == b'\n')
         {

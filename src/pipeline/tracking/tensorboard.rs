@@ -29,7 +29,7 @@ use crate::events::{Outcome, RunEvent};
 use crate::key::StageKey;
 use crate::progress::Reporter;
 use crate::stage_name::StageName;
-use crate::visible;
+use crate::visible::note;
 
 /// How the names of a result's metrics begin.
 const RESULT: &str = "result/";
@@ -188,9 +188,7 @@ impl Reporter for TensorBoard {
             }
             RunEvent::Done { .. } => {
                 if let Some(failure) = self.failure.take() {
-                    // Where standard error is closed, nobody reads it.
-                    let warning = format!("warning: TensorBoard: {failure}");
-                    let _ = writeln!(io::stderr(), "{}", visible::text(&warning));
+                    note(&format!("warning: TensorBoard: {failure}"));
                 }
             }
             _ => {}

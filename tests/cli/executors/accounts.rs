@@ -97,6 +97,20 @@ fn nobody_is_told_how_to_cancel_the_job_of_the_other() {
 }
 
 #[test]
+fn nobody_cancels_the_job_of_the_other() {
+    let Some(project) = project() else { return };
+    project.write("hold", "");
+    start(&project, ANN, &format!("{RUN} simclr --detach")).wait().success();
+    let his = start(&project, BOB, "cancel experiment.toml").wait();
+    assert_eq!(his.code(), Some(1), "{his}");
+    assert_eq!(his.stderr, "simclr: its job 1 of fake is of another account, and stays\n");
+    let hers = start(&project, ANN, "cancel experiment.toml").wait();
+    assert_eq!(hers.stdout, "simclr: its job 1 of fake was cancelled\n", "{hers}");
+    assert_eq!(project.read("cancelled"), "1\n");
+    fs::remove_file(project.path("hold")).expect("ours");
+}
+
+#[test]
 fn one_reads_what_the_job_of_the_other_has_printed() {
     let Some(project) = project() else { return };
     project.edit("cancel = ", "setup = \"echo the module is missing >&2; exit 7\"\ncancel = ");

@@ -1,15 +1,16 @@
 //! Runs that come back to jobs: of a run that was killed, or that another run has made.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
-use crate::support::{Ended, Sandbox, eventually};
+use super::{RUN, SCHEDULER, jobs, process, project, steps, submitted, two_stages, worker, works};
+use crate::support::{Ended, MANIFEST, Sandbox, eventually};
 use crate::terminal::sized_terminal;
 
 #[test]
@@ -542,4 +543,37 @@ fn a_job_of_another_build_does_not_run_and_is_replaced() {
     let replaced = "simclr: the job of another build is replaced by a new one";
     assert!(ended.stderr.contains(replaced), "{ended}");
     assert_eq!((submitted(&project), steps(&project)), (2, 60));
+}
+
+#[test]
+fn a_job_whose_files_cannot_be_read_now_is_not_submitted_again() {
+    // Root reads everything.
+    let manifest = two_stages().read(MANIFEST);
+    for (name, said) in
+        [("spec.json", "cannot read "), ("submitted", "cannot read which job it is")]
+    {
+        let project = Sandbox::of_an_ordinary_user(&manifest);
+        project.write_program("sched", SCHEDULER);
+        project.write("hold", "");
+        project.pipeline("run experiment.toml --detach").success();
+        assert_eq!(submitted(&project), 2);
+        let files =
+            jobs(&project).into_iter().map(|key| project.cache("jobs").join(key).join(name));
+        let files: Vec<_> = files.collect();
+        let allow = |mode| {
+            for file in &files {
+                fs::set_permissions(file, Permissions::from_mode(mode)).expect("it is there");
+            }
+        };
+        allow(0o000);
+        let run = project.start("run experiment.toml");
+        run.wait_for(&format!("a: {said}"));
+        run.wait_for(&format!("b: {said}"));
+        allow(0o600);
+        fs::remove_file(project.path("hold")).expect("it is there");
+        let ended = run.wait();
+        assert_eq!(ended.success(), "a ran, b ran", "{name}");
+        assert_eq!(submitted(&project), 2, "{name}: {ended}");
+        assert_eq!(ended.stderr.matches(said).count(), 2, "{ended}");
+    }
 }

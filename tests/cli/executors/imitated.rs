@@ -222,3 +222,15 @@ fn each_command_of_a_setup_counts() {
     ));
     assert_eq!(ended.success(), "a ran");
 }
+
+#[test]
+fn the_jobs_of_a_detached_run_are_cancelled() {
+    let project = project(&[("a", ""), ("b", "")]);
+    project.write("hold", "");
+    project.pipeline("run experiment.toml --detach").success();
+    let cancelled = project.pipeline("cancel experiment.toml");
+    let expected = "a: its job 1 of slurm was cancelled\nb: its job 2 of slurm was cancelled\n";
+    assert_eq!(cancelled.printed(), expected, "{cancelled}");
+    assert_eq!(project.read("cancelled"), "1\n2\n");
+    fs::remove_file(project.path("hold")).expect("ours");
+}

@@ -11,7 +11,7 @@ pub(super) mod faults;
 mod group;
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -29,6 +29,8 @@ use change::Change;
 use faults::{are_on, knows_flags, look_up, may_lock_alone, perform};
 use group::share_new;
 pub(super) use group::{is_shared, share_new_files};
+
+use crate::regular_file;
 
 #[cfg(not(test))]
 fn perform<T>(_: &Change<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -77,16 +79,7 @@ pub(super) const LARGEST_LIST: u64 = 2 << 30;
 /// [`io::ErrorKind::InvalidData`].
 pub(super) fn open_file(path: &Path) -> io::Result<(File, u64)> {
     look_up()?;
-    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
-        // A socket.
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(odd(error)),
-        other => other?,
-    };
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(odd("it is not a regular file"));
-    }
-    Ok((file, found.len()))
+    regular_file::open(path)
 }
 
 /// Reads a file of at most so many bytes. Where it has more, or is not one, this fails as [`io::ErrorKind::InvalidData`].
@@ -95,27 +88,15 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // It can grow meanwhile.
     let mut bytes = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or(0));
     if length > most || file.take(most + 1).read_to_end(&mut bytes)? as u64 > most {
-        return Err(odd(format!("it has more than {most} bytes")));
+        let error = format!("it has more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
     }
-    Ok(bytes)
-}
-
-/// The end of a file: at most so many bytes.
-pub(crate) fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let (mut file, length) = open_file(path)?;
-    file.seek(io::SeekFrom::Start(length.saturating_sub(most)))?;
-    let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Whether something is of the account of this process.
 pub(super) fn is_own(metadata: &fs::Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw()
-}
-
-fn odd(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// Lists a folder.

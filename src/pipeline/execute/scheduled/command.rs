@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::process::Command;
+use std::slice::Chunks;
 use std::time::Duration;
 
 use super::scheduler::{
@@ -14,6 +15,9 @@ use crate::shell;
 
 /// How long the other commands may take.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How many jobs a command is about at most: all of its text is one argument of `sh`, and Linux takes none that is longer than 128 KiB.
+const MOST_IDS: usize = 500;
 
 /// The words with which schedulers say that a job has ended, that it waits, and that it does so until somebody lets it go. With any
 /// other one, it runs.
@@ -49,16 +53,29 @@ impl Scheduler for CommandScheduler {
     }
 
     fn states(&self, ids: &[String], stop: &Stop) -> Result<HashMap<String, JobState>, Trouble> {
-        // Whoever fails to answer knows nothing of any job, and not that they are gone.
-        let printed = ask_until(stop, shell_command(&with_ids(&self.0.state, ids)), LIMIT)
-            .map_err(|trouble| Trouble::Away(trouble.words().to_owned()))?;
-        let states: HashMap<&str, JobState> = printed.lines().filter_map(state).collect();
-        let known = ids.iter().filter_map(|id| Some((id.clone(), states.get(number(id))?.clone())));
-        Ok(known.collect())
+        let mut all = HashMap::new();
+        for ids in parts(&self.0.state, ids) {
+            // Whoever fails to answer knows nothing of any job, and not that they are gone.
+            let printed = ask_until(stop, shell_command(&with_ids(&self.0.state, ids)), LIMIT)
+                .map_err(|trouble| Trouble::Away(trouble.words().to_owned()))?;
+            let states: HashMap<&str, JobState> = printed.lines().filter_map(state).collect();
+            let known = |id: &String| Some((id.clone(), states.get(number(id))?.clone()));
+            all.extend(ids.iter().filter_map(known));
+        }
+        Ok(all)
     }
 
     fn cancel(&self, ids: &[String]) -> Result<(), Trouble> {
-        run(&with_ids(&self.0.cancel, ids)).map(drop)
+        let mut refused = Ok(());
+        for ids in parts(&self.0.cancel, ids) {
+            match ask(shell_command(&with_ids(&self.0.cancel, ids)), LIMIT) {
+                Ok(_) => {}
+                Err(trouble @ Trouble::Away(_)) => return Err(trouble),
+                // One of them may have ended by itself: that is nothing against the others.
+                Err(trouble) => refused = Err(trouble),
+            }
+        }
+        refused
     }
 
     fn may_be_mute(&self) -> bool {
@@ -71,14 +88,15 @@ pub(super) fn cancel_command(templates: &CommandTemplates, ids: &[String]) -> St
     with_ids(&templates.cancel.trim().replace('\n', "; "), ids)
 }
 
-fn run(text: &str) -> Result<String, Trouble> {
-    ask(shell_command(text), LIMIT)
-}
-
 fn shell_command(text: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", text]);
     command
+}
+
+/// These ids, as many at once as a command takes: one that does not name any is about all.
+fn parts<'a>(template: &str, ids: &'a [String]) -> Chunks<'a, String> {
+    ids.chunks(if template.contains("{ids}") { MOST_IDS } else { ids.len().max(1) })
 }
 
 fn with_ids(template: &str, ids: &[String]) -> String {
@@ -185,6 +203,47 @@ mod tests {
         ] {
             assert_eq!(filled(template, &values), expected, "{template}");
         }
+    }
+
+    #[test]
+    fn thousands_of_jobs_are_asked_for_and_cancelled() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| shell::quoted_path(&folder.path().join(name)).into_owned();
+        let (asked, cancelled) = (file("asked"), file("cancelled"));
+        let scheduler = |state: &str, cancel: &str| {
+            let (state, cancel) = (state.to_owned(), cancel.to_owned());
+            CommandScheduler(CommandTemplates { submit: String::new(), state, cancel })
+        };
+        // As LSF may number them, and more than one argument can hold.
+        let ids: Vec<String> =
+            (0..14_000).map(|number| format!("{}", 900_000_000 + number)).collect();
+        let lines = |name: &str| {
+            std::fs::read_to_string(folder.path().join(name)).map_or(0, |text| text.lines().count())
+        };
+        let state = format!("echo >> {asked}; printf '%s RUN\\n' {{ids}}");
+        // It refuses a part, as some have ended by themselves.
+        let cancel =
+            format!("printf '%s\\n' {{ids}} >> {cancelled}; test $(wc -l < {cancelled}) != 500");
+        let by_ids = scheduler(&state, &cancel);
+        let states = by_ids.states(&ids, &Stop::default()).expect("an answer");
+        assert!(
+            ids.iter().all(|id| states.get(id) == Some(&JobState::Running)),
+            "{}",
+            states.len()
+        );
+        assert!(matches!(by_ids.cancel(&ids), Err(Trouble::Refused(_))));
+        assert_eq!(lines("cancelled"), 14_000, "whatever it has said of the first ones");
+        assert_eq!(lines("asked"), 28);
+
+        let all =
+            scheduler(&format!("echo >> {asked}; seq 900000000 900013999 | sed 's/$/ Q/'"), "");
+        let states = all.states(&ids, &Stop::default()).expect("an answer");
+        assert_eq!((states.len(), lines("asked")), (14_000, 29), "asked once");
+
+        // One that does not answer is not asked for the others.
+        let away = scheduler("", &format!("printf '%s\\n' {{ids}} >> {cancelled}; exit 75"));
+        assert!(matches!(away.cancel(&ids), Err(Trouble::Away(_))));
+        assert_eq!(lines("cancelled"), 14_500);
     }
 
     #[test]

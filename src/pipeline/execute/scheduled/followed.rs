@@ -1,20 +1,21 @@
 //! One job that is followed: made or found, submitted once, and heard until its end.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::super::job::{JobEnd, JobEvent};
 use super::super::spec::{JobPlace, JobSpec};
 use super::handed_over::HandedOver;
-use super::hold::{Reporter, Wish};
+use super::hold::{JobReporter, Wish};
 use super::knowledge::{Knowledge, SOONEST};
 use super::last_words::{last_lines, last_words, setup_has_failed, write_failure};
 use super::line::JobEnding;
 use super::scheduler::{Cause, Ended, JobState, Scheduler, Trouble};
 use super::submitted::{QueuedJob, Submitted};
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder, Lock, Record};
+use crate::cache::{Cache, JobFolder, LARGEST_TEXT, Lock, Record, read_file};
 use crate::key::StageKey;
 use crate::manifest::{Failing, Stage};
 use crate::reason::Reason;
@@ -32,7 +33,7 @@ const UNKNOWN: &str = "nobody knows its id";
 /// A job that is followed.
 pub(super) struct FollowedJob {
     spec: JobSpec,
-    pub(super) reporter: Reporter,
+    pub(super) reporter: JobReporter,
     pub(super) wish: Wish,
     left: Option<Instant>,
     at: At,
@@ -42,7 +43,7 @@ pub(super) struct FollowedJob {
 enum At {
     /// It must be made, or found.
     Begin {
-        /// Whether somebody was told that another process works on its key.
+        /// Whether somebody was told why it waits.
         waits: bool,
     },
     /// It is made, and its scheduler did not take it yet.
@@ -65,7 +66,7 @@ enum GivenUp {
 }
 
 impl FollowedJob {
-    pub(super) fn new(spec: JobSpec, reporter: Reporter, wish: Wish) -> Self {
+    pub(super) fn new(spec: JobSpec, reporter: JobReporter, wish: Wish) -> Self {
         Self { spec, reporter, wish, left: None, at: At::Begin { waits: false } }
     }
 
@@ -160,7 +161,7 @@ impl FollowedJob {
     /// This run submits it no more. What its folder holds would be held for nobody, unless a scheduler was asked to take it.
     fn give_up(&self, cache: &Cache, folder: &JobFolder) -> anyhow::Result<GivenUp> {
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(GivenUp::Busy) };
-        if folder.submitted().is_some() {
+        if folder.was_submitted() {
             return Ok(GivenUp::Submitted);
         }
         if folder.has_begun() || HandedOver::of(folder).is_some() {
@@ -258,7 +259,7 @@ impl FollowedJob {
         let key = self.key();
         if let Some(folder) = cache.job(&key) {
             // Whoever submits it right now may fail; then it is tried here.
-            return match terms.only_new && folder.submitted().is_some() {
+            return match terms.only_new && folder.was_submitted() {
                 true => Ok(Some(JobEnd::Left)),
                 false => self.attach(terms, cache, &folder, asked),
             };
@@ -299,9 +300,19 @@ impl FollowedJob {
     ) -> anyhow::Result<Option<JobEnd>> {
         // Whoever has this submits it right now.
         let Some(_lock) = cache.lock_job(&self.key())? else { return Ok(None) };
-        let Some(place) = JobPlace::of_job(&folder.spec())? else { return Ok(None) };
+        let path = folder.spec();
+        let text = match read_file(&path, LARGEST_TEXT) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It may be queued, or run.
+            Err(error) => {
+                let why = format!("cannot read {}: {error}; it is tried again", path.display());
+                self.wait(why);
+                return Ok(None);
+            }
+            Ok(text) => text,
+        };
+        let (place, spec) = (JobPlace::in_text(&text), JobSpec::in_text(&text, &path));
         let last = JobEnding::last(folder).filter(JobEnding::is_final);
-        let spec = JobSpec::read(&folder.spec());
         let what = match (&spec, &last) {
             // None of these programs would run it.
             (Err(_), _) => Some("the job of another build"),
@@ -323,18 +334,31 @@ impl FollowedJob {
             let message = format!(
                 "a job of the executor '{}' does the same work: use that one, or cancel the job and remove {}",
                 place.executor,
-                folder.spec().parent().unwrap_or(&folder.spec()).display()
+                folder.place().display()
             );
             return Ok(Some(JobEnd::failed(message)));
         }
-        self.spec.place = Some(place.clone());
+        self.spec.place = Some(place);
         match QueuedJob::submitted(folder) {
             // The answer to a question that is out already is not about it.
             Some(receipt) => self.take_up(terms, folder.clone(), Some(receipt.job), false, asked),
+            None if folder.was_submitted() => {
+                let place = folder.place().display();
+                self.wait(format!("cannot read which job it is in {place}; it is tried again"));
+            }
             // Its scheduler may have it. That is asked for all of them together.
             None => self.at = At::Made { folder: folder.clone() },
         }
         Ok(None)
+    }
+
+    /// What becomes of it cannot be told now, for this reason.
+    fn wait(&mut self, why: String) {
+        if let At::Begin { waits } = &mut self.at
+            && !std::mem::replace(waits, true)
+        {
+            self.reporter.note(why);
+        }
     }
 
     /// Follows a job from its first word on.
@@ -398,7 +422,7 @@ impl FollowedJob {
         let place = JobPlace::of_job(&folder.spec())?;
         let is_ours = place.is_some_and(|place| place.token == self.token());
         // Another run has submitted it meanwhile, or has seen its end.
-        if !is_ours || folder.submitted().is_some() {
+        if !is_ours || folder.was_submitted() {
             self.at = At::Begin { waits: false };
             return Ok(None);
         }
@@ -461,10 +485,10 @@ impl FollowedJob {
     ) -> anyhow::Result<Option<JobEnd>> {
         let (key, token, inherits) = (self.key(), self.token(), self.inherits());
         let At::Submitted(job) = &mut self.at else { return Ok(None) };
-        match JobPlace::of_job(&job.folder.spec()) {
-            Ok(Some(place)) if place.token == token => job.removed = None,
+        match job.is_in_place(&token) {
+            Ok(Some(true)) => job.removed = None,
             // Another run has seen its end, and made another one.
-            Ok(Some(_)) => {
+            Ok(Some(false)) => {
                 self.at = At::Begin { waits: false };
                 return Ok(None);
             }

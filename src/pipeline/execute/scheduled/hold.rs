@@ -30,12 +30,12 @@ impl Wish {
 }
 
 /// A hold on a job.
-pub(super) struct Remote {
+pub(super) struct JobHandle {
     pub(super) reports: Receiver<JobReport>,
     pub(super) wish: Wish,
 }
 
-impl Handle<JobReport> for Remote {
+impl Handle<JobReport> for JobHandle {
     fn poll(&mut self) -> Option<JobReport> {
         match self.reports.try_recv() {
             Ok(report) => Some(report),
@@ -55,15 +55,31 @@ impl Handle<JobReport> for Remote {
     fn kill(&self, _why: Kill) {
         self.wish.want(Wish::CANCEL);
     }
+
+    // Its processes go on without this one, mostly on another machine.
+
+    fn suspend(&self) {}
+
+    fn resume(&self) {}
+
+    fn has_processes(&self) -> bool {
+        false
+    }
+
+    fn look_at_memory(&self) {}
+
+    fn memory(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Whom a job is reported to.
-pub(super) struct Reporter {
+pub(super) struct JobReporter {
     pub(super) sender: Sender<JobReport>,
     pub(super) waker: Waker,
 }
 
-impl Reporter {
+impl JobReporter {
     pub(super) fn event(&self, event: JobEvent) {
         let _ = self.sender.send(JobReport::Event(event));
         self.waker.wake();

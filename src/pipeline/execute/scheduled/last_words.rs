@@ -1,8 +1,9 @@
 //! What is left in words of a job that ended: what whoever followed it wrote into the log of its stage, and what that and the job itself
 //! have last.
 
-use crate::cache::{Cache, JobFolder, Lock, create_folder, read_end};
+use crate::cache::{Cache, JobFolder, Lock, create_folder};
 use crate::key::StageKey;
+use crate::regular_file::read_end;
 use crate::worker;
 
 /// How many lines of its output a message has of a job that said nothing else.
@@ -45,7 +46,7 @@ pub(super) fn last_lines(
 
 /// The end of what the script of a job printed.
 fn printed(folder: &JobFolder) -> Vec<String> {
-    let text = read_end(&folder.output(), OUTPUT_BYTES).unwrap_or_default();
+    let (text, _) = read_end(&folder.output(), OUTPUT_BYTES).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES));

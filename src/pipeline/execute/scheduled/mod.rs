@@ -6,6 +6,7 @@
 
 mod alike;
 mod asking;
+mod cancel;
 mod cancelled;
 mod command;
 mod desk;
@@ -43,13 +44,14 @@ use crate::machine;
 use crate::manifest::{ExecutorSettings, SchedulerSettings, Stage};
 use desk::{Desk, Width};
 use followed::FollowedJob;
-use hold::{Remote, Reporter, Wish};
+use hold::{JobHandle, JobReporter, Wish};
 use knowledge::Knowledge;
 use scheduler::{Scheduler, Submission};
 use schedulers::scheduler;
 use slurm::{Slurm, option_lines};
 use together::{Scripted, script};
 
+pub(crate) use cancel::cancel;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use job_files::{are_job_files, survives};
 pub(crate) use line::{JobEnding, JobLine};
@@ -101,11 +103,11 @@ impl Executor for Scheduled {
     fn start(&self, spec: JobSpec) -> anyhow::Result<Box<dyn Handle<JobReport>>> {
         let (sender, reports) = channel();
         let wish = Wish::default();
-        let reporter = Reporter { sender, waker: self.waker.clone() };
+        let reporter = JobReporter { sender, waker: self.waker.clone() };
         self.orders
             .send(FollowedJob::new(spec, reporter, wish.clone()))
             .map_err(|_| anyhow!("internal error: the thread of the executor is gone"))?;
-        Ok(Box::new(Remote { reports, wish }))
+        Ok(Box::new(JobHandle { reports, wish }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A job that its scheduler has taken: what is remembered of that, where it is, and what it says.
 
+use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline_stages::message::Event;
@@ -7,12 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::super::advance::Advance;
 use super::super::job::JobEvent;
-use super::hold::Reporter;
+use super::super::spec::JobPlace;
+use super::hold::JobReporter;
 use super::knowledge::Knowledge;
 use super::line::{JobEnding, JobLine};
 use super::scheduler::{Ended, JobState};
 use super::terms::Terms;
-use crate::cache::{Cache, JobFolder, Owner};
+use crate::cache::{Cache, JobFolder, Owner, SpecStamp};
 use crate::digest::Digest;
 use crate::format;
 use crate::key::StageKey;
@@ -24,6 +26,8 @@ const LOCKED: Duration = Duration::from_secs(90);
 /// A job that its scheduler has taken.
 pub(super) struct Submitted {
     pub(super) folder: JobFolder,
+    /// The file in it of what it is to do, once that was read: there may be hundreds of jobs, and it is long.
+    spec: Option<SpecStamp>,
     /// `None` where nobody knows: whoever submitted it was killed before that was written.
     pub(super) id: Option<String>,
     /// How much of its journal was read.
@@ -152,6 +156,7 @@ impl Submitted {
     pub(super) fn new(folder: JobFolder, id: Option<String>, was_seen: bool, since: u64) -> Self {
         Self {
             folder,
+            spec: None,
             id,
             read: 0,
             runs_since: None,
@@ -168,6 +173,24 @@ impl Submitted {
             recorded: None,
             removed: None,
         }
+    }
+
+    /// Whether its folder is still that of the job with this token. `None` where it is gone.
+    ///
+    /// # Errors
+    /// When that cannot be told now.
+    pub(super) fn is_in_place(&mut self, token: &str) -> io::Result<Option<bool>> {
+        let stamp = match self.folder.spec_stamp() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            stamp => stamp?,
+        };
+        if self.spec == Some(stamp) {
+            return Ok(Some(true));
+        }
+        let place = JobPlace::of_job(&self.folder.spec())?;
+        let is_same = place.map(|place| place.token == token);
+        self.spec = is_same.unwrap_or_default().then_some(stamp);
+        Ok(is_same)
     }
 
     /// Whether its checkpoint is further than when its process began.
@@ -189,7 +212,7 @@ impl Submitted {
         state: Option<&JobState>,
         knowledge: &mut Knowledge,
         executor: &str,
-        reporter: &Reporter,
+        reporter: &JobReporter,
     ) -> bool {
         let mut is_back = false;
         let answers = knowledge.answers;
@@ -223,7 +246,7 @@ impl Submitted {
         state: Option<&JobState>,
         is_back: bool,
         knowledge: &mut Knowledge,
-        reporter: &Reporter,
+        reporter: &JobReporter,
     ) {
         let again = is_back || self.waits.as_ref().is_some_and(|waits| waits.again);
         let waits = match state {
@@ -276,7 +299,7 @@ impl Submitted {
     }
 
     /// Passes on what it says. Returns whether its process has begun or ended.
-    pub(super) fn hear(&mut self, reporter: &Reporter, asked: u64) -> bool {
+    pub(super) fn hear(&mut self, reporter: &JobReporter, asked: u64) -> bool {
         // Where its folder is gone, that is looked at next.
         let Ok(lines) = self.folder.events(self.read) else { return false };
         self.read += lines.len() as u64;
@@ -352,7 +375,7 @@ mod tests {
         let say = |line: JobLine| journal.add(&line.to_line()).expect("writable");
         let mut submitted = Submitted::new(job.clone(), None, false, 0);
         let (sender, reports) = channel();
-        let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+        let reporter = JobReporter { sender, waker: Waker::new(|| {}) };
         let mut hear = || {
             submitted.hear(&reporter, 0);
             let events = reports.try_iter().map(|report| match report {
@@ -374,6 +397,30 @@ mod tests {
         assert_eq!(hear(), [starts(Some(owner(4)))]);
         say(JobLine::Event(progress(7)));
         assert_eq!(hear(), [progress(7)]);
+    }
+
+    #[test]
+    fn the_folder_of_a_job_may_become_that_of_another_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path()).expect("a cache");
+        cache.prepare().expect("writable");
+        let key = StageKey::of(&[]);
+        let begin = |token: &str| {
+            let spec = serde_json::json!({ "place": { "executor": "x", "token": token } });
+            let job = cache.begin_job(&key, spec.to_string().as_bytes(), std::iter::empty());
+            job.expect("writable").expect("new")
+        };
+        let job = begin("one");
+        let mut submitted = Submitted::new(job.clone(), None, false, 0);
+        let mut is_in_place = || submitted.is_in_place("one").expect("readable");
+        assert_eq!([is_in_place(), is_in_place()], [Some(true); 2]);
+        job.remove().expect("ours");
+        assert_eq!(is_in_place(), None);
+        let job = begin("two");
+        assert_eq!([is_in_place(), is_in_place()], [Some(false); 2]);
+        job.remove().expect("ours");
+        begin("one");
+        assert_eq!(is_in_place(), Some(true));
     }
 
     #[test]

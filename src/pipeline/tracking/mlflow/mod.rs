@@ -11,7 +11,6 @@ mod sender;
 mod server;
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,7 +25,7 @@ use crate::format;
 use crate::progress::Reporter;
 use crate::signals::StopFlag;
 use crate::stage_name::StageName;
-use crate::visible;
+use crate::visible::note;
 use body::Words;
 use client::RequestFailure;
 use facts::Facts;
@@ -163,7 +162,7 @@ impl Live {
         let is_asked = || stop.as_ref().is_some_and(StopFlag::is_asked);
         let undelivered = self.queue.finish(patience, is_asked);
         for what in self.queue.left_out() {
-            warn(&format!("warning: {} did not take {what}", self.name));
+            note(&format!("warning: {} did not take {what}", self.name));
         }
         if let Some(Undelivered { stages, values, reason }) = undelivered {
             let (name, resend) = (&self.name, &self.resend);
@@ -181,14 +180,9 @@ impl Live {
             let text = format!(
                 "warning: {name} did not get everything of {what}: {reason}\nwarning: `{resend}` sends the results that it does not have"
             );
-            warn(&text);
+            note(&text);
         }
     }
-}
-
-fn warn(text: &str) {
-    // Where standard error is closed, nobody reads it.
-    let _ = writeln!(io::stderr(), "{}", visible::text(text));
 }
 
 impl Reporter for Live {

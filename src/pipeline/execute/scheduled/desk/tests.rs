@@ -11,7 +11,7 @@ use super::super::super::executor::JobReport;
 use super::super::super::handle::Waker;
 use super::super::super::job::{JobEnd, JobEvent};
 use super::super::super::spec::JobSpec;
-use super::super::hold::{Reporter, Wish};
+use super::super::hold::{JobReporter, Wish};
 use super::super::knowledge::{LATEST, SOONEST};
 use super::super::scheduler::{Arrays, JobState, Submission, Tasks, Trouble};
 use super::*;
@@ -67,7 +67,7 @@ fn desk(
         let spec = crate::testing::job(&manifest, &place, name).expect("a job");
         let spec: JobSpec = serde_json::from_value(spec).expect("a job");
         let (sender, reports) = channel();
-        let reporter = Reporter { sender, waker: Waker::new(|| {}) };
+        let reporter = JobReporter { sender, waker: Waker::new(|| {}) };
         let wish = Wish::default();
         (FollowedJob::new(spec, reporter, wish.clone()), (wish, reports))
     });
