@@ -464,6 +464,25 @@ fn a_damaged_checkpoint_is_ignored_with_a_note() {
     assert_same(folder.path(), "whole", "damaged");
 }
 
+#[test]
+fn a_parameter_without_effect_takes_no_checkpoint_away() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path());
+    let request = |q: f64| {
+        let parameters = json!({
+            "architecture": "resnet8-fast", "epochs": 3, "batch-size": 9, "loss": "cross-entropy", "q": q,
+        });
+        let stage = stage(json!({"kind": "train", "parameters": parameters}));
+        request(folder.path(), &stage, "out")
+    };
+    assert!(run(&request(0.5), Some(2)));
+    let continued = request(0.7);
+    assert!(continued.checkpoint.join("checkpoint.bin").exists());
+    let context = Context::for_test(continued.clone());
+    pipeline_learn::run(learn_stage(&continued), &context).unwrap();
+    assert!(!noted(&context, "the checkpoint is not used"));
+}
+
 /// Speaks to the real worker, which writes a checkpoint after every step.
 fn spawn(request: &Request) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
     let mut worker = Command::new(env!("CARGO_BIN_EXE_pipeline-learn"))

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use pipeline_stages::worker::Context;
+use pipeline_stages::{Kind, kind};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::de::DeserializeOwned;
@@ -64,23 +65,17 @@ pub enum Due {
 }
 
 impl<'a> Checkpoints<'a> {
-    /// The checkpoints of a run on `device` that its parameters distinguish from others.
-    ///
-    /// # Errors
-    /// When the parameters are not plain data.
-    pub fn new(
-        context: &'a Context,
-        parameters: &impl Serialize,
-        device: Device,
-    ) -> anyhow::Result<Self> {
+    /// The checkpoints of a run on `device` that the parameters of its key distinguish from others: a parameter that earlier builds did
+    /// not have, and that is at its default, takes no checkpoint of theirs away.
+    pub fn new(context: &'a Context, parameters: &impl Kind, device: Device) -> Self {
         let identity = serde_json::json!({
-            "parameters": serde_json::to_value(parameters)?,
+            "parameters": kind::key_parameters(parameters),
             "seed": context.seed,
             "version": pipeline_stages::message::VERSION,
         });
         let interval = Duration::from_secs(context.execution.checkpoint_seconds);
         let began_on = kind_of(device).to_owned();
-        Ok(Self { context, identity, device, began_on, interval, last: Instant::now() })
+        Self { context, identity, device, began_on, interval, last: Instant::now() }
     }
 
     /// What to do now, between two steps.

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use pipeline_stages::Kind;
 use pipeline_stages::worker::{Context, Stopped};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -249,10 +250,10 @@ pub fn run<T: Trainer>(
     source: &impl BatchSource<Batch = T::Batch>,
     length: RunLength,
     context: &Context,
-    parameters: &impl Serialize,
+    parameters: &impl Kind,
 ) -> anyhow::Result<()> {
     ensure!(length.steps_per_epoch > 0, "there are no samples to train on");
-    let mut checkpoints = Checkpoints::new(context, parameters, trainer.device())?;
+    let mut checkpoints = Checkpoints::new(context, parameters, trainer.device());
     let reached = checkpoints.restore::<Reached<T::Curves>>(&trainer.state_tensors())?;
     let log = EpochLog::new(context, length.epochs());
     let mut run = Run { place: Place::default(), length, checkpoints, context, log };
