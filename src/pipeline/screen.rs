@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use terminal_size::{Height, Width, terminal_size_of};
 
@@ -56,12 +57,16 @@ fn size(terminal: impl AsFd) -> Option<Size> {
     (width > 0 && height > 0).then_some(Size { width: width.into(), height: height.into() })
 }
 
+/// Whether there is a page now.
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
+
 /// A page on standard output, which is a terminal. What was there before comes back when it is dropped.
 pub(crate) struct Page(());
 
 impl Page {
     pub(crate) fn open() -> io::Result<Self> {
         let page = Self(());
+        IS_OPEN.store(true, Ordering::Relaxed);
         write(OPEN)?;
         Ok(page)
     }
@@ -77,7 +82,16 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        let _ = write(CLOSE);
+        if IS_OPEN.swap(false, Ordering::Relaxed) {
+            let _ = write(CLOSE);
+        }
+    }
+}
+
+/// What was there before comes back, whatever another thread is writing: this process ends.
+pub(crate) fn leave_page() {
+    if IS_OPEN.swap(false, Ordering::Relaxed) {
+        let _ = rustix::io::write(io::stdout(), CLOSE.as_bytes());
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::Context;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::iterator::{Handle, Signals};
 
-use crate::machine;
+use crate::{machine, screen};
 
 /// What a shell reports for a program that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -21,6 +21,9 @@ pub(crate) const INTERRUPTED: u8 = 130;
 const ECHO: Duration = Duration::from_millis(250);
 /// How often somebody who waits looks for a request.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Under nohup, and in a shell without job control, these stay ignored.
+const OPTIONAL: [i32; 2] = [SIGHUP, SIGTSTP];
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,11 @@ impl Request {
     /// Does it, whatever else this process is doing: what is half done is left as by a crash.
     fn obey(self) {
         match self {
-            Self::Stop(_) => std::process::exit(INTERRUPTED.into()),
-            Self::Pause => drop(signal_hook::low_level::raise(SIGSTOP)),
+            Self::Stop(_) => {
+                screen::leave_page();
+                std::process::exit(INTERRUPTED.into())
+            }
+            Self::Pause => drop(can_be_continued().then(|| signal_hook::low_level::raise(SIGSTOP))),
         }
     }
 }
@@ -58,13 +64,17 @@ fn state() -> MutexGuard<'static, State> {
 
 /// From now on SIGINT, SIGTERM, SIGHUP and these others are requests to this process, until it ends. SIGTSTP is one to pause.
 pub(crate) fn hear(others: &[i32]) -> anyhow::Result<()> {
+    hear_unless_ignored(&OPTIONAL, others)
+}
+
+/// The same; of these, those that this process was started without stay ignored.
+fn hear_unless_ignored(optional: &[i32], others: &[i32]) -> anyhow::Result<()> {
     let mut state = state();
     let handle = match state.handle.take() {
         Some(handle) => handle,
         None => start()?,
     };
-    // Under nohup, and in a shell without job control, these stay ignored.
-    let is_heard = |signal: &&i32| ![SIGHUP, SIGTSTP].contains(signal) || !is_ignored(**signal);
+    let is_heard = |signal: &&i32| !optional.contains(signal) || !is_ignored(**signal);
     let mut wanted = [SIGINT, SIGTERM, SIGHUP].iter().chain(others).filter(is_heard);
     let added = wanted.try_for_each(|signal| handle.add_signal(*signal));
     state.handle = Some(handle);
@@ -104,11 +114,15 @@ impl Listener {
         take: impl FnMut(Request) -> bool + Send + 'static,
     ) -> anyhow::Result<Self> {
         hear(others)?;
+        Ok(Self::new(Box::new(take)))
+    }
+
+    fn new(take: Take) -> Self {
         let mut state = state();
         state.number += 1;
         let number = state.number;
-        state.listeners.push((number, Box::new(take)));
-        Ok(Self(number))
+        state.listeners.push((number, take));
+        Self(number)
     }
 }
 
@@ -125,11 +139,13 @@ pub(crate) struct StopFlag {
 }
 
 impl StopFlag {
+    /// Beside others in the background of a script, Ctrl-C is not for this process.
     pub(crate) fn listen() -> anyhow::Result<Self> {
+        hear_unless_ignored(&[SIGINT, SIGHUP], &[])?;
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);
         let take = move |request| request != Request::Pause && !flag.swap(true, Ordering::Relaxed);
-        Ok(Self { asked, _listener: Listener::start(&[], take)? })
+        Ok(Self { asked, _listener: Listener::new(Box::new(take)) })
     }
 
     /// It is set once somebody has asked.
@@ -155,6 +171,13 @@ impl StopFlag {
             std::thread::sleep(left.min(POLL));
         }
     }
+}
+
+/// Whether somebody could continue this process after a pause: its parent belongs to its session. In a container the number of both can
+/// be zero: that of a session whose leader is outside of it. The system itself stops no other process at Ctrl-Z.
+pub(crate) fn can_be_continued() -> bool {
+    // SAFETY: these calls only return numbers.
+    unsafe { libc::getsid(libc::getppid()) == libc::getsid(0) }
 }
 
 /// Whether this process was started with a signal ignored.

@@ -65,6 +65,7 @@ pub(crate) struct WorkerHandle(Arc<Mutex<Control>>);
 struct Control {
     group: Option<Pid>,
     stop_wanted: bool,
+    killed: bool,
     timed_out: bool,
     suspended: bool,
     /// The most memory of all its processes together that was seen, in bytes.
@@ -82,10 +83,10 @@ impl WorkerHandle {
 
     /// Ends the worker, and all it started, at once.
     pub(crate) fn kill(&self) {
+        let mut control = self.control();
+        control.killed = true;
         // Under the lock: the number cannot belong to another process meanwhile.
-        if let Some(group) = self.control().group {
-            process_tree::kill(group);
-        }
+        control.for_all(process_tree::kill);
     }
 
     /// Ends the worker because its time is up.
@@ -132,9 +133,8 @@ impl WorkerHandle {
         if control.suspended {
             control.for_all(process_tree::stop);
         }
-        if control.timed_out {
-            drop(control);
-            self.kill();
+        if control.killed {
+            control.for_all(process_tree::kill);
         } else if control.stop_wanted {
             control.ask();
         }

@@ -88,7 +88,7 @@ fn a_stage_whose_files_are_still_read_does_not_start_when_a_run_is_asked_to_stop
     let project = Sandbox::new(manifest);
     project.write("large", "");
     let large = File::options().write(true).open(project.path("large")).expect("ours");
-    large.set_len(2 << 30).expect("a file system with holes");
+    large.set_len(5 << 30).expect("a file system with holes");
     // Not remembered: it may be changed at this time.
     large.set_modified(SystemTime::now() + Duration::from_secs(3600)).expect("ours");
     let run = project.start(&format!("run {MANIFEST}"));
@@ -185,7 +185,7 @@ fn asked_twice_a_run_ends_although_nobody_reads_what_it_says() {
     // The pipe is full, and what runs comes to its end.
     let mut before = 0;
     eventually("it waits", || {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(3));
         ran() > 0 && std::mem::replace(&mut before, ran()) == ran()
     });
     assert!(ran() < 300, "more than fits into a pipe");

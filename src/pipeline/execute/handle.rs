@@ -90,6 +90,8 @@ pub(crate) struct Thread<T> {
     killed: Cell<Option<Instant>>,
     /// What is reported where it does not end by then.
     stopped: fn() -> T,
+    /// Whether killing it ends its worker alone.
+    finishes: bool,
 }
 
 impl<T: Send + 'static> Thread<T> {
@@ -110,8 +112,13 @@ impl<T: Send + 'static> Thread<T> {
     ) -> anyhow::Result<Self> {
         let (sender, reports) = channel();
         let wanted = Arc::<Wanted>::default();
-        let handle =
-            Self { reports, wanted: Arc::clone(&wanted), killed: Cell::default(), stopped };
+        let handle = Self {
+            reports,
+            wanted: Arc::clone(&wanted),
+            killed: Cell::default(),
+            stopped,
+            finishes: false,
+        };
         on_idle_thread(name, move || {
             let report = |what| {
                 let _ = sender.send(what);
@@ -121,6 +128,12 @@ impl<T: Send + 'static> Thread<T> {
             report(end.unwrap_or_else(|_| panicked()));
         })?;
         Ok(handle)
+    }
+
+    /// Where it is [killed](Kill::Wanted), its worker ends, and what it does itself comes to its end: for work of which somebody else
+    /// bounds the time.
+    pub(crate) fn that_finishes(self) -> Self {
+        Self { finishes: true, ..self }
     }
 }
 
@@ -137,6 +150,7 @@ impl<T> Handle<T> for Thread<T> {
 
     fn kill(&self, why: Kill) {
         match why {
+            Kill::Wanted if self.finishes => self.wanted.worker.kill(),
             Kill::Wanted => {
                 self.wanted.watch.stop.store(true, Ordering::Relaxed);
                 self.killed.set(self.killed.get().or_else(|| Some(Instant::now())));

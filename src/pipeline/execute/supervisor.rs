@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGSTOP, SIGTSTP};
 
 use super::handle::{Handle, Kill, Waker};
 use crate::progress::Reporter;
-use crate::signals::{Listener, Request};
+use crate::signals::{self, Listener, Request};
 use crate::stage_name::StageName;
 
 /// How often time-outs are looked at and bars are drawn.
@@ -236,8 +236,7 @@ impl<T> Supervisor<T> {
     /// Stops the workers, which the terminal does not reach in their own process groups, then this process. When it
     /// is continued, so are they, and the time between does not count.
     fn suspend(&mut self) {
-        // As the system itself does for such a process: with no shell above it, nobody could continue it.
-        if !is_parent_in_our_session() {
+        if !signals::can_be_continued() {
             return;
         }
         self.work.values().for_each(|work| work.handle.suspend());
@@ -266,11 +265,4 @@ impl<T> Supervisor<T> {
             }
         }
     }
-}
-
-/// Whether the parent belongs to the session of this process. In a container the number of both can be zero: that of a
-/// session whose leader is outside of it.
-fn is_parent_in_our_session() -> bool {
-    // SAFETY: these calls only return numbers.
-    unsafe { libc::getsid(libc::getppid()) == libc::getsid(0) }
 }

@@ -36,6 +36,7 @@ impl Executor for Threads {
         let (launcher, patience) = (Arc::clone(&self.launcher), self.patience);
         let elsewhere = self.elsewhere.clone();
         let name = spec.declaration.name.to_string();
+        let is_scheduled = spec.place.is_some();
         let handle = Thread::start(
             &name,
             self.waker.clone(),
@@ -52,6 +53,7 @@ impl Executor for Threads {
             || JobReport::End(JobEnd::failed("internal error: its thread panicked")),
             || JobReport::End(JobEnd::Stopped),
         )?;
-        Ok(Box::new(handle))
+        // A scheduler that signals it again is not impatient: it ends the job when the time is up, and until then a result may be recorded.
+        Ok(Box::new(if is_scheduled { handle.that_finishes() } else { handle }))
     }
 }

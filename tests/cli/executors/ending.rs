@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use super::{RUN, jobs, process, project, steps, submitted, two_stages, worker, works};
-use crate::support::{MANIFEST, Sandbox, eventually, names};
+use crate::support::{MANIFEST, Sandbox, eventually, is_alive, names};
 
 #[test]
 fn ctrl_c_once_leaves_jobs_and_twice_cancels_them() {
@@ -325,6 +325,26 @@ fn a_job_that_writes_the_same_checkpoint_again_has_not_advanced() {
     assert!(ended.stderr.contains("its job 1, which was interrupted, and whose"), "{ended}");
     assert!(ended.stderr.contains("its job 2 had too little time"), "{ended}");
     assert_eq!(submitted(&project), 2);
+}
+
+#[test]
+fn a_job_that_is_told_twice_that_its_time_is_up_records_what_it_has_made() {
+    let project = two_stages();
+    // Takes no room on the disk, and longer to read than the thread of a run that is ended would have.
+    let shell = r#"truncate -s 12G "$PIPELINE_OUTPUT/zeros"; echo $PPID > worker; echo a >"#;
+    project.edit("shell = 'echo a >", &format!("shell = '{shell}"));
+    let run = project.start("run experiment.toml a");
+    let worker = || project.read("worker").trim().parse().ok();
+    eventually("the end of its worker", || worker().is_some_and(|worker| !is_alive(worker)));
+    let job = process(&project, 1);
+    for signal in [Signal::USR1, Signal::TERM] {
+        kill_process(job, signal).expect("ours");
+        // One within this time would be an echo.
+        std::thread::sleep(Duration::from_millis(400));
+    }
+    let ended = run.wait();
+    assert_eq!(ended.success(), "a ran", "{ended}");
+    assert_eq!(submitted(&project), 1);
 }
 
 #[test]
