@@ -322,6 +322,31 @@ fn ctrl_c_twice_cancels_the_tasks_of_an_array() {
 }
 
 #[test]
+fn a_task_of_an_array_that_nobody_follows_is_cancelled_and_then_the_others() {
+    let Some(slurm) = slurm() else { return };
+    let project = dressed(Sandbox::new(&sweep(3, "sleep 60")), &slurm);
+    let left = project.pipeline("run experiment.toml --detach");
+    left.success();
+    let jobs = jobs(&left.stderr);
+    let array = arrays(&jobs).into_iter().next().expect("one").to_owned();
+    let queue = || {
+        let listed = ask(&format!("squeue --noheader --array --jobs={array} --format=%i"));
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        listed.lines().map(|line| line.trim().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let id = |stage: &str| jobs[stage].clone();
+    assert_eq!(queue(), BTreeSet::from(["draw@n=0", "draw@n=1", "draw@n=2"].map(id)));
+    let said = project.pipeline("cancel experiment.toml draw@n=1").printed();
+    assert_eq!(said, format!("draw@n=1: its job {} of slurm was cancelled\n", id("draw@n=1")));
+    eventually("its end", || queue() == BTreeSet::from(["draw@n=0", "draw@n=2"].map(id)));
+    let others = project.pipeline("cancel experiment.toml");
+    assert_eq!(others.printed().lines().count(), 2, "{others}");
+    eventually("their end", || queue().is_empty());
+    let left = names(&project.cache("jobs"));
+    assert!(left.iter().all(|name| name.starts_with("left-")), "no job: {left:?}");
+}
+
+#[test]
 fn the_jobs_of_a_detached_run_submit_what_they_make_ready() {
     let Some(slurm) = slurm() else { return };
     let more = "\n[stages.other]\nkind = \"train\"\nseed = 5\ndata = \"data\"\ninit = \"simclr\"\narchitecture = \"resnet8\"\n";

@@ -64,6 +64,9 @@ fn a_run_that_follows_a_job_which_is_cancelled_submits_no_other_one() {
     let ended = run.wait();
     assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
     assert_eq!(submitted(&project), 1, "{ended}");
+    // It may have heard its last word before.
+    let said = ["its job ended or was cancelled, and another process saw", "somebody cancelled it"];
+    assert!(said.iter().any(|said| ended.stderr.contains(said)), "{ended}");
 }
 
 #[test]

@@ -584,7 +584,8 @@ impl FollowedJob {
             return None;
         }
         let words = last_words(cache, &self.key());
-        let message = words.unwrap_or("its job ended, and another run saw how".to_owned());
+        let message = words
+            .unwrap_or("its job ended or was cancelled, and another process saw that".to_owned());
         Some(JobEnd::failed(message))
     }
 
