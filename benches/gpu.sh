@@ -193,7 +193,11 @@ results() {
     sized status --json >"$1/status.json"
     (cd "$cache" && tar --create --gzip --dereference --exclude='*.safetensors' --exclude='*.gz' \
         --file - records logs latest) >"$1/results.tar.gz"
-    cp "$cache"/latest/*/table/table.md "$1" 2>/dev/null || true
+    for table in "$cache"/latest/*/table/table.md; do
+        # Each experiment of the cache has its own.
+        experiment=$(basename "$(dirname "$(dirname "$table")")")
+        [ ! -e "$table" ] || cp "$table" "$1/$experiment.md"
+    done
 }
 
 case $step in

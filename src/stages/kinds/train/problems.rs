@@ -39,6 +39,12 @@ impl Train {
                     self.epochs
                 );
                 problems.push(Problem::new("warmup-epochs", message));
+            } else if self.loss_epochs > self.epochs - self.warmup_epochs {
+                let divided = self.epochs - self.warmup_epochs;
+                let message = format!(
+                    "the samples are divided in {divided} epochs after 'warmup-epochs': set no more than that"
+                );
+                problems.push(Problem::new("loss-epochs", message));
             }
             for (name, is_set) in [
                 ("sampling", self.sampling != Sampling::Uniform),
