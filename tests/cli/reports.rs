@@ -279,15 +279,19 @@ fn kinds() {
     assert_snapshot!(project.pipeline("kinds train zzz").stderr, @"error: 'train' does not have 'zzz'; `pipeline kinds train` has them all");
     assert_snapshot!(project.pipeline("kinds train dividemix").printed(), @r#"
     parameters
-      method = "dividemix"
-          DivideMix: two networks, each of which says for the other one which labels are right;
-          the other samples are learned from without labels. The model is both: the mean of
-          their predictions. From an encoder of `pretrain-simclr` it is C2D.
+      method = one of [default: "finetune"]
+          How the classifier is trained.
+            dividemix  DivideMix: two networks, each of which says for the other one which
+                       labels are right; the other samples are learned from without labels. The
+                       model is both: the mean of their predictions. From an encoder of
+                       `pretrain-simclr` it is C2D. `loss` stays at its default. Not with
+                       `sampling = "class-balanced"` or `samples-per-epoch`, as it divides all
+                       samples that train.
 
     parameters with method = "dividemix"
       warmup-epochs = integer, at least 1 [default: 10]
-          Epochs in which both networks learn from all samples, before they divide them. The
-          paper has 10 for CIFAR-10 and 30 for CIFAR-100.
+          Epochs in which both networks learn from all samples, before they divide them: fewer
+          than `epochs`. The paper has 10 for CIFAR-10 and 30 for CIFAR-100.
       confidence-penalty = number, at least 0 [default: 0.0]
           What is multiplied by the entropy of a prediction and taken from the loss, in these
           epochs: for asymmetric noise the paper has 1.
@@ -306,31 +310,36 @@ fn kinds() {
           Epochs in which that weight rises linearly from 0.
       class-balance = number, at least 0 [default: 1.0]
           The weight of the term for equally frequent classes.
-
-    what does not go with it
-      loss, unless it is "cross-entropy"
-          'dividemix' has a loss of its own: drop 'loss', or use another method
-      sampling = "class-balanced"
-          'dividemix' divides all samples that train: drop 'sampling'
-      samples-per-epoch
-          'dividemix' divides all samples that train: drop 'samples-per-epoch'
     "#);
     assert_snapshot!(project.pipeline("kinds train mae").printed(), @r#"
     parameters
-      loss = "mae"
-          The mean absolute error to the one-hot label: 2 (1 - p_y).
+      loss = one of [default: "cross-entropy"]
+          The loss of a sample.
 
-    what does not go with it
-      method = "forward-correction"
-          'forward-correction' has a loss of its own: drop 'loss', or use another method
-      method = "sop"
-          'sop' has a loss of its own: drop 'loss', or use another method
-      method = "dividemix"
-          'dividemix' has a loss of its own: drop 'loss', or use another method
+          `sop`, `forward-correction` and `dividemix` have a loss of their own: without this
+          parameter, or with its default. `truncated-loss` needs `"generalized-cross-entropy"`,
+          with `q = 0.7` as in its paper.
+            mae  The mean absolute error to the one-hot label: 2 (1 - p_y).
 
     parameters with method = "meta-weight-net"
-      meta-loss = "mae"
-          The mean absolute error, 2 (1 - p_y): robust to wrong labels.
+      meta-loss = one of [default: "cross-entropy"]
+          The loss on the meta samples.
+            mae  The mean absolute error, 2 (1 - p_y): robust to wrong labels.
+    "#);
+    assert_snapshot!(project.pipeline("kinds corrupt-labels matrix").printed(), @r#"
+    parameters with noise = "matrix"
+      matrix = text
+          A text file, relative to the manifest: for each true class, in the order of the data
+          set, a line with the probability of each label. Commas or spaces are between the
+          numbers, which sum to 1. A first line of names, none of which is a number, is skipped,
+          and so is what follows a `#`: `np.savetxt` writes such files, and the `transition.csv`
+          of a `train` stage with `method = "forward-correction"` is one. It must be given.
+
+    parameters
+      noise = one of [default: "symmetric"]
+          The shape of the noise matrix. The port `human` is only for `human`, and `source` only
+          for `file`.
+            matrix  The probabilities in a file of your own, `matrix`.
     "#);
     let json = project.pipeline("kinds --json").json();
     assert_eq!(json[0]["name"], "download");
@@ -408,8 +417,6 @@ fn kinds() {
           Samples per step. Without it: 500, fewer for images larger than 64 pixels.
 
     output
-
-
 
     Accuracies are fractions from 0 to 1. What is not known is left out. `metrics.json` has
 

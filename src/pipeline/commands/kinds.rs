@@ -1,6 +1,7 @@
 //! `pipeline kinds`: every kind of stage, made from the contract.
 
-mod clashes;
+#[cfg(test)]
+mod values;
 
 use std::process::ExitCode;
 
@@ -9,7 +10,6 @@ use pipeline_stages::parameter::{Choice, Condition, Field, Role};
 use pipeline_stages::{ArtifactType, KINDS, KindInfo, Port, PortShape, kind_info};
 use serde_json::{Value, json};
 
-use self::clashes::{Clash, clashes, needs};
 use super::hint::did_you_mean;
 use super::output::{print, print_json};
 use crate::cli::KindsArguments;
@@ -47,58 +47,41 @@ fn find(name: &str) -> anyhow::Result<&'static KindInfo> {
     kind_info(name).ok_or_else(unknown)
 }
 
-/// One input or parameter of a kind, or a value of parameters.
+/// Everything about a kind that has this name: an input or a parameter, and values of parameters.
 fn explain_one(kind: &KindInfo, name: &str, width: usize) -> anyhow::Result<String> {
     let (ports, fields) = ((kind.ports)(), (kind.fields)());
+    let mut found = Vec::new();
     if let Some(port) = ports.iter().find(|port| port.name() == name) {
-        return Ok(format!("inputs\n{}", explain_port(port, width)));
+        found.push(format!("inputs\n{}", explain_port(port, width)));
     }
     if let Some(field) = fields.iter().find(|field| field.name == name) {
-        return Ok(format!("{}\n{}", group_title(field), explain_field(field, width)));
+        found.push(format!("{}\n{}", group_title(field), explain_field(field, width, |_| true)));
     }
-    let choices = |field: &'static Field| {
-        field.value_type.choices().iter().map(move |choice| (field, choice))
-    };
-    let of_name = fields.iter().flat_map(choices).filter(|(_, choice)| choice.name == name);
-    let values: Vec<_> =
-        of_name.map(|(field, choice)| explain_value(kind, field, choice, width)).collect();
-    if !values.is_empty() {
-        return Ok(values.join("\n"));
+    let takes = |field: &&Field| field.value_type.choices().iter().any(|one| one.name == name);
+    found.extend(fields.iter().filter(takes).map(|field| explain_value(kind, field, name, width)));
+    if !found.is_empty() {
+        return Ok(found.join("\n"));
     }
     let mut names: Vec<String> = ports.iter().map(Port::name).collect();
     names.extend(fields.iter().map(|field| field.name.clone()));
-    names.extend(fields.iter().flat_map(choices).map(|(_, choice)| choice.name.to_owned()));
+    let values = fields.iter().flat_map(|field| field.value_type.choices());
+    names.extend(values.map(|choice| choice.name.to_owned()));
     let hint = manifest::did_you_mean(name, names.iter().map(String::as_str));
     let hint = hint.unwrap_or_else(|| format!("`pipeline kinds {}` has them all", kind.name));
     Err(anyhow!("'{}' does not have '{name}'; {hint}", kind.name))
 }
 
-/// A value of a parameter: what it is, the parameters that it has, what it needs, and what does not go with it.
-fn explain_value(kind: &KindInfo, field: &Field, choice: &Choice, width: usize) -> String {
-    let about = paragraphs(choice.about, 6, width);
-    let mut text =
-        format!("{}\n  {} = {:?}\n{about}\n", group_title(field), field.name, choice.name);
-    let value = Value::from(choice.name);
+/// A value: its parameter with this value alone, and the parameters that have an effect only with it, but for one of its name.
+fn explain_value(kind: &KindInfo, field: &Field, value: &str, width: usize) -> String {
+    let own = explain_field(field, width, |choice| choice.name == value);
     let belongs = |other: &&Field| {
-        let mut conditions = other.only_if.iter();
-        conditions.any(|one| one.parameter == field.name && one.values.contains(&value))
+        let of_value = |one: &Condition| {
+            one.parameter == field.name && one.values.contains(&Value::from(value))
+        };
+        other.name != value && other.only_if.iter().any(of_value)
     };
-    text.push_str(&explain_fields((kind.fields)().iter().filter(belongs), width));
-    let mut section = |title: &str, parts: Vec<(String, String)>| {
-        if !parts.is_empty() {
-            text.push_str(&format!("\n{title}\n"));
-        }
-        for (name, message) in parts {
-            text.push_str(&format!("  {name}\n{}\n", paragraphs(&message, 6, width)));
-        }
-    };
-    let chosen = (field.name.as_str(), &value);
-    let needs = needs(kind, chosen).into_iter();
-    section("what it needs", needs.map(|problem| (problem.field, problem.message)).collect());
-    let clashes = clashes(kind, chosen).into_iter();
-    let clashes = clashes.map(|Clash { with, message }| (with, message)).collect();
-    section("what does not go with it", clashes);
-    text
+    let others = explain_fields((kind.fields)().iter().filter(belongs), width);
+    format!("{}\n{own}{others}", group_title(field))
 }
 
 /// A kind for programs. What a value can be is in words here; `pipeline schema` has it in full.
@@ -134,10 +117,12 @@ fn to_json(kind: &KindInfo) -> Value {
         }
         parameter
     });
+    let (about, of_output) = about(kind);
     json!({
         "name": kind.name,
-        "about": (kind.about)(),
+        "about": about,
         "output": kind.output.to_string(),
+        "about-output": of_output,
         "seeded": kind.seeded,
         "inputs": inputs.collect::<Vec<_>>(),
         "parameters": parameters.collect::<Vec<_>>(),
@@ -164,10 +149,16 @@ fn list(terminal: Option<usize>) -> String {
     )
 }
 
-/// Everything about one kind. Also the source of the kinds' reference in the docs.
-pub(crate) fn explain(kind: &KindInfo, width: usize) -> String {
+/// The explanation of a kind, and that of its output, which may be empty.
+fn about(kind: &KindInfo) -> (&'static str, &'static str) {
     let about = (kind.about)();
     let (about, output) = about.split_once(OUTPUT_TITLE).unwrap_or((about, ""));
+    (about.trim(), output.trim())
+}
+
+/// Everything about one kind. Also the source of the kinds' reference in the docs.
+pub(crate) fn explain(kind: &KindInfo, width: usize) -> String {
+    let (about, output) = about(kind);
     let mut text = format!("{} -> {}\n\n{}\n", kind.name, kind.output, paragraphs(about, 0, width));
     let ports = (kind.ports)();
     if !ports.is_empty() {
@@ -196,7 +187,7 @@ fn explain_fields<'f>(fields: impl Iterator<Item = &'f Field>, width: usize) -> 
             text.push_str(&format!("\n{next}\n"));
             title = next;
         }
-        text.push_str(&explain_field(field, width));
+        text.push_str(&explain_field(field, width, |_| true));
     }
     text
 }
@@ -226,7 +217,8 @@ fn explain_port(port: &Port, width: usize) -> String {
     format!("  {} = {shape}\n{}\n", port.name(), paragraphs(port.about, 6, width))
 }
 
-fn explain_field(field: &Field, width: usize) -> String {
+/// A parameter, with these of its values.
+fn explain_field(field: &Field, width: usize, shown: impl Fn(&Choice) -> bool) -> String {
     let mut head = format!("  {} = {}", field.name, field.value_type);
     if let Some(range) = field.range {
         head.push_str(&format!(", {range}"));
@@ -237,7 +229,8 @@ fn explain_field(field: &Field, width: usize) -> String {
         Some(default) => head.push_str(&format!(" [default: {default}]")),
     }
     let mut text = format!("{head}\n{}\n", paragraphs(field.about, 6, width));
-    let choices = field.value_type.choices();
+    let choices = field.value_type.choices().iter();
+    let choices: Vec<_> = choices.filter(|choice| shown(choice)).collect();
     let names = choices.iter().map(|choice| choice.name.len()).max().unwrap_or(0);
     for choice in choices {
         let about = paragraphs(choice.about, 10 + names, width);

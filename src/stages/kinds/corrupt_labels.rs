@@ -24,9 +24,9 @@ choices! {
         Matrix,
         /// No matrix: part-dependent noise (Xia et al. 2020). The pixels of a sample, projected at random for its class, say which other classes are likely for it, and a flip rate of its own says how likely all of them are together. Flip rates are normal around `rate` with standard deviation 0.1, truncated to [0, 1], so that their mean is 0.13 at rate 0.1, 0.21 at 0.2, 0.87 at 0.9 and 0.92 at 1. It would be 0.08 at 0, which is a mistake. Needs pixels.
         Instance,
-        /// No matrix: human labels of the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`.
+        /// No matrix: human labels of the images of CIFAR-10 or CIFAR-100 (CIFAR-10N, CIFAR-100N), from the port `human`, which must be connected.
         Human,
-        /// No matrix: labels of your own, from a CSV file: `path`, or the port `source`.
+        /// No matrix: labels of your own, from a CSV file: either `path` or the port `source`.
         File,
     }
 }
@@ -85,7 +85,7 @@ kind! {
         source: Optional[File, Directory];
     }
     parameters {
-        /// The shape of the noise matrix.
+        /// The shape of the noise matrix. The port `human` is only for `human`, and `source` only for `file`.
         noise: Noise = Noise::Symmetric;
     }
     only if (noise: [

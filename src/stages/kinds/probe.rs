@@ -50,9 +50,9 @@ kind! {
         ///
         /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it.
         batch_size: u64 = 1024, in AT_LEAST_ONE;
-        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images and for vision transformers 224.
+        /// The side in pixels of the images that the encoder sees. Without it: the data set's own; for encoded images and for vision transformers 224. Not with `features`, whose stage has it.
         image_size: Option<u32> = None, in 1.0..=4096.0;
-        /// The precision of the encoder's matrix products and convolutions.
+        /// The precision of the encoder's matrix products and convolutions. With `features` it stays at its default, as their stage has it.
         precision: Precision = Precision::F32;
     }
     only if (classifier: [ProbeClassifier::Linear]) {
@@ -62,7 +62,7 @@ kind! {
         learning_rate: f64 = 0.1, in POSITIVE;
         /// Weight decay, of the bias too.
         weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
-        /// How a training image is changed before each use.
+        /// How a training image is changed before each use. With `features` in place of `weights` it must be `none`.
         augmentation: Augmentation = Augmentation::CropFlip;
     }
     only if (classifier: [ProbeClassifier::Knn]) {

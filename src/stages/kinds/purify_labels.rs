@@ -78,7 +78,7 @@ kind! {
         k: u64 = 100, in AT_LEAST_ONE;
     }
     only if (method: [Purifier::AdaptiveNearestNeighbours]) {
-        /// The fewest neighbours that vote.
+        /// The fewest neighbours that vote: at most `k-max`.
         k_min: u64 = 11, in AT_LEAST_ONE;
         /// The most neighbours that vote.
         k_max: u64 = 51, in AT_LEAST_ONE;
@@ -86,7 +86,7 @@ kind! {
     only if (method: [Purifier::Linear]) {
         /// The penalty of the regression, as a share of the mean variance of a feature.
         ridge: f64 = 1e-2, in POSITIVE;
-        /// Whether the held-out samples of the split, whose labels are clean, are used.
+        /// Whether the held-out samples of the split, whose labels are clean, are used. Needs `split`.
         uses_clean: bool = false;
     }
     only if (method: [Purifier::Linear], uses_clean: [true]) {

@@ -6,19 +6,22 @@ choices! {
         /// Encoder and classifier together, by the loss alone.
         Finetune,
         /// Meta-Weight-Net: a small net learns the weight of a sample from its loss, so that a step on the weighted batch helps on clean samples.
+        /// Needs `split`, or `meta-samples = "training"`.
         MetaWeightNet,
         /// Forward correction: the loss is that of the given labels which the predicted classes make likely, by a matrix of how often a label stands for a class.
+        /// `loss` stays at its default.
         ForwardCorrection,
         /// Early-learning regularization: earlier predictions of the network become targets of each sample, and a term keeps the network at them.
         Elr,
-        /// Sparse over-parameterization: each sample has numbers of its own that explain what is wrong with its label.
+        /// Sparse over-parameterization: each sample has numbers of its own that explain what is wrong with its label. `loss` stays at its default.
         Sop,
         /// Co-teaching: two networks, each of which learns from the samples of a batch that the other one has small losses for. The model is both: the mean of their predictions.
         CoTeaching,
-        /// The truncated loss: every few epochs, samples whose label the network finds too unlikely are left out. Goes with `loss = "generalized-cross-entropy"`.
+        /// The truncated loss: every few epochs, samples whose label the network finds too unlikely are left out. Needs `loss = "generalized-cross-entropy"`.
         TruncatedLoss,
         /// DivideMix: two networks, each of which says for the other one which labels are right; the other samples are learned from without labels. The model is both: the
-        /// mean of their predictions. From an encoder of `pretrain-simclr` it is C2D.
+        /// mean of their predictions. From an encoder of `pretrain-simclr` it is C2D. `loss` stays at its default. Not with
+        /// `sampling = "class-balanced"` or `samples-per-epoch`, as it divides all samples that train.
         DivideMix as "dividemix",
         /// ELR+: two networks with early-learning regularization and MixUp, of which the average of each over the steps says what the other one is kept at. The model is both:
         /// the mean of their predictions.
@@ -81,7 +84,7 @@ choices! {
         None,
         /// As `none`, then flipped left to right half of the time.
         Flip,
-        /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time. For small images: not with `image-size`.
+        /// Padded by 4 pixels (reflected) and cropped back at random, then flipped half of the time. For small images: not with `image-size`, encoded images or vision transformers.
         CropFlip,
         /// A random part of 8 % to 100 % of the area, resized (bicubic) to `image-size`, flipped half of the time. Validation and test: the middle 0.875 of the height and of the width, resized (bicubic) to the square.
         RandomResizedCrop,
@@ -99,7 +102,7 @@ choices! {
         None,
         /// To [0, 1], then by the mean and the standard deviation of the training images, per channel.
         Dataset,
-        /// To [0, 1], then by the mean and the standard deviation of ImageNet's images, per channel.
+        /// To [0, 1], then by the mean and the standard deviation of ImageNet's images, per channel. Needs images with three channels.
         Imagenet,
     }
 }
@@ -109,7 +112,7 @@ choices! {
     pub enum Sampling {
         /// Each one once; with `samples-per-epoch`, this many of them.
         Uniform,
-        /// As many of each class (by the labels trained on), drawn again for every epoch: `samples-per-epoch` in total. Where that does not divide, the first classes have one more; where a class has too few, it has some more than once, augmented alike within an epoch.
+        /// As many of each class (by the labels trained on), drawn again for every epoch: `samples-per-epoch` in total, which must be given. Not with `dividemix`. Where that does not divide, the first classes have one more; where a class has too few, it has some more than once, augmented alike within an epoch.
         ClassBalanced,
     }
 }
@@ -119,7 +122,7 @@ choices! {
     pub enum ValidationTransform {
         /// As test images are: nothing is drawn.
         Plain,
-        /// As training images are, drawn again for each evaluation. The code of Ghosh and Lan (2021) does so.
+        /// As training images are, drawn again for each evaluation. The code of Ghosh and Lan (2021) does so. Needs `split`.
         Training,
     }
 }
@@ -129,7 +132,7 @@ choices! {
     pub enum ValidationLabels {
         /// Those of the data set.
         Clean,
-        /// Those of `labels`, which are what is known in practice.
+        /// Those of `labels`, which are what is known in practice. Needs `labels` and `split`.
         Given,
     }
 }
@@ -139,7 +142,7 @@ choices! {
     pub enum SelectBest {
         /// Those of the last step.
         Last,
-        /// Those of the evaluation with the best validation accuracy; of equal ones the first.
+        /// Those of the evaluation with the best validation accuracy; of equal ones the first. Needs `split`.
         Validation,
         /// The mean of those after each of the last epochs (SWA, Izmailov et al., "Averaging weights leads to wider optima and better
         /// generalization", 2018): of the weights, and of the running statistics of batch norm, which the paper computes again instead.
@@ -160,7 +163,7 @@ choices! {
 choices! {
     /// Where the matrix of forward correction comes from.
     pub enum Transition {
-        /// Counted from the clean labels of the training samples: what nobody has in practice, for comparison.
+        /// Counted from the clean labels of the training samples: what nobody has in practice, for comparison. Needs `labels`.
         Known,
         /// From the network's predictions after `estimation-epochs`: for each class those of a sample that is surely of it.
         Estimated,
@@ -182,7 +185,7 @@ choices! {
 choices! {
     /// The samples that the weights of Meta-Weight-Net are learned from.
     pub enum MetaSamples {
-        /// Those held out by the split, with their clean labels.
+        /// Those held out by the split, with their clean labels. Needs `split`.
         HeldOut,
         /// The training samples with their given labels, wrong ones too: set `meta-loss = "mae"`, which is robust to them. With cross-entropy, the weights favour
         /// what the wrong labels say.

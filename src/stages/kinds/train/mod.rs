@@ -100,7 +100,7 @@ kind! {
         /// All of them, if there are fewer. One sample left over at the end of an epoch joins the step before it. `dividemix`, once it divides them, takes this many with and as
         /// many without labels for each network, in two views: eight times as many images. Its authors have twice as many samples in a step of the first epochs.
         batch_size: u64 = 100, in AT_LEAST_ONE;
-        /// Which training samples an epoch has. Does not go with `dividemix`, which divides all of them.
+        /// Which training samples an epoch has.
         sampling: Sampling = Sampling::Uniform;
         /// How many samples an epoch has. Without it: as many as train. Does not go with `dividemix`.
         samples_per_epoch: Option<u64> = None, in AT_LEAST_ONE;
@@ -112,7 +112,7 @@ kind! {
         weight_decay: f64 = 1e-4, in NOT_NEGATIVE;
         /// How the learning rate goes over the steps.
         schedule: Schedule = Schedule::WarmupCosine;
-        /// How a training image is changed before each use.
+        /// How a training image is changed before each use. Not `none` where views of an image are compared: with `consistency` above 0 or `views` above 1.
         augmentation: Augmentation = Augmentation::Flip;
         /// MixUp: each image of a step is mixed with another one, and the loss is that of both labels, each with the share of its image. The shares of a step are
         /// from Beta(`mixup`, `mixup`); the paper has 1 for CIFAR and up to 32 under label noise. With 0, no image is mixed; any other value is at least 0.001.
@@ -222,7 +222,7 @@ kind! {
         inner_learning_rate: f64 = 0.1, in POSITIVE;
     }
     only if (method: [Method::Finetune], loss: [Loss::JensenShannon]) {
-        /// Views of a sample in a step; the divergence is that of the label and all of them. The generalized form of the paper has 2.
+        /// Views of a sample in a step; the divergence is that of the label and all of them. The generalized form of the paper has 2. More than 1 are not for `augmentation = "none"`.
         views: u32 = 1, in 1.0..=8.0;
     }
     only if (method: [Method::ForwardCorrection]) {
@@ -230,7 +230,7 @@ kind! {
         transition: Transition = Transition::Estimated;
     }
     only if (method: [Method::ForwardCorrection], transition: [Transition::Estimated]) {
-        /// Epochs of plain training before the matrix is estimated.
+        /// Epochs of plain training before the matrix is estimated: fewer than `epochs`.
         estimation_epochs: u32 = 10, in AT_LEAST_ONE;
     }
     only if (method: [Method::ForwardCorrection], transition: [Transition::File]) {
@@ -258,7 +258,8 @@ kind! {
         learning_rate_u: f64 = 1.0, in NOT_NEGATIVE;
         /// The learning rate of the numbers v of a sample, one a class; for asymmetric noise the paper has 100.
         learning_rate_v: f64 = 10.0, in NOT_NEGATIVE;
-        /// The weight of the consistency of two views; above 0, a step sees two views of each sample. SOP+ has 0.9.
+        /// The weight of the consistency of two views; above 0, a step sees two views of each sample, which `augmentation = "none"` would not
+        /// tell apart. SOP+ has 0.9.
         ///
         /// Both views are made by `augmentation`. The second one of the authors' code is stronger (AutoAugment and Cutout), and so the numbers that are
         /// known of SOP+ are not those of this one.
@@ -275,13 +276,13 @@ kind! {
     only if (method: [Method::TruncatedLoss]) {
         /// A sample is left out if the probability of its label is not above this: k of the paper.
         prune_below: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
-        /// Epochs on all samples before some are left out for the first time.
+        /// Epochs on all samples before some are left out for the first time: fewer than `epochs`.
         prune_after: u32 = 40, in AT_LEAST_ONE;
         /// Epochs between two decisions on which samples are left out. The network decides as it is then, not as it was when it was best on samples held out.
         prune_every: u32 = 10, in AT_LEAST_ONE;
     }
     only if (method: [Method::DivideMix]) {
-        /// Epochs in which both networks learn from all samples, before they divide them. The paper has 10 for CIFAR-10 and 30 for CIFAR-100.
+        /// Epochs in which both networks learn from all samples, before they divide them: fewer than `epochs`. The paper has 10 for CIFAR-10 and 30 for CIFAR-100.
         warmup_epochs: u32 = 10, in AT_LEAST_ONE;
         /// What is multiplied by the entropy of a prediction and taken from the loss, in these epochs: for asymmetric noise the paper has 1.
         confidence_penalty: f64 = 0.0, in NOT_NEGATIVE;
