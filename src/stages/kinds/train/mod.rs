@@ -288,7 +288,8 @@ kind! {
         confidence_penalty: f64 = 0.0, in NOT_NEGATIVE;
         /// A label counts as right above this probability: tau of the paper, which has 0.6 for 90 % noise.
         clean_above: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Excluded(1.0));
-        /// How many epochs, the last ones, the losses by which samples are divided are the mean of. The authors' code has 5 for 90 % noise.
+        /// How many epochs, the last ones, the losses by which samples are divided are the mean of: no more than `epochs` without `warmup-epochs`.
+        /// The authors' code has 5 for 90 % noise.
         loss_epochs: u32 = 1, in AT_LEAST_ONE;
         /// The temperature by which guessed labels are sharpened: T of the paper.
         sharpening_temperature: f64 = 0.5, in (std::ops::Bound::Excluded(0.0), std::ops::Bound::Included(1.0));

@@ -255,8 +255,8 @@ fn all_samples_are_divided_in_time() {
     };
     assert!(check(json!({})).is_empty());
     assert_eq!(check(json!({"warmup-epochs": 11})), ["warmup-epochs"]);
-    assert_eq!(check(json!({"warmup-epochs": 8, "loss-epochs": 3})), ["loss-epochs"]);
-    assert_eq!(check(json!({"warmup-epochs": 8, "loss-epochs": 2})), [""; 0]);
+    assert_eq!(check(json!({"warmup-epochs": 9, "loss-epochs": 3})), ["loss-epochs"]);
+    assert_eq!(check(json!({"warmup-epochs": 9, "loss-epochs": 2})), [""; 0]);
     let balanced = check(json!({"sampling": "class-balanced", "samples-per-epoch": 20}));
     assert_eq!(balanced, ["sampling", "samples-per-epoch"]);
 }
