@@ -217,9 +217,15 @@ impl JobFolder {
         }
     }
 
-    /// What was remembered of that.
-    pub(crate) fn handed_over(&self) -> Option<Vec<u8>> {
-        disk::read(&self.place.join("handed-over"), disk::LARGEST_TEXT).ok()
+    /// What was remembered of that. `None` where it was not handed over.
+    ///
+    /// # Errors
+    /// When that cannot be told. As [`io::ErrorKind::InvalidData`] where what is there is not what was written.
+    pub(crate) fn handed_over(&self) -> io::Result<Option<Vec<u8>>> {
+        match disk::read(&self.place.join("handed-over"), disk::LARGEST_TEXT) {
+            Err(error) if store::is_absence(&error) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// What was remembered of the submission, as far as that can be read.
@@ -286,9 +292,9 @@ impl JobFolder {
         }
     }
 
-    /// Whether the job has begun, here or where it ran before.
+    /// Whether the job has begun, here or where it ran before, or nobody can look.
     pub(crate) fn has_begun(&self) -> bool {
-        self.events_place().exists()
+        may_exist(&self.events_place())
     }
 
     /// For the job itself, to say what it does. It goes on after what it said before it was interrupted.
@@ -526,7 +532,7 @@ mod tests {
         }
         let (say, said) = mpsc::channel();
         std::thread::spawn(move || {
-            let files = [job.waits().is_none(), job.handed_over().is_none()];
+            let files = [job.waits().is_none(), job.handed_over().is_err()];
             let said = [job.events(0).is_err(), job.last_event().is_err()];
             say.send((files, job.submitted().is_none(), said, cache.left(&left).is_err()))
         });

@@ -164,7 +164,7 @@ impl FollowedJob {
         if folder.was_submitted() {
             return Ok(GivenUp::Submitted);
         }
-        if folder.has_begun() || HandedOver::of(folder).is_some() {
+        if self.may_have(folder) {
             return Ok(GivenUp::MayBeThere);
         }
         self.remove(folder)?;
@@ -346,8 +346,16 @@ impl FollowedJob {
                 let place = folder.place().display();
                 self.wait(format!("cannot read which job it is in {place}; it is tried again"));
             }
-            // Its scheduler may have it. That is asked for all of them together.
-            None => self.at = At::Made { folder: folder.clone() },
+            None => match HandedOver::of(folder, &self.token()) {
+                // Its scheduler may have it. That is asked for all of them together.
+                Ok(_) => self.at = At::Made { folder: folder.clone() },
+                Err(error) => {
+                    let place = folder.place().display();
+                    self.wait(format!(
+                        "cannot read whether it was submitted in {place}: {error}; it is tried again"
+                    ));
+                }
+            },
         }
         Ok(None)
     }
@@ -408,7 +416,12 @@ impl FollowedJob {
     /// Whether it waits for its submission, and somebody may have submitted it who could not write that down.
     pub(super) fn may_be_submitted(&self) -> bool {
         let At::Made { folder } = &self.at else { return false };
-        self.is_made() && (folder.has_begun() || HandedOver::of(folder).is_some())
+        self.is_made() && self.may_have(folder)
+    }
+
+    /// Whether its scheduler may have the job of a folder that has no receipt.
+    fn may_have(&self, folder: &JobFolder) -> bool {
+        folder.has_begun() || !matches!(HandedOver::of(folder, &self.token()), Ok(None))
     }
 
     /// The right to submit it, with its folder. `None` where somebody else has that, or has done it.
@@ -437,7 +450,11 @@ impl FollowedJob {
         known: &HashMap<String, String>,
         knowledge: &Knowledge,
     ) -> anyhow::Result<()> {
-        let handed = HandedOver::of(&folder);
+        let Ok(handed) = HandedOver::of(&folder, &self.token()) else {
+            // What is said of that is said where it is found.
+            self.at = At::Begin { waits: false };
+            return Ok(());
+        };
         let id = handed.and_then(|handed| Some(handed.id(known.get(&handed.token)?)));
         if let Some(id) = &id {
             folder.set_submitted(&QueuedJob::receipt(terms, id)?)?;
