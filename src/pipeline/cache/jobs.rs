@@ -222,15 +222,28 @@ impl JobFolder {
     /// # Errors
     /// When that cannot be told. As [`io::ErrorKind::InvalidData`] where what is there is not what was written.
     pub(crate) fn handed_over(&self) -> io::Result<Option<Vec<u8>>> {
-        match disk::read(&self.place.join("handed-over"), disk::LARGEST_TEXT) {
+        self.remembered("handed-over")
+    }
+
+    /// What was remembered of the submission. `None` where it was not submitted.
+    ///
+    /// # Errors
+    /// As those of [`Self::handed_over`].
+    pub(crate) fn submitted(&self) -> io::Result<Option<Vec<u8>>> {
+        self.remembered("submitted")
+    }
+
+    /// Forgets what was remembered of the submission, and is damaged. For whoever has the lock of the job.
+    pub(crate) fn forget_submitted(&self) -> anyhow::Result<()> {
+        self.set("submitted", None)
+    }
+
+    /// What one of its files has.
+    fn remembered(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match disk::read(&self.place.join(name), disk::LARGEST_TEXT) {
             Err(error) if store::is_absence(&error) => Ok(None),
             other => other.map(Some),
         }
-    }
-
-    /// What was remembered of the submission, as far as that can be read.
-    pub(crate) fn submitted(&self) -> Option<Vec<u8>> {
-        disk::read(&self.place.join("submitted"), disk::LARGEST_TEXT).ok()
     }
 
     /// Whether something was remembered of it, or nobody can look.
@@ -534,7 +547,7 @@ mod tests {
         std::thread::spawn(move || {
             let files = [job.waits().is_none(), job.handed_over().is_err()];
             let said = [job.events(0).is_err(), job.last_event().is_err()];
-            say.send((files, job.submitted().is_none(), said, cache.left(&left).is_err()))
+            say.send((files, job.submitted().is_err(), said, cache.left(&left).is_err()))
         });
         let said = said.recv_timeout(Duration::from_secs(20));
         assert_eq!(said, Ok(([true; 2], true, [true; 2], true)));

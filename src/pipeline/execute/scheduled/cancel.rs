@@ -112,14 +112,22 @@ fn find(cache: &Cache, key: StageKey) -> Result<Option<(String, Job)>, String> {
         return Ok(None);
     }
     match QueuedJob::submitted(&folder) {
-        Some(QueuedJob { executor, job, .. }) if !folder.is_own() => {
+        Ok(Some(QueuedJob { executor, job, .. })) if !folder.is_own() => {
             Err(format!("its job {job} of {executor} is of another account, and stays"))
         }
-        Some(QueuedJob { executor, job, .. }) => {
+        Ok(Some(QueuedJob { executor, job, .. })) => {
             Ok(Some((executor, Job { key, folder, id: job, _lock: lock })))
         }
-        None => Err("nobody knows the id of its job, which may be in the queue: the next run of \
+        Err(error) => {
+            let place = folder.place().display();
+            Err(format!(
+                "cannot read which job it is in {place}: {error}: if its job is gone, remove that folder"
+            ))
+        }
+        Ok(None) => {
+            Err("nobody knows the id of its job, which may be in the queue: the next run of \
                      the stage finds out"
-            .to_owned()),
+                .to_owned())
+        }
     }
 }

@@ -339,23 +339,24 @@ impl FollowedJob {
             return Ok(Some(JobEnd::failed(message)));
         }
         self.spec.place = Some(place);
-        match QueuedJob::submitted(folder) {
+        let cannot_read = |what: &str, error: io::Error| {
+            let place = folder.place().display();
+            format!(
+                "cannot read {what} in {place}: {error}; it is tried again: if its job is gone, remove that folder"
+            )
+        };
+        match (QueuedJob::submitted(folder), HandedOver::of(folder, &self.token())) {
             // The answer to a question that is out already is not about it.
-            Some(receipt) => self.take_up(terms, folder.clone(), Some(receipt.job), false, asked),
-            None if folder.was_submitted() => {
-                let place = folder.place().display();
-                self.wait(format!("cannot read which job it is in {place}; it is tried again"));
+            (Ok(Some(receipt)), _) => {
+                self.take_up(terms, folder.clone(), Some(receipt.job), false, asked);
             }
-            None => match HandedOver::of(folder, &self.token()) {
-                // Its scheduler may have it. That is asked for all of them together.
-                Ok(_) => self.at = At::Made { folder: folder.clone() },
-                Err(error) => {
-                    let place = folder.place().display();
-                    self.wait(format!(
-                        "cannot read whether it was submitted in {place}: {error}; it is tried again"
-                    ));
-                }
-            },
+            (Err(error), _) => self.wait(cannot_read("which job it is", error)),
+            (Ok(None), Err(error)) => self.wait(cannot_read("whether it was submitted", error)),
+            // Its scheduler may have it, also where its receipt is damaged. That is asked for all of them together.
+            (Ok(None), Ok(_)) => {
+                folder.forget_submitted()?;
+                self.at = At::Made { folder: folder.clone() };
+            }
         }
         Ok(None)
     }
