@@ -9,6 +9,7 @@
 //!   submitted     the id that the scheduler gave it
 //!   waits         that it is back in the queue, or why the scheduler holds it, where somebody who follows it has heard that
 //!   events        what the job reports, a line each; its end is the last one
+//!   cancelled     that a person wants its end, and that it still worked then
 //!   ended         that it does not go on
 //!   output        what its script printed
 //! ```
@@ -347,6 +348,16 @@ impl JobFolder {
         // What is left of it under another name is in nobody's way, and is swept later.
         let _ = durable::remove_tree(&away);
         Ok(())
+    }
+
+    /// Remembers that a person has cancelled it, while it still works. For whoever has the lock of the job.
+    pub(crate) fn set_cancelled(&self) -> anyhow::Result<()> {
+        self.set("cancelled", Some(b""))
+    }
+
+    /// Whether a person has done that.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.place.join("cancelled").exists()
     }
 
     /// Remembers that it does not go on.

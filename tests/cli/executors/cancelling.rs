@@ -3,9 +3,13 @@
 use std::fs;
 
 use insta::assert_snapshot;
+use rustix::process::{Signal, kill_process};
 
-use super::{RUN, jobs, project, steps, submitted, two_stages, works};
+use super::{RUN, jobs, project, steps, submitted, two_stages, worker, works};
 use crate::support::{MANIFEST, Sandbox, names};
+
+/// How long jobs that work are waited for, in milliseconds.
+const PATIENCE: &str = "PIPELINE_CANCEL_PATIENCE";
 
 /// Two jobs in the queue that nobody follows.
 fn left_in_the_queue() -> Sandbox {
@@ -42,7 +46,7 @@ fn the_jobs_of_stages_are_cancelled_in_the_queue() {
 
 #[test]
 fn a_job_that_works_is_cancelled_and_continued_by_the_next_one() {
-    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200").set(PATIENCE, "60000");
     project.pipeline(&format!("{RUN} simclr --detach")).success();
     works(&project);
     let cancelled = project.pipeline("cancel experiment.toml");
@@ -50,6 +54,27 @@ fn a_job_that_works_is_cancelled_and_continued_by_the_next_one() {
     assert_eq!(jobs(&project), [""; 0]);
     let ended = project.pipeline(&format!("{RUN} simclr"));
     assert_eq!(ended.success(), "data fresh, simclr ran");
+    assert!(ended.stderr.contains("continues from its checkpoint"), "{ended}");
+    assert_eq!((submitted(&project), steps(&project)), (2, 200));
+}
+
+#[test]
+fn a_run_replaces_the_job_that_was_cancelled_before_and_still_writes_its_checkpoint() {
+    let project = project("slow").set("FAKE_LEARN_STEPS", "200").set(PATIENCE, "0");
+    project.pipeline(&format!("{RUN} simclr --detach")).success();
+    works(&project);
+    let worker = worker(&project);
+    kill_process(worker, Signal::STOP).expect("ours");
+    let cancelled = project.pipeline("cancel experiment.toml");
+    let said = "simclr: its job 1 of fake was asked to end, and still writes its checkpoint\n";
+    assert_eq!(cancelled.printed(), said, "{cancelled}");
+    let run = project.start(&format!("{RUN} simclr"));
+    run.wait_for("simclr (pretrain-simclr) runs");
+    kill_process(worker, Signal::CONT).expect("ours");
+    let ended = run.wait();
+    assert_eq!(ended.success(), "data fresh, simclr ran");
+    let replaced = "its job 1, which was cancelled before this run, is replaced by a new one";
+    assert!(ended.stderr.contains(replaced), "{ended}");
     assert!(ended.stderr.contains("continues from its checkpoint"), "{ended}");
     assert_eq!((submitted(&project), steps(&project)), (2, 200));
 }

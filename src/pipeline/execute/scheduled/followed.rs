@@ -610,7 +610,7 @@ impl FollowedJob {
     fn ended(&mut self, cache: &Cache, ending: JobEnding) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
         let At::Submitted(job) = &mut self.at else { return Ok(None) };
-        let was_seen = job.was_seen;
+        let (was_seen, was_cancelled) = (job.was_seen, job.was_cancelled);
         let folder = job.folder.clone();
         let end = match ending {
             JobEnding::Recorded { reused } => match cache.usable(&key) {
@@ -626,7 +626,7 @@ impl FollowedJob {
                 }
             },
             JobEnding::Held | JobEnding::Stopped { .. } => return Ok(None),
-            ending if !was_seen => {
+            ending if !was_seen || was_cancelled => {
                 let what = match ending {
                     JobEnding::Failed { message, .. } => {
                         let first = message.lines().next().unwrap_or_default().to_owned();
@@ -653,6 +653,10 @@ impl FollowedJob {
         if !job.was_seen {
             let what = format!("{name}, which ended meanwhile without a result,");
             self.replace(cache, &folder, &what)?;
+            return Ok(None);
+        }
+        if job.was_cancelled {
+            self.replace(cache, &folder, &format!("{name}, which was cancelled before this run,"))?;
             return Ok(None);
         }
         let has_started = job.has_started;

@@ -36,6 +36,8 @@ pub(super) struct Submitted {
     runs_since: Option<u64>,
     /// Why it waits, as that was remembered last.
     waits: Option<Waits>,
+    /// Whether a person had cancelled it before it was followed: what it comes to then is not what is asked for now.
+    pub(super) was_cancelled: bool,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     pub(super) was_seen: bool,
     /// The processes that have begun and have not said that they ended; the last one works, if one does.
@@ -162,6 +164,7 @@ impl Submitted {
     /// One that is followed from its first word on.
     pub(super) fn new(folder: JobFolder, id: Option<String>, was_seen: bool, since: u64) -> Self {
         Self {
+            was_cancelled: folder.was_cancelled(),
             folder,
             spec: None,
             id,
