@@ -81,14 +81,17 @@ fn a_run_replaces_the_job_that_was_cancelled_before_and_still_writes_its_checkpo
 
 #[test]
 fn a_run_that_follows_a_job_which_is_cancelled_submits_no_other_one() {
-    let project = project("slow").set("FAKE_LEARN_STEPS", "200");
-    let run = project.start(&format!("{RUN} simclr"));
-    run.wait_for("simclr (pretrain-simclr) runs");
-    works(&project);
-    project.pipeline("cancel experiment.toml simclr").success();
-    let ended = run.wait();
-    assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
-    assert_eq!(submitted(&project), 1, "{ended}");
+    // Whether or not it still writes its checkpoint when nobody waits for that any more.
+    for patience in ["0", "60000"] {
+        let project = project("slow").set("FAKE_LEARN_STEPS", "200").set(PATIENCE, patience);
+        let run = project.start(&format!("{RUN} simclr"));
+        run.wait_for("simclr (pretrain-simclr) runs");
+        works(&project);
+        project.pipeline("cancel experiment.toml simclr").success();
+        let ended = run.wait();
+        assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
+        assert_eq!(submitted(&project), 1, "{ended}");
+    }
 }
 
 #[test]
