@@ -36,7 +36,7 @@ fn the_jobs_of_stages_are_cancelled_in_the_queue() {
     assert_snapshot!(project.pipeline("cancel experiment.toml"), @r"
     status 0
     --- stderr
-    none of these stages has a job, as they are now
+    none of these stages has a job, as they are now (jobs for other values: `pipeline status` has the command)
     ");
     assert_eq!((&*project.read("cancelled"), jobs(&project)), ("1\n2\n", Vec::new()));
     fs::remove_file(project.path("hold")).expect("ours");
@@ -92,6 +92,26 @@ fn a_run_that_follows_a_job_which_is_cancelled_submits_no_other_one() {
         assert_eq!(ended.results(), "data ran, simclr failed", "{ended}");
         assert_eq!(submitted(&project), 1, "{ended}");
     }
+}
+
+#[test]
+fn a_job_that_was_never_handed_to_its_scheduler_is_none() {
+    let project = left_in_the_queue();
+    let folders = jobs(&project).into_iter().map(|key| project.cache("jobs").join(key));
+    let folders: Vec<_> = folders.collect();
+    let remove = |name| {
+        folders.iter().for_each(|job| fs::remove_file(job.join(name)).expect("it is there"));
+    };
+    // As whoever was killed before it had the receipts.
+    remove("submitted");
+    let cancelled = project.pipeline("cancel experiment.toml");
+    assert_eq!(cancelled.code(), Some(1), "{cancelled}");
+    assert!(cancelled.stderr.contains("a: nobody knows the id of its job"), "{cancelled}");
+    remove("handed-over");
+    let cancelled = project.pipeline("cancel experiment.toml");
+    assert_eq!(cancelled.code(), Some(0), "{cancelled}");
+    assert!(cancelled.stderr.starts_with("none of these stages has a job"), "{cancelled}");
+    fs::remove_file(project.path("hold")).expect("ours");
 }
 
 #[test]

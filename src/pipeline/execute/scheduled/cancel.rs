@@ -110,6 +110,11 @@ fn has_ended(folder: &JobFolder) -> bool {
     JobEnding::last(folder).is_some_and(|ending| ending.is_final())
 }
 
+/// Whether no scheduler has it: whoever made it was killed before it was handed over, or has not done that yet.
+fn is_nowhere(folder: &JobFolder) -> bool {
+    !folder.was_submitted() && !folder.has_begun() && matches!(folder.handed_over(), Ok(None))
+}
+
 /// The job of a key that has not ended, with the name of its executor.
 ///
 /// # Errors
@@ -137,6 +142,7 @@ fn find(cache: &Cache, key: StageKey) -> Result<Option<(String, Job)>, String> {
                 "cannot read which job it is in {place}: {error}: if its job is gone, remove that folder"
             ))
         }
+        Ok(None) if is_nowhere(&folder) => Ok(None),
         Ok(None) => {
             Err("nobody knows the id of its job, which may be in the queue: the next run of \
                      the stage finds out"

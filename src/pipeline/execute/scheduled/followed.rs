@@ -332,7 +332,7 @@ impl FollowedJob {
         }
         if place.executor != terms.name {
             let message = format!(
-                "a job of the executor '{}' does the same work: use that one, or cancel the job and remove {}",
+                "a job of the executor '{}' does the same work: use that one, or end the job with `pipeline cancel`, which removes {}",
                 place.executor,
                 folder.place().display()
             );
