@@ -87,7 +87,7 @@ Exit status:  0  every stage has a result, or with --detach goes on as a job, or
     /// Those that a detached run has left, and those that a run follows. A job that works is asked to stop by its scheduler, and
     /// the next run continues from its checkpoint. Jobs for other values of these stages stay, and those of other accounts.
     #[command(after_help = "\
-Exit status:  0  no job of these stages is left\n              \
+Exit status:  0  no job of these stages is left, or one still writes its checkpoint and ends then\n              \
 1  some could not be cancelled, or are of other accounts")]
     Cancel(StageArguments),
     /// Show what stages measured

@@ -9,6 +9,7 @@
 //!   submitted     the id that the scheduler gave it
 //!   waits         that it is back in the queue, or why the scheduler holds it, where somebody who follows it has heard that
 //!   events        what the job reports, a line each; its end is the last one
+//!   cancelled     that a person wants its end, and that it still worked then
 //!   ended         that it does not go on
 //!   output        what its script printed
 //! ```
@@ -217,14 +218,33 @@ impl JobFolder {
         }
     }
 
-    /// What was remembered of that.
-    pub(crate) fn handed_over(&self) -> Option<Vec<u8>> {
-        disk::read(&self.place.join("handed-over"), disk::LARGEST_TEXT).ok()
+    /// What was remembered of that. `None` where it was not handed over.
+    ///
+    /// # Errors
+    /// When that cannot be told. As [`io::ErrorKind::InvalidData`] where what is there is not what was written.
+    pub(crate) fn handed_over(&self) -> io::Result<Option<Vec<u8>>> {
+        self.remembered("handed-over")
     }
 
-    /// What was remembered of the submission, as far as that can be read.
-    pub(crate) fn submitted(&self) -> Option<Vec<u8>> {
-        disk::read(&self.place.join("submitted"), disk::LARGEST_TEXT).ok()
+    /// What was remembered of the submission. `None` where it was not submitted.
+    ///
+    /// # Errors
+    /// As those of [`Self::handed_over`].
+    pub(crate) fn submitted(&self) -> io::Result<Option<Vec<u8>>> {
+        self.remembered("submitted")
+    }
+
+    /// Forgets what was remembered of the submission, and is damaged. For whoever has the lock of the job.
+    pub(crate) fn forget_submitted(&self) -> anyhow::Result<()> {
+        self.set("submitted", None)
+    }
+
+    /// What one of its files has.
+    fn remembered(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match disk::read(&self.place.join(name), disk::LARGEST_TEXT) {
+            Err(error) if store::is_absence(&error) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Whether something was remembered of it, or nobody can look.
@@ -286,9 +306,9 @@ impl JobFolder {
         }
     }
 
-    /// Whether the job has begun, here or where it ran before.
+    /// Whether the job has begun, here or where it ran before, or nobody can look.
     pub(crate) fn has_begun(&self) -> bool {
-        self.events_place().exists()
+        may_exist(&self.events_place())
     }
 
     /// For the job itself, to say what it does. It goes on after what it said before it was interrupted.
@@ -328,6 +348,16 @@ impl JobFolder {
         // What is left of it under another name is in nobody's way, and is swept later.
         let _ = durable::remove_tree(&away);
         Ok(())
+    }
+
+    /// Remembers that a person has cancelled it, while it still works. For whoever has the lock of the job.
+    pub(crate) fn set_cancelled(&self) -> anyhow::Result<()> {
+        self.set("cancelled", Some(b""))
+    }
+
+    /// Whether a person has done that.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.place.join("cancelled").exists()
     }
 
     /// Remembers that it does not go on.
@@ -526,9 +556,9 @@ mod tests {
         }
         let (say, said) = mpsc::channel();
         std::thread::spawn(move || {
-            let files = [job.waits().is_none(), job.handed_over().is_none()];
+            let files = [job.waits().is_none(), job.handed_over().is_err()];
             let said = [job.events(0).is_err(), job.last_event().is_err()];
-            say.send((files, job.submitted().is_none(), said, cache.left(&left).is_err()))
+            say.send((files, job.submitted().is_err(), said, cache.left(&left).is_err()))
         });
         let said = said.recv_timeout(Duration::from_secs(20));
         assert_eq!(said, Ok(([true; 2], true, [true; 2], true)));

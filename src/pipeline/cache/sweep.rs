@@ -134,7 +134,7 @@ fn is_needed(cache: &Cache, left: &str) -> bool {
 
 /// Whether whoever made it was killed before its scheduler had it. Where that was asked to take it, and the answer is lost, it may wait there.
 fn was_never_submitted(job: &JobFolder) -> bool {
-    let age = if job.handed_over().is_some() { UNSEEN } else { ABANDONED };
+    let age = if matches!(job.handed_over(), Ok(None)) { ABANDONED } else { UNSEEN };
     !job.was_submitted() && !job.has_begun() && is_older(&job.spec(), age)
 }
 

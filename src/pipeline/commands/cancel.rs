@@ -33,7 +33,9 @@ pub(crate) fn run(arguments: &StageArguments) -> anyhow::Result<ExitCode> {
         }
     }
     if ends.is_empty() {
-        note("none of these stages has a job, as they are now");
+        note(
+            "none of these stages has a job, as they are now (jobs for other values: `pipeline status` has the command)",
+        );
     }
     let is_done = ends.iter().all(|(_, end)| end.is_ok());
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -475,7 +475,7 @@ fn receipt(cache: &Cache, key: &StageKey) -> Option<Vec<u8>> {
     loop {
         // Before it is looked for: nobody lets go of the job without having written it.
         let is_submitted_now = cache.is_job_locked(key) && began.elapsed() < SUBMISSION;
-        let receipt = cache.job(key)?.submitted();
+        let receipt = cache.job(key)?.submitted().ok().flatten();
         if receipt.is_some() || !is_submitted_now {
             return receipt;
         }

@@ -133,7 +133,7 @@ impl Run<'_> {
         let is_elsewhere = |state: &StageState, stage: Option<&Stage>| {
             let StageState::Running { key, .. } = state else { return false };
             stage.is_some_and(|stage| self.options.executor_of(stage).is_some())
-                && self.cache.job(key).is_some_and(|job| job.submitted().is_some())
+                && self.cache.job(key).is_some_and(|job| job.was_submitted())
         };
         let states = self.states.iter();
         states.filter(|(name, state)| is_elsewhere(state, self.manifest.stage(name))).count()
@@ -158,7 +158,7 @@ impl Run<'_> {
             let executor = self.options.executor_of(stage);
             // That of an earlier run, or of another stage with the same key.
             if executor.is_some()
-                && self.cache.job(&work.key).is_some_and(|job| job.submitted().is_some())
+                && self.cache.job(&work.key).is_some_and(|job| job.was_submitted())
             {
                 return Some((name.clone(), Outcome::Left));
             }

@@ -12,7 +12,7 @@ impl Run<'_> {
             let StageState::Running { key, .. } = state else { return false };
             let stage = self.manifest.stage(name);
             stage.is_some_and(|stage| self.options.executor_of(stage).is_some())
-                && self.cache.job(key).is_some_and(|job| job.submitted().is_none())
+                && self.cache.job(key).is_some_and(|job| !job.was_submitted())
                 && self.cache.is_job_locked(key)
         });
         is_submitted_now

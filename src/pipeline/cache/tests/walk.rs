@@ -597,7 +597,7 @@ fn operations() -> Vec<Operation> {
             is_done: |cache| {
                 let job = cache.job_place(&key("a"));
                 let events = job.events(0).unwrap_or_default();
-                job.submitted().is_some_and(|id| id == b"7")
+                job.submitted().ok().flatten().is_some_and(|id| id == b"7")
                     && events.ends_with(b"the end\n")
                     && job.ended().exists()
             },

@@ -1,6 +1,7 @@
 //! Jobs that a person wants to end, whoever has submitted them and whether or not a run follows them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use super::cancelled::Cancelled;
@@ -15,7 +16,9 @@ use crate::manifest::Executors;
 const AT_ONCE: usize = 200;
 
 /// How long the jobs that work are waited for: they write their checkpoints.
-const PATIENCE: Duration = Duration::from_secs(3);
+const LONGEST: Duration = Duration::from_secs(3);
+/// The environment variable that sets another time for that, in milliseconds: for tests.
+const PATIENCE: &str = "PIPELINE_CANCEL_PATIENCE";
 /// How often it looks whether they still do.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -56,7 +59,7 @@ fn cancel_some(
         let ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
         let settings = executors.get(&name);
         let cancelled = settings.map(|settings| Cancelled::ask(&*scheduler(settings), &ids));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         ends.extend(jobs.into_iter().map(|Job { key, folder, id, .. }| {
             let what = format!("its job {id} of {name}");
             let end = match cancelled.as_ref().map(|cancelled| cancelled.trouble(&id)) {
@@ -65,9 +68,12 @@ fn cancel_some(
                     Err(format!("{what} could not be cancelled: {}", trouble.words()))
                 }
                 // A run that follows it would take it for work that somebody else has taken over, and wait to begin it again.
-                Some(None) if works_until(cache, &key, deadline) => {
-                    Ok(format!("{what} was asked to end, and still writes its checkpoint"))
-                }
+                Some(None) if works_until(cache, &key, deadline) => match folder.set_cancelled() {
+                    Ok(()) => {
+                        Ok(format!("{what} was asked to end, and still writes its checkpoint"))
+                    }
+                    Err(error) => Err(format!("{what} was asked to end; {error:#}")),
+                },
                 Some(None) if has_ended(&folder) => Ok(format!("{what} had ended before")),
                 Some(None) => match folder.remove() {
                     Ok(()) => Ok(format!("{what} was cancelled")),
@@ -78,6 +84,13 @@ fn cancel_some(
         }));
     }
     ends
+}
+
+/// How long jobs are waited for.
+fn patience() -> Duration {
+    let set = std::env::var_os(PATIENCE);
+    let set = set.as_deref().and_then(OsStr::to_str).and_then(|text| text.parse().ok());
+    set.map_or(LONGEST, |milliseconds: u32| Duration::from_millis(milliseconds.into()))
 }
 
 /// Whether somebody works on a key, also at this time.
@@ -97,6 +110,11 @@ fn has_ended(folder: &JobFolder) -> bool {
     JobEnding::last(folder).is_some_and(|ending| ending.is_final())
 }
 
+/// Whether no scheduler has it: whoever made it was killed before it was handed over, or has not done that yet.
+fn is_nowhere(folder: &JobFolder) -> bool {
+    !folder.was_submitted() && !folder.has_begun() && matches!(folder.handed_over(), Ok(None))
+}
+
 /// The job of a key that has not ended, with the name of its executor.
 ///
 /// # Errors
@@ -112,14 +130,23 @@ fn find(cache: &Cache, key: StageKey) -> Result<Option<(String, Job)>, String> {
         return Ok(None);
     }
     match QueuedJob::submitted(&folder) {
-        Some(QueuedJob { executor, job, .. }) if !folder.is_own() => {
+        Ok(Some(QueuedJob { executor, job, .. })) if !folder.is_own() => {
             Err(format!("its job {job} of {executor} is of another account, and stays"))
         }
-        Some(QueuedJob { executor, job, .. }) => {
+        Ok(Some(QueuedJob { executor, job, .. })) => {
             Ok(Some((executor, Job { key, folder, id: job, _lock: lock })))
         }
-        None => Err("nobody knows the id of its job, which may be in the queue: the next run of \
+        Err(error) => {
+            let place = folder.place().display();
+            Err(format!(
+                "cannot read which job it is in {place}: {error}: if its job is gone, remove that folder"
+            ))
+        }
+        Ok(None) if is_nowhere(&folder) => Ok(None),
+        Ok(None) => {
+            Err("nobody knows the id of its job, which may be in the queue: the next run of \
                      the stage finds out"
-            .to_owned()),
+                .to_owned())
+        }
     }
 }

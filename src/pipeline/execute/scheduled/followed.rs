@@ -164,7 +164,7 @@ impl FollowedJob {
         if folder.was_submitted() {
             return Ok(GivenUp::Submitted);
         }
-        if folder.has_begun() || HandedOver::of(folder).is_some() {
+        if self.may_have(folder) {
             return Ok(GivenUp::MayBeThere);
         }
         self.remove(folder)?;
@@ -332,22 +332,31 @@ impl FollowedJob {
         }
         if place.executor != terms.name {
             let message = format!(
-                "a job of the executor '{}' does the same work: use that one, or cancel the job and remove {}",
+                "a job of the executor '{}' does the same work: use that one, or end the job with `pipeline cancel`, which removes {}",
                 place.executor,
                 folder.place().display()
             );
             return Ok(Some(JobEnd::failed(message)));
         }
         self.spec.place = Some(place);
-        match QueuedJob::submitted(folder) {
+        let cannot_read = |what: &str, error: io::Error| {
+            let place = folder.place().display();
+            format!(
+                "cannot read {what} in {place}: {error}; it is tried again: if its job is gone, remove that folder"
+            )
+        };
+        match (QueuedJob::submitted(folder), HandedOver::of(folder, &self.token())) {
             // The answer to a question that is out already is not about it.
-            Some(receipt) => self.take_up(terms, folder.clone(), Some(receipt.job), false, asked),
-            None if folder.was_submitted() => {
-                let place = folder.place().display();
-                self.wait(format!("cannot read which job it is in {place}; it is tried again"));
+            (Ok(Some(receipt)), _) => {
+                self.take_up(terms, folder.clone(), Some(receipt.job), false, asked);
             }
-            // Its scheduler may have it. That is asked for all of them together.
-            None => self.at = At::Made { folder: folder.clone() },
+            (Err(error), _) => self.wait(cannot_read("which job it is", error)),
+            (Ok(None), Err(error)) => self.wait(cannot_read("whether it was submitted", error)),
+            // Its scheduler may have it, also where its receipt is damaged. That is asked for all of them together.
+            (Ok(None), Ok(_)) => {
+                folder.forget_submitted()?;
+                self.at = At::Made { folder: folder.clone() };
+            }
         }
         Ok(None)
     }
@@ -408,7 +417,12 @@ impl FollowedJob {
     /// Whether it waits for its submission, and somebody may have submitted it who could not write that down.
     pub(super) fn may_be_submitted(&self) -> bool {
         let At::Made { folder } = &self.at else { return false };
-        self.is_made() && (folder.has_begun() || HandedOver::of(folder).is_some())
+        self.is_made() && self.may_have(folder)
+    }
+
+    /// Whether its scheduler may have the job of a folder that has no receipt.
+    fn may_have(&self, folder: &JobFolder) -> bool {
+        folder.has_begun() || !matches!(HandedOver::of(folder, &self.token()), Ok(None))
     }
 
     /// The right to submit it, with its folder. `None` where somebody else has that, or has done it.
@@ -437,7 +451,11 @@ impl FollowedJob {
         known: &HashMap<String, String>,
         knowledge: &Knowledge,
     ) -> anyhow::Result<()> {
-        let handed = HandedOver::of(&folder);
+        let Ok(handed) = HandedOver::of(&folder, &self.token()) else {
+            // What is said of that is said where it is found.
+            self.at = At::Begin { waits: false };
+            return Ok(());
+        };
         let id = handed.and_then(|handed| Some(handed.id(known.get(&handed.token)?)));
         if let Some(id) = &id {
             folder.set_submitted(&QueuedJob::receipt(terms, id)?)?;
@@ -593,7 +611,7 @@ impl FollowedJob {
     fn ended(&mut self, cache: &Cache, ending: JobEnding) -> anyhow::Result<Option<JobEnd>> {
         let key = self.key();
         let At::Submitted(job) = &mut self.at else { return Ok(None) };
-        let was_seen = job.was_seen;
+        let (was_seen, was_cancelled) = (job.was_seen, job.was_cancelled);
         let folder = job.folder.clone();
         let end = match ending {
             JobEnding::Recorded { reused } => match cache.usable(&key) {
@@ -609,7 +627,7 @@ impl FollowedJob {
                 }
             },
             JobEnding::Held | JobEnding::Stopped { .. } => return Ok(None),
-            ending if !was_seen => {
+            ending if !was_seen || was_cancelled => {
                 let what = match ending {
                     JobEnding::Failed { message, .. } => {
                         let first = message.lines().next().unwrap_or_default().to_owned();
@@ -636,6 +654,10 @@ impl FollowedJob {
         if !job.was_seen {
             let what = format!("{name}, which ended meanwhile without a result,");
             self.replace(cache, &folder, &what)?;
+            return Ok(None);
+        }
+        if job.was_cancelled {
+            self.replace(cache, &folder, &format!("{name}, which was cancelled before this run,"))?;
             return Ok(None);
         }
         let has_started = job.has_started;

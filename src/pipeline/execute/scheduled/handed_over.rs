@@ -1,5 +1,7 @@
 //! As what a job was handed over to a scheduler: remembered before that, for whoever finds no receipt.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cache::JobFolder;
@@ -15,9 +17,18 @@ pub(super) struct HandedOver {
 }
 
 impl HandedOver {
-    /// That of the job in a folder, where nobody has the answer.
-    pub(super) fn of(folder: &JobFolder) -> Option<Self> {
-        serde_json::from_slice(&folder.handed_over()?).ok()
+    /// That of the job with this token in a folder, where nobody has the answer. `None` where it was not handed over.
+    ///
+    /// # Errors
+    /// When that cannot be told now: it is not submitted before.
+    pub(super) fn of(folder: &JobFolder, token: &str) -> io::Result<Option<Self>> {
+        let remembered = match folder.handed_over() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(Vec::new()),
+            other => other?,
+        };
+        // What is damaged says that it was handed over: by its own token, as long as it was not in an array.
+        let alone = || Self { token: token.to_owned(), index: None };
+        Ok(remembered.map(|text| serde_json::from_slice(&text).unwrap_or_else(|_| alone())))
     }
 
     /// What the scheduler calls it, where this is the id of what it was handed.

@@ -36,6 +36,8 @@ pub(super) struct Submitted {
     runs_since: Option<u64>,
     /// Why it waits, as that was remembered last.
     waits: Option<Waits>,
+    /// Whether a person had cancelled it before it was followed: what it comes to then is not what is asked for now.
+    pub(super) was_cancelled: bool,
     /// Whether it was seen to wait or to work since it is followed: what had ended before is not news.
     pub(super) was_seen: bool,
     /// The processes that have begun and have not said that they ended; the last one works, if one does.
@@ -113,9 +115,16 @@ impl QueuedJob {
         Ok(serde_json::to_vec(&Self { executor, job, since, waits, was_stopped: false })?)
     }
 
-    /// The job of a folder, where a scheduler has taken it.
-    pub(super) fn submitted(folder: &JobFolder) -> Option<Self> {
-        serde_json::from_slice(&folder.submitted()?).ok()
+    /// The job of a folder, where a scheduler has taken it. `None` also where what was remembered of that is damaged.
+    ///
+    /// # Errors
+    /// When that cannot be read now.
+    pub(super) fn submitted(folder: &JobFolder) -> io::Result<Option<Self>> {
+        let receipt = match folder.submitted() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+            other => other?,
+        };
+        Ok(receipt.and_then(|receipt| serde_json::from_slice(&receipt).ok()))
     }
 
     /// The same, where it has not begun, or was interrupted and may go on.
@@ -127,7 +136,7 @@ impl QueuedJob {
             // A node that failed has not said that it ended.
             None => (!folder.has_begun() || heard.is_some(), None),
         };
-        let mut job = Self::submitted(folder).filter(|_| waits)?;
+        let mut job = Self::submitted(folder).ok()?.filter(|_| waits)?;
         job.was_stopped = stopped == Some(false) && heard.is_none();
         job.waits = heard.unwrap_or_default();
         job.waits.again |= stopped == Some(true);
@@ -155,6 +164,7 @@ impl Submitted {
     /// One that is followed from its first word on.
     pub(super) fn new(folder: JobFolder, id: Option<String>, was_seen: bool, since: u64) -> Self {
         Self {
+            was_cancelled: folder.was_cancelled(),
             folder,
             spec: None,
             id,

@@ -677,6 +677,47 @@ fn what_an_earlier_run_has_submitted_without_a_receipt_is_asked_for_once() {
     assert_eq!(counts, (1, 1));
 }
 
+#[test]
+fn what_was_handed_over_is_looked_for_where_what_was_remembered_of_that_is_damaged() {
+    for damaged in ["", "{\"token\"", "\0\0\0"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stages = ["a@n=1"];
+        let scheduler = Losing::of(&[true]);
+        let has = Arc::clone(&scheduler.has);
+        let (mut killed, followers) = desk(scheduler, None, folder.path(), &stages);
+        turn(&mut killed);
+        let job = killed.cache.job(&killed.jobs[0].key()).expect("it was made");
+        job.set_handed_over(Some(damaged.as_bytes())).expect("ours");
+        drop((killed, followers));
+        let scheduler = Losing { has: Arc::clone(&has), ..Losing::default() };
+        let (mut next, _followers) = desk(scheduler, None, folder.path(), &stages);
+        turn(&mut next);
+        assert_eq!((ids(&next), has.lock().expect("one thread").len()), (vec!["1".to_owned()], 1));
+    }
+}
+
+#[test]
+fn a_job_whose_receipt_is_damaged_is_found_by_what_was_handed_over() {
+    for damaged in ["", "{\"job\"", "{}"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stages = ["a@n=1", "a@n=2"];
+        let scheduler = Losing::default();
+        let has = Arc::clone(&scheduler.has);
+        let (mut killed, followers) = desk(scheduler, None, folder.path(), &stages);
+        turn(&mut killed);
+        for job in &killed.jobs {
+            let folder = killed.cache.job(&job.key()).expect("it was made");
+            folder.set_submitted(damaged.as_bytes()).expect("ours");
+        }
+        drop((killed, followers));
+        let scheduler = Losing { has: Arc::clone(&has), ..Losing::default() };
+        let (mut next, _followers) = desk(scheduler, None, folder.path(), &stages);
+        turn(&mut next);
+        assert_eq!(ids(&next), ["1_0", "1_1"]);
+        assert_eq!(has.lock().expect("one thread").len(), 1);
+    }
+}
+
 /// The scheduler is asked, and answers.
 fn answer(desk: &mut Desk) {
     desk.knowledge.next = Instant::now();
