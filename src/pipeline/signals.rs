@@ -173,11 +173,14 @@ impl StopFlag {
     }
 }
 
-/// Whether somebody could continue this process after a pause: its parent belongs to its session. In a container the number of both can
-/// be zero: that of a session whose leader is outside of it. The system itself stops no other process at Ctrl-Z.
+/// Whether somebody could continue this process after a pause: its parent belongs to its session. The system itself stops no other
+/// process at Ctrl-Z. In a container the number of the parent can be zero, and that of the session: they are outside of it.
 pub(crate) fn can_be_continued() -> bool {
     // SAFETY: these calls only return numbers.
-    unsafe { libc::getsid(libc::getppid()) == libc::getsid(0) }
+    let (parent, own) = unsafe { (libc::getppid(), libc::getsid(0)) };
+    // The session of the process zero would be that of whoever asks.
+    let of_parent = if parent == 0 { 0 } else { unsafe { libc::getsid(parent) } };
+    of_parent == own
 }
 
 /// Whether this process was started with a signal ignored.

@@ -300,7 +300,8 @@ fn kinds() {
           % noise.
       loss-epochs = integer, at least 1 [default: 1]
           How many epochs, the last ones, the losses by which samples are divided are the mean
-          of. The authors' code has 5 for 90 % noise.
+          of: no more than `epochs` without `warmup-epochs`. The authors' code has 5 for 90 %
+          noise.
       sharpening-temperature = number, above 0 and at most 1 [default: 0.5]
           The temperature by which guessed labels are sharpened: T of the paper.
       unlabelled-weight = number, at least 0 [default: 25.0]

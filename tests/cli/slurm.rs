@@ -324,7 +324,8 @@ fn ctrl_c_twice_cancels_the_tasks_of_an_array() {
 #[test]
 fn a_task_of_an_array_that_nobody_follows_is_cancelled_and_then_the_others() {
     let Some(slurm) = slurm() else { return };
-    let project = dressed(Sandbox::new(&sweep(3, "sleep 60")), &slurm);
+    let project = dressed(Sandbox::new(&sweep(3, "sleep 60")), &slurm)
+        .set("PIPELINE_CANCEL_PATIENCE", "60000");
     let left = project.pipeline("run experiment.toml --detach");
     left.success();
     let jobs = jobs(&left.stderr);

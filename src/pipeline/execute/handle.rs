@@ -90,8 +90,8 @@ pub(crate) struct Thread<T> {
     killed: Cell<Option<Instant>>,
     /// What is reported where it does not end by then.
     stopped: fn() -> T,
-    /// Whether killing it ends its worker alone.
-    finishes: bool,
+    /// Whether killing it ends its worker alone, for the first time.
+    finishes: Cell<bool>,
 }
 
 impl<T: Send + 'static> Thread<T> {
@@ -117,7 +117,7 @@ impl<T: Send + 'static> Thread<T> {
             wanted: Arc::clone(&wanted),
             killed: Cell::default(),
             stopped,
-            finishes: false,
+            finishes: Cell::default(),
         };
         on_idle_thread(name, move || {
             let report = |what| {
@@ -130,10 +130,11 @@ impl<T: Send + 'static> Thread<T> {
         Ok(handle)
     }
 
-    /// Where it is [killed](Kill::Wanted), its worker ends, and what it does itself comes to its end: for work of which somebody else
+    /// Where it is [killed](Kill::Wanted) once, its worker ends, and what it does itself comes to its end: for work of which somebody else
     /// bounds the time.
     pub(crate) fn that_finishes(self) -> Self {
-        Self { finishes: true, ..self }
+        self.finishes.set(true);
+        self
     }
 }
 
@@ -150,7 +151,7 @@ impl<T> Handle<T> for Thread<T> {
 
     fn kill(&self, why: Kill) {
         match why {
-            Kill::Wanted if self.finishes => self.wanted.worker.kill(),
+            Kill::Wanted if self.finishes.take() => self.wanted.worker.kill(),
             Kill::Wanted => {
                 self.wanted.watch.stop.store(true, Ordering::Relaxed);
                 self.killed.set(self.killed.get().or_else(|| Some(Instant::now())));

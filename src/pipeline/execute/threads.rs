@@ -53,7 +53,7 @@ impl Executor for Threads {
             || JobReport::End(JobEnd::failed("internal error: its thread panicked")),
             || JobReport::End(JobEnd::Stopped),
         )?;
-        // A scheduler that signals it again is not impatient: it ends the job when the time is up, and until then a result may be recorded.
+        // A scheduler that signals it a second time is not impatient: until its third one, a result may be recorded.
         Ok(Box::new(if is_scheduled { handle.that_finishes() } else { handle }))
     }
 }
