@@ -92,7 +92,7 @@ impl Drop for Page {
 pub(crate) fn leave_page() {
     let mut output = libc::pollfd { fd: libc::STDOUT_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY: the one that it looks at, and writes to, is ours.
-    let takes_text = || unsafe { libc::poll(&raw mut output, 1, 0) } == 1;
+    let mut takes_text = || unsafe { libc::poll(&raw mut output, 1, 0) } == 1;
     if IS_OPEN.swap(false, Ordering::Relaxed) && takes_text() {
         let _ = rustix::io::write(io::stdout(), CLOSE.as_bytes());
     }

@@ -178,7 +178,8 @@ impl StopFlag {
 pub(crate) fn can_be_continued() -> bool {
     // SAFETY: these calls only return numbers.
     let (parent, own) = unsafe { (libc::getppid(), libc::getsid(0)) };
-    // The session of the process zero would be that of whoever asks.
+    // For the process zero, it would be that of whoever asks.
+    // SAFETY: as above.
     let of_parent = if parent == 0 { 0 } else { unsafe { libc::getsid(parent) } };
     of_parent == own
 }
