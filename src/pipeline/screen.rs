@@ -88,7 +88,7 @@ impl Drop for Page {
     }
 }
 
-/// What was there before comes back, whatever another thread is writing: this process ends. Not where the terminal takes nothing now.
+/// What was there before comes back, regardless of what another thread is writing: this process ends. Not where the terminal takes nothing now.
 pub(crate) fn leave_page() {
     let mut output = libc::pollfd { fd: libc::STDOUT_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY: the one that it looks at, and writes to, is ours.

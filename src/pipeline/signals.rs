@@ -34,7 +34,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Does it, whatever else this process is doing: what is half done is left as by a crash.
+    /// Does it, regardless of what this process is doing: what is half done is left as by a crash.
     fn obey(self) {
         match self {
             Self::Stop(_) => {

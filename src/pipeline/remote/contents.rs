@@ -16,7 +16,7 @@ pub(crate) enum RemoteState {
     OtherBytes,
     /// The record of a result, and nothing of its artifact.
     RecordOnly,
-    /// Something that is no record of the key.
+    /// Something that is not a record of the key.
     Damaged,
     /// A record that nobody has signed who is trusted.
     NotTrusted,
